@@ -1,0 +1,68 @@
+"""`make gen`: protos/ -> gen/, and the checks that a generator can make.
+
+Writes messages, typed stubs and async service stubs under `gen/authmesh`, and one descriptor set, `gen/authmesh/contract.binpb`, that Envoy transcodes
+with and the access rules are read from. Refuses an RPC that does not say who may call it.
+"""
+
+import importlib.resources
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+
+PROTOS = Path(__file__).parent
+GEN = PROTOS.parent / "gen"
+# Envoy writes error details as JSON only if it knows their types, though no message of ours mentions them.
+ALSO_DESCRIBED = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
+WELL_KNOWN = str(importlib.resources.files("grpc_tools") / "_proto")
+
+
+def compile_protos(output: Path) -> None:
+    """Runs protoc over every file of the contract. Exits with protoc's own message when one is wrong."""
+    contract = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "authmesh").rglob("*.proto"))
+    includes = [f"--proto_path={PROTOS}", f"--proto_path={PROTOS / 'third_party'}", f"--proto_path={WELL_KNOWN}"]
+    python = [f"--python_out={output}", f"--grpc_python_out={output}", f"--mypy_out=quiet:{output}", f"--mypy_grpc_out=quiet,only_async:{output}"]
+    # The options of the contract carry these rules, so reading the options needs their Python module; no wheel brings one.
+    rules = ["buf/validate/validate.proto"]
+    descriptors = output / "authmesh" / "contract.binpb"
+    descriptors.parent.mkdir()
+    for arguments in (
+        [*python, *contract],
+        [f"--python_out={output}", f"--mypy_out=quiet:{output}", *rules],
+        ["--include_imports", "--include_source_info", f"--descriptor_set_out={descriptors}", *contract, *ALSO_DESCRIBED],
+    ):
+        if protoc.main(["protoc", *includes, *arguments]) != 0:
+            sys.exit(1)
+
+
+def rpcs_without_access_rule(output: Path) -> list[str]:
+    """Full names of the methods that do not declare `(authmesh.options.v1.access)`."""
+    sys.path.insert(0, str(output))
+    from authmesh.options.v1 import access_pb2
+
+    files = descriptor_pb2.FileDescriptorSet.FromString((output / "authmesh" / "contract.binpb").read_bytes())
+    return [
+        f"{file.package}.{service.name}/{method.name}"
+        for file in files.file
+        for service in file.service
+        for method in service.method
+        if not method.options.Extensions[access_pb2.access].WhichOneof("kind")
+    ]
+
+
+def main() -> None:
+    """Generates into a folder aside and puts it in place only when everything is right."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder)
+        compile_protos(output)
+        if missing := rpcs_without_access_rule(output):
+            sys.exit("".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)\n" for rpc in missing))
+        shutil.rmtree(GEN, ignore_errors=True)
+        shutil.copytree(output, GEN, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+if __name__ == "__main__":
+    main()
