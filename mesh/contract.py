@@ -1,0 +1,127 @@
+"""The contract as data: every RPC with its access rule, HTTP mapping and audit events, read from the descriptor set that `make gen` writes.
+
+Interceptors, Envoy configuration, `authmesh call` and the tables in the docs are all derived from here, so they cannot disagree.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+
+from authmesh.options.v1 import access_pb2, audit_pb2
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+
+
+@dataclass(frozen=True, slots=True)
+class HttpBinding:
+    """One JSON form of an RPC (google.api.http)."""
+
+    method: str
+    """`GET`, `POST`, `PATCH`, `PUT` or `DELETE`."""
+    template: str
+    """Path template: `/v1/{name=users/*}`."""
+    body: str
+    """`*`, the name of the request field that the body is, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One method of the contract."""
+
+    path: str
+    """As HTTP/2 carries it: `/authmesh.token.v1.TokenService/RefreshToken`."""
+    service: str
+    """Full name: `authmesh.token.v1.TokenService`."""
+    name: str
+    input_type: str
+    """Full name of the request message."""
+    output_type: str
+    """Full name of the response message."""
+    server_streaming: bool
+    client_streaming: bool
+    access: access_pb2.AccessRule
+    audit: tuple[str, ...]
+    """Audit events that the method may write, in dotted form."""
+    idempotent: bool
+    """Whether it declares an `idempotency_level`: only then may the mesh retry it."""
+    http: tuple[HttpBinding, ...]
+    """Its JSON forms; empty for internal methods."""
+
+
+class Contract:
+    """All RPCs, by path and by service. Immutable."""
+
+    def __init__(self, descriptors: bytes, descriptor_file: Path) -> None:
+        self.descriptors = descriptors
+        self.descriptor_file = descriptor_file
+        """The descriptor set on disk, for Envoy's transcoder."""
+        rpcs: dict[str, Rpc] = {}
+        services: dict[str, tuple[Rpc, ...]] = {}
+        for file in self._files.file:
+            for service in file.service:
+                full_name = f"{file.package}.{service.name}"
+                services[full_name] = tuple(_rpc(full_name, method) for method in service.method)
+                rpcs |= {rpc.path: rpc for rpc in services[full_name]}
+        self.rpcs: Mapping[str, Rpc] = MappingProxyType(rpcs)
+        self.services: Mapping[str, tuple[Rpc, ...]] = MappingProxyType(services)
+
+    @classmethod
+    def load(cls) -> "Contract":
+        """Reads the descriptor set that is installed with the generated code.
+
+        Raises:
+            FileNotFoundError: the generated code is not installed; `make gen` writes it.
+        """
+        package = importlib.util.find_spec("authmesh")
+        for folder in (package.submodule_search_locations or []) if package else []:
+            file = Path(folder) / "contract.binpb"
+            if file.exists():
+                return cls(file.read_bytes(), file)
+        raise FileNotFoundError("authmesh/contract.binpb is missing: run `make gen`")
+
+    @cached_property
+    def _files(self) -> descriptor_pb2.FileDescriptorSet:
+        return descriptor_pb2.FileDescriptorSet.FromString(self.descriptors)
+
+    @cached_property
+    def _pool(self) -> descriptor_pool.DescriptorPool:
+        pool = descriptor_pool.DescriptorPool()
+        for file in self._files.file:
+            pool.Add(file)
+        return pool
+
+    def message_type(self, full_name: str) -> type[message.Message]:
+        """The class of a message, made from the descriptors: for code that handles any RPC without knowing it.
+
+        Raises:
+            KeyError: no such message.
+        """
+        return message_factory.GetMessageClass(self._pool.FindMessageTypeByName(full_name))
+
+
+def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
+    levels = descriptor_pb2.MethodOptions
+    return Rpc(
+        path=f"/{service}/{method.name}",
+        service=service,
+        name=method.name,
+        input_type=method.input_type.removeprefix("."),
+        output_type=method.output_type.removeprefix("."),
+        server_streaming=method.server_streaming,
+        client_streaming=method.client_streaming,
+        access=method.options.Extensions[access_pb2.access],
+        audit=tuple(method.options.Extensions[audit_pb2.audit].events),
+        idempotent=method.options.idempotency_level in (levels.IDEMPOTENT, levels.NO_SIDE_EFFECTS),
+        http=_bindings(method.options.Extensions[annotations_pb2.http]),
+    )
+
+
+def _bindings(rule: http_pb2.HttpRule) -> tuple[HttpBinding, ...]:
+    kind = rule.WhichOneof("pattern")
+    if kind is None:
+        return ()
+    own = HttpBinding(method=kind.upper(), template=getattr(rule, kind), body=rule.body)
+    return (own, *(binding for more in rule.additional_bindings for binding in _bindings(more)))

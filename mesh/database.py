@@ -1,0 +1,163 @@
+"""PostgreSQL, as stores use it: SQL text over asyncpg. An outage is `Unavailable`, whatever its shape, so no store handles one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Self
+
+import asyncpg
+
+from mesh.errors import MeshError, Reason, Unavailable
+
+ACQUIRE_SECONDS = 3.0
+COMMAND_SECONDS = 10.0
+PING_SECONDS = 1.0
+
+# Class 08 connection, 57P admin shutdown, 53 insufficient resources: the server is away or full; nothing is wrong with the statement.
+_OUTAGES = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+)
+
+
+@contextmanager
+def _outage_is_unavailable(connection: "asyncpg.Connection[Any] | None" = None) -> Iterator[None]:
+    try:
+        yield
+    except MeshError:
+        # Unavailable of a nested call, or a refusal that a transaction rolls back for: already in our words.
+        raise
+    except _OUTAGES as error:
+        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the database is out of reach: try again") from error
+    except asyncpg.InterfaceError as error:
+        if connection is not None and not connection.is_closed():
+            raise
+        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the database connection was lost: try again") from error
+
+
+class _Connection(asyncpg.Connection):
+    """Goes back to the pool without the reset query, a quarter of a small statement's cost: no code here leaves session state behind."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Transaction:
+    """An open transaction. Everything in it is committed together when its block ends, or nothing is."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+        self.after_commit: dict[Callable[[], None], None] = {}
+        """Called, once each and in order, when the commit is durable."""
+
+    async def execute(self, sql: str, *args: object) -> str:
+        """Runs a statement. Returns PostgreSQL's command tag: `UPDATE 1`."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.execute(sql, *args)
+
+    async def executemany(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Runs a statement once for each row of arguments."""
+        with _outage_is_unavailable(self._connection):
+            await self._connection.executemany(sql, rows)
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """All rows."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """The first row, or None."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.fetchval(sql, *args)
+
+
+class Database:
+    """A pool of connections of one service to its own database. Single statements run in autocommit: one round trip."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+        self.healthy = False
+        """Whether the last ping of `watch` was answered."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, size: int = 8) -> AsyncIterator[Self]:
+        """A database at `url`. Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is away."""
+        pool = asyncpg.create_pool(
+            url, min_size=0, max_size=size, connection_class=_Connection, timeout=ACQUIRE_SECONDS, command_timeout=COMMAND_SECONDS
+        )
+        await pool
+        try:
+            yield cls(pool)
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ACQUIRE_SECONDS):
+                    await pool.close()
+            pool.terminate()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        with _outage_is_unavailable():
+            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+        try:
+            yield connection  # type: ignore[misc]
+        finally:
+            with suppress(*_OUTAGES, asyncpg.InterfaceError):
+                await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Transaction]:
+        """Opens a transaction: commits when the block ends, rolls back when it raises.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE. If the connection broke during the commit, whether it happened is unknown.
+        """
+        async with self._connection() as connection:
+            transaction = Transaction(connection)
+            with _outage_is_unavailable(connection):
+                async with connection.transaction(isolation=isolation, readonly=readonly):  # type: ignore[arg-type]
+                    yield transaction
+            for call in transaction.after_commit:
+                call()
+
+    async def execute(self, sql: str, *args: object) -> str:
+        """Runs a statement. Returns PostgreSQL's command tag: `UPDATE 1`."""
+        async with self._connection() as connection:
+            return await Transaction(connection).execute(sql, *args)
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """All rows."""
+        async with self._connection() as connection:
+            return await Transaction(connection).fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """The first row, or None."""
+        async with self._connection() as connection:
+            return await Transaction(connection).fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        async with self._connection() as connection:
+            return await Transaction(connection).fetchval(sql, *args)
+
+    async def watch(self) -> None:
+        """Pings every second, for ever, and keeps `healthy` true to the answer. A task of the server."""
+        while True:
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await self.fetchval("SELECT 1")
+                self.healthy = True
+            except (Unavailable, TimeoutError):
+                self.healthy = False
+            await asyncio.sleep(PING_SECONDS)

@@ -1,0 +1,80 @@
+"""`python -m mesh.migrations services.auth …`: brings databases up to date, as a step of its own before the services start.
+
+The scripts are Alembic's, in `<package>/migrations/versions`. Each database is reached with the owner role, whose address is in `MIGRATE_<NAME>_URL`
+(`MIGRATE_AUTH_URL` for `services.auth`); the service itself never may change its schema.
+"""
+
+import asyncio
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+
+def _scripts(package: str) -> ScriptDirectory:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package {package}")
+    return ScriptDirectory(str(Path(spec.submodule_search_locations[0]) / "migrations"))
+
+
+def head(package: str) -> str:
+    """The revision that the package's scripts lead to.
+
+    Raises:
+        ModuleNotFoundError: no such package.
+    """
+    revision = _scripts(package).get_current_head()
+    if revision is None:
+        raise ModuleNotFoundError(f"{package} has no migrations")
+    return revision
+
+
+async def migrate(url: str, package: str) -> str:
+    """Upgrades the database at `url` to the newest revision of `package`, in one transaction, and returns that revision. Several at once wait for
+    each other."""
+    scripts = _scripts(package)
+
+    def upgrade(connection: Connection) -> None:
+        # The lock ends with the transaction, so it is no session state and works behind a transaction pooler.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('authmesh.migrations'))"))
+
+        def steps(current: Any, _: MigrationContext) -> Any:
+            return scripts._upgrade_revs("head", current)
+
+        context = MigrationContext.configure(connection, opts={"fn": steps})
+        with Operations.context(context):
+            context.run_migrations()
+
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(upgrade)
+    finally:
+        await engine.dispose()
+    return head(package)
+
+
+async def main(packages: list[str], environment: Callable[[str], str | None] = os.environ.get) -> None:
+    """Migrates all the named packages at once."""
+    urls = {package: environment(f"MIGRATE_{package.rsplit('.', 1)[-1].upper()}_URL") for package in packages}
+    for package, url in urls.items():
+        if not url:
+            sys.exit(f"authmesh: environment variable MIGRATE_{package.rsplit('.', 1)[-1].upper()}_URL is missing: the owner role's database address")
+    async with asyncio.TaskGroup() as group:
+        tasks = {package: group.create_task(migrate(url, package)) for package, url in urls.items() if url}
+    for package, task in tasks.items():
+        print(f"{package} is at revision {task.result()}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""One call, as its handler and the stages around it see it."""
+
+import re
+import secrets
+import uuid
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+
+from mesh.contract import Rpc
+from mesh.errors import field_invalid
+
+if TYPE_CHECKING:
+    from mesh.tokens.claims import Claims
+
+GATEWAY = "edge"
+"""The virtual gateway's name: the only peer whose word about a client's address counts."""
+
+_XFCC_URI = re.compile(r"(?:^|;)URI=spiffe://[a-z0-9.-]+/([a-z0-9-]+)(?:;|$)")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_CURRENT: ContextVar["Call"] = ContextVar("authmesh_call")
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of a call. Made by the interceptor, read anywhere below it through `current_call`."""
+
+    rpc: Rpc
+    context: "aio.ServicerContext[Any, Any]"
+    payload: bytes
+    parse: Any
+    """The generated class's `FromString`."""
+    metadata: Sequence[tuple[str, str | bytes]]
+    caller: str | None
+    """The mesh node that dialled the sidecar, from its certificate; None when nobody's was forwarded."""
+    address: str
+    """The client's address as the edge saw it, or empty."""
+    user_agent: str
+    request_id: str
+    trace_id: str
+    claims: "Claims | None" = None
+    """Set by authentication, for methods that demand a token."""
+    status: str = "OK"
+    """How it ended, for telemetry: a gRPC status, and the reason where there is one."""
+    _request: Message | None = field(default=None, repr=False)
+
+    @property
+    def request(self) -> Message:
+        """The request message, parsed when it is asked for first.
+
+        Raises:
+            InvalidArgument: FIELD_INVALID when the bytes are no such message.
+        """
+        if self._request is None:
+            try:
+                self._request = self.parse(self.payload)
+            except (DecodeError, UnicodeDecodeError, ValueError) as error:
+                raise field_invalid("request", f"these bytes are no {self.rpc.input_type}") from error
+        assert self._request is not None
+        return self._request
+
+    def values(self, key: str) -> list[str]:
+        """All values of a metadata key (lower case), as they came."""
+        return [value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key]
+
+
+def new_call(rpc: Rpc, payload: bytes, parse: Any, context: "aio.ServicerContext[Any, Any]") -> Call:
+    """Reads the metadata that the sidecar vouches for: it overwrites `x-forwarded-client-cert`, and the edge overwrites the client's address."""
+    metadata = [(name, value) for name, value in context.invocation_metadata() or ()]
+    first = {name: value if isinstance(value, str) else "" for name, value in reversed(metadata)}
+    certificate = _XFCC_URI.search(first.get("x-forwarded-client-cert", ""))
+    caller = certificate[1] if certificate else None
+    request_id = first.get("x-request-id", "")
+    trace = _TRACEPARENT.fullmatch(first.get("traceparent", ""))
+    return Call(
+        rpc=rpc,
+        context=context,
+        payload=payload,
+        parse=parse,
+        metadata=metadata,
+        caller=caller,
+        address=first.get("x-envoy-external-address", "") if caller == GATEWAY else "",
+        user_agent=first.get("user-agent", "")[:256],
+        request_id=request_id if _REQUEST_ID.fullmatch(request_id) else str(uuid.uuid4()),
+        trace_id=trace[1] if trace else secrets.token_hex(16),
+    )
+
+
+def set_current_call(call: Call) -> None:
+    """Makes `call` the current one of this task and of the tasks that it starts."""
+    _CURRENT.set(call)
+
+
+def current_call() -> Call | None:
+    """The call that the running code serves, or None outside of one (a background task)."""
+    return _CURRENT.get(None)

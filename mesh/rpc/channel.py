@@ -1,0 +1,67 @@
+"""Channels to other services, through the sidecar's egress: one socket for all backends, routed by the method's path."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from grpc import aio
+
+from mesh.rpc.call import current_call
+from mesh.rpc.errors import from_rpc_error
+
+DEFAULT_SECONDS = 5.0
+"""Deadline of a call that sets none."""
+
+METADATA_LIMIT = 32 * 1024
+"""Bytes of metadata a call may carry: tokens up to 8 KiB must pass, and grpc's default fails at random near its own 8 KiB."""
+
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_metadata_size", METADATA_LIMIT),
+    ("grpc.absolute_max_metadata_size", 2 * METADATA_LIMIT),
+    # Retries happen once, in Envoy, for methods that declare that they may be retried.
+    ("grpc.enable_retries", 0),
+]
+
+
+def _bounded(details: aio.ClientCallDetails) -> aio.ClientCallDetails:
+    metadata = aio.Metadata(*(details.metadata or ()))
+    timeout = details.timeout if details.timeout is not None else DEFAULT_SECONDS
+    if call := current_call():
+        metadata.add("x-request-id", call.request_id)
+        metadata.add("traceparent", f"00-{call.trace_id}-{call.trace_id[:16]}-01")
+        remaining = call.context.time_remaining()
+        timeout = min(timeout, remaining) if remaining is not None else timeout
+    return aio.ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
+
+
+class _Unary(aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Callable[[aio.ClientCallDetails, Any], Awaitable[Any]], client_call_details: aio.ClientCallDetails, request: Any
+    ) -> Any:
+        try:
+            return await (await continuation(_bounded(client_call_details), request))
+        except aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+
+class _Streaming(aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(
+        self, continuation: Callable[[aio.ClientCallDetails, Any], Awaitable[Any]], client_call_details: aio.ClientCallDetails, request: Any
+    ) -> AsyncIterator[Any]:
+        call = await continuation(_bounded(client_call_details), request)
+
+        async def responses() -> AsyncIterator[Any]:
+            try:
+                async for response in call:
+                    yield response
+            except aio.AioRpcError as error:
+                raise from_rpc_error(error) from error
+
+        return responses()
+
+
+@asynccontextmanager
+async def open_channel(egress: str) -> AsyncIterator[aio.Channel]:
+    """A channel through the egress socket. Calls have a deadline, carry the current call's ids, and raise `MeshError` as the backend refused."""
+    async with aio.insecure_channel(f"unix:{egress}", interceptors=[_Unary(), _Streaming()], options=OPTIONS) as channel:
+        yield channel

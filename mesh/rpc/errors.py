@@ -1,0 +1,115 @@
+"""The error table: the one place where a refusal becomes a gRPC status, and a status a refusal again."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import grpc
+import structlog
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+from grpc_status import rpc_status
+
+from mesh import errors
+from mesh.errors import FieldViolation, MeshError, Reason
+from mesh.rpc.call import Call
+
+DOMAIN = "authmesh"
+
+_STATUS: dict[type[MeshError], grpc.StatusCode] = {
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.Aborted: grpc.StatusCode.ABORTED,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Internal: grpc.StatusCode.INTERNAL,
+}
+_ERROR = {status: kind for kind, status in _STATUS.items()}
+
+_log = structlog.get_logger("authmesh.errors")
+
+
+def status_code(error: MeshError) -> grpc.StatusCode:
+    """The gRPC status of a refusal."""
+    return _STATUS[type(error)]
+
+
+def to_status(error: MeshError) -> status_pb2.Status:
+    """The `google.rpc.Status` of a refusal: ErrorInfo always, BadRequest and RetryInfo where there is something to say."""
+    details = [_packed(error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason))]
+    if error.violations:
+        violations = [error_details_pb2.BadRequest.FieldViolation(field=item.field, description=item.description) for item in error.violations]
+        details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+    if error.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromTimedelta(error.retry_after)
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    return status_pb2.Status(code=status_code(error).value[0], message=error.message, details=details)
+
+
+def from_rpc_error(error: aio.AioRpcError) -> MeshError:
+    """The refusal that a backend answered with. One without a reason of the contract is an outage of that backend, or a fault of ours."""
+    kind = _ERROR.get(error.code(), errors.Internal)
+    info, violations, retry_after = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
+    for detail in _details(error):
+        detail.Unpack(info)
+        detail.Unpack(violations)
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToTimedelta()
+    if info.domain != DOMAIN or info.reason not in Reason.__members__:
+        if kind is errors.DeadlineExceeded:
+            return errors.DeadlineExceeded(Reason.DEADLINE, "a service needed for this did not answer in time")
+        if kind is errors.Unavailable:
+            return errors.Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "a service needed for this is out of reach: try again")
+        return errors.Internal(Reason.INTERNAL, f"a backend answered {error.code().name} without a reason")
+    if kind is errors.Unavailable:
+        return errors.Unavailable(Reason(info.reason), error.details() or "", retry_after=retry_after or timedelta(seconds=1))
+    refusal = kind(Reason(info.reason), error.details() or "")
+    refusal.retry_after = retry_after
+    refusal.violations = tuple(FieldViolation(item.field, item.description) for item in violations.field_violations)
+    return refusal
+
+
+@asynccontextmanager
+async def error_table(call: Call) -> AsyncIterator[None]:
+    """The stage that ends a refused call. What is no refusal is a fault: it is logged, and the caller learns the request id and nothing else."""
+    try:
+        yield
+        return
+    except aio.AbortError:
+        raise
+    except MeshError as error:
+        refusal = error
+    except NotImplementedError:
+        # The generated base class of a servicer raises it for a method that this release does not have.
+        refusal = errors.Unimplemented(Reason.NOT_IMPLEMENTED, f"{call.rpc.name} is part of the contract but not of this release")
+    except Exception:  # noqa: BLE001 - the last row of the table
+        _log.exception("fault", rpc=call.rpc.path)
+        refusal = errors.Internal(Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}")
+    if isinstance(refusal, errors.Internal) and refusal.__traceback__ is not None:
+        _log.error("fault", rpc=call.rpc.path, cause=refusal.message)
+        refusal = errors.Internal(Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}")
+    call.status = f"{status_code(refusal).name} {refusal.reason}"
+    # The generated base class may have set a status of its own.
+    await call.context.abort_with_status(rpc_status.to_status(to_status(refusal)))
+
+
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def _details(error: aio.AioRpcError) -> list[any_pb2.Any]:
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return list(status_pb2.Status.FromString(value).details)
+    return []

@@ -1,0 +1,113 @@
+"""The one interceptor of a server. It puts the stages around every handler, and refuses what the contract does not have."""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any
+
+import grpc
+from grpc import aio
+from grpc_status import rpc_status
+
+from mesh.contract import Contract
+from mesh.errors import PermissionDenied, Reason, Unimplemented
+from mesh.rpc.call import Call, new_call, set_current_call
+from mesh.rpc.errors import to_status
+
+Stage = Callable[[Call], AbstractAsyncContextManager[None]]
+"""Entered before the handler runs and left after it; raises to refuse. It runs in the call's own task, so it may end a stream as
+`asyncio.timeout` would. For unary and server-streaming methods alike."""
+
+UNGUARDED = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+"""The only methods outside the contract: their protos can't carry an access rule."""
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+class MeshInterceptor(aio.ServerInterceptor):
+    """Wraps each handler once, at its first call, and keeps it: nothing is built on the hot path."""
+
+    def __init__(self, contract: Contract, stages: Sequence[Stage]) -> None:
+        """Args:
+        contract: The RPCs that exist.
+        stages: Outermost first.
+        """
+        self._contract = contract
+        self._stages = stages
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The handler with the stages around it. A method that nobody serves is UNIMPLEMENTED; a method without a rule is refused."""
+        path = handler_call_details.method
+        if wrapped := self._wrapped.get(path):
+            return wrapped
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return _refusal(Unimplemented(Reason.NOT_IMPLEMENTED, "no such method"))
+        if not path.startswith(UNGUARDED):
+            handler = self._wrap(path, handler)
+        self._wrapped[path] = handler
+        return handler
+
+    def _wrap(self, path: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
+        rpc = self._contract.rpcs.get(path)
+        if rpc is None or handler.request_streaming:
+            return _refusal(PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule"))
+        proceed = _streaming(handler) if handler.response_streaming else _unary(handler)
+        for stage in reversed(self._stages):
+            proceed = _around(stage, proceed)
+        parse = handler.request_deserializer
+
+        async def serve(payload: bytes, context: "aio.ServicerContext[Any, Any]") -> Any:
+            call = new_call(rpc, payload, parse, context)
+            set_current_call(call)
+            return await proceed(call)
+
+        # Without a deserialiser the bytes arrive as they are: malformed ones are ours to answer, not grpc's UNKNOWN with a Python class in it.
+        make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+        return make(serve, request_deserializer=None, response_serializer=handler.response_serializer)
+
+
+def _unary(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
+    behaviour: Any = handler.unary_unary
+
+    async def proceed(call: Call) -> Any:
+        return await behaviour(call.request, call.context)
+
+    return proceed
+
+
+def _streaming(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
+    behaviour: Any = handler.unary_stream
+
+    async def proceed(call: Call) -> None:
+        responses = behaviour(call.request, call.context)
+        if not hasattr(responses, "__aiter__"):
+            await responses
+            return
+        async with aclosing(responses):
+            async for response in responses:
+                await call.context.write(response)
+
+    return proceed
+
+
+def _around(stage: Stage, proceed: Handler) -> Handler:
+    async def staged(call: Call) -> Any:
+        async with stage(call):
+            return await proceed(call)
+
+    return functools.update_wrapper(staged, proceed)
+
+
+def _refusal(error: PermissionDenied | Unimplemented) -> "grpc.RpcMethodHandler[Any, Any]":
+    status = rpc_status.to_status(to_status(error))
+
+    async def refuse(_: bytes, context: "aio.ServicerContext[Any, Any]") -> None:
+        await context.abort_with_status(status)
+
+    return grpc.unary_unary_rpc_method_handler(refuse, request_deserializer=None, response_serializer=None)

@@ -1,0 +1,136 @@
+"""Starting and draining a service: one function, `serve`, for all of them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import grpc
+import structlog
+import uvloop
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mesh.contract import Contract
+from mesh.rpc.admission import Admission
+from mesh.rpc.channel import OPTIONS
+from mesh.rpc.errors import error_table
+from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.telemetry import configure_logging, telemetry
+from mesh.rpc.validation import Validation
+from mesh.settings import Environment, ProcessSettings
+
+MESSAGE_LIMIT = 4 * 1024 * 1024
+"""Bytes of one message. The edge admits 1 MiB; what is larger comes from inside."""
+CHECK_SECONDS = 0.2
+NOTICE_SECONDS = 0.3
+"""Between NOT_SERVING and GOAWAY: time for a watching sidecar to look elsewhere."""
+
+Register = tuple[Callable[[Any, aio.Server], None], Any]
+"""A generated `add_…Servicer_to_server` and the servicer."""
+Check = Callable[[], bool]
+"""Whether something that the service can't do without is there."""
+
+_log = structlog.get_logger("authmesh.server")
+
+
+async def serve(
+    settings: ProcessSettings,
+    *,
+    services: Sequence[Register],
+    authentication: Stage,
+    checks: Mapping[str, Check],
+    tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+) -> None:
+    """Serves on `settings.socket` until SIGTERM or SIGINT; then says NOT_SERVING, sends GOAWAY, lets the calls in flight finish, and returns.
+
+    Args:
+        settings: The process's settings.
+        services: What to serve.
+        authentication: The stage that admits callers (`mesh.tokens.authentication`).
+        checks: What readiness depends on, by name. SERVING while all hold.
+        tasks: Background work, started before the first call and cancelled after the last one. One that fails ends the process: the supervisor
+            starts it again, which is better than a server with a dead part.
+    """
+    configure_logging(settings.node, settings.log_level)
+    contract = Contract.load()
+    admission = Admission(settings.max_concurrent_calls)
+    interceptor = MeshInterceptor(contract, [telemetry, error_table, admission, authentication, Validation()])
+    server = aio.server(
+        interceptors=[interceptor],
+        options=[*OPTIONS, ("grpc.max_receive_message_length", MESSAGE_LIMIT), ("grpc.max_send_message_length", MESSAGE_LIMIT)],
+    )
+    names = _Names(server)
+    for add, servicer in services:
+        add(servicer, names)  # type: ignore[arg-type]
+    unknown = names.names - contract.services.keys()
+    if unknown:
+        raise ValueError(f"not in the contract: {', '.join(sorted(unknown))}")
+    readiness = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
+    if settings.environment is Environment.DEVELOPMENT:
+        reflection.enable_server_reflection([*sorted(names.names), health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+
+    server.add_insecure_port(f"unix:{settings.socket}")
+    stopping = _stop_signal()
+    async with asyncio.TaskGroup() as group:
+        background = [group.create_task(task()) for task in tasks]
+        background.append(group.create_task(_report_readiness(readiness, names.names, checks)))
+        await server.start()
+        _log.info("serving", services=sorted(names.names))
+        await stopping.wait()
+        _log.info("draining")
+        await readiness.enter_graceful_shutdown()
+        await asyncio.sleep(NOTICE_SECONDS)
+        admission.drain()
+        await server.stop(settings.drain_seconds)
+        for task in background:
+            task.cancel()
+    _log.info("stopped")
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Runs a process's main coroutine on uvloop. Files and sockets that it makes are its user's alone."""
+    os.umask(0o077)
+
+    async def body() -> None:
+        await main()
+
+    uvloop.run(body())
+
+
+def _stop_signal() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+async def _report_readiness(readiness: health.aio.HealthServicer, services: set[str], checks: Mapping[str, Check]) -> None:
+    serving: bool | None = None
+    while True:
+        missing = [name for name, check in checks.items() if not check()]
+        if serving is not (serving := not missing):
+            _log.info("ready" if serving else "not ready", missing=missing)
+            status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+            for service in ("", *services):
+                await readiness.set(service, status)
+        await asyncio.sleep(CHECK_SECONDS)
+
+
+class _Names:
+    """Stands in for a server while services are added, to learn their names for health and reflection."""
+
+    def __init__(self, server: aio.Server) -> None:
+        self._server = server
+        self.names: set[str] = set()
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]) -> None:
+        self.names.add(service)
+        self._server.add_registered_method_handlers(service, handlers)

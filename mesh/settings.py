@@ -1,0 +1,67 @@
+"""What every service process reads from its environment, once, at boot. Nobody else reads the environment."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AnyUrl, Field, SecretStr, UrlConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SOCKET_PATH_LIMIT = 107
+"""Bytes in a unix socket's path on Linux (sun_path less the final NUL)."""
+
+SocketPath = Annotated[str, Field(min_length=1, max_length=SOCKET_PATH_LIMIT)]
+
+
+class Environment(StrEnum):
+    """Where the process runs: reflection is served in development only."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class ProcessSettings(BaseSettings):
+    """Settings of any service process; a service adds its own in a subclass. Each field is the environment variable of its name in upper case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    node: str = Field(pattern="^[a-z][a-z0-9-]*$")
+    """This process's name in mesh.yaml."""
+    socket: SocketPath
+    """Unix socket to serve on. Only the sidecar dials it."""
+    egress: SocketPath
+    """Unix socket of the sidecar's egress listener: the way to every backend."""
+    database_url: SecretStr
+    """`postgresql://role:password@host/database` of the runtime role."""
+    redis_url: SecretStr
+    """`redis://`, `rediss://` or `unix://` address of Valkey or Redis."""
+    issuer: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"], preserve_empty_path=True)]
+    """`iss` of every access token (RFC 9068)."""
+    audience: str = Field(min_length=1)
+    """`aud` of every access token: one for the mesh."""
+    aws_region: str = Field(min_length=1)
+    aws_endpoint_url: str | None = None
+    """Set where the AWS APIs are emulated; unset in AWS."""
+    event_bus: str = Field(min_length=1)
+    """Name of the EventBridge bus for audit events."""
+    messages_topic_arn: str = Field(pattern="^arn:")
+    """SNS topic for messages to people."""
+    environment: Environment = Environment.PRODUCTION
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    max_concurrent_calls: int = Field(default=200, ge=1)
+    """Calls in flight before further ones are shed with OVERLOADED."""
+    drain_seconds: float = Field(default=5, ge=0)
+    """How long calls in flight may take after SIGTERM."""
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the environment.
+
+        Raises:
+            SystemExit: with one line per variable that is missing or wrong. Values are not repeated: they may be secrets.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors(include_input=False, include_url=False)]
+            sys.exit("\n".join(f"authmesh: environment variable {line}" for line in wrong))
