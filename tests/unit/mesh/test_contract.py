@@ -1,0 +1,56 @@
+from authmesh.options.v1 import access_pb2
+from google.protobuf import descriptor_pb2
+
+from mesh.audit.catalogue import EVENT_TYPES
+from mesh.contract import Contract, HttpBinding
+
+CONTRACT = Contract.load()
+
+
+def test_every_rpc_says_who_may_call_it() -> None:
+    assert CONTRACT.rpcs
+    assert all(rpc.access.WhichOneof("kind") for rpc in CONTRACT.rpcs.values())
+
+
+def test_public_and_internal_methods_live_in_separate_services() -> None:
+    for rpcs in CONTRACT.services.values():
+        assert len({rpc.access.HasField("internal") for rpc in rpcs}) == 1
+
+
+def test_everything_for_clients_has_a_json_form_and_nothing_internal_has_one() -> None:
+    for rpc in CONTRACT.rpcs.values():
+        assert bool(rpc.http) is not rpc.access.HasField("internal"), rpc.path
+
+
+def test_http_bindings_carry_method_template_and_body() -> None:
+    update = CONTRACT.rpcs["/authmesh.user.v1.UserService/UpdateUser"]
+    assert update.http == (HttpBinding("PATCH", "/v1/{user.name=users/*}", "user"),)
+    discovery = CONTRACT.rpcs["/authmesh.token.v1.TokenService/GetDiscovery"]
+    assert [binding.template for binding in discovery.http] == ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"]
+
+
+def test_methods_that_spend_something_are_never_retried() -> None:
+    for path in ("/authmesh.token.v1.TokenService/RefreshToken", "/authmesh.auth.v1.AuthService/SignIn", "/authmesh.token.v1.TokenIssuer/IssueTokens"):
+        assert not CONTRACT.rpcs[path].idempotent
+    assert CONTRACT.rpcs["/authmesh.user.v1.UserService/GetUser"].idempotent
+
+
+def test_every_event_that_a_method_declares_is_in_the_catalogue() -> None:
+    for rpc in CONTRACT.rpcs.values():
+        assert set(rpc.audit) <= EVENT_TYPES, rpc.path
+
+
+def test_the_catalogue_speaks_in_dotted_names() -> None:
+    assert "token.reuse_detected" in EVENT_TYPES
+    assert "auth.sign_in_failed" in EVENT_TYPES
+    assert all("." in name and "unspecified" not in name for name in EVENT_TYPES)
+
+
+def test_messages_can_be_made_without_knowing_their_module() -> None:
+    user = CONTRACT.message_type("authmesh.user.v1.User")(name="users/me")  # type: ignore[call-arg]
+    assert user.SerializeToString() == b"\n\x08users/me"
+
+
+def test_a_method_without_a_rule_has_no_kind() -> None:
+    assert access_pb2.AccessRule().WhichOneof("kind") is None
+    assert descriptor_pb2.MethodOptions().Extensions[access_pb2.access].WhichOneof("kind") is None
