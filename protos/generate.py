@@ -15,6 +15,7 @@ from grpc_tools import protoc
 
 PROTOS = Path(__file__).parent
 GEN = PROTOS.parent / "gen"
+ACCESS_TABLE = PROTOS.parent / "docs" / "access.md"
 # Envoy writes error details as JSON only if it knows their types, though no message of ours mentions them.
 ALSO_DESCRIBED = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 WELL_KNOWN = str(importlib.resources.files("grpc_tools") / "_proto")
@@ -53,9 +54,49 @@ def rpcs_without_access_rule(output: Path) -> list[str]:
     ]
 
 
+def access_table(output: Path) -> str:
+    """docs/access.md: every RPC with its JSON form and its rule."""
+    from authmesh.options.v1 import access_pb2
+    from google.api import annotations_pb2
+
+    def rule(access: access_pb2.AccessRule) -> str:
+        match access.WhichOneof("kind"):
+            case "public":
+                return "public"
+            case "internal":
+                return "internal: " + ", ".join("every node" if caller == "*" else caller for caller in access.internal.callers)
+        demands = access.authenticated
+        said = [" ".join(f"`{scope}`" for scope in demands.scopes)]
+        said += [f"for others {' '.join(f'`{scope}`' for scope in demands.others.scopes)}"] if demands.HasField("others") else []
+        said += [f"role {' or '.join(demands.roles)}"] if demands.roles else []
+        said += [f"sign-in within {demands.recent_sign_in.seconds} s"] if demands.HasField("recent_sign_in") else []
+        said += [f"revocations known to within {demands.max_staleness.seconds} s"] if demands.HasField("max_staleness") else []
+        return "; ".join(said)
+
+    def json_form(method: descriptor_pb2.MethodDescriptorProto) -> str:
+        http = method.options.Extensions[annotations_pb2.http]
+        forms = [binding for binding in (http, *http.additional_bindings) if binding.WhichOneof("pattern")]
+        return ", ".join(f"`{form.WhichOneof('pattern').upper()} {getattr(form, form.WhichOneof('pattern'))}`" for form in forms)
+
+    files = descriptor_pb2.FileDescriptorSet.FromString((output / "authmesh" / "contract.binpb").read_bytes())
+    lines = [
+        "# Who may call what",
+        "",
+        "Written by `make gen` from the access rules in `protos/`. Revocations are known to within 30 s where nothing else is said.",
+    ]
+    for file in files.file:
+        for service in file.service:
+            lines += ["", f"## {file.package}.{service.name}", "", "| RPC | JSON | Access |", "|---|---|---|"]
+            lines += [f"| {method.name} | {json_form(method)} | {rule(method.options.Extensions[access_pb2.access])} |" for method in service.method]
+    return "\n".join(lines) + "\n"
+
+
 def drift(output: Path) -> list[str]:
     """The files of gen/ that are not what the protos say."""
-    fresh, committed = ({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts} for root in (output, GEN))
+    fresh, committed = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        for root in (output, GEN)
+    )
     return sorted(str(path) for path in fresh.keys() | committed.keys() if fresh.get(path) != committed.get(path))
 
 
@@ -67,7 +108,9 @@ def main() -> None:
         if missing := rpcs_without_access_rule(output):
             sys.exit("".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)\n" for rpc in missing))
         if "--check" in sys.argv:
-            sys.exit("".join(f"gen/{path} differs from protos/: run `make gen` and commit it\n" for path in drift(output)) or 0)
+            stale = [f"gen/{path}" for path in drift(output)] + (["docs/access.md"] if ACCESS_TABLE.read_text() != access_table(output) else [])
+            sys.exit("".join(f"{path} differs from protos/: run `make gen` and commit it\n" for path in stale) or 0)
+        ACCESS_TABLE.write_text(access_table(output))
         shutil.rmtree(GEN, ignore_errors=True)
         shutil.copytree(output, GEN, ignore=shutil.ignore_patterns("__pycache__"))
 
