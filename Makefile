@@ -7,8 +7,6 @@ INFRA := .venv/infra
 BIN := $(APP)/bin
 export EDGE_PORT
 export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
-# protoc looks for its plugins on the path.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 

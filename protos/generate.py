@@ -1,10 +1,11 @@
 """`make gen`: protos/ -> gen/, and the checks that a generator can make.
 
-Writes messages, typed stubs and async service stubs under `gen/authmesh`, and one descriptor set, `gen/authmesh/contract.binpb`: Envoy transcodes with
-it, and the access rules are read from it. Refuses an RPC that does not say who may call it.
+Writes messages, typed stubs and async service stubs under `gen/authmesh`, one descriptor set (`gen/authmesh/contract.binpb`: Envoy transcodes with it, and
+the access rules are read from it) and the table in `docs/access.md`. Refuses an RPC that does not say who may call it.
 """
 
 import importlib.resources
+import os
 import shutil
 import sys
 import tempfile
@@ -28,6 +29,8 @@ def compile_protos(output: Path) -> None:
     python = [f"--python_out={output}", f"--grpc_python_out={output}", f"--mypy_out=quiet:{output}", f"--mypy_grpc_out=quiet,only_async:{output}"]
     # The options of the contract carry these rules, so reading the options needs their Python module; no wheel brings one.
     rules = ["buf/validate/validate.proto"]
+    # protoc looks for its plugins on the path; ours are beside the interpreter.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     descriptors = output / "authmesh" / "contract.binpb"
     descriptors.parent.mkdir()
     for arguments in (
