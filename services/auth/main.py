@@ -1,0 +1,82 @@
+"""The Auth process: its parts, in the order in which they start."""
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+
+from authmesh.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
+from authmesh.auth.v1.credential_directory_pb2_grpc import add_CredentialDirectoryServicer_to_server
+from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerStub
+
+from mesh.audit.event_bridge import EventBridgeSink
+from mesh.aws import open_client
+from mesh.commands import CommandSink
+from mesh.database import Database
+from mesh.ids import uuid7
+from mesh.messages import MessageSink
+from mesh.outbox import Outbox, Relay
+from mesh.rpc.channel import open_channel
+from mesh.rpc.server import run, serve
+from mesh.tokens.authentication import Authentication
+from mesh.tokens.denials import record_denials
+from services.auth.answer_time import AnswerTime
+from services.auth.credentials import CredentialKeeper
+from services.auth.denials import AnonymousDenials
+from services.auth.hasher import Hasher
+from services.auth.password_policy import PasswordPolicy
+from services.auth.service import AuthService, CredentialDirectory
+from services.auth.settings import AuthSettings
+from services.auth.sign_in import SignInDesk
+from services.auth.sign_up import SignUpDesk
+from services.auth.upkeep import Upkeep
+
+
+def clock() -> datetime:
+    """The time that Auth goes by."""
+    return datetime.now(UTC)
+
+
+async def main() -> None:
+    """Runs Auth until it is told to stop."""
+    settings = AuthSettings.load()
+    async with AsyncExitStack() as parts:
+        database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
+        channel = await parts.enter_async_context(open_channel(settings.egress))
+        outbox = Outbox(source="auth")
+        relay = Relay(
+            database,
+            outbox,
+            [
+                EventBridgeSink(partial(open_client, "events", settings), settings.event_bus),
+                MessageSink(partial(open_client, "sns", settings), settings.messages_topic_arn),
+                CommandSink(channel),
+            ],
+        )
+        authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+        hasher = Hasher(
+            time_cost=settings.argon2_time_cost,
+            memory_kib=settings.argon2_memory_kib,
+            lanes=settings.argon2_lanes,
+            threads=settings.argon2_threads,
+            waiting=settings.argon2_waiting,
+        )
+        denials = AnonymousDenials(database, outbox, clock)
+        upkeep = Upkeep(database, clock)
+        answer_time = AnswerTime(settings.answer_seconds)
+        sign_ups = SignUpDesk(database, outbox, hasher, PasswordPolicy.load(), denials, answer_time, clock=clock, new_id=uuid7)
+        sign_ins = SignInDesk(database, outbox, hasher, denials, answer_time, TokenIssuerStub(channel).IssueTokens, clock=clock)
+        credentials = CredentialKeeper(database, outbox)
+        await serve(
+            settings,
+            services=[
+                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
+                (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials)),
+            ],
+            authentication=authentication,
+            checks={"database": lambda: database.healthy, **authentication.checks},
+            tasks=[database.watch, relay.run, denials.run, upkeep.run, *authentication.tasks],
+        )
+
+
+if __name__ == "__main__":
+    run(main)

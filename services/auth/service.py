@@ -1,0 +1,73 @@
+"""Auth's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated base class."""
+
+import uuid
+from typing import Any
+
+from authmesh.auth.v1 import auth_service_pb2, auth_service_pb2_grpc, credential_directory_pb2, credential_directory_pb2_grpc
+from google.protobuf import empty_pb2
+
+from mesh.rpc.call import current_call
+from services.auth.credentials import CredentialKeeper
+from services.auth.sign_in import Attempt, SignInDesk
+from services.auth.sign_up import Application, SignUpDesk
+
+
+class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
+    """`authmesh.auth.v1.AuthService`."""
+
+    def __init__(self, sign_ups: SignUpDesk, sign_ins: SignInDesk) -> None:
+        self._sign_ups = sign_ups
+        self._sign_ins = sign_ins
+
+    async def SignUp(self, request: auth_service_pb2.SignUpRequest, context: Any) -> auth_service_pb2.SignUpResponse:
+        """Makes an account, once its address is verified."""
+        request_id = uuid.UUID(request.request_id) if request.request_id else None
+        application = Application(request.email, request.password, request.display_name, request_id)
+        await self._sign_ups.sign_up(application, _address())
+        return auth_service_pb2.SignUpResponse()
+
+    async def VerifyEmail(self, request: auth_service_pb2.VerifyEmailRequest, context: Any) -> auth_service_pb2.VerifyEmailResponse:
+        """Proves an address."""
+        await self._sign_ups.verify_email(request.email, request.code, _address())
+        return auth_service_pb2.VerifyEmailResponse()
+
+    async def ResendCode(self, request: auth_service_pb2.ResendCodeRequest, context: Any) -> auth_service_pb2.ResendCodeResponse:
+        """Sends another code."""
+        await self._sign_ups.resend_code(request.email, _address())
+        return auth_service_pb2.ResendCodeResponse()
+
+    async def SignIn(self, request: auth_service_pb2.SignInRequest, context: Any) -> auth_service_pb2.SignInResponse:
+        """Starts a session for a password."""
+        call = current_call()
+        attempt = Attempt(
+            email=request.email,
+            password=request.password,
+            client_id=request.client_id,
+            device=request.device,
+            scopes=request.scopes,
+            address=call.address if call else "",
+            user_agent=call.user_agent if call else "",
+        )
+        return auth_service_pb2.SignInResponse(tokens=await self._sign_ins.sign_in(attempt))
+
+
+class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServicer):
+    """`authmesh.auth.v1.CredentialDirectory`."""
+
+    def __init__(self, credentials: CredentialKeeper) -> None:
+        self._credentials = credentials
+
+    async def SetSubjectStatus(self, request: credential_directory_pb2.SetSubjectStatusRequest, context: Any) -> empty_pb2.Empty:
+        """Allows or forbids sign-in."""
+        await self._credentials.set_status(uuid.UUID(request.subject), disabled=request.disabled, version=request.version)
+        return empty_pb2.Empty()
+
+    async def DeleteSubject(self, request: credential_directory_pb2.DeleteSubjectRequest, context: Any) -> empty_pb2.Empty:
+        """Erases credentials."""
+        await self._credentials.delete(uuid.UUID(request.subject))
+        return empty_pb2.Empty()
+
+
+def _address() -> str:
+    call = current_call()
+    return call.address if call else ""

@@ -1,0 +1,21 @@
+"""What Auth reads from its environment."""
+
+from pydantic import Field
+
+from mesh.settings import ProcessSettings
+
+
+class AuthSettings(ProcessSettings):
+    """Auth's own settings; each has a default that is good for production."""
+
+    argon2_time_cost: int = Field(default=2, ge=1)
+    """Passes (OWASP Password Storage: 2 with 19 MiB; both may only grow together with the machine)."""
+    argon2_memory_kib: int = Field(default=19 * 1024, ge=7 * 1024)
+    """Memory of one hash."""
+    argon2_lanes: int = Field(default=1, ge=1)
+    argon2_threads: int = Field(default=2, ge=1, le=64)
+    """Hashes computed at the same time: the processor's cores. Each takes `argon2_memory_kib`."""
+    argon2_waiting: int = Field(default=100, ge=0)
+    """Hashes that may wait for a thread before OVERLOADED: what can be done within a caller's patience."""
+    answer_seconds: float = Field(default=0.25, ge=0)
+    """Earliest that an answer leaves which must not tell whether an address is known. Above what two hashes take."""

@@ -1,0 +1,39 @@
+"""Deleting what is of no use any more."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from mesh.database import Database
+from mesh.errors import Unavailable
+from services.auth import store
+from services.auth.account import SIGN_UP_LIFETIME
+from services.auth.throttle import MAIL, SIGN_IN
+
+SWEEP_SECONDS = 600.0
+FAMILIAR_LIFETIME = timedelta(days=90)
+"""How long a network or an installation is remembered after the last sign-in from it."""
+ATTEMPTS_LIFETIME = max(policy.forget_after for limit in (SIGN_IN, MAIL) for policy in (limit.by_network, limit.by_address))
+
+
+class Upkeep:
+    """Sweeps the tables."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._tables = store.Upkeep()
+
+    async def sweep(self) -> None:
+        """Deletes what has expired."""
+        now = self._clock()
+        async with self._database.transaction() as tx:
+            await self._tables.sweep(tx, sign_ups=now - SIGN_UP_LIFETIME, attempts=now - ATTEMPTS_LIFETIME, familiar=now - FAMILIAR_LIFETIME)
+
+    async def run(self) -> None:
+        """Sweeps for ever. A task of the server."""
+        while True:
+            with suppress(Unavailable):
+                await self.sweep()
+            await asyncio.sleep(SWEEP_SECONDS)

@@ -1,0 +1,130 @@
+"""Roles and status: decided here, and carried to Token and Auth at once and until they have acknowledged it."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from authmesh.audit.v1 import audit_event_pb2
+from authmesh.auth.v1 import credential_directory_pb2
+from authmesh.token.v1 import token_issuer_pb2
+from google.protobuf.message import Message
+
+from mesh.database import Database, Transaction
+from mesh.outbox import Outbox
+from services.user import roles as rules
+from services.user.profile import User, demand_etag, not_found
+from services.user.store import Users
+
+SET_SUBJECT_GRANTS = "/authmesh.token.v1.TokenIssuer/SetSubjectGrants"
+SET_SUBJECT_STATUS = "/authmesh.auth.v1.CredentialDirectory/SetSubjectStatus"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What another service is told."""
+
+    method: str
+    request: Message
+
+
+class Courier(Protocol):
+    """Tells other services at once."""
+
+    async def deliver(self, commands: Sequence[Command]) -> None:
+        """Delivers commands, or gives up after a moment: the outbox has them too. Never raises for a service that can't be reached."""
+
+
+class Administration:
+    """What administrators do to users. A change, its event and its commands are one transaction."""
+
+    def __init__(self, database: Database, outbox: Outbox, courier: Courier, *, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._courier = courier
+        self._clock = clock
+        self._users = Users()
+
+    async def set_roles(self, user_id: uuid.UUID, roles: Sequence[str], etag: str) -> User:
+        """Replaces the roles of a user.
+
+        Raises:
+            NotFound: USER_NOT_FOUND.
+            InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
+            Aborted: ETAG_MISMATCH.
+            FailedPrecondition: LAST_ADMINISTRATOR.
+        """
+        wanted = rules.known(roles)
+        async with self._database.transaction() as tx:
+            administrators = await self._users.lock_administrators(tx)
+            user = await self._locked(tx, user_id)
+            demand_etag(user, etag)
+            if wanted == user.roles:
+                return user
+            if rules.ADMIN not in wanted:
+                rules.demand_administrator_left(administrators, user.id)
+            user, commands = await self._change(tx, user, replace(user, roles=wanted))
+        await self._courier.deliver(commands)
+        return user
+
+    async def grant(self, email: str, role: str, actor: str) -> User:
+        """Adds a role to whoever has the address. For the operator; Token hears of it by the outbox of the running User process.
+
+        Raises:
+            NotFound: USER_NOT_FOUND.
+            InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
+        """
+        (wanted,) = rules.known([role])
+        async with self._database.transaction() as tx:
+            found = await self._users.by_email(tx, email.lower())
+            if found is None:
+                raise not_found()
+            user = await self._locked(tx, found.id)
+            if wanted in user.roles:
+                return user
+            user, commands = await self._change(tx, user, replace(user, roles=rules.known([*user.roles, wanted])), actor=actor)
+        await self._courier.deliver(commands)
+        return user
+
+    async def set_disabled(self, user_id: uuid.UUID, *, disabled: bool) -> User:
+        """Forbids sign-in and ends every session; or allows sign-in again.
+
+        Raises:
+            NotFound: USER_NOT_FOUND.
+            FailedPrecondition: LAST_ADMINISTRATOR.
+        """
+        async with self._database.transaction() as tx:
+            administrators = await self._users.lock_administrators(tx)
+            user = await self._locked(tx, user_id)
+            if user.disabled is disabled:
+                return user
+            if disabled:
+                rules.demand_administrator_left(administrators, user.id)
+            user, commands = await self._change(tx, user, replace(user, disabled=disabled))
+        await self._courier.deliver(commands)
+        return user
+
+    async def _locked(self, tx: Transaction, user_id: uuid.UUID) -> User:
+        user = await self._users.lock(tx, user_id)
+        if user is None:
+            raise not_found()
+        return user
+
+    async def _change(self, tx: Transaction, before: User, wanted: User, actor: str = "") -> tuple[User, list[Command]]:
+        user = await self._users.save(tx, wanted, self._clock())
+        grants = token_issuer_pb2.SetSubjectGrantsRequest(subject=str(user.id), roles=user.roles, disabled=user.disabled, version=user.version)
+        commands = [Command(SET_SUBJECT_GRANTS, grants)]
+        event = audit_event_pb2.AuditEvent(subject=user.name, actor=actor, detail={"version": str(user.version)})
+        if before.roles != user.roles:
+            event.type = "user.roles_changed"
+            event.detail["roles"] = " ".join(user.roles)
+            event.detail["roles_before"] = " ".join(before.roles)
+        else:
+            event.type = "user.disabled" if user.disabled else "user.enabled"
+            status = credential_directory_pb2.SetSubjectStatusRequest(subject=str(user.id), disabled=user.disabled, version=user.version)
+            commands.append(Command(SET_SUBJECT_STATUS, status))
+        await self._outbox.record(tx, event)
+        for command in commands:
+            await self._outbox.command(tx, command.method, command.request)
+        return user, commands

@@ -1,0 +1,64 @@
+"""The User process: its parts, in the order in which they start."""
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+
+from authmesh.user.v1.user_directory_pb2_grpc import add_UserDirectoryServicer_to_server
+from authmesh.user.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
+
+from mesh.audit.event_bridge import EventBridgeSink
+from mesh.aws import open_client
+from mesh.commands import CommandSink
+from mesh.database import Database
+from mesh.messages import MessageSink
+from mesh.outbox import Outbox, Relay
+from mesh.rpc.channel import open_channel
+from mesh.rpc.server import run, serve
+from mesh.tokens.authentication import Authentication
+from mesh.tokens.denials import record_denials
+from services.user.administration import Administration
+from services.user.courier import ChannelCourier
+from services.user.directory import Directory
+from services.user.service import UserDirectory, UserService
+from services.user.settings import UserSettings
+
+
+def clock() -> datetime:
+    """The time that User goes by."""
+    return datetime.now(UTC)
+
+
+async def main() -> None:
+    """Runs User until it is told to stop."""
+    settings = UserSettings.load()
+    async with AsyncExitStack() as parts:
+        database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
+        channel = await parts.enter_async_context(open_channel(settings.egress))
+        outbox = Outbox(source="user")
+        relay = Relay(
+            database,
+            outbox,
+            [
+                EventBridgeSink(partial(open_client, "events", settings), settings.event_bus),
+                MessageSink(partial(open_client, "sns", settings), settings.messages_topic_arn),
+                CommandSink(channel),
+            ],
+        )
+        authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+        directory = Directory(database, outbox, clock=clock)
+        administration = Administration(database, outbox, ChannelCourier(channel, settings.at_once_seconds), clock=clock)
+        await serve(
+            settings,
+            services=[
+                (add_UserServiceServicer_to_server, UserService(directory, administration)),  # type: ignore[abstract] # DeleteUser is to come
+                (add_UserDirectoryServicer_to_server, UserDirectory(directory)),
+            ],
+            authentication=authentication,
+            checks={"database": lambda: database.healthy, **authentication.checks},
+            tasks=[database.watch, relay.run, *authentication.tasks],
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,82 @@
+"""User's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated base class."""
+
+import uuid
+from typing import Any
+
+from authmesh.user.v1 import user_directory_pb2, user_directory_pb2_grpc, user_service_pb2, user_service_pb2_grpc
+from google.protobuf import empty_pb2
+
+from mesh.rpc.call import current_call
+from services.user.administration import Administration
+from services.user.directory import Directory
+from services.user.profile import User, not_found
+
+
+class UserService(user_service_pb2_grpc.UserServiceServicer):
+    """`authmesh.user.v1.UserService`."""
+
+    def __init__(self, directory: Directory, administration: Administration) -> None:
+        self._directory = directory
+        self._administration = administration
+
+    async def GetUser(self, request: user_service_pb2.GetUserRequest, context: Any) -> user_service_pb2.User:
+        """Reads a profile."""
+        return _message(await self._directory.get(_user_id(request.name)))
+
+    async def UpdateUser(self, request: user_service_pb2.UpdateUserRequest, context: Any) -> user_service_pb2.User:
+        """Changes a profile."""
+        given = {"display_name": request.user.display_name} if request.user.display_name else {}
+        user = await self._directory.update(_user_id(request.user.name), given, request.update_mask.paths, request.user.etag)
+        return _message(user)
+
+    async def ListUsers(self, request: user_service_pb2.ListUsersRequest, context: Any) -> user_service_pb2.ListUsersResponse:
+        """Lists profiles."""
+        users, next_page_token = await self._directory.page(request.page_size, request.page_token, request.email)
+        return user_service_pb2.ListUsersResponse(users=map(_message, users), next_page_token=next_page_token)
+
+    async def SetRoles(self, request: user_service_pb2.SetRolesRequest, context: Any) -> user_service_pb2.User:
+        """Replaces roles."""
+        return _message(await self._administration.set_roles(_user_id(request.name), request.roles, request.etag))
+
+    async def DisableUser(self, request: user_service_pb2.DisableUserRequest, context: Any) -> user_service_pb2.User:
+        """Forbids sign-in and ends sessions."""
+        return _message(await self._administration.set_disabled(_user_id(request.name), disabled=True))
+
+    async def EnableUser(self, request: user_service_pb2.EnableUserRequest, context: Any) -> user_service_pb2.User:
+        """Allows sign-in again."""
+        return _message(await self._administration.set_disabled(_user_id(request.name), disabled=False))
+
+
+class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
+    """`authmesh.user.v1.UserDirectory`."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    async def CreateUser(self, request: user_directory_pb2.CreateUserRequest, context: Any) -> empty_pb2.Empty:
+        """Makes a profile."""
+        await self._directory.create(uuid.UUID(request.user_id), request.email, request.display_name)
+        return empty_pb2.Empty()
+
+    async def LookupUser(self, request: user_directory_pb2.LookupUserRequest, context: Any) -> user_directory_pb2.LookupUserResponse:
+        """Finds a user by address."""
+        return user_directory_pb2.LookupUserResponse(user_id=str((await self._directory.lookup(request.email)).id))
+
+
+def _user_id(name: str) -> uuid.UUID:
+    """The id in a resource name; of the caller for `users/me`. A client's own token has no user."""
+    call = current_call()
+    own = call.claims.subject if call and call.claims else ""
+    try:
+        return uuid.UUID(own if name == "users/me" else name.removeprefix("users/"))
+    except ValueError:
+        raise not_found() from None
+
+
+def _message(user: User) -> user_service_pb2.User:
+    message = user_service_pb2.User(
+        name=user.name, email=user.email, display_name=user.display_name, roles=user.roles, disabled=user.disabled, etag=user.etag
+    )
+    message.create_time.FromDatetime(user.create_time)
+    message.update_time.FromDatetime(user.update_time)
+    return message

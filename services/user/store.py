@@ -1,0 +1,90 @@
+"""User's table in SQL."""
+
+import uuid
+from datetime import datetime
+
+import asyncpg
+
+from mesh.database import Database, Transaction
+from services.user.profile import User
+from services.user.roles import ADMIN
+
+_COLUMNS = "id, email, display_name, roles, disabled, version, create_time, update_time"
+
+
+class Users:
+    """The table of users. Reads need no transaction; what leads to a change locks the row in one."""
+
+    async def get(self, connection: Database | Transaction, user_id: uuid.UUID) -> User | None:
+        """A user by id."""
+        return _user(await connection.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id))
+
+    async def by_email(self, connection: Database | Transaction, email: str) -> User | None:
+        """A user by address, in lower case."""
+        return _user(await connection.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE email = $1", email))
+
+    async def page(self, connection: Database | Transaction, *, after: uuid.UUID | None, email: str, size: int) -> list[User]:
+        """Users in the order of their ids, which is the order of their sign-ups.
+
+        Args:
+            connection: Where to read.
+            after: The last user of the page before.
+            email: Only the user with this address, in lower case; empty: all.
+            size: The most users.
+        """
+        rows = await connection.fetch(
+            f"""
+            SELECT {_COLUMNS} FROM users WHERE ($1::uuid IS NULL OR id > $1) AND ($2::text = '' OR email = $2) ORDER BY id LIMIT $3
+            """,
+            after,
+            email,
+            size,
+        )
+        return [user for row in rows if (user := _user(row))]
+
+    async def lock(self, tx: Transaction, user_id: uuid.UUID) -> User | None:
+        """A user by id, whom nobody else changes until the transaction ends."""
+        return _user(await tx.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1 FOR UPDATE", user_id))
+
+    async def lock_administrators(self, tx: Transaction) -> set[uuid.UUID]:
+        """Who can administer, all locked: of two who demote each other, the second sees what the first did."""
+        rows = await tx.fetch("SELECT id FROM users WHERE $1 = ANY (roles) AND NOT disabled ORDER BY id FOR UPDATE", ADMIN)
+        return {row["id"] for row in rows}
+
+    async def add(self, tx: Transaction, user: User) -> bool:
+        """Adds a user. False when the id or the address is taken."""
+        return bool(
+            await tx.fetchval(
+                """
+                INSERT INTO users (id, email, display_name, create_time, update_time) VALUES ($1, $2, $3, $4, $5)
+                ON CONFLICT DO NOTHING RETURNING true
+                """,
+                user.id,
+                user.email,
+                user.display_name,
+                user.create_time,
+                user.update_time,
+            )
+        )
+
+    async def save(self, tx: Transaction, user: User, now: datetime) -> User:
+        """Writes a locked user's changeable columns, at the next version."""
+        saved = _user(
+            await tx.fetchrow(
+                f"""
+                UPDATE users SET display_name = $2, roles = $3, disabled = $4, version = version + 1, update_time = $5 WHERE id = $1
+                RETURNING {_COLUMNS}
+                """,
+                user.id,
+                user.display_name,
+                list(user.roles),
+                user.disabled,
+                now,
+            )
+        )
+        assert saved is not None, "the row was locked"
+        return saved
+
+
+def _user(row: asyncpg.Record | None) -> User | None:
+    return User(**{**row, "roles": tuple(sorted(row["roles"]))}) if row else None

@@ -1,0 +1,92 @@
+"""What the product is for, from sign-up to the audit trail, in each protocol."""
+
+import gzip
+import json
+from typing import Any
+
+from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
+from tests.e2e.objects import audit_events
+from tests.e2e.protocols import Client
+
+
+async def test_from_sign_up_to_the_audit_trail(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client, verify=False)
+    early = await client.call("AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"})
+    assert early.outcome == ("FAILED_PRECONDITION", "EMAIL_UNVERIFIED")
+    await client.ok("AuthService/VerifyEmail", {"email": person.email, "code": await mesh.code(person.email)})
+    await sign_in_again(client, person)
+
+    made = await client.ok("ResourceService/CreateResource", {"resource": {"displayName": "Notes", "content": "hello"}}, person.token)
+    read = await client.ok("ResourceService/GetResource", {"name": made["name"]}, person.token)
+    assert (read["content"], read["owner"], read["role"]) == ("hello", person.name, "ROLE_OWNER")
+
+    first = person.tokens
+    person.tokens = await client.ok("TokenService/RefreshToken", person.refresh)
+    assert person.tokens["refreshToken"] != first["refreshToken"]
+    assert person.tokens["session"] == first["session"]
+    await client.ok("ResourceService/GetResource", {"name": made["name"]}, person.token)
+
+    await client.ok("TokenService/RevokeToken", {"token": person.tokens["refreshToken"]})
+    await refused_everywhere(mesh, person)
+    again = await client.call("TokenService/RefreshToken", person.refresh)
+    assert again.outcome == ("UNAUTHENTICATED", "REFRESH_INVALID")
+
+    async def recorded() -> bool:
+        events = [event for event in await audit_events(mesh) if event.get("subject") == person.name or event.get("target") == made["name"]]
+        return {
+            "auth.signed_up",
+            "auth.email_verified",
+            "auth.signed_in",
+            "token.issued",
+            "user.created",
+            "resource.created",
+            "token.refreshed",
+            "token.revoked",
+        } <= {event["type"] for event in events}
+
+    await eventually(recorded)
+
+
+async def refused_everywhere(mesh: RunningMesh, person: Person) -> None:
+    """The token is refused as revoked by a process of each service, soon, in each protocol."""
+    for client in mesh.clients.values():
+        for name, request in (
+            ("ResourceService/ListResources", {}),
+            ("UserService/GetUser", {"name": "users/me"}),
+            ("TokenService/ListSessions", {"parent": "users/me"}),
+        ):
+
+            async def revoked(client: Client = client, name: str = name, request: dict[str, Any] = request) -> bool:
+                return (await client.call(name, request, person.token)).outcome == ("UNAUTHENTICATED", "TOKEN_REVOKED")
+
+            await eventually(revoked, within=2)
+
+
+async def test_events_of_a_source_are_contiguous_and_chained(mesh: RunningMesh, person: Person) -> None:
+    async def gapless() -> bool:
+        events = await audit_events(mesh)
+        for source in ("auth", "token", "user"):
+            numbers = sorted(int(event["sequence"]) for event in events if event["source"] == source)
+            if not numbers or numbers != list(range(1, len(numbers) + 1)):
+                return False
+        return True
+
+    await eventually(gapless)
+
+
+async def test_codes_are_nowhere_but_in_the_message(mesh: RunningMesh) -> None:
+    person = await sign_up(mesh, mesh.clients["grpc"])
+    code = await mesh.code(person.email)
+
+    async def verified() -> bool:
+        return any(event["type"] == "auth.email_verified" and event["subject"] == person.name for event in await audit_events(mesh))
+
+    await eventually(verified)
+    assert code not in json.dumps(await audit_events(mesh))
+    for log in (mesh.home / "logs").iterdir():
+        content = log.read_bytes()
+        text = gzip.decompress(content) if log.suffix == ".gz" else content
+        assert code.encode() not in text, log.name
+        assert person.password.encode() not in text, log.name
+        assert person.token.encode() not in text, log.name
+        assert str(person.tokens["refreshToken"]).encode() not in text, log.name

@@ -1,0 +1,146 @@
+"""Profiles, roles and status, and what they do to sessions."""
+
+import asyncio
+
+from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
+from tests.e2e.protocols import Client
+
+
+async def test_people_read_and_change_their_own_profile(client: Client, person: Person) -> None:
+    mine = await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
+    assert (mine["name"], mine["email"], mine["displayName"]) == (person.name, person.email, "Ada")
+    update = {"user": {"name": "users/me", "displayName": "Ada L.", "etag": mine["etag"]}, "updateMask": "displayName"}
+    changed = await client.ok("UserService/UpdateUser", update, person.token)
+    assert changed["displayName"] == "Ada L."
+    stale = await client.call("UserService/UpdateUser", update, person.token)
+    assert stale.outcome == ("ABORTED", "ETAG_MISMATCH")
+    forbidden = await client.call("UserService/UpdateUser", {"user": {"name": "users/me", "roles": ["admin"]}, "updateMask": "roles"}, person.token)
+    assert forbidden.outcome == ("INVALID_ARGUMENT", "FIELD_INVALID")
+
+
+async def test_nobody_sees_anybody_else(mesh: RunningMesh, client: Client, person: Person) -> None:
+    other = await sign_up(mesh, mesh.clients["grpc"])
+    for name, request in (
+        ("UserService/GetUser", {"name": other.name}),
+        ("TokenService/ListSessions", {"parent": other.name}),
+        ("UserService/ListUsers", {}),
+        ("UserService/DisableUser", {"name": other.name}),
+    ):
+        answer = await client.call(name, request, person.token)
+        assert answer.outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")
+
+
+async def test_an_administrator_sees_everybody(client: Client, person: Person, administrator: Person) -> None:
+    assert (await client.ok("UserService/GetUser", {"name": person.name}, administrator.token))["email"] == person.email
+    found = await client.ok("UserService/ListUsers", {"email": person.email}, administrator.token)
+    assert [user["name"] for user in found["users"]] == [person.name]
+
+
+async def test_disabling_a_user_ends_sessions_and_sign_in_at_once(mesh: RunningMesh, client: Client, administrator: Person) -> None:
+    person = await sign_up(mesh, client)
+    await client.ok("UserService/DisableUser", {"name": person.name}, administrator.token)
+
+    async def token_refused() -> bool:
+        return (await client.call("UserService/GetUser", {"name": "users/me"}, person.token)).outcome == ("UNAUTHENTICATED", "TOKEN_REVOKED")
+
+    async def sign_in_refused() -> bool:
+        answer = await client.call("AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"})
+        return answer.outcome == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
+
+    await eventually(token_refused, within=2)
+    await eventually(sign_in_refused, within=2)
+    assert (await client.call("TokenService/RefreshToken", person.refresh)).outcome == ("UNAUTHENTICATED", "REFRESH_INVALID")
+
+    await client.ok("UserService/EnableUser", {"name": person.name}, administrator.token)
+
+    async def signed_in() -> bool:
+        request = {"email": person.email, "password": person.password, "clientId": "demo"}
+        return (await client.call("AuthService/SignIn", request)).status == "OK"
+
+    await eventually(signed_in)
+
+
+async def test_a_role_comes_with_the_next_refresh(mesh: RunningMesh, client: Client, administrator: Person) -> None:
+    person = await sign_up(mesh, client)
+    await client.ok("UserService/SetRoles", {"name": person.name, "roles": ["admin"]}, administrator.token)
+
+    async def old_token_refused() -> bool:
+        return (await client.call("UserService/GetUser", {"name": "users/me"}, person.token)).reason == "TOKEN_REVOKED"
+
+    await eventually(old_token_refused, within=2)
+    person.tokens = await client.ok("TokenService/RefreshToken", person.refresh)
+    assert person.claims["roles"] == ["admin"]
+    await client.ok("UserService/SetRoles", {"name": person.name, "roles": []}, administrator.token)
+
+
+async def test_an_unknown_role_is_refused_by_name(client: Client, person: Person, administrator: Person) -> None:
+    answer = await client.call("UserService/SetRoles", {"name": person.name, "roles": ["emperor"]}, administrator.token)
+    assert answer.outcome == ("INVALID_ARGUMENT", "FIELD_INVALID")
+    assert answer.fields == ("roles",)
+
+
+async def test_sessions_are_listed_and_ended_one_by_one(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client)
+    first = person.tokens
+    await sign_in_again(client, person)
+    sessions = (await client.ok("TokenService/ListSessions", {"parent": "users/me"}, person.token))["sessions"]
+    assert [session["name"] for session in sessions if session.get("current")] == [person.tokens["session"]]
+    assert {session["name"] for session in sessions} == {first["session"], person.tokens["session"]}
+    assert all(session["address"] for session in sessions)
+    await client.ok("TokenService/RevokeSession", {"name": first["session"]}, person.token)
+
+    async def ended() -> bool:
+        return (await client.call("UserService/GetUser", {"name": "users/me"}, first["accessToken"])).reason == "TOKEN_REVOKED"
+
+    await eventually(ended, within=2)
+    await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
+
+
+async def test_a_lost_answer_to_a_refresh_is_given_again_and_a_thief_ends_the_session(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client)
+    grandparent = person.refresh
+    first, second = await asyncio.gather(*(client.ok("TokenService/RefreshToken", grandparent) for _ in range(2)))
+    assert first["refreshToken"] == second["refreshToken"]
+    assert first["expireTime"] == second["expireTime"]
+    person.tokens = first
+    person.tokens = await client.ok("TokenService/RefreshToken", person.refresh)
+
+    stolen = await client.call("TokenService/RefreshToken", grandparent)
+    assert stolen.outcome == ("UNAUTHENTICATED", "REFRESH_REUSED")
+    assert (await client.call("TokenService/RefreshToken", person.refresh)).outcome == ("UNAUTHENTICATED", "REFRESH_INVALID")
+
+    async def ended() -> bool:
+        return (await client.call("UserService/GetUser", {"name": "users/me"}, person.token)).reason == "TOKEN_REVOKED"
+
+    await eventually(ended, within=2)
+
+
+async def test_another_installation_cannot_use_a_refresh_token_and_does_no_harm(client: Client, person: Person) -> None:
+    thief = person.refresh | {"device": {"instanceId": "00000000-0000-4000-8000-000000000000"}}
+    assert (await client.call("TokenService/RefreshToken", thief)).outcome == ("UNAUTHENTICATED", "REFRESH_INVALID")
+    await client.ok("TokenService/RefreshToken", person.refresh)
+
+
+async def test_more_scopes_than_the_session_has_are_not_given(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client, sign_in=False)
+    await sign_in_again(client, person, scopes=["user:read"])
+    answer = await client.call("TokenService/RefreshToken", person.refresh | {"scopes": ["resource:read"]})
+    assert answer.outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")
+    missing = await client.call("ResourceService/ListResources", {}, person.token)
+    assert missing.outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")
+
+
+async def test_a_wrong_password_and_an_unknown_address_are_the_same(client: Client, person: Person) -> None:
+    answers = [
+        await client.call("AuthService/SignIn", {"email": email, "password": "wrong horse battery", "clientId": "demo"})
+        for email in (person.email, f"nobody-{person.email}")
+    ]
+    assert {answer.outcome for answer in answers} == {("UNAUTHENTICATED", "CREDENTIALS_INVALID")}
+    assert answers[0].message == answers[1].message
+
+
+async def test_introspection_needs_its_scope_and_tells_good_from_bad(client: Client, person: Person, administrator: Person) -> None:
+    denied = await client.call("TokenService/IntrospectToken", {"token": person.token}, person.token)
+    assert denied.outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")
+    answer = await client.call("TokenService/IntrospectToken", {"token": person.token}, administrator.token)
+    assert answer.status == "OK"

@@ -1,0 +1,116 @@
+"""Auth on a real database, with a clock that the test moves, and a Token that does as it is told."""
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from authmesh.audit.v1 import audit_event_pb2
+from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
+
+from mesh.database import Database
+from mesh.errors import MeshError
+from mesh.ids import uuid7
+from mesh.outbox import Outbox
+from services.auth.answer_time import AnswerTime
+from services.auth.credentials import CredentialKeeper
+from services.auth.denials import AnonymousDenials
+from services.auth.hasher import Hasher
+from services.auth.password_policy import PasswordPolicy
+from services.auth.sign_in import Attempt, SignInDesk
+from services.auth.sign_up import Application, SignUpDesk
+from services.auth.upkeep import Upkeep
+
+EMAIL = "ada@example.com"
+PASSWORD = "correct horse battery"
+HOME, ELSEWHERE = "203.0.113.7", "198.51.100.7"
+WEAK = {"time_cost": 1, "memory_kib": 64, "lanes": 1, "threads": 2, "waiting": 500}
+
+
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
+
+@dataclass
+class Token:
+    """Stands in for the Token service: notes orders, and answers with tokens or with `refusal`."""
+
+    orders: list[token_issuer_pb2.IssueTokensRequest] = field(default_factory=list)
+    refusal: MeshError | None = None
+
+    async def issue(self, order: token_issuer_pb2.IssueTokensRequest) -> token_set_pb2.TokenSet:
+        if self.refusal:
+            raise self.refusal
+        self.orders.append(order)
+        return token_set_pb2.TokenSet(access_token="access", session=f"users/{order.subject}/sessions/{uuid.uuid4()}")
+
+
+class Auth:
+    """The parts of the service, wired as main.py wires them."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.clock = Clock()
+        self.token = Token()
+        self.outbox = Outbox(source="auth")
+        self.denials = AnonymousDenials(database, self.outbox, self.clock)
+        self.upkeep = Upkeep(database, self.clock)
+        self.credentials = CredentialKeeper(database, self.outbox)
+        self.use_hasher(Hasher(**WEAK))
+
+    def use_hasher(self, hasher: Hasher, answer_seconds: float = 0) -> None:
+        self.hasher = hasher
+        level = AnswerTime(answer_seconds)
+        policy = PasswordPolicy.load()
+        self.desk = SignUpDesk(self.database, self.outbox, hasher, policy, self.denials, level, clock=self.clock, new_id=uuid7)
+        self.gate = SignInDesk(self.database, self.outbox, hasher, self.denials, level, self.token.issue, clock=self.clock)
+
+    async def sign_up(
+        self, email: str = EMAIL, password: str = PASSWORD, *, name: str = "Ada", request_id: uuid.UUID | None = None, address: str = HOME
+    ) -> None:
+        await self.desk.sign_up(Application(email, password, name, request_id), address)
+
+    async def sign_in(
+        self, email: str = EMAIL, password: str = PASSWORD, *, address: str = HOME, instance_id: str = "", client_id: str = "demo"
+    ) -> token_set_pb2.TokenSet:
+        device = token_set_pb2.Device(instance_id=instance_id)
+        return await self.gate.sign_in(Attempt(email, password, client_id, device, ["user:read"], address, "test/1"))
+
+    async def verified(self, email: str = EMAIL, password: str = PASSWORD) -> uuid.UUID:
+        """Signs somebody up and verifies the address. Returns the user's id."""
+        await self.sign_up(email, password)
+        await self.desk.verify_email(email, await self.newest_code(email), HOME)
+        user_id: uuid.UUID = await self.database.fetchval("SELECT user_id FROM accounts WHERE email = $1", email)
+        return user_id
+
+    async def messages(self, email: str = EMAIL) -> list[dict[str, Any]]:
+        rows = await self.database.fetch("SELECT payload FROM outbox WHERE kind = 'message' ORDER BY id")
+        return [message for row in rows if (message := json.loads(row["payload"]))["email"] == email]
+
+    async def newest_code(self, email: str = EMAIL) -> str:
+        return str([message["code"] for message in await self.messages(email) if message["code"]][-1])
+
+    async def events(self, type_: str = "") -> list[audit_event_pb2.AuditEvent]:
+        rows = await self.database.fetch("SELECT payload FROM outbox WHERE kind = 'audit' ORDER BY id")
+        events = [audit_event_pb2.AuditEvent.FromString(row["payload"]) for row in rows]
+        return [event for event in events if type_ in ("", event.type)]
+
+    async def denied(self, reason: str) -> int:
+        return int(await self.database.fetchval("SELECT coalesce(sum(count), 0) FROM anonymous_denials WHERE reason = $1", reason))
+
+
+@pytest.fixture
+async def auth(open_database: Callable[[str], Awaitable[Database]]) -> Auth:
+    return Auth(await open_database("services.auth"))

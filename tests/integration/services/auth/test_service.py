@@ -1,0 +1,93 @@
+"""The gRPC face of Auth: requests are translated, refusals carry their fields, and what is to come says so."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from authmesh.auth.v1 import auth_service_pb2, credential_directory_pb2
+from authmesh.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
+from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectoryStub, add_CredentialDirectoryServicer_to_server
+
+from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, Reason, Unauthenticated, Unimplemented
+from services.auth.service import AuthService, CredentialDirectory
+from tests.integration.services.serving import TrustedCaller, served
+
+if TYPE_CHECKING:
+    from .conftest import Auth
+
+EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
+
+
+@dataclass
+class Served:
+    parts: "Auth"
+    auth: AuthServiceStub
+    credentials: CredentialDirectoryStub
+
+
+@pytest.fixture
+async def service(auth: "Auth") -> AsyncIterator[Served]:
+    ours = [
+        (add_AuthServiceServicer_to_server, AuthService(auth.desk, auth.gate)),  # type: ignore[abstract]
+        (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials)),
+    ]
+    async with served(ours, TrustedCaller()) as channel:
+        yield Served(auth, AuthServiceStub(channel), CredentialDirectoryStub(channel))
+
+
+async def refused(call: Any, kind: type[MeshError], reason: Reason, *fields: str) -> None:
+    with pytest.raises(kind) as refusal:
+        await call
+    assert refusal.value.reason is reason
+    assert {violation.field for violation in refusal.value.violations} == set(fields)
+
+
+async def test_from_sign_up_to_sign_in(service: Served) -> None:
+    request_id = str(uuid.uuid4())
+    sign_up = auth_service_pb2.SignUpRequest(email=EMAIL, password=PASSWORD, display_name="Ada", request_id=request_id)
+    await service.auth.SignUp(sign_up)
+    await service.auth.SignUp(sign_up)
+    sign_in = auth_service_pb2.SignInRequest(email=EMAIL, password=PASSWORD, client_id="demo", scopes=["user:read"])
+    sign_in.device.instance_id = str(uuid.uuid4())
+    await refused(service.auth.SignIn(sign_in), FailedPrecondition, Reason.EMAIL_UNVERIFIED)
+    await service.auth.ResendCode(auth_service_pb2.ResendCodeRequest(email=EMAIL))
+    code = await service.parts.newest_code()
+    await service.auth.VerifyEmail(auth_service_pb2.VerifyEmailRequest(email=EMAIL, code=code))
+    answer = await service.auth.SignIn(sign_in)
+    assert answer.tokens.access_token
+    (order,) = service.parts.token.orders
+    assert order.device == sign_in.device
+    await service.credentials.SetSubjectStatus(credential_directory_pb2.SetSubjectStatusRequest(subject=order.subject, disabled=True, version=2))
+    await refused(service.auth.SignIn(sign_in), Unauthenticated, Reason.CREDENTIALS_INVALID)
+    await service.credentials.DeleteSubject(credential_directory_pb2.DeleteSubjectRequest(subject=order.subject))
+    await refused(service.auth.SignIn(sign_in), Unauthenticated, Reason.CREDENTIALS_INVALID)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "field"),
+    [
+        ({"email": ""}, Reason.FIELD_INVALID, "email"),
+        ({"email": "a" * 1_000_000}, Reason.FIELD_INVALID, "email"),
+        ({"email": "ädä@example.com"}, Reason.FIELD_INVALID, "email"),
+        ({"password": "1"}, Reason.PASSWORD_INVALID, "password"),
+        ({"password": "iloveyou2"}, Reason.PASSWORD_INVALID, "password"),
+        ({"display_name": "a\0b"}, Reason.FIELD_INVALID, "display_name"),
+        ({"request_id": "1"}, Reason.FIELD_INVALID, "request_id"),
+    ],
+)
+async def test_the_field_at_fault_is_named_and_nothing_is_written(service: Served, change: dict[str, str], reason: Reason, field: str) -> None:
+    request = auth_service_pb2.SignUpRequest(**{"email": EMAIL, "password": PASSWORD, "display_name": "Ada"} | change)
+    await refused(service.auth.SignUp(request), InvalidArgument, reason, field)
+    assert await service.parts.database.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_a_wrong_code_names_the_code(service: Served) -> None:
+    request = auth_service_pb2.VerifyEmailRequest(email="nobody@example.com", code="12345678")
+    await refused(service.auth.VerifyEmail(request), InvalidArgument, Reason.CODE_INVALID, "code")
+
+
+async def test_what_this_release_does_not_have_says_so(service: Served) -> None:
+    request = auth_service_pb2.RequestPasswordResetRequest(email=EMAIL)
+    await refused(service.auth.RequestPasswordReset(request), Unimplemented, Reason.NOT_IMPLEMENTED)

@@ -1,0 +1,151 @@
+"""Token's parts on a real PostgreSQL, without gRPC around them."""
+
+import itertools
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from authmesh.audit.v1 import audit_event_pb2
+from cryptography.hazmat.primitives.asymmetric import ec
+
+import services.token
+from mesh.database import Database
+from mesh.ids import uuid7
+from mesh.outbox import Outbox
+from mesh.tokens.claims import Claims
+from mesh.tokens.keys import KeySet
+from mesh.tokens.revocations import RevocationSet
+from mesh.tokens.verifier import Verifier
+from services.token.access_token import AccessTokenWriter
+from services.token.clients import Client
+from services.token.grants import load_role_scopes
+from services.token.introspection import Introspection
+from services.token.refresh import Refresh, RefreshDesk
+from services.token.revocation_log import RevocationLog
+from services.token.revoker import Revoker
+from services.token.sign_in import Issued, SignIn, SignInDesk
+from services.token.sign_out import SignOutDesk
+from services.token.signer import LocalSigner
+from services.token.store import Store
+from services.token.subjects import SubjectDesk
+from tests.conftest import OpenDatabase
+
+ISSUER = "https://issuer.test"
+AUDIENCE = "authmesh"
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+@dataclass
+class Token:
+    """Token's use cases and what they are made of."""
+
+    database: Database
+    clock: Clock
+    clients: dict[str, Client]
+    store: Store
+    log: RevocationLog
+    revocations: RevocationSet
+    keys: KeySet
+    verifier: Verifier
+    sign_ins: SignInDesk
+    refreshes: RefreshDesk
+    sign_outs: SignOutDesk
+    subjects: SubjectDesk
+    introspection: Introspection
+
+    async def sign_in(self, subject: uuid.UUID | None = None, *, instance: uuid.UUID | None = None, client: str = "demo", **changes: object) -> Issued:
+        """A new session."""
+        sign_in = SignIn(
+            subject=subject or uuid7(),
+            client_id=client,
+            instance_id=instance,
+            display_name="Ada's phone",
+            platform="ios",
+            scopes=frozenset(),
+            auth_time=self.clock(),
+            amr=("pwd",),
+            address="192.0.2.7",
+            user_agent="test/1",
+        )
+        return await self.sign_ins.issue(replace(sign_in, **changes))  # type: ignore[arg-type]
+
+    async def refresh(
+        self, token: str, *, instance: uuid.UUID | None = None, client: str = "demo", scopes: frozenset[str] = frozenset()
+    ) -> Issued:
+        """The next tokens."""
+        return await self.refreshes.refresh(Refresh(token, client, instance, scopes, "192.0.2.8"))
+
+    async def learn_revocations(self) -> None:
+        """What the feed does, without the feed."""
+        self.revocations.add((await self.log.snapshot(self.clock())).revocations)
+
+    async def refuses(self, issued: Issued) -> bool:
+        """Whether the access token is revoked."""
+        await self.learn_revocations()
+        return self.revocations.refuses(self.claims(issued))
+
+    def claims(self, issued: Issued) -> Claims:
+        """What the access token says."""
+        return self.verifier.verify(issued.access_token)
+
+    async def events(self, event_type: str = "") -> list[audit_event_pb2.AuditEvent]:
+        """The audit events, oldest first."""
+        rows = await self.database.fetch("SELECT payload FROM outbox WHERE kind = 'audit' ORDER BY id")
+        events = [audit_event_pb2.AuditEvent.FromString(row["payload"]) for row in rows]
+        return [event for event in events if event_type in ("", event.type)]
+
+
+@pytest.fixture
+async def token(open_database: OpenDatabase) -> Token:
+    database = await open_database("services.token")
+    return await assemble(database)
+
+
+async def assemble(database: Database, key: ec.EllipticCurvePrivateKey | None = None) -> Token:
+    """The parts as main.py puts them together."""
+    clock = Clock()
+    signer = LocalSigner(key or ec.generate_private_key(ec.SECP256R1()))
+
+    async def jwks() -> bytes:
+        return signer.jwks
+
+    keys = KeySet(jwks)
+    await keys.refresh()
+    verifier = Verifier(keys, ISSUER, AUDIENCE, clock=lambda: clock().timestamp())
+    role_scopes = load_role_scopes(Path(services.token.__file__).parent / "roles.yaml")
+    clients = {"demo": Client(display_name="Demo", confidential=False, scopes=frozenset(role_scopes.known))}
+    store, log, outbox, revocations = Store(database), RevocationLog(database), Outbox("token"), RevocationSet()
+    revoker, writer = Revoker(store, log, outbox), AccessTokenWriter(signer, ISSUER, AUDIENCE)
+
+    def verify(access_token: str) -> Claims:
+        return verifier.verify(access_token)
+
+    return Token(
+        database=database,
+        clock=clock,
+        clients=clients,
+        store=store,
+        log=log,
+        revocations=revocations,
+        keys=keys,
+        verifier=verifier,
+        sign_ins=SignInDesk(database, store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7),
+        refreshes=RefreshDesk(database, store, revoker, outbox, writer, clients, clock=clock, new_id=uuid7),
+        sign_outs=SignOutDesk(database, store, revoker, verify, clock=clock),
+        subjects=SubjectDesk(database, store, revoker, outbox, role_scopes, clock=clock),
+        introspection=Introspection(store, verify, issuer=ISSUER, audience=AUDIENCE, clock=clock),
+    )

@@ -1,0 +1,162 @@
+"""The gRPC face of User: aliases, masks, access, and errors with their fields."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectoryServicer, add_CredentialDirectoryServicer_to_server
+from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerServicer, add_TokenIssuerServicer_to_server
+from authmesh.user.v1 import user_service_pb2
+from authmesh.user.v1.user_directory_pb2_grpc import UserDirectoryStub, add_UserDirectoryServicer_to_server
+from authmesh.user.v1.user_service_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
+from google.protobuf import empty_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound, PermissionDenied, Reason, Unimplemented
+from services.user.administration import Administration
+from services.user.courier import ChannelCourier
+from services.user.service import UserDirectory, UserService
+from tests.integration.services.serving import TrustedCaller, served
+
+if TYPE_CHECKING:
+    from .conftest import UserParts
+
+User = user_service_pb2.User
+
+
+class Backends(TokenIssuerServicer, CredentialDirectoryServicer):
+    """Token and Auth, as far as User tells them something."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    async def SetSubjectGrants(self, request: Any, context: Any) -> empty_pb2.Empty:
+        self.heard.append(request)
+        return empty_pb2.Empty()
+
+    async def SetSubjectStatus(self, request: Any, context: Any) -> empty_pb2.Empty:
+        self.heard.append(request)
+        return empty_pb2.Empty()
+
+
+@dataclass
+class Served:
+    parts: "UserParts"
+    caller: TrustedCaller
+    users: UserServiceStub
+    directory: UserDirectoryStub
+    backends: Backends
+
+
+@pytest.fixture
+async def service(user: "UserParts") -> AsyncIterator[Served]:
+    caller, backends = TrustedCaller(), Backends()  # type: ignore[abstract]
+    elsewhere = [(add_TokenIssuerServicer_to_server, backends), (add_CredentialDirectoryServicer_to_server, backends)]
+    async with served(elsewhere, TrustedCaller()) as egress:
+        administration = Administration(
+            user.database,
+            user.administration._outbox,
+            ChannelCourier(egress, 1),
+            clock=user.administration._clock,
+        )
+        ours = [
+            (add_UserServiceServicer_to_server, UserService(user.directory, administration)),  # type: ignore[abstract]
+            (add_UserDirectoryServicer_to_server, UserDirectory(user.directory)),
+        ]
+        async with served(ours, caller) as channel:
+            yield Served(user, caller, UserServiceStub(channel), UserDirectoryStub(channel), backends)
+
+
+async def refused(call: Any, kind: type[MeshError], reason: Reason, *fields: str) -> None:
+    with pytest.raises(kind) as refusal:
+        await call
+    assert refusal.value.reason is reason
+    assert tuple(violation.field for violation in refusal.value.violations) == fields
+
+
+async def test_me_is_the_caller(service: Served) -> None:
+    service.caller.subject = str(await service.parts.new_user("ada@example.com"))
+    mine = await service.users.GetUser(user_service_pb2.GetUserRequest(name="users/me"))
+    assert (mine.name, mine.email, list(mine.roles), mine.disabled) == (f"users/{service.caller.subject}", "ada@example.com", [], False)
+    assert mine.create_time == mine.update_time
+    assert await service.users.GetUser(user_service_pb2.GetUserRequest(name=mine.name.upper().replace("USERS", "users"))) == mine
+
+
+async def test_a_caller_without_a_profile_is_not_found(service: Served) -> None:
+    for service.caller.subject in (str(uuid.uuid4()), "batch-client"):
+        await refused(service.users.GetUser(user_service_pb2.GetUserRequest(name="users/me")), NotFound, Reason.USER_NOT_FOUND)
+
+
+async def test_others_are_for_administrators(service: Served) -> None:
+    other = user_service_pb2.GetUserRequest(name=f"users/{await service.parts.new_user('ada@example.com')}")
+    await refused(service.users.GetUser(other), PermissionDenied, Reason.SCOPE_MISSING)
+    service.caller.scopes |= {"admin:users"}
+    assert (await service.users.GetUser(other)).email == "ada@example.com"
+    missing = user_service_pb2.GetUserRequest(name=f"users/{uuid.uuid4()}")
+    await refused(service.users.GetUser(missing), NotFound, Reason.USER_NOT_FOUND)
+
+
+async def test_an_update_names_the_field_at_fault(service: Served) -> None:
+    service.caller.subject = str(await service.parts.new_user("ada@example.com"))
+    request = user_service_pb2.UpdateUserRequest(user=User(name="users/me", display_name="Ada L."), update_mask=FieldMask(paths=["display_name"]))
+    updated = await service.users.UpdateUser(request)
+    assert updated.display_name == "Ada L."
+    request.update_mask.paths[:] = ["email"]
+    await refused(service.users.UpdateUser(request), InvalidArgument, Reason.FIELD_INVALID, "update_mask")
+    request.update_mask.paths[:] = []
+    request.user.display_name = "a\0b"
+    await refused(service.users.UpdateUser(request), InvalidArgument, Reason.FIELD_INVALID, "user.display_name")
+    request.user.name = "users/nobody"
+    await refused(service.users.UpdateUser(request), InvalidArgument, Reason.FIELD_INVALID, "user.name")
+    await refused(service.users.UpdateUser(user_service_pb2.UpdateUserRequest()), InvalidArgument, Reason.FIELD_INVALID, "user.name")
+
+
+async def test_lists_are_for_administrators(service: Served) -> None:
+    await refused(service.users.ListUsers(user_service_pb2.ListUsersRequest()), PermissionDenied, Reason.SCOPE_MISSING)
+    service.caller.scopes |= {"admin:users"}
+    for number in range(3):
+        await service.parts.new_user(f"u{number}@example.com")
+    page = await service.users.ListUsers(user_service_pb2.ListUsersRequest(page_size=2))
+    assert len(page.users) == 2
+    rest = await service.users.ListUsers(user_service_pb2.ListUsersRequest(page_size=2, page_token=page.next_page_token))
+    assert (len(rest.users), rest.next_page_token) == (1, "")
+    too_many = user_service_pb2.ListUsersRequest(page_size=201)
+    await refused(service.users.ListUsers(too_many), InvalidArgument, Reason.FIELD_INVALID, "page_size")
+    wrong = user_service_pb2.ListUsersRequest(page_token="nonsense")
+    await refused(service.users.ListUsers(wrong), InvalidArgument, Reason.FIELD_INVALID, "page_token")
+
+
+async def test_token_and_auth_have_heard_when_the_administrator_is_answered(service: Served) -> None:
+    service.caller.scopes |= {"admin:users"}
+    name = f"users/{await service.parts.new_user('ada@example.com')}"
+    assert (await service.users.DisableUser(user_service_pb2.DisableUserRequest(name=name))).disabled
+    assert {(type(request).__name__, request.disabled, request.version) for request in service.backends.heard} == {
+        ("SetSubjectGrantsRequest", True, 2),
+        ("SetSubjectStatusRequest", True, 2),
+    }
+    assert not (await service.users.EnableUser(user_service_pb2.EnableUserRequest(name=name))).disabled
+    changed = await service.users.SetRoles(user_service_pb2.SetRolesRequest(name=name, roles=["admin"]))
+    assert list(changed.roles) == ["admin"]
+    assert [list(request.roles) for request in service.backends.heard[4:]] == [["admin"]]
+    last = user_service_pb2.DisableUserRequest(name=name)
+    await refused(service.users.DisableUser(last), FailedPrecondition, Reason.LAST_ADMINISTRATOR)
+
+
+async def test_a_service_that_can_not_be_reached_is_told_by_the_outbox(service: Served) -> None:
+    service.caller.scopes |= {"admin:users"}
+    name = f"users/{await service.parts.new_user('ada@example.com')}"
+
+    async def refuse(request: Any, context: Any) -> empty_pb2.Empty:
+        raise NotImplementedError
+
+    service.backends.SetSubjectGrants = refuse  # type: ignore[method-assign]
+    assert (await service.users.DisableUser(user_service_pb2.DisableUserRequest(name=name))).disabled
+    assert len(await service.parts.grants()) == 1
+
+
+async def test_what_this_release_does_not_have_says_so(service: Served) -> None:
+    service.caller.scopes |= {"admin:users"}
+    request = user_service_pb2.DeleteUserRequest(name=f"users/{uuid.uuid4()}")
+    await refused(service.users.DeleteUser(request), Unimplemented, Reason.NOT_IMPLEMENTED)

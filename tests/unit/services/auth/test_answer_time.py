@@ -1,0 +1,47 @@
+"""Refusals and successes leave at the same time."""
+
+import pytest
+
+from mesh.errors import Reason, Unauthenticated
+from services.auth.answer_time import AnswerTime
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("work", [0.0, 0.1, 0.249])
+async def test_quick_work_waits(work: float) -> None:
+    clock = Clock()
+    async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level():
+        clock.now += work
+    assert clock.now == pytest.approx(100.25)
+
+
+async def test_a_refusal_waits_too() -> None:
+    clock = Clock()
+    with pytest.raises(Unauthenticated):
+        async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level(success=False):
+            raise Unauthenticated(Reason.CREDENTIALS_INVALID, "no")
+    assert clock.now == pytest.approx(100.25)
+
+
+async def test_a_success_that_tells_nothing_new_need_not_wait() -> None:
+    clock = Clock()
+    async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level(success=False):
+        clock.now += 0.1
+    assert clock.now == pytest.approx(100.1)
+
+
+async def test_slow_work_is_not_made_slower() -> None:
+    clock = Clock()
+    async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level():
+        clock.now += 1
+    assert clock.now == pytest.approx(101)
