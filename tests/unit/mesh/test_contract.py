@@ -47,7 +47,7 @@ def test_the_catalogue_speaks_in_dotted_names() -> None:
 
 
 def test_messages_can_be_made_without_knowing_their_module() -> None:
-    user = CONTRACT.message_type("authmesh.user.v1.User")(name="users/me")  # type: ignore[call-arg]
+    user = CONTRACT.message_type("authmesh.user.v1.User")(name="users/me")
     assert user.SerializeToString() == b"\n\x08users/me"
 
 

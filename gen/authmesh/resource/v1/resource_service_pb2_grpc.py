@@ -163,7 +163,7 @@ class ResourceServiceServicer:
         """WatchResources streams the changes of the resources that the caller can see, in order. A stream that broke is continued with the token of
         its last message, and misses nothing.
 
-        Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours), UNAUTHENTICATED when the access token dies while the stream is open.
+        Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours, or is too old: list again), UNAUTHENTICATED when the access token dies while the stream is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,7 @@ class ResourceServiceStub:
     """WatchResources streams the changes of the resources that the caller can see, in order. A stream that broke is continued with the token of
     its last message, and misses nothing.
 
-    Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours), UNAUTHENTICATED when the access token dies while the stream is open.
+    Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours, or is too old: list again), UNAUTHENTICATED when the access token dies while the stream is open.
     """
 
 class ResourceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -162,7 +162,7 @@ class ResourceServiceServicer(metaclass=_abc_1.ABCMeta):
         """WatchResources streams the changes of the resources that the caller can see, in order. A stream that broke is continued with the token of
         its last message, and misses nothing.
 
-        Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours), UNAUTHENTICATED when the access token dies while the stream is open.
+        Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours, or is too old: list again), UNAUTHENTICATED when the access token dies while the stream is open.
         """
 
 def add_ResourceServiceServicer_to_server(servicer: ResourceServiceServicer, server: _aio.Server) -> None: ...

@@ -105,7 +105,8 @@ class UserServiceServicer:
     def SetRoles(self, request, context):
         """SetRoles replaces the roles of a user. Tokens with the earlier roles are refused at once; a refresh brings the new ones.
 
-        Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH.
+        Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH, FAILED_PRECONDITION
+        LAST_ADMINISTRATOR (nobody could undo it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,7 +115,7 @@ class UserServiceServicer:
     def DisableUser(self, request, context):
         """DisableUser forbids sign-in and ends every session of the user at once.
 
-        Errors: NOT_FOUND USER_NOT_FOUND.
+        Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (nobody could undo it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

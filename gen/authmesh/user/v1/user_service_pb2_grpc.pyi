@@ -32,12 +32,13 @@ class UserServiceStub:
     SetRoles: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SetRolesRequest, _user_service_pb2.User]
     """SetRoles replaces the roles of a user. Tokens with the earlier roles are refused at once; a refresh brings the new ones.
 
-    Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH.
+    Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH, FAILED_PRECONDITION
+    LAST_ADMINISTRATOR (nobody could undo it).
     """
     DisableUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DisableUserRequest, _user_service_pb2.User]
     """DisableUser forbids sign-in and ends every session of the user at once.
 
-    Errors: NOT_FOUND USER_NOT_FOUND.
+    Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (nobody could undo it).
     """
     EnableUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EnableUserRequest, _user_service_pb2.User]
     """EnableUser allows sign-in again.
@@ -88,7 +89,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_user_service_pb2.User]:
         """SetRoles replaces the roles of a user. Tokens with the earlier roles are refused at once; a refresh brings the new ones.
 
-        Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH.
+        Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH, FAILED_PRECONDITION
+        LAST_ADMINISTRATOR (nobody could undo it).
         """
 
     @_abc_1.abstractmethod
@@ -99,7 +101,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_user_service_pb2.User]:
         """DisableUser forbids sign-in and ends every session of the user at once.
 
-        Errors: NOT_FOUND USER_NOT_FOUND.
+        Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (nobody could undo it).
         """
 
     @_abc_1.abstractmethod

@@ -148,7 +148,7 @@ async def test_a_deletion_that_failed_is_made_good_without_storing_again(aws: Aw
         async def __aexit__(self, *error: object) -> None:
             await self._context.__aexit__(None, None, None)
 
-    consumer._open_sqs = Opened  # type: ignore[assignment]
+    consumer._open_sqs = Opened
     await aws.send(event(1))
     async with consuming(consumer):
         await until(aws.is_empty)

@@ -1,0 +1,63 @@
+"""`python -m services.resource.main`: the Resource process."""
+
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
+
+from authmesh.resource.v1.resource_directory_pb2_grpc import add_ResourceDirectoryServicer_to_server
+from authmesh.resource.v1.resource_service_pb2_grpc import add_ResourceServiceServicer_to_server
+
+from mesh.audit.event_bridge import EventBridgeSink
+from mesh.aws import open_client
+from mesh.database import Database
+from mesh.ids import uuid7
+from mesh.outbox import Outbox, Relay
+from mesh.rpc.channel import open_channel
+from mesh.rpc.server import run, serve
+from mesh.tokens.authentication import Authentication
+from mesh.tokens.denials import record_denials
+from services.resource.change_log import ChangeLog
+from services.resource.directory import UserDirectory
+from services.resource.gate import Gate
+from services.resource.housekeeping import Housekeeping
+from services.resource.resources import Resources
+from services.resource.service import ResourceDirectory, ResourceService
+from services.resource.settings import ResourceSettings
+from services.resource.share_claims import ShareClaims
+from services.resource.sharing import Sharing
+from services.resource.watch import Watch
+
+
+async def main() -> None:
+    """Wires the parts and serves until the process is told to stop."""
+    settings = ResourceSettings.load()
+    clock = partial(datetime.now, UTC)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.open(settings.database_url.get_secret_value()))
+        channel = await stack.enter_async_context(open_channel(settings.egress))
+        outbox = Outbox("resource")
+        relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
+        authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+
+        changes = ChangeLog(database)
+        gate = Gate(database, outbox)
+        claims = ShareClaims(database, outbox, changes, UserDirectory(channel), clock=clock)
+        resources = Resources(database, outbox, changes, gate, clock=clock, new_id=uuid7)
+        sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
+        watch = Watch(changes, settings.watch_heartbeat)
+        housekeeping = Housekeeping(database, changes, settings.change_retention, clock=clock)
+
+        await serve(
+            settings,
+            services=[
+                (add_ResourceServiceServicer_to_server, ResourceService(resources, sharing, watch)),
+                (add_ResourceDirectoryServicer_to_server, ResourceDirectory(claims)),
+            ],
+            authentication=authentication,
+            checks={"database": lambda: database.healthy, **authentication.checks},
+            tasks=[database.watch, *authentication.tasks, relay.run, watch.run, claims.run, housekeeping.run],
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,112 @@
+"""What people do with resources. Each of it is one transaction: the change, its audit event, and the word to those who watch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from mesh.database import Database
+from mesh.errors import FieldViolation, InvalidArgument, Reason
+from mesh.outbox import Outbox
+from services.resource import events, store
+from services.resource.change_log import ChangeLog
+from services.resource.gate import Gate
+from services.resource.resource import CHANGEABLE, Draft, Resource, Role, check_paths, edited, require_etag
+from services.resource.share import Change
+
+REQUEST_ID_LIFETIME = timedelta(hours=24)
+"""How long a request id is remembered (docs/contract.md, "Conventions")."""
+
+
+class Resources:
+    """The resources of everybody."""
+
+    def __init__(
+        self, database: Database, outbox: Outbox, changes: ChangeLog, gate: Gate, *, clock: Callable[[], datetime], new_id: Callable[[], UUID]
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._changes = changes
+        self._gate = gate
+        self._clock = clock
+        self._new_id = new_id
+
+    async def create(self, caller: UUID, draft: Draft, request_id: UUID | None) -> Resource:
+        """Makes a resource that `caller` owns. A repeat with the same request id answers what the first time answered, whatever became of the
+        resource since.
+
+        Raises:
+            InvalidArgument: REQUEST_ID_REUSED, the request id came with another draft before.
+        """
+        now = self._clock()
+        resource = _first_state(self._new_id(), caller, draft, now)
+        async with self._database.transaction() as tx:
+            if request_id is not None:
+                creation = store.Creation(draft.digest(), resource.id, now)
+                earlier = await store.claim_request(tx, caller, request_id, creation, now - REQUEST_ID_LIFETIME)
+                if earlier is not None:
+                    return _repeated(earlier, caller, draft)
+            await store.insert(tx, resource)
+            await self._outbox.record(tx, events.created(resource))
+            await self._changes.append(tx, Change.ADDED, resource.id, [caller])
+        return resource
+
+    async def get(self, caller: UUID, resource_id: UUID) -> Resource:
+        """Reads a resource.
+
+        Raises:
+            NotFound: RESOURCE_NOT_FOUND.
+        """
+        return await self._gate.read(resource_id, caller, Role.READER)
+
+    async def page(self, caller: UUID, before: UUID, size: int) -> store.Page:
+        """The newest resources that `caller` can see with ids below `before`: at most `size`, and what fits into one message."""
+        return await store.page(self._database, caller, before, size)
+
+    async def update(self, caller: UUID, resource_id: UUID, given: Draft, paths: Sequence[str], etag: str) -> Resource:
+        """Changes the fields that `paths` names. An update that changes nothing writes nothing.
+
+        Raises:
+            NotFound: RESOURCE_NOT_FOUND.
+            PermissionDenied: ROLE_MISSING, the caller is a reader.
+            Aborted: ETAG_MISMATCH.
+            InvalidArgument: FIELD_INVALID `update_mask`.
+        """
+        check_paths(paths)
+        async with self._gate.change(resource_id, caller, Role.EDITOR) as (tx, resource):
+            require_etag(resource, etag)
+            draft = edited(resource.draft, given, paths)
+            if draft == resource.draft:
+                return resource
+            changed = replace(resource, draft=draft, version=resource.version + 1, updated_at=self._clock())
+            await store.update(tx, changed)
+            fields = [field for field in CHANGEABLE if getattr(draft, field) != getattr(resource.draft, field)]
+            await self._outbox.record(tx, events.updated(changed, caller, fields))
+            await self._changes.append_for_viewers(tx, Change.UPDATED, changed)
+        return changed
+
+    async def delete(self, caller: UUID, resource_id: UUID, etag: str) -> None:
+        """Deletes a resource and its shares.
+
+        Raises:
+            NotFound: RESOURCE_NOT_FOUND.
+            PermissionDenied: ROLE_MISSING, the caller is not the owner.
+            Aborted: ETAG_MISMATCH.
+        """
+        async with self._gate.change(resource_id, caller, Role.OWNER) as (tx, resource):
+            require_etag(resource, etag)
+            await self._changes.append_for_viewers(tx, Change.REMOVED, resource)
+            await store.delete(tx, resource.id)
+            await self._outbox.record(tx, events.deleted(resource, caller))
+
+
+def _first_state(resource_id: UUID, owner: UUID, draft: Draft, now: datetime) -> Resource:
+    return Resource(id=resource_id, owner=owner, draft=draft, version=1, created_at=now, updated_at=now, role=Role.OWNER)
+
+
+def _repeated(earlier: store.Creation, caller: UUID, draft: Draft) -> Resource:
+    if earlier.digest != draft.digest():
+        violation = FieldViolation("request_id", "was used for another resource: a new attempt takes a new id")
+        raise InvalidArgument(Reason.REQUEST_ID_REUSED, f"request_id: {violation.description}", violations=(violation,))
+    # The first answer is a function of what is remembered and of the draft, which is the same: no copy of it is kept.
+    return _first_state(earlier.resource, caller, draft, earlier.created_at)

@@ -1,0 +1,185 @@
+"""The servicers: they translate between messages and values, and delegate."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from authmesh.resource.v1 import resource_directory_pb2, resource_service_pb2
+from authmesh.resource.v1.resource_directory_pb2_grpc import ResourceDirectoryServicer
+from authmesh.resource.v1.resource_service_pb2_grpc import ResourceServiceServicer
+from google.protobuf import empty_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import aio
+
+from mesh import page_token
+from mesh.errors import PermissionDenied, Reason, field_invalid
+from mesh.rpc.call import current_call
+from services.resource.resource import Draft, Resource, Role
+from services.resource.resources import Resources
+from services.resource.share import Grantee, Share
+from services.resource.share_claims import ShareClaims
+from services.resource.sharing import Sharing
+from services.resource.watch import Notice, Watch
+
+PAGE_SIZE = 50
+"""Items of a page when the request doesn't say."""
+
+_FIRST = UUID(int=0)
+_LAST = UUID(int=2**128 - 1)
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class ResourceService(ResourceServiceServicer):
+    """`authmesh.resource.v1.ResourceService`."""
+
+    def __init__(self, resources: Resources, sharing: Sharing, watch: Watch) -> None:
+        self._resources = resources
+        self._sharing = sharing
+        self._watch = watch
+
+    async def CreateResource(self, request: resource_service_pb2.CreateResourceRequest, context: Context) -> resource_service_pb2.Resource:
+        """See the contract."""
+        request_id = UUID(request.request_id) if request.request_id else None
+        return _resource(await self._resources.create(_caller(), _draft(request.resource), request_id))
+
+    async def GetResource(self, request: resource_service_pb2.GetResourceRequest, context: Context) -> resource_service_pb2.Resource:
+        """See the contract."""
+        return _resource(await self._resources.get(_caller(), _id(request.name)))
+
+    async def ListResources(self, request: resource_service_pb2.ListResourcesRequest, context: Context) -> resource_service_pb2.ListResourcesResponse:
+        """See the contract."""
+        caller = _caller()
+        list_name = f"resources/{caller}"
+        before = _place(list_name, request.page_token) if request.page_token else _LAST
+        page = await self._resources.page(caller, before, request.page_size or PAGE_SIZE)
+        response = resource_service_pb2.ListResourcesResponse(resources=map(_resource, page.resources))
+        if page.more:
+            response.next_page_token = page_token.encode(list_name, str(page.resources[-1].id))
+        return response
+
+    async def UpdateResource(self, request: resource_service_pb2.UpdateResourceRequest, context: Context) -> resource_service_pb2.Resource:
+        """See the contract."""
+        given = request.resource
+        return _resource(await self._resources.update(_caller(), _id(given.name), _draft(given), request.update_mask.paths, given.etag))
+
+    async def DeleteResource(self, request: resource_service_pb2.DeleteResourceRequest, context: Context) -> empty_pb2.Empty:
+        """See the contract."""
+        await self._resources.delete(_caller(), _id(request.name), request.etag)
+        return empty_pb2.Empty()
+
+    async def ShareResource(self, request: resource_service_pb2.ShareResourceRequest, context: Context) -> resource_service_pb2.Share:
+        """See the contract."""
+        caller = _caller()
+        return _share(await self._sharing.share(caller, _id(request.name), _grantee(request, caller), Role(request.role)))
+
+    async def ListShares(self, request: resource_service_pb2.ListSharesRequest, context: Context) -> resource_service_pb2.ListSharesResponse:
+        """See the contract."""
+        caller, resource_id = _caller(), _id(request.name)
+        list_name = f"shares/{resource_id}/{caller}"
+        after = _place(list_name, request.page_token) if request.page_token else _FIRST
+        size = request.page_size or PAGE_SIZE
+        shares = await self._sharing.page(caller, resource_id, after, size + 1)
+        response = resource_service_pb2.ListSharesResponse(shares=map(_share, shares[:size]))
+        if len(shares) > size:
+            response.next_page_token = page_token.encode(list_name, str(shares[size - 1].id))
+        return response
+
+    async def UnshareResource(self, request: resource_service_pb2.UnshareResourceRequest, context: Context) -> empty_pb2.Empty:
+        """See the contract."""
+        caller = _caller()
+        await self._sharing.unshare(caller, _id(request.name), _grantee(request, caller))
+        return empty_pb2.Empty()
+
+    async def WatchResources(
+        self, request: resource_service_pb2.WatchResourcesRequest, context: Context
+    ) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:
+        """See the contract."""
+        async for notice in self._watch.follow(_caller(), request.resume_token):
+            yield _notice(notice)
+
+
+class ResourceDirectory(ResourceDirectoryServicer):
+    """`authmesh.resource.v1.ResourceDirectory`."""
+
+    def __init__(self, claims: ShareClaims) -> None:
+        self._claims = claims
+
+    async def ClaimShares(self, request: resource_directory_pb2.ClaimSharesRequest, context: Context) -> empty_pb2.Empty:
+        """See the contract."""
+        await self._claims.claim(UUID(request.user_id), request.email)
+        return empty_pb2.Empty()
+
+
+def _caller() -> UUID:
+    call = current_call()
+    assert call is not None
+    assert call.claims is not None
+    try:
+        return UUID(call.claims.subject)
+    except ValueError:
+        # The token of a client itself (RFC 7523): its subject is the client's id.
+        raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "resources belong to people: this takes a person's token") from None
+
+
+def _id(name: str) -> UUID:
+    return UUID(name.removeprefix("resources/"))
+
+
+def _place(list_name: str, token: str) -> UUID:
+    try:
+        return UUID(page_token.decode(list_name, token))
+    except ValueError:
+        raise field_invalid("page_token", "is not a token of this list") from None
+
+
+def _draft(message: resource_service_pb2.Resource) -> Draft:
+    return Draft(message.display_name, message.content)
+
+
+def _grantee(request: resource_service_pb2.ShareResourceRequest | resource_service_pb2.UnshareResourceRequest, caller: UUID) -> Grantee:
+    if request.WhichOneof("grantee") == "email":
+        return Grantee(email=request.email)
+    user = request.user.removeprefix("users/")
+    return Grantee(user=caller if user == "me" else UUID(user))
+
+
+def _resource(resource: Resource) -> resource_service_pb2.Resource:
+    return resource_service_pb2.Resource(
+        name=resource.name,
+        display_name=resource.draft.display_name,
+        content=resource.draft.content,
+        owner=f"users/{resource.owner}",
+        role=resource_service_pb2.Role.ValueType(resource.role or 0),
+        create_time=_timestamp(resource.created_at),
+        update_time=_timestamp(resource.updated_at),
+        etag=resource.etag,
+    )
+
+
+def _share(share: Share) -> resource_service_pb2.Share:
+    return resource_service_pb2.Share(
+        **({"user": f"users/{share.grantee.user}"} if share.grantee.email is None else {"email": share.grantee.email}),
+        role=resource_service_pb2.Role.ValueType(share.role),
+        create_time=_timestamp(share.created_at),
+    )
+
+
+def _notice(notice: Notice) -> resource_service_pb2.WatchResourcesResponse:
+    response = resource_service_pb2.WatchResourcesResponse(resume_token=notice.resume_token)
+    if notice.change is None:
+        response.change = response.CHANGE_HEARTBEAT
+        return response
+    response.change = response.Change.ValueType(notice.change)
+    if notice.resource is not None:
+        response.resource.CopyFrom(_resource(notice.resource))
+    else:
+        response.resource.name = f"resources/{notice.resource_id}"
+    return response
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

@@ -1,0 +1,16 @@
+"""What the Resource process reads from its environment beside `ProcessSettings`."""
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from mesh.settings import ProcessSettings
+
+
+class ResourceSettings(ProcessSettings):
+    """Settings of the Resource service. Durations are seconds or ISO 8601 (`P7D`)."""
+
+    watch_heartbeat: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0))
+    """How long an open watch stays silent before it says that it is alive."""
+    change_retention: timedelta = Field(default=timedelta(days=7), ge=timedelta(hours=1))
+    """How long a broken watch can be continued."""

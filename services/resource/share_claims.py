@@ -1,0 +1,92 @@
+"""How the share of an address finds its holder.
+
+The share is committed first, without a holder, and then User is asked. So nothing is missed: whoever verified the address before the question is in
+its answer, and for whoever does later User calls ClaimShares, which sees the share. When User is away the question is asked again, here, until it is
+answered.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from mesh.database import Database
+from mesh.errors import DeadlineExceeded, MeshError, Unavailable
+from mesh.outbox import Outbox
+from services.resource import events, share_store, store
+from services.resource.change_log import ChangeLog
+from services.resource.directory import People
+from services.resource.share import Share, address_key, transition
+
+LOOKUP_PAUSE = timedelta(seconds=10)
+"""After this long a lookup that was begun and not ended is begun again."""
+POLL_SECONDS = 2.0
+BATCH = 50
+
+_log = structlog.get_logger("authmesh.claims")
+
+
+class ShareClaims:
+    """Gives shares of addresses to the people who own the addresses."""
+
+    def __init__(self, database: Database, outbox: Outbox, changes: ChangeLog, people: People, *, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._changes = changes
+        self._people = people
+        self._clock = clock
+
+    async def claim(self, user: UUID, email: str) -> None:
+        """Gives `user`, who has verified `email`, every share that was offered to it. Idempotent."""
+        while shares := await share_store.unclaimed(self._database, address_key(email), BATCH):
+            for share in shares:
+                await self._settle(share, user)
+
+    async def look_up(self, share: Share) -> bool:
+        """Asks who owns the address of a share, and settles it. Returns False when nobody could be asked; `run` asks again."""
+        assert share.grantee.email is not None
+        try:
+            holder = await self._people.find(share.grantee.email)
+        except (Unavailable, DeadlineExceeded):
+            return False
+        except MeshError as error:
+            # User refuses this one question: it must not keep the others waiting.
+            _log.error("address not looked up", share=str(share.id), reason=error.reason, cause=error.message)
+            return True
+        await self._settle(share, holder)
+        return True
+
+    async def _settle(self, share: Share, holder: UUID | None) -> None:
+        if holder is None:
+            await share_store.settle(self._database, share.id, None)
+            return
+        async with self._database.transaction() as tx:
+            seen_before = await store.lock(tx, share.resource, holder)
+            if not await share_store.settle(tx, share.id, holder):
+                return
+            seen_now = await store.find(tx, share.resource, holder)
+            assert seen_before is not None
+            assert seen_now is not None
+            await self._outbox.record(tx, events.claimed(share, holder))
+            if change := transition(seen_before.role, seen_now.role):
+                await self._changes.append(tx, change, share.resource, [holder])
+
+    async def run(self) -> None:
+        """Ends, for ever, the lookups that were not ended when the share was given. A task of the server."""
+        while True:
+            try:
+                answered = await self._look_up_due()
+            except Unavailable:
+                answered = False
+            await asyncio.sleep(0 if answered else POLL_SECONDS)
+
+    async def _look_up_due(self) -> bool:
+        now = self._clock()
+        shares = await share_store.take_lookups(self._database, now, now + LOOKUP_PAUSE, BATCH)
+        for number, share in enumerate(shares):
+            if not await self.look_up(share):
+                _log.warning("addresses not looked up: User did not answer", waiting=len(shares) - number)
+                return False
+        return bool(shares)

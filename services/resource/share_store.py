@@ -1,0 +1,113 @@
+"""The SQL of shares."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from mesh.database import Database, Transaction
+from services.resource.resource import Role
+from services.resource.share import Grantee, Share
+
+_COLUMNS = "id, resource_id, grantee, email, holder_id, role, create_time"
+
+
+def _share_of(row: asyncpg.Record) -> Share:
+    email = row["email"]
+    return Share(
+        id=row["id"],
+        resource=row["resource_id"],
+        grantee=Grantee(email=email) if email is not None else Grantee(user=UUID(row["grantee"].removeprefix("users/"))),
+        holder=row["holder_id"],
+        role=Role(row["role"]),
+        created_at=row["create_time"],
+    )
+
+
+async def find(connection: Database | Transaction, resource_id: UUID, grantee: Grantee) -> Share | None:
+    """The share of a resource that names `grantee`."""
+    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM shares WHERE resource_id = $1 AND grantee = $2", resource_id, grantee.key)
+    return _share_of(row) if row else None
+
+
+async def count(tx: Transaction, resource_id: UUID) -> int:
+    """How many shares a resource has."""
+    return int(await tx.fetchval("SELECT count(*) FROM shares WHERE resource_id = $1", resource_id))
+
+
+async def put(tx: Transaction, share: Share, lookup_time: datetime | None) -> None:
+    """Writes a share, or its new role and spelling.
+
+    Args:
+        lookup_time: When the lookups (`share_claims`) take up the share of an address. None: nothing is to be looked up.
+    """
+    await tx.execute(
+        """
+        INSERT INTO shares (id, resource_id, grantee, email, holder_id, role, create_time, lookup_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT (id) DO UPDATE SET role = excluded.role, email = excluded.email, lookup_time = excluded.lookup_time
+        """,
+        share.id,
+        share.resource,
+        share.grantee.key,
+        share.grantee.email,
+        share.holder,
+        share.role,
+        share.created_at,
+        lookup_time,
+    )
+
+
+async def page(database: Database, resource_id: UUID, after: UUID, size: int) -> list[Share]:
+    """The `size` oldest shares of a resource with ids above `after`."""
+    rows = await database.fetch(
+        f"SELECT {_COLUMNS} FROM shares WHERE resource_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        resource_id,
+        after,
+        size,
+    )
+    return [_share_of(row) for row in rows]
+
+
+async def remove(tx: Transaction, resource_id: UUID, grantee: Grantee) -> list[Share]:
+    """Deletes the share that names `grantee`. Returns it, if there was one."""
+    rows = await tx.fetch(f"DELETE FROM shares WHERE resource_id = $1 AND grantee = $2 RETURNING {_COLUMNS}", resource_id, grantee.key)
+    return [_share_of(row) for row in rows]
+
+
+async def remove_held(tx: Transaction, resource_id: UUID, holder: UUID) -> list[Share]:
+    """Deletes the shares that `holder` has, whatever they name. Returns them."""
+    rows = await tx.fetch(f"DELETE FROM shares WHERE resource_id = $1 AND holder_id = $2 RETURNING {_COLUMNS}", resource_id, holder)
+    return [_share_of(row) for row in rows]
+
+
+async def settle(connection: Database | Transaction, share_id: UUID, holder: UUID | None) -> bool:
+    """Ends the lookup of an address with what it found. Returns whether the share was without a holder and has one now."""
+    row = await connection.fetchrow(
+        "UPDATE shares SET holder_id = $2, lookup_time = NULL WHERE id = $1 AND holder_id IS NULL RETURNING holder_id", share_id, holder
+    )
+    return row is not None and row["holder_id"] is not None
+
+
+async def unclaimed(database: Database, address_key: str, limit: int) -> list[Share]:
+    """Shares of an address that have no holder."""
+    rows = await database.fetch(
+        f"SELECT {_COLUMNS} FROM shares WHERE grantee = $1 AND holder_id IS NULL ORDER BY id LIMIT $2",
+        address_key,
+        limit,
+    )
+    return [_share_of(row) for row in rows]
+
+
+async def take_lookups(database: Database, now: datetime, again: datetime, limit: int) -> list[Share]:
+    """Shares whose lookup was due at `now`. Each is left to the caller until `again`."""
+    rows = await database.fetch(
+        f"""
+        UPDATE shares SET lookup_time = $2 WHERE id IN (
+            SELECT id FROM shares WHERE lookup_time <= $1 ORDER BY lookup_time LIMIT $3 FOR UPDATE SKIP LOCKED
+        ) RETURNING {_COLUMNS}
+        """,
+        now,
+        again,
+        limit,
+    )
+    return [_share_of(row) for row in rows]

@@ -1,0 +1,135 @@
+"""What people do with shares. Each of it is one transaction."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from mesh.database import Database, Transaction
+from mesh.errors import field_invalid
+from mesh.outbox import Outbox
+from services.resource import events, share_store, store
+from services.resource.change_log import ChangeLog
+from services.resource.gate import Gate
+from services.resource.resource import Resource, Role
+from services.resource.share import MAX_SHARES, Grantee, Share, transition
+from services.resource.share_claims import LOOKUP_PAUSE, ShareClaims
+
+EVEN_SECONDS = 0.05
+"""How long a call about an address takes at least: longer than a lookup and what follows from it, so that the time tells no more than the answer."""
+
+
+class Sharing:
+    """Gives and takes access."""
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        changes: ChangeLog,
+        gate: Gate,
+        claims: ShareClaims,
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._changes = changes
+        self._gate = gate
+        self._claims = claims
+        self._clock = clock
+        self._new_id = new_id
+
+    async def share(self, caller: UUID, resource_id: UUID, grantee: Grantee, role: Role) -> Share:
+        """Gives `grantee` a role, in place of the one that a share by the same name gave. The answer is the same whether an address has an account or
+        not, and it does not depend on User: a share of an address finds its holder at once or, when User is away, later (`share_claims`).
+
+        Raises:
+            NotFound: RESOURCE_NOT_FOUND.
+            PermissionDenied: ROLE_MISSING, the caller is not the owner.
+            InvalidArgument: FIELD_INVALID, the owner themselves, or too many shares.
+        """
+        async with _evenly(grantee):
+            async with self._gate.change(resource_id, caller, Role.OWNER) as (tx, resource):
+                share = await self._put(tx, resource, grantee, role)
+            if share.holder is None:
+                await self._claims.look_up(share)
+        return share
+
+    async def _put(self, tx: Transaction, resource: Resource, grantee: Grantee, role: Role) -> Share:
+        if grantee.user == resource.owner:
+            raise field_invalid("user", "owns the resource")
+        earlier = await share_store.find(tx, resource.id, grantee)
+        if earlier and earlier.role == role and earlier.grantee == grantee:
+            return earlier
+        if not earlier and await share_store.count(tx, resource.id) >= MAX_SHARES:
+            raise field_invalid("name", f"the resource has {MAX_SHARES} shares, and more are not possible")
+        share = (
+            replace(earlier, role=role, grantee=grantee)
+            if earlier
+            else Share(self._new_id(), resource.id, grantee, holder=grantee.user, role=role, created_at=self._clock())
+        )
+        before = await self._role(tx, share)
+        await share_store.put(tx, share, self._clock() + LOOKUP_PAUSE if share.holder is None else None)
+        await self._outbox.record(tx, events.shared(share))
+        await self._announce(tx, share, before)
+        return share
+
+    async def page(self, caller: UUID, resource_id: UUID, after: UUID, size: int) -> list[Share]:
+        """The `size` oldest shares with ids above `after`.
+
+        Raises:
+            NotFound: RESOURCE_NOT_FOUND.
+            PermissionDenied: ROLE_MISSING, the caller is not the owner.
+        """
+        await self._gate.read(resource_id, caller, Role.OWNER)
+        return await share_store.page(self._database, resource_id, after, size)
+
+    async def unshare(self, caller: UUID, resource_id: UUID, grantee: Grantee) -> None:
+        """Takes the share back that names `grantee`. People who are not the owner give back all their own shares by naming themselves, and one of
+        them by naming its address. A share that isn't there is no error.
+
+        Raises:
+            NotFound: RESOURCE_NOT_FOUND.
+            PermissionDenied: ROLE_MISSING, somebody else's share, and the caller is not the owner.
+        """
+        own = grantee.user == caller or (grantee.email is not None and await self._is_held(resource_id, grantee, caller))
+        async with _evenly(grantee), self._gate.change(resource_id, caller, Role.READER if own else Role.OWNER) as (tx, resource):
+            before = resource.role if own else await self._role(tx, await share_store.find(tx, resource_id, grantee))
+            if grantee.user == caller:
+                removed = await share_store.remove_held(tx, resource_id, caller)
+            else:
+                removed = await share_store.remove(tx, resource_id, grantee)
+            for share in removed:
+                await self._outbox.record(tx, events.unshared(share))
+            for share in removed[-1:]:
+                await self._announce(tx, share, before)
+
+    async def _is_held(self, resource_id: UUID, grantee: Grantee, holder: UUID) -> bool:
+        share = await share_store.find(self._database, resource_id, grantee)
+        return share is not None and share.holder == holder
+
+    async def _role(self, tx: Transaction, share: Share | None) -> Role | None:
+        """The role of a share's holder with its resource, whatever it comes from."""
+        if share is None or share.holder is None:
+            return None
+        seen = await store.find(tx, share.resource, share.holder)
+        return seen.role if seen else None
+
+    async def _announce(self, tx: Transaction, share: Share, before: Role | None) -> None:
+        """Tells the holder of a share what became of their role."""
+        change = transition(before, await self._role(tx, share))
+        if change and share.holder:
+            await self._changes.append(tx, change, share.resource, [share.holder])
+
+
+@asynccontextmanager
+async def _evenly(grantee: Grantee) -> AsyncIterator[None]:
+    """Makes calls about an address take equally long, with an account behind it and without."""
+    end = asyncio.get_running_loop().time() + EVEN_SECONDS
+    yield
+    if grantee.email is not None:
+        await asyncio.sleep(end - asyncio.get_running_loop().time())

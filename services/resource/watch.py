@@ -1,0 +1,147 @@
+"""Watching: each open stream reads its person's part of the log at its own pace, woken by one task that follows the head for the whole process.
+
+A stream holds no queue, only a flag that there is something to read. So a slow consumer costs no memory and loses nothing, a stream that starts from
+an old token takes the same path as a live one, and any number of replicas may run.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from mesh import page_token
+from mesh.errors import InvalidArgument, Reason, ResourceExhausted, Unavailable, field_invalid
+from services.resource.change_log import ChangeLog
+from services.resource.resource import Resource
+from services.resource.share import Change
+
+POLL_SECONDS = 0.25
+"""How soon changes are found that another replica committed."""
+OUTAGE_SECONDS = 1.0
+BATCH = 16
+"""Changes read at once: with 64 KiB of content each, a stream holds at most 1 MiB."""
+STREAMS_PER_USER = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message to somebody who watches."""
+
+    change: Change | None
+    """None: nothing happened, and the token is newer."""
+    resource_id: UUID | None
+    resource: Resource | None
+    """The resource as it is now; None when it was removed."""
+    resume_token: str
+    """Continues behind this message, for the same person only."""
+
+
+class Watch:
+    """Tells people what happens to the resources that they can see."""
+
+    def __init__(self, log: ChangeLog, heartbeat: timedelta) -> None:
+        """Args:
+        log: Where the changes are.
+        heartbeat: How long a stream stays silent.
+        """
+        self._log = log
+        self._heartbeat = heartbeat.total_seconds()
+        self._signals: dict[UUID, set[asyncio.Event]] = defaultdict(set)
+
+    async def run(self) -> None:
+        """Follows the head of the log for ever, and wakes the streams of those who have something to read. A task of the server."""
+        position: int | None = None
+        while True:
+            self._log.grown.clear()
+            try:
+                head = await self._log.head()
+                if position is not None and head != position:
+                    await self._wake(position, head)
+                position = head
+                pause = POLL_SECONDS
+            except Unavailable:
+                pause = OUTAGE_SECONDS
+            await _is_set(self._log.grown, pause)
+
+    async def _wake(self, position: int, head: int) -> None:
+        # A head that went back is a database that was restored: each stream finds out by itself.
+        users = await self._log.users_between(position, head, self._signals.keys()) if head > position else list(self._signals)
+        for user in users:
+            for signal in self._signals.get(user, ()):
+                signal.set()
+
+    async def follow(self, user: UUID, resume_token: str) -> AsyncIterator[Notice]:
+        """What happens to the resources that `user` can see, in order, from behind the message that carried `resume_token`, or from now when it is
+        empty. The first message comes at once; a heartbeat, if nothing else is there to say. Ends with an error only.
+
+        Raises:
+            InvalidArgument: FIELD_INVALID `resume_token`: not one of this person's, or older than what is remembered.
+            ResourceExhausted: RATE_LIMITED, too many streams of one person.
+            Unavailable: the database is out of reach.
+        """
+        position = _position(user, resume_token) if resume_token else await self._log.head()
+        with self._signal(user) as signal:
+            quiet = True
+            while True:
+                signal.clear()
+                extract = await self._log.read(user, position, BATCH)
+                _check(position, extract.purged, extract.head)
+                for entry in extract.entries:
+                    position = entry.sequence
+                    if entry.change is Change.REMOVED or entry.resource is not None:
+                        yield Notice(entry.change, entry.resource_id, entry.resource, _token(user, position))
+                        quiet = False
+                if len(extract.entries) == BATCH:
+                    continue
+                position = extract.head
+                if quiet:
+                    yield Notice(None, None, None, _token(user, position))
+                quiet = not await _is_set(signal, self._heartbeat)
+
+    @contextmanager
+    def _signal(self, user: UUID) -> Iterator[asyncio.Event]:
+        signals = self._signals[user]
+        if len(signals) >= STREAMS_PER_USER:
+            raise ResourceExhausted(Reason.RATE_LIMITED, f"you have {STREAMS_PER_USER} watches open: close one", retry_after=timedelta(seconds=10))
+        signal = asyncio.Event()
+        signals.add(signal)
+        try:
+            yield signal
+        finally:
+            signals.discard(signal)
+            if not signals:
+                self._signals.pop(user, None)
+
+
+def _token(user: UUID, position: int) -> str:
+    return page_token.encode(f"changes/{user}", str(position))
+
+
+def _position(user: UUID, token: str) -> int:
+    key = page_token.decode(f"changes/{user}", token, field="resume_token")
+    if not (key.isascii() and key.isdigit() and len(key) <= 18):
+        raise field_invalid("resume_token", "is not a token of this list")
+    return int(key)
+
+
+def _check(position: int, purged: int, head: int) -> None:
+    if position < purged:
+        raise _list_again("is too old: what happened since is not remembered any more")
+    if position > head:
+        raise _list_again("is of another history of this service")
+
+
+def _list_again(why: str) -> InvalidArgument:
+    return field_invalid("resume_token", f"{why}. Watch without a token, and list the resources again")
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Waits until `event` is set, or for so many seconds. Returns whether it was."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -1,0 +1,299 @@
+"""Stores see rows, their own mistakes and refusals; an outage of PostgreSQL, whatever its shape, is one error, and passes by itself."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+import mesh.database
+from mesh.database import Database
+from mesh.errors import NotFound, Reason, Unavailable
+from mesh.local.components import postgres
+from mesh.local.infra import Infra
+from mesh.local.supervisor import supervised
+
+
+@pytest.fixture(scope="module")
+async def url(empty_database_url: Callable[[], Awaitable[str]]) -> str:
+    address = await empty_database_url()
+    connection = await asyncpg.connect(address)
+    await connection.execute("CREATE TABLE thing (name text PRIMARY KEY, size integer)")
+    await connection.close()
+    return address
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    async with Database.open(url) as opened:
+        await opened.execute("TRUNCATE thing")
+        yield opened
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def names(database: Database) -> list[str]:
+    return [row["name"] for row in await database.fetch("SELECT name FROM thing ORDER BY name")]
+
+
+async def pid_of(target: Any) -> int:
+    return int(await target.fetchval("SELECT pg_backend_pid()"))
+
+
+async def sleeping(url: str) -> None:
+    """Returns when a session of the database sleeps."""
+    admin = await asyncpg.connect(url)
+    while not await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"):
+        await asyncio.sleep(0.01)
+    await admin.close()
+
+
+async def end_sessions(url: str) -> None:
+    """Ends every session of the database, as an operator or a failover does."""
+    admin = await asyncpg.connect(url)
+    await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    await admin.close()
+
+
+async def test_statements_give_tags_rows_and_values(database: Database) -> None:
+    assert await database.execute("INSERT INTO thing VALUES ($1, $2)", "a", 1) == "INSERT 0 1"
+    assert await database.fetchval("SELECT size FROM thing WHERE name = $1", "a") == 1
+    assert await database.fetchrow("SELECT * FROM thing WHERE name = 'b'") is None
+    assert await names(database) == ["a"]
+
+
+async def test_a_transaction_is_kept_whole(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.executemany("INSERT INTO thing VALUES ($1, $2)", [("a", 1), ("b", 2)])
+        assert await names(database) == [], "nobody sees it before its end"
+    assert await names(database) == ["a", "b"]
+
+
+async def test_a_refusal_rolls_a_transaction_back_and_stays_what_it_was(database: Database) -> None:
+    with pytest.raises(NotFound):
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO thing VALUES ('a', 1)")
+            raise NotFound(Reason.USER_NOT_FOUND, "no")
+    assert await names(database) == []
+
+
+async def test_a_cancelled_transaction_leaves_nothing_and_its_connection_is_good_again(url: str) -> None:
+    async with Database.open(url, size=1) as database:
+
+        async def work() -> None:
+            async with database.transaction() as tx:
+                await tx.execute("INSERT INTO thing VALUES ('cancelled', 1)")
+                await tx.execute("SELECT pg_sleep(60)")
+
+        task = asyncio.create_task(work())
+        await sleeping(url)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert "cancelled" not in await names(database)
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), TimeoutError("elsewhere"), ConnectionRefusedError("elsewhere")], ids=lambda error: type(error).__name__)
+async def test_a_failure_of_something_else_within_a_transaction_is_not_blamed_on_the_database(database: Database, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO thing VALUES ('a', 1)")
+            raise error
+    assert await names(database) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("SELEKT", asyncpg.PostgresSyntaxError),
+        ("SELECT * FROM nothing", asyncpg.UndefinedTableError),
+        ("INSERT INTO thing VALUES (NULL)", asyncpg.NotNullViolationError),
+        ("SELECT 1/0", asyncpg.DivisionByZeroError),
+    ],
+)
+async def test_a_wrong_statement_is_no_outage(database: Database, statement: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await database.execute(statement)
+    with pytest.raises(error):
+        async with database.transaction() as tx:
+            await tx.execute(statement)
+    with pytest.raises(asyncpg.DataError):
+        await database.execute("INSERT INTO thing VALUES ($1, $2)", "a", "no number")
+    assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_a_violated_constraint_does_not_repeat_the_value_which_may_be_somebodys(database: Database) -> None:
+    await database.execute("INSERT INTO thing VALUES ('ada@example.org', 1)")
+    with pytest.raises(asyncpg.UniqueViolationError) as violated:
+        await database.execute("INSERT INTO thing VALUES ('ada@example.org', 1)")
+    assert "ada@example.org" not in str(violated.value)
+    assert violated.value.constraint_name == "thing_pkey"
+
+
+async def test_what_a_transaction_asked_for_happens_once_it_is_kept_and_never_otherwise(database: Database) -> None:
+    happened: list[str] = []
+
+    def note() -> None:
+        happened.append("kept")
+
+    with pytest.raises(NotFound):
+        async with database.transaction() as tx:
+            tx.after_commit[note] = None
+            raise NotFound(Reason.USER_NOT_FOUND, "no")
+    assert not happened
+    async with database.transaction() as tx:
+        tx.after_commit[note] = None
+        tx.after_commit[note] = None
+        assert not happened
+    assert happened == ["kept"]
+
+
+async def test_rivals_that_deadlock_may_try_again(database: Database) -> None:
+    await database.execute("INSERT INTO thing VALUES ('a', 1), ('b', 1)")
+    both = asyncio.Barrier(2)
+
+    async def take(first: str, second: str) -> bool:
+        try:
+            async with database.transaction() as tx:
+                await tx.execute("UPDATE thing SET size = 2 WHERE name = $1", first)
+                await both.wait()
+                await tx.execute("UPDATE thing SET size = 3 WHERE name = $1", second)
+        except Unavailable:
+            return False
+        return True
+
+    assert sorted(await asyncio.gather(take("a", "b"), take("b", "a"))) == [False, True]
+
+
+async def test_a_session_that_was_ended_is_an_outage_and_the_next_statement_works(url: str, database: Database) -> None:
+    async with Database.open(url, size=1) as other:
+        await other.fetchval("SELECT 1")
+        running = asyncio.create_task(other.execute("SELECT pg_sleep(60)"))
+        await sleeping(url)
+        await end_sessions(url)
+        with pytest.raises(Unavailable) as outage:
+            await running
+        assert outage.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+        assert await other.fetchval("SELECT 1") == 1
+
+
+async def test_a_session_that_was_ended_within_a_transaction_is_an_outage_and_leaves_nothing(url: str, database: Database) -> None:
+    happened: list[int] = []
+    with pytest.raises(Unavailable):
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO thing VALUES ('a', 1)")
+            tx.after_commit[lambda: happened.append(1)] = None
+            await end_sessions(url)
+            await tx.execute("INSERT INTO thing VALUES ('b', 1)")
+    assert not happened
+    assert await names(database) == []
+
+
+async def test_a_session_that_was_ended_before_the_commit_is_an_outage(url: str, database: Database) -> None:
+    with pytest.raises(Unavailable):
+        async with database.transaction() as tx:
+            await tx.execute("INSERT INTO thing VALUES ('a', 1)")
+            await end_sessions(url)
+    assert await names(database) == []
+
+
+async def test_a_pool_in_use_up_is_an_outage_for_who_waited_too_long_and_nobody_else(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh.database, "ACQUIRE_SECONDS", 0.2)
+    async with Database.open(url, size=1) as database:
+        async with database.transaction() as tx:
+            with pytest.raises(Unavailable):
+                await database.fetchval("SELECT 1")
+            assert await tx.fetchval("SELECT 1") == 1
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_a_server_that_has_no_room_is_an_outage(url: str, empty_database_url: Callable[[], Awaitable[str]]) -> None:
+    crowded = await empty_database_url()
+    admin = await asyncpg.connect(url)
+    role = "ordinary"
+    await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'p' CONNECTION LIMIT 0")
+    await admin.close()
+    async with Database.open(as_role(crowded, role, "p")) as database:
+        with pytest.raises(Unavailable):
+            await database.fetchval("SELECT 1")
+
+
+def as_role(url: str, role: str, password: str) -> str:
+    return f"postgresql://{role}:{password}@{url.partition('@')[2]}"
+
+
+@pytest.mark.parametrize("where", ["role", "password", "database", "socket"])
+async def test_a_server_that_lets_nobody_in_is_an_outage_not_a_fault(url: str, where: str) -> None:
+    wrong = {
+        "role": as_role(url, "nobody_at_all", "p"),
+        "password": as_role(url, "postgres", "wrong"),
+        "database": url.replace("/empty_", "/missing_"),
+        "socket": "postgresql://postgres:p@/postgres?host=/nowhere",
+    }[where]
+    async with Database.open(wrong) as database:
+        with pytest.raises(Unavailable) as outage:
+            await database.fetchval("SELECT 1")
+        assert "wrong" not in str(outage.value)
+        watching = asyncio.create_task(database.watch())
+        await asyncio.sleep(0.05)
+        assert not watching.done()
+        assert not database.healthy
+        watching.cancel()
+
+
+async def test_a_statement_that_hangs_is_given_up_and_so_is_its_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh.database, "COMMAND_SECONDS", 0.1)
+    async with Database.open(url, size=1) as database:
+        with pytest.raises(Unavailable):
+            await database.execute("SELECT pg_sleep(60)")
+        assert await database.fetchval("SELECT 1") == 1
+
+
+async def test_a_frozen_session_makes_the_database_unhealthy_until_another_one_takes_its_place(url: str) -> None:
+    async with Database.open(url, size=1) as database:
+        watching = asyncio.create_task(database.watch())
+        await until(lambda: database.healthy)
+        frozen = await pid_of(database)
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            await until(lambda: not database.healthy, 5)
+            # Only this session is frozen: it is given up, and another one takes its place.
+            await until(lambda: database.healthy, 5)
+            assert await pid_of(database) != frozen
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        watching.cancel()
+
+
+async def test_a_killed_server_is_an_outage_and_is_found_again_without_a_restart_of_ours(tmp_path: Path) -> None:
+    server = await postgres.prepare(Infra.find(), tmp_path, durable=False)
+    try:
+        async with supervised(server.program, tmp_path / "processes") as child, Database.open(server.admin_url) as database:
+            watching = asyncio.create_task(database.watch())
+            await until(lambda: database.healthy)
+            assert child.pid
+            os.kill(child.pid, signal.SIGKILL)
+            failures = 0
+            async with asyncio.timeout(20):
+                while not (await answers(database) and failures):
+                    failures += not await answers(database)
+                    await asyncio.sleep(0.01)
+            await until(lambda: database.healthy)
+            watching.cancel()
+    finally:
+        server.close()
+
+
+async def answers(database: Database) -> bool:
+    try:
+        return await database.fetchval("SELECT true") is True
+    except Unavailable:
+        return False

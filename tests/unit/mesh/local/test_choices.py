@@ -1,0 +1,26 @@
+"""What may be chosen by environment variables."""
+
+import pytest
+
+from mesh.local.choices import Choices
+from mesh.local.errors import LocalMeshError
+
+
+def test_empty_is_unset() -> None:
+    chosen = Choices.of({"EDGE_PORT": "", "REDIS_URL": "", "DATABASE_URL": "", "AWS_ENDPOINT_URL": ""})
+    assert (chosen.edge_port, chosen.redis_url, chosen.database_url, chosen.aws_endpoint_url) == (8443, None, None, None)
+
+
+@pytest.mark.parametrize("text", ["eighty", "-1", "65536", "80 ", "１２"])
+def test_a_port_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(LocalMeshError, match="EDGE_PORT="):
+        Choices.of({"EDGE_PORT": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "url"), [("REDIS_URL", "http://secret@host"), ("DATABASE_URL", "mysql://u:secret@host/db"), ("AWS_ENDPOINT_URL", "localhost:4566")]
+)
+def test_an_address_of_another_kind_is_named_but_not_repeated(name: str, url: str) -> None:
+    with pytest.raises(LocalMeshError, match=f"{name} must begin with") as raised:
+        Choices.of({name: url})
+    assert "secret" not in str(raised.value)

@@ -1,0 +1,30 @@
+"""What is shown while the mesh runs."""
+
+import pytest
+from rich.console import Console
+
+from mesh.local.child import Health
+from mesh.local.console import PlainConsole, table
+from mesh.local.status import Row, State, Status
+
+
+def status(health: Health, restarts: int = 0) -> Status:
+    row = Row(name="auth", pid=None if health is Health.UNHEALTHY else 7, address="unix:/tmp/auth", health=health, restarts=restarts)
+    return Status(state=State.STARTING, processes=(row,))
+
+
+def test_elsewhere_than_on_a_terminal_each_change_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console = PlainConsole()
+    for shown in (status(Health.STARTING), status(Health.HEALTHY), status(Health.HEALTHY), status(Health.UNHEALTHY), status(Health.HEALTHY, 1)):
+        console.show(shown)
+    assert capsys.readouterr().out.splitlines() == [
+        "auth: healthy (pid 7, unix:/tmp/auth)",
+        "auth: unhealthy (pid -, unix:/tmp/auth)",
+        "auth: healthy (pid 7, unix:/tmp/auth, restarts: 1)",
+    ]
+
+
+def test_the_table_has_a_row_for_each_process() -> None:
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(table(status(Health.HEALTHY, 2).processes))
+    assert console.export_text().split() == ["name", "pid", "address", "health", "restarts", "auth", "7", "unix:/tmp/auth", "healthy", "2"]

@@ -1,0 +1,74 @@
+"""status.json, as scripts read it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mesh.local.child import Health
+from mesh.local.errors import LocalMeshError
+from mesh.local.process import Identity
+from mesh.local.status import Demo, Row, Runner, State, Status, read_status
+
+
+def running() -> Status:
+    me = Identity.of(os.getpid())
+    assert me
+    return Status(
+        state=State.READY,
+        edge="https://127.0.0.1:8443",
+        ca_file="/home/me/.mesh/ca.crt",
+        aws_endpoint_url="http://127.0.0.1:4566",
+        audit_bucket="audit",
+        demo=Demo(email="demo@authmesh.example", password="p", client_id="demo"),
+        processes=(Row(name="auth", pid=7, address="unix:/tmp/auth", health=Health.HEALTHY, restarts=0),),
+        startup_seconds=5.1,
+        memory_pss_mb=700,
+        runner=Runner(pid=me.pid, started=me.started),
+    )
+
+
+def test_it_says_what_the_contract_promises(tmp_path: Path) -> None:
+    running().write(tmp_path / "status.json")
+    content = json.loads((tmp_path / "status.json").read_text())
+    promised = {"state", "edge", "ca_file", "aws_endpoint_url", "audit_bucket", "demo", "processes", "startup_seconds", "memory_pss_mb"}
+    assert promised <= content.keys()
+    assert content["demo"].keys() == {"email", "password", "client_id"}
+    assert content["processes"] == [{"name": "auth", "pid": 7, "address": "unix:/tmp/auth", "health": "healthy", "restarts": 0}]
+
+
+def test_it_is_private_because_of_the_password(tmp_path: Path) -> None:
+    running().write(tmp_path / "status.json")
+    assert (tmp_path / "status.json").stat().st_mode & 0o777 == 0o600
+    assert read_status(tmp_path / "status.json") == running()
+
+
+def test_without_a_mesh_it_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(LocalMeshError, match="no mesh runs in .*make run-mesh"):
+        read_status(tmp_path / "status.json")
+
+
+def test_the_status_of_a_killed_mesh_is_not_believed(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    identity = Identity.of(process.pid)
+    assert identity
+    running().model_copy(update={"runner": Runner(pid=identity.pid, started=identity.started)}).write(tmp_path / "status.json")
+    assert read_status(tmp_path / "status.json").state is State.READY
+    process.kill()
+    process.wait()
+    with pytest.raises(LocalMeshError, match="the last one was killed"):
+        read_status(tmp_path / "status.json")
+
+
+def test_a_failed_start_is_told(tmp_path: Path) -> None:
+    Status(state=State.FAILED, error="port 8443 is in use").write(tmp_path / "status.json")
+    with pytest.raises(LocalMeshError, match="failed: port 8443 is in use"):
+        read_status(tmp_path / "status.json")
+
+
+def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text("{")
+    with pytest.raises(LocalMeshError, match="can't be read"):
+        read_status(tmp_path / "status.json")

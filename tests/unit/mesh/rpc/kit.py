@@ -1,0 +1,150 @@
+"""What the tests of the server kit share: a real server on a unix socket with servicers made of one function each, and refusals as clients read them."""
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from authmesh.resource.v1 import resource_service_pb2, resource_service_pb2_grpc
+from authmesh.user.v1 import user_directory_pb2, user_directory_pb2_grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+
+from mesh.contract import Contract
+from mesh.rpc.call import Call
+from mesh.rpc.channel import OPTIONS
+from mesh.rpc.errors import error_table
+from mesh.rpc.interceptor import MeshInterceptor, Stage
+
+CONTRACT = Contract.load()
+LOOKUP = "/authmesh.user.v1.UserDirectory/LookupUser"
+CREATE = "/authmesh.user.v1.UserDirectory/CreateUser"
+WATCH = "/authmesh.resource.v1.ResourceService/WatchResources"
+REQUEST = user_directory_pb2.LookupUserRequest(email="ada@example.org").SerializeToString()
+FOUND = user_directory_pb2.LookupUserResponse(user_id="ada")
+CHANGE = resource_service_pb2.WatchResourcesResponse(resume_token="1")
+
+Lookup = Callable[[user_directory_pb2.LookupUserRequest], Awaitable[Any]]
+Watch = Callable[[], AsyncIterator[Any]]
+
+
+class Directory(user_directory_pb2_grpc.UserDirectoryServicer):
+    """Serves LookupUser; CreateUser stays as the generated base class has it."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    async def LookupUser(self, request: user_directory_pb2.LookupUserRequest, context: Any) -> user_directory_pb2.LookupUserResponse:  # noqa: N802
+        return await self._lookup(request)  # type: ignore[no-any-return]
+
+
+class Changes(resource_service_pb2_grpc.ResourceServiceServicer):
+    """Serves WatchResources."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    async def WatchResources(self, request: Any, context: Any) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:  # noqa: N802
+        async for change in self._watch():
+            yield change
+
+
+async def found(_: user_directory_pb2.LookupUserRequest) -> user_directory_pb2.LookupUserResponse:
+    return FOUND
+
+
+@contextmanager
+def socket_path() -> Iterator[str]:
+    """A path short enough for a unix socket, which pytest's own directories are not."""
+    with tempfile.TemporaryDirectory(prefix="rpc-") as directory:
+        yield f"{directory}/s"
+
+
+@asynccontextmanager
+async def dialled(path: str) -> AsyncIterator[aio.Channel]:
+    """A plain channel: what a sidecar would be."""
+    async with aio.insecure_channel(f"unix:{path}", options=OPTIONS) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def served(path: str, *servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT) -> AsyncIterator[aio.Server]:
+    """A server with the interceptor and the given stages."""
+    server = aio.server(interceptors=[MeshInterceptor(contract, stages)], options=OPTIONS)
+    for servicer in servicers:
+        if isinstance(servicer, Directory):
+            user_directory_pb2_grpc.add_UserDirectoryServicer_to_server(servicer, server)
+        else:
+            resource_service_pb2_grpc.add_ResourceServiceServicer_to_server(servicer, server)
+    server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def serving(*servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT) -> AsyncIterator[aio.Channel]:
+    """A server and a plain channel to it."""
+    with socket_path() as path:
+        async with served(path, *servicers, stages=stages, contract=contract), dialled(path) as channel:
+            yield channel
+
+
+async def unary(channel: aio.Channel, path: str = LOOKUP, request: bytes = REQUEST, metadata: Sequence[tuple[str, str | bytes]] = (), timeout: float = 5) -> bytes:
+    """Calls a method with bytes as they are."""
+    call: Any = channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
+    return await call(request, metadata=metadata, timeout=timeout)  # type: ignore[no-any-return]
+
+
+def stream(channel: aio.Channel, path: str = WATCH, request: bytes = b"", timeout: float | None = 5) -> Any:
+    """Opens a stream with bytes as they are."""
+    call: Any = channel.unary_stream(path, request_serializer=bytes, response_deserializer=bytes)
+    return call(request, timeout=timeout)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a client learns."""
+
+    status: grpc.StatusCode
+    message: str
+    reason: str
+    violations: dict[str, str]
+    retry_seconds: float | None
+
+
+def read(error: aio.AioRpcError) -> Refusal:
+    """Reads `google.rpc.Status` as any client would."""
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    seconds = None
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)  # type: ignore[arg-type]
+            assert status.code == error.code().value[0]
+            assert status.message == error.details()
+            for detail in status.details:
+                detail.Unpack(info)
+                detail.Unpack(bad)
+                if detail.Unpack(retry):
+                    seconds = retry.retry_delay.ToTimedelta().total_seconds()
+    assert info.domain == "authmesh", error
+    return Refusal(error.code(), error.details() or "", info.reason, {item.field: item.description for item in bad.field_violations}, seconds)
+
+
+async def refusal(answer: Awaitable[Any]) -> Refusal:
+    """The refusal that a call ends with."""
+    try:
+        got = await answer
+    except aio.AioRpcError as error:
+        return read(error)
+    raise AssertionError(f"no refusal but {got!r}")
+
+
+@asynccontextmanager
+async def admit(_: Call) -> AsyncIterator[None]:
+    """A stage that lets everything through."""
+    yield

@@ -1,0 +1,169 @@
+"""A server takes as many calls as it can finish, each for as long as its caller waits, and sheds the rest at once."""
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import pytest
+
+import mesh.rpc.admission
+from mesh.rpc.admission import Admission
+from mesh.rpc.errors import error_table
+
+from tests.unit.mesh.rpc.kit import CHANGE, FOUND, Changes, Directory, admit, found, refusal, serving, stream, unary
+
+
+class Gate:
+    """Handlers wait here until it is opened."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.cancelled = 0
+        self._arrived = asyncio.Condition()
+        self._open = asyncio.Event()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def arrived(self, number: int) -> None:
+        async with asyncio.timeout(5), self._arrived:
+            await self._arrived.wait_for(lambda: self.waiting >= number)
+
+    async def _wait(self) -> None:
+        async with self._arrived:
+            self.waiting += 1
+            self._arrived.notify_all()
+        try:
+            await self._open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+    async def lookup(self, _: object) -> object:
+        await self._wait()
+        return FOUND
+
+    async def watch(self) -> Any:
+        yield CHANGE
+        await self._wait()
+
+
+async def test_calls_above_the_limit_are_shed_at_once_and_those_inside_finish() -> None:
+    gate = Gate()
+    async with serving(Directory(gate.lookup), stages=[error_table, Admission(3)]) as channel:
+        inside = [asyncio.ensure_future(unary(channel)) for _ in range(3)]
+        await gate.arrived(3)
+        shed = await refusal(unary(channel))
+        assert (shed.status, shed.reason, shed.retry_seconds) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", 1)
+        gate.open()
+        assert await asyncio.gather(*inside) == [FOUND.SerializeToString()] * 3
+        assert await unary(channel)
+
+
+async def test_a_call_that_failed_or_was_given_up_leaves_its_place() -> None:
+    gate = Gate()
+
+    async def fail(_: object) -> object:
+        raise KeyError
+
+    async with serving(Directory(fail), stages=[error_table, Admission(1)]) as channel:
+        for _ in range(3):
+            assert (await refusal(unary(channel))).reason == "INTERNAL"
+    async with serving(Directory(gate.lookup), stages=[error_table, Admission(1)]) as channel:
+        call = asyncio.ensure_future(unary(channel))
+        await gate.arrived(1)
+        call.cancel()
+        gate.open()
+        async with asyncio.timeout(5):
+            while not await succeeded(channel):
+                await asyncio.sleep(0)
+
+
+async def succeeded(channel: Any) -> bool:
+    try:
+        await unary(channel)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+async def test_open_streams_leave_room_for_other_calls() -> None:
+    gate = Gate()
+    async with serving(Directory(found), Changes(gate.watch), stages=[error_table, Admission(2)]) as channel:
+        streams = [stream(channel) for _ in range(2)]
+        await gate.arrived(2)
+        assert (await refusal(stream(channel).read())).reason == "OVERLOADED"
+        assert await unary(channel) == FOUND.SerializeToString()
+        for call in streams:
+            call.cancel()
+
+
+async def test_a_call_ends_when_its_callers_time_is_up() -> None:
+    gate = Gate()
+    async with serving(Directory(gate.lookup), stages=[error_table, Admission(5)]) as channel:
+        with pytest.raises(grpc.RpcError) as ended:
+            await unary(channel, timeout=0.05)
+        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        async with asyncio.timeout(2):
+            while not gate.cancelled:
+                await asyncio.sleep(0)
+
+
+async def test_a_call_without_a_deadline_ends_at_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh.rpc.admission, "UNARY_SECONDS", 0.05)
+    gate = Gate()
+    async with serving(Directory(gate.lookup), stages=[error_table, Admission(5)]) as channel:
+        for timeout in (None, 60):
+            refused = await refusal(unary(channel, timeout=timeout))  # type: ignore[arg-type]
+            assert (refused.status, refused.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE")
+
+
+async def test_a_handlers_own_timeout_is_no_deadline_of_the_call() -> None:
+    async def lookup(_: object) -> object:
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
+        return FOUND
+
+    async with serving(Directory(lookup), stages=[error_table, Admission(5)]) as channel:
+        assert (await refusal(unary(channel))).reason == "INTERNAL"
+
+
+async def test_draining_ends_streams_and_lets_other_calls_finish() -> None:
+    gate = Gate()
+    admission = Admission(5)
+    async with serving(Directory(gate.lookup), Changes(gate.watch), stages=[error_table, admission, admit]) as channel:
+        call, watching = asyncio.ensure_future(unary(channel)), stream(channel)
+        assert await watching.read() == CHANGE.SerializeToString()
+        await gate.arrived(2)
+        admission.drain()
+        ended = await refusal(watching.read())
+        assert (ended.status, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE")
+        assert ended.retry_seconds
+        gate.open()
+        assert await call == FOUND.SerializeToString()
+
+
+async def test_a_stream_that_comes_while_draining_is_sent_elsewhere() -> None:
+    gate = Gate()
+    admission = Admission(5)
+    async with serving(Changes(gate.watch), stages=[error_table, admission]) as channel:
+        admission.drain()
+        started = time.monotonic()
+        assert (await refusal(stream(channel).read())).status is grpc.StatusCode.UNAVAILABLE
+        assert time.monotonic() - started < 1
+    assert not gate.waiting
+
+
+async def test_a_stream_whose_client_leaves_while_draining_is_just_gone() -> None:
+    gate = Gate()
+    admission = Admission(5)
+    async with serving(Changes(gate.watch), stages=[error_table, admission]) as channel:
+        call = stream(channel)
+        await gate.arrived(1)
+        admission.drain()
+        call.cancel()
+        async with asyncio.timeout(2):
+            while not gate.cancelled:
+                await asyncio.sleep(0)
+    assert gate.cancelled == 1

@@ -1,0 +1,176 @@
+"""One interceptor stands before every handler: stages in order, and nothing served that the contract does not rule."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from authmesh.options.v1 import access_pb2
+from google.protobuf import descriptor_pb2
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mesh.contract import Contract
+from mesh.errors import NotFound, Reason, Unavailable
+from mesh.rpc.call import Call
+from mesh.rpc.errors import error_table
+from mesh.rpc.interceptor import MeshInterceptor, Stage
+
+from tests.unit.mesh.rpc.kit import CHANGE, CONTRACT, FOUND, LOOKUP, REQUEST, WATCH, Changes, Directory, dialled, found, refusal, serving, socket_path, stream, unary
+
+
+def noting(name: str, seen: list[str]) -> Stage:
+    @asynccontextmanager
+    async def stage(_: Call) -> AsyncIterator[None]:
+        seen.append(f"+{name}")
+        try:
+            yield
+        finally:
+            seen.append(f"-{name}")
+
+    return stage
+
+
+def without_rules(*paths: str, gone: bool = False) -> Contract:
+    """The contract, with some methods' rules or the methods themselves taken out."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(CONTRACT.descriptors)
+    for file in files.file:
+        for service in file.service:
+            for method in list(service.method):
+                if f"/{file.package}.{service.name}/{method.name}" not in paths:
+                    continue
+                if gone:
+                    service.method.remove(method)
+                else:
+                    method.options.ClearExtension(access_pb2.access)
+    return Contract(files.SerializeToString(), CONTRACT.descriptor_file)
+
+
+async def watch() -> Any:
+    yield CHANGE
+    yield CHANGE
+
+
+async def test_stages_are_entered_in_order_and_left_in_reverse() -> None:
+    seen: list[str] = []
+    async with serving(Directory(found), stages=[noting("outer", seen), noting("inner", seen)]) as channel:
+        assert await unary(channel) == FOUND.SerializeToString()
+    assert seen == ["+outer", "+inner", "-inner", "-outer"]
+
+
+async def test_stages_stand_around_the_whole_of_a_stream() -> None:
+    seen: list[str] = []
+
+    async def watched() -> Any:
+        seen.append("handler")
+        yield CHANGE
+
+    async with serving(Changes(watched), stages=[noting("stage", seen)]) as channel:
+        assert [message async for message in stream(channel)] == [CHANGE.SerializeToString()]
+    assert seen == ["+stage", "handler", "-stage"]
+
+
+async def test_a_stage_that_refuses_keeps_the_handler_and_later_stages_out() -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def refuse(_: Call) -> AsyncIterator[None]:
+        raise NotFound(Reason.USER_NOT_FOUND, "no")
+        yield
+
+    async def lookup(_: object) -> object:
+        raise AssertionError
+
+    stages = [error_table, noting("before", seen), refuse, noting("after", seen)]
+    async with serving(Directory(lookup), Changes(watch), stages=stages) as channel:
+        assert (await refusal(unary(channel))).reason == "USER_NOT_FOUND"
+        assert (await refusal(stream(channel).read())).reason == "USER_NOT_FOUND"
+    assert seen == ["+before", "-before"] * 2
+
+
+async def test_a_stage_can_end_a_stream_as_a_timeout_would() -> None:
+    ended = asyncio.Event()
+
+    @asynccontextmanager
+    async def ending(_: Call) -> AsyncIterator[None]:
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().call_later(0.02, task.cancel)
+        try:
+            yield
+        except asyncio.CancelledError:
+            task.uncancel()
+            raise Unavailable(Reason.REVOCATION_STALE, "ended") from None
+
+    async def endless() -> Any:
+        try:
+            while True:
+                yield CHANGE
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    async with serving(Changes(endless), stages=[error_table, ending]) as channel:
+        with pytest.raises(aio.AioRpcError, match="ended"):
+            async for _ in stream(channel):
+                pass
+        await asyncio.wait_for(ended.wait(), 2)
+
+
+async def test_a_client_that_leaves_ends_its_stream_and_the_handlers_clean_up() -> None:
+    ended = asyncio.Event()
+    seen: list[str] = []
+
+    async def endless() -> Any:
+        try:
+            yield CHANGE
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with serving(Changes(endless), stages=[noting("stage", seen), error_table]) as channel:
+        call = stream(channel)
+        await call.read()
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 2)
+    assert seen == ["+stage", "-stage"]
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["no rule", "not in the contract"])
+async def test_a_method_without_a_rule_is_denied_whatever_the_stages_say(gone: bool) -> None:
+    async def lookup(_: object) -> object:
+        raise AssertionError
+
+    contract = without_rules(LOOKUP, WATCH, gone=gone)
+    async with serving(Directory(lookup), Changes(watch), contract=contract) as channel:
+        denied = await refusal(unary(channel))
+        assert (denied.status, denied.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CALLER_NOT_ALLOWED")
+        assert (await refusal(stream(channel).read())).reason == "CALLER_NOT_ALLOWED"
+
+
+async def test_health_is_served_without_a_rule_and_nothing_else_of_grpc() -> None:
+    async def channelz(_: object, __: object) -> bytes:
+        raise AssertionError
+
+    with socket_path() as path:
+        server = aio.server(interceptors=[MeshInterceptor(CONTRACT, [error_table])])
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+        handlers = {"GetServers": grpc.unary_unary_rpc_method_handler(channelz)}
+        server.add_registered_method_handlers("grpc.channelz.v1.Channelz", handlers)
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+        try:
+            async with dialled(path) as channel:
+                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())  # type: ignore[misc]
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+                assert (await refusal(unary(channel, "/grpc.channelz.v1.Channelz/GetServers"))).reason == "CALLER_NOT_ALLOWED"
+        finally:
+            await server.stop(None)
+
+
+async def test_two_first_calls_at_once_are_both_served() -> None:
+    async with serving(Directory(found)) as channel:
+        answers = await asyncio.gather(*(unary(channel, request=REQUEST) for _ in range(20)))
+    assert answers == [FOUND.SerializeToString()] * 20
