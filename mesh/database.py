@@ -6,14 +6,20 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
 
 import asyncpg
+import structlog
 
-from mesh.errors import MeshError, Reason, Unavailable
+from mesh.errors import Reason, Unavailable
 
 ACQUIRE_SECONDS = 3.0
 COMMAND_SECONDS = 10.0
 PING_SECONDS = 1.0
+RELEASE_SECONDS = 1.0
+"""How long a statement that was given up may take to end before its connection is."""
 
-# Class 08 connection, 57P admin shutdown, 53 insufficient resources: the server is away or full; nothing is wrong with the statement.
+_log = structlog.get_logger("authmesh.database")
+
+# Class 08 connection, 57P shutdown, 53 insufficient resources: the server is away or full. Class 40: a rival made it roll back (a deadlock). Nothing is
+# wrong with the statement.
 _OUTAGES = (
     OSError,
     TimeoutError,
@@ -22,23 +28,37 @@ _OUTAGES = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
     asyncpg.InternalClientError,
 )
 
 
+def _unavailable() -> Unavailable:
+    return Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the database is out of reach: try again")
+
+
 @contextmanager
-def _outage_is_unavailable(connection: "asyncpg.Connection[Any] | None" = None) -> Iterator[None]:
+def _outage_is_unavailable(connection: "asyncpg.Connection[Any]") -> Iterator[None]:
     try:
         yield
-    except MeshError:
-        # Unavailable of a nested call, or a refusal that a transaction rolls back for: already in our words.
-        raise
     except _OUTAGES as error:
-        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the database is out of reach: try again") from error
+        raise _unavailable() from error
+    except asyncpg.PostgresError as error:
+        # It repeats the row ("Key (email)=(ada@...) already exists"), and what a fault says is logged.
+        error.detail = None
+        raise
     except asyncpg.InterfaceError as error:
-        if connection is not None and not connection.is_closed():
+        if not _lost(connection):
             raise
-        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the database connection was lost: try again") from error
+        raise _unavailable() from error
+
+
+def _lost(connection: "asyncpg.Connection[Any]") -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool takes a connection back as soon as it breaks, and its proxy refuses every question then.
+        return True
 
 
 class _Connection(asyncpg.Connection):
@@ -108,13 +128,16 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        with _outage_is_unavailable():
+        try:
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+        except (*_OUTAGES, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # A server that lets us not in (a role or password being changed) is as far away as one that is down.
+            raise _unavailable() from error
         try:
             yield connection  # type: ignore[misc]
         finally:
             with suppress(*_OUTAGES, asyncpg.InterfaceError):
-                await self._pool.release(connection)
+                await self._pool.release(connection, timeout=RELEASE_SECONDS)
 
     @asynccontextmanager
     async def transaction(self, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Transaction]:
@@ -125,9 +148,19 @@ class Database:
         """
         async with self._connection() as connection:
             transaction = Transaction(connection)
+            block = connection.transaction(isolation=isolation, readonly=readonly)  # type: ignore[arg-type]
             with _outage_is_unavailable(connection):
-                async with connection.transaction(isolation=isolation, readonly=readonly):  # type: ignore[arg-type]
-                    yield transaction
+                await block.start()
+            try:
+                yield transaction
+            except BaseException:
+                # What breaks now rolls back too: the server does when it loses us, and the pool closes a connection that it can't clean.
+                with suppress(*_OUTAGES, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    async with asyncio.timeout(RELEASE_SECONDS):
+                        await block.rollback()
+                raise
+            with _outage_is_unavailable(connection):
+                await block.commit()
             for call in transaction.after_commit:
                 call()
 
@@ -153,11 +186,17 @@ class Database:
 
     async def watch(self) -> None:
         """Pings every second, for ever, and keeps `healthy` true to the answer. A task of the server."""
+        first = True
         while True:
             try:
                 async with asyncio.timeout(PING_SECONDS):
                     await self.fetchval("SELECT 1")
+                if not self.healthy:
+                    _log.info("database answers")
                 self.healthy = True
-            except (Unavailable, TimeoutError):
+            except (Unavailable, TimeoutError) as error:
+                if self.healthy or first:
+                    _log.warning("database out of reach", cause=type(error.__cause__ or error).__name__)
                 self.healthy = False
+            first = False
             await asyncio.sleep(PING_SECONDS)

@@ -27,6 +27,8 @@ class ProcessSettings(BaseSettings):
 
     node: str = Field(pattern="^[a-z][a-z0-9-]*$")
     """This process's name in mesh.yaml."""
+    trust_domain: str = Field(default="authmesh", pattern="^[a-z0-9._-]+$")
+    """SPIFFE trust domain of the mesh, as mesh.yaml has it: callers of another one are nobody."""
     socket: SocketPath
     """Unix socket to serve on. Only the sidecar dials it."""
     egress: SocketPath

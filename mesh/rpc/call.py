@@ -1,5 +1,6 @@
 """One call, as its handler and the stages around it see it."""
 
+import ipaddress
 import re
 import secrets
 import uuid
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
 GATEWAY = "edge"
 """The virtual gateway's name: the only peer whose word about a client's address counts."""
 
-_XFCC_URI = re.compile(r"(?:^|;)URI=spiffe://[a-z0-9.-]+/([a-z0-9-]+)(?:;|$)")
+TRUST_DOMAIN = "authmesh"
+"""SPIFFE trust domain of the mesh, where the environment names no other."""
+
+# Envoy quotes a value that holds a separator, and a subject may hold anything: only a whole parse tells a URI from words inside of another value.
+_XFCC_PAIR = r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;]*)'
+_XFCC_ELEMENT = re.compile(rf"{_XFCC_PAIR}(?:;{_XFCC_PAIR})*")
+_XFCC_PAIRS = re.compile(_XFCC_PAIR)
+_SPIFFE_ID = re.compile(r"spiffe://([a-z0-9._-]+)/([a-z0-9-]+)")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _CURRENT: ContextVar["Call"] = ContextVar("authmesh_call")
 
 
@@ -69,12 +77,11 @@ class Call:
         return [value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key]
 
 
-def new_call(rpc: Rpc, payload: bytes, parse: Any, context: "aio.ServicerContext[Any, Any]") -> Call:
+def new_call(rpc: Rpc, payload: bytes, parse: Any, context: "aio.ServicerContext[Any, Any]", trust_domain: str = TRUST_DOMAIN) -> Call:
     """Reads the metadata that the sidecar vouches for: it overwrites `x-forwarded-client-cert`, and the edge overwrites the client's address."""
     metadata = [(name, value) for name, value in context.invocation_metadata() or ()]
     first = {name: value if isinstance(value, str) else "" for name, value in reversed(metadata)}
-    certificate = _XFCC_URI.search(first.get("x-forwarded-client-cert", ""))
-    caller = certificate[1] if certificate else None
+    caller = _node([value for name, value in metadata if name == "x-forwarded-client-cert"], trust_domain)
     request_id = first.get("x-request-id", "")
     trace = _TRACEPARENT.fullmatch(first.get("traceparent", ""))
     return Call(
@@ -84,7 +91,7 @@ def new_call(rpc: Rpc, payload: bytes, parse: Any, context: "aio.ServicerContext
         parse=parse,
         metadata=metadata,
         caller=caller,
-        address=first.get("x-envoy-external-address", "") if caller == GATEWAY else "",
+        address=_address(first.get("x-envoy-external-address", "")) if caller == GATEWAY else "",
         user_agent=first.get("user-agent", "")[:256],
         request_id=request_id if _REQUEST_ID.fullmatch(request_id) else str(uuid.uuid4()),
         trace_id=trace[1] if trace else secrets.token_hex(16),
@@ -99,3 +106,21 @@ def set_current_call(call: Call) -> None:
 def current_call() -> Call | None:
     """The call that the running code serves, or None outside of one (a background task)."""
     return _CURRENT.get(None)
+
+
+def _node(certificates: Sequence[str | bytes], trust_domain: str) -> str | None:
+    """The node whose certificate the sidecar saw. It sets the header (SANITIZE_SET): one header, one element, one URI, or it is not the sidecar's."""
+    if len(certificates) != 1 or not isinstance(certificates[0], str) or not _XFCC_ELEMENT.fullmatch(certificates[0]):
+        return None
+    uris = [value.removeprefix('"').removesuffix('"') for key, value in _XFCC_PAIRS.findall(certificates[0]) if key.lower() == "uri"]
+    identity = _SPIFFE_ID.fullmatch(uris[0]) if len(uris) == 1 else None
+    return identity[2] if identity and identity[1] == trust_domain else None
+
+
+def _address(value: str) -> str:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return ""
+    # A zone (RFC 4007) is free text, and of no meaning off its link.
+    return "" if "%" in value else str(address)

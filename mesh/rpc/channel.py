@@ -6,6 +6,7 @@ from typing import Any
 
 from grpc import aio
 
+from mesh.errors import Internal, MeshError, Reason
 from mesh.rpc.call import current_call
 from mesh.rpc.errors import from_rpc_error
 
@@ -20,7 +21,23 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.absolute_max_metadata_size", 2 * METADATA_LIMIT),
     # Retries happen once, in Envoy, for methods that declare that they may be retried.
     ("grpc.enable_retries", 0),
+    # The sidecar is on this machine: asking for it costs nothing, and by default the pause between two attempts grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
 ]
+
+_VERDICTS_ON_US = frozenset(
+    {
+        Reason.TOKEN_MISSING,
+        Reason.TOKEN_INVALID,
+        Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_REVOKED,
+        Reason.CALLER_NOT_ALLOWED,
+        Reason.SCOPE_MISSING,
+        Reason.ROLE_MISSING,
+        Reason.STEP_UP_REQUIRED,
+    }
+)
 
 
 def _bounded(details: aio.ClientCallDetails) -> aio.ClientCallDetails:
@@ -34,6 +51,14 @@ def _bounded(details: aio.ClientCallDetails) -> aio.ClientCallDetails:
     return aio.ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
 
 
+def _refusal(error: aio.AioRpcError) -> MeshError:
+    refusal = from_rpc_error(error)
+    if current_call() and refusal.reason in _VERDICTS_ON_US:
+        # We called wrongly, or the mesh forbids it. Passed on, it would read as a verdict on our own client, who would drop good tokens.
+        return Internal(Reason.INTERNAL, f"a backend refused this service: {refusal.reason}")
+    return refusal
+
+
 class _Unary(aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[[aio.ClientCallDetails, Any], Awaitable[Any]], client_call_details: aio.ClientCallDetails, request: Any
@@ -41,7 +66,7 @@ class _Unary(aio.UnaryUnaryClientInterceptor):
         try:
             return await (await continuation(_bounded(client_call_details), request))
         except aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            raise _refusal(error) from error
 
 
 class _Streaming(aio.UnaryStreamClientInterceptor):
@@ -55,7 +80,7 @@ class _Streaming(aio.UnaryStreamClientInterceptor):
                 async for response in call:
                     yield response
             except aio.AioRpcError as error:
-                raise from_rpc_error(error) from error
+                raise _refusal(error) from error
 
         return responses()
 

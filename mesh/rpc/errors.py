@@ -1,12 +1,13 @@
 """The error table: the one place where a refusal becomes a gRPC status, and a status a refusal again."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import grpc
 import structlog
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
@@ -37,8 +38,8 @@ _log = structlog.get_logger("authmesh.errors")
 
 
 def status_code(error: MeshError) -> grpc.StatusCode:
-    """The gRPC status of a refusal."""
-    return _STATUS[type(error)]
+    """The gRPC status of a refusal: its kind's, also where a service refines the kind."""
+    return next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), grpc.StatusCode.INTERNAL)
 
 
 def to_status(error: MeshError) -> status_pb2.Status:
@@ -88,18 +89,22 @@ async def error_table(call: Call) -> AsyncIterator[None]:
         raise
     except MeshError as error:
         refusal = error
-    except NotImplementedError:
-        # The generated base class of a servicer raises it for a method that this release does not have.
-        refusal = errors.Unimplemented(Reason.NOT_IMPLEMENTED, f"{call.rpc.name} is part of the contract but not of this release")
-    except Exception:  # noqa: BLE001 - the last row of the table
-        _log.exception("fault", rpc=call.rpc.path)
-        refusal = errors.Internal(Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}")
-    if isinstance(refusal, errors.Internal) and refusal.__traceback__ is not None:
+    except Exception as error:  # noqa: BLE001 - the last row of the table
+        # The generated base class of a servicer says this of a method that this release does not have. Anybody else's is a fault.
+        if isinstance(error, NotImplementedError) and call.context.code() is grpc.StatusCode.UNIMPLEMENTED:
+            refusal = errors.Unimplemented(Reason.NOT_IMPLEMENTED, f"{call.rpc.name} is part of the contract but not of this release")
+        else:
+            _log.exception("fault", rpc=call.rpc.path)
+            refusal = _fault(call)
+    if status_code(refusal) is grpc.StatusCode.INTERNAL and refusal.__traceback__ is not None:
         _log.error("fault", rpc=call.rpc.path, cause=refusal.message)
-        refusal = errors.Internal(Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}")
+        refusal = _fault(call)
     call.status = f"{status_code(refusal).name} {refusal.reason}"
-    # The generated base class may have set a status of its own.
     await call.context.abort_with_status(rpc_status.to_status(to_status(refusal)))
+
+
+def _fault(call: Call) -> errors.Internal:
+    return errors.Internal(Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}")
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
@@ -111,5 +116,6 @@ def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest 
 def _details(error: aio.AioRpcError) -> list[any_pb2.Any]:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
-            return list(status_pb2.Status.FromString(value).details)
+            with suppress(DecodeError):
+                return list(status_pb2.Status.FromString(value).details)
     return []

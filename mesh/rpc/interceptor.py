@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 from mesh.contract import Contract
 from mesh.errors import PermissionDenied, Reason, Unimplemented
-from mesh.rpc.call import Call, new_call, set_current_call
+from mesh.rpc.call import TRUST_DOMAIN, Call, new_call, set_current_call
 from mesh.rpc.errors import to_status
 
 Stage = Callable[[Call], AbstractAsyncContextManager[None]]
@@ -27,12 +27,14 @@ Handler = Callable[[Call], Awaitable[Any]]
 class MeshInterceptor(aio.ServerInterceptor):
     """Wraps each handler once, at its first call, and keeps it: nothing is built on the hot path."""
 
-    def __init__(self, contract: Contract, stages: Sequence[Stage]) -> None:
+    def __init__(self, contract: Contract, stages: Sequence[Stage], trust_domain: str = TRUST_DOMAIN) -> None:
         """Args:
         contract: The RPCs that exist.
         stages: Outermost first.
+        trust_domain: The mesh's, of SPIFFE ids.
         """
         self._contract = contract
+        self._trust_domain = trust_domain
         self._stages = stages
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -55,7 +57,7 @@ class MeshInterceptor(aio.ServerInterceptor):
 
     def _wrap(self, path: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
         rpc = self._contract.rpcs.get(path)
-        if rpc is None or handler.request_streaming:
+        if rpc is None or rpc.access.WhichOneof("kind") is None or handler.request_streaming:
             return _refusal(PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule"))
         proceed = _streaming(handler) if handler.response_streaming else _unary(handler)
         for stage in reversed(self._stages):
@@ -63,20 +65,23 @@ class MeshInterceptor(aio.ServerInterceptor):
         parse = handler.request_deserializer
 
         async def serve(payload: bytes, context: "aio.ServicerContext[Any, Any]") -> Any:
-            call = new_call(rpc, payload, parse, context)
+            call = new_call(rpc, payload, parse, context, self._trust_domain)
             set_current_call(call)
             return await proceed(call)
 
-        # Without a deserialiser the bytes arrive as they are: malformed ones are ours to answer, not grpc's UNKNOWN with a Python class in it.
-        make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        return make(serve, request_deserializer=None, response_serializer=handler.response_serializer)
+        # Bytes come in, and of a unary call go out, as they are: what can't be read or written is ours to answer, not grpc's UNKNOWN with a Python
+        # class in it.
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(serve, request_deserializer=None, response_serializer=handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(serve, request_deserializer=None, response_serializer=None)
 
 
 def _unary(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
     behaviour: Any = handler.unary_unary
+    serialize: Any = handler.response_serializer
 
     async def proceed(call: Call) -> Any:
-        return await behaviour(call.request, call.context)
+        return serialize(await behaviour(call.request, call.context))
 
     return proceed
 

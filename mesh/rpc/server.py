@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh.contract import Contract
-from mesh.rpc.admission import Admission
+from mesh.rpc.admission import MESSAGE_LIMIT, Admission
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
@@ -22,8 +22,6 @@ from mesh.rpc.telemetry import configure_logging, telemetry
 from mesh.rpc.validation import Validation
 from mesh.settings import Environment, ProcessSettings
 
-MESSAGE_LIMIT = 4 * 1024 * 1024
-"""Bytes of one message. The edge admits 1 MiB; what is larger comes from inside."""
 CHECK_SECONDS = 0.2
 NOTICE_SECONDS = 0.3
 """Between NOT_SERVING and GOAWAY: time for a watching sidecar to look elsewhere."""
@@ -57,10 +55,11 @@ async def serve(
     configure_logging(settings.node, settings.log_level)
     contract = Contract.load()
     admission = Admission(settings.max_concurrent_calls)
-    interceptor = MeshInterceptor(contract, [telemetry, error_table, admission, authentication, Validation()])
+    interceptor = MeshInterceptor(contract, [telemetry, error_table, admission, authentication, Validation()], settings.trust_domain)
     server = aio.server(
         interceptors=[interceptor],
-        options=[*OPTIONS, ("grpc.max_receive_message_length", MESSAGE_LIMIT), ("grpc.max_send_message_length", MESSAGE_LIMIT)],
+        # gRPC refuses without a reason, so it does so only where Admission would have to hold far too much to say it.
+        options=[*OPTIONS, ("grpc.max_receive_message_length", 2 * MESSAGE_LIMIT), ("grpc.max_send_message_length", MESSAGE_LIMIT)],
     )
     names = _Names(server)
     for add, servicer in services:
@@ -68,7 +67,7 @@ async def serve(
     unknown = names.names - contract.services.keys()
     if unknown:
         raise ValueError(f"not in the contract: {', '.join(sorted(unknown))}")
-    readiness = health.aio.HealthServicer()
+    readiness = _Health()
     health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
     if settings.environment is Environment.DEVELOPMENT:
         reflection.enable_server_reflection([*sorted(names.names), health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -80,14 +79,18 @@ async def serve(
         background.append(group.create_task(_report_readiness(readiness, names.names, checks)))
         await server.start()
         _log.info("serving", services=sorted(names.names))
-        await stopping.wait()
-        _log.info("draining")
-        await readiness.enter_graceful_shutdown()
-        await asyncio.sleep(NOTICE_SECONDS)
-        admission.drain()
-        await server.stop(settings.drain_seconds)
-        for task in background:
-            task.cancel()
+        try:
+            await stopping.wait()
+        finally:
+            # Also when a background task failed: the calls in flight are none the worse for it.
+            _log.info("draining")
+            await readiness.enter_graceful_shutdown()
+            await asyncio.sleep(NOTICE_SECONDS)
+            readiness.end_watches()
+            admission.drain()
+            await server.stop(settings.drain_seconds)
+            for task in background:
+                task.cancel()
     _log.info("stopped")
 
 
@@ -109,7 +112,7 @@ def _stop_signal() -> asyncio.Event:
     return stopping
 
 
-async def _report_readiness(readiness: health.aio.HealthServicer, services: set[str], checks: Mapping[str, Check]) -> None:
+async def _report_readiness(readiness: "_Health", services: set[str], checks: Mapping[str, Check]) -> None:
     serving: bool | None = None
     while True:
         missing = [name for name, check in checks.items() if not check()]
@@ -119,6 +122,32 @@ async def _report_readiness(readiness: health.aio.HealthServicer, services: set[
             for service in ("", *services):
                 await readiness.set(service, status)
         await asyncio.sleep(CHECK_SECONDS)
+
+
+class _Health(health.aio.HealthServicer):
+    """Ends its watches when it is told to: one that stays open would hold up the drain to its last second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802
+        task = asyncio.current_task()
+        assert task is not None
+        self._watches.add(task)
+        try:
+            await super().Watch(request, context)
+        except asyncio.CancelledError:
+            if not self._ending or task.uncancel() > 0:
+                raise
+        finally:
+            self._watches.discard(task)
+
+    def end_watches(self) -> None:
+        self._ending = True
+        for task in self._watches:
+            task.cancel()
 
 
 class _Names:

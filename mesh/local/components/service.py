@@ -1,0 +1,33 @@
+"""A service process: `python -m services.<node>.main`, on a unix socket that only its sidecar dials."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mesh.local.health import GrpcHealth
+from mesh.local.process import Program
+
+PASSED_ON = ("LANG", "TZ", "LOG_LEVEL", "MAX_CONCURRENT_CALLS", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""Variables of ours that services get; all others are chosen here."""
+
+
+def program(node: str, socket: Path, environment: Mapping[str, str], log: Path, health: GrpcHealth) -> Program:
+    """Args:
+    node: Its name in mesh.yaml.
+    socket: Where it serves.
+    environment: Its settings.
+    log: Its log file.
+    health: Asks on that socket.
+    """
+    inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return Program(
+        name=node,
+        argv=(sys.executable, "-m", f"services.{node}.main"),
+        log=log,
+        healthy=health,
+        environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | inherited | dict(environment) | {"NODE": node, "SOCKET": str(socket)},
+        address=f"unix:{socket}",
+        before_start=lambda: socket.unlink(missing_ok=True),
+        grace=10,
+    )

@@ -1,0 +1,125 @@
+"""The demo user: signed up through the edge like anybody, once; its password is random and stays in a private file."""
+
+import asyncio
+import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesh.local import inbox
+from mesh.local.errors import LocalMeshError
+from mesh.local.secret_file import kept_password
+
+EMAIL = "demo@authmesh.example"
+CLIENT_ID = "demo"
+TIMEOUT = 20.0
+"""Seconds for the code to arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoUser:
+    """Who to sign in as."""
+
+    email: str
+    password: str
+    client_id: str = CLIENT_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The public address, and the certificate to trust there."""
+
+    url: str
+    ca_file: Path
+
+    async def post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of a call.
+
+        Raises:
+            LocalMeshError: no answer.
+        """
+        return await asyncio.to_thread(self._post, path, body)
+
+    def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        request = urllib.request.Request(self.url + path, data=json.dumps(body).encode(), headers={"content-type": "application/json"}, method="POST")
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        # No proxies: the edge is on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        try:
+            with opener.open(request, timeout=TIMEOUT) as answer:
+                return answer.status, json.loads(answer.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            with error:
+                body_text = error.read()
+            try:
+                return error.code, json.loads(body_text)
+            except ValueError:
+                return error.code, {"message": body_text.decode(errors="replace")[:200]}
+        except OSError as error:
+            raise LocalMeshError(f"the edge at {self.url} does not answer: {error}") from None
+
+
+def demo_user(secrets: Path) -> DemoUser:
+    """The demo user's name and password.
+
+    Raises:
+        LocalMeshError: the password file can't be read or written.
+    """
+    return DemoUser(EMAIL, kept_password(secrets / "demo-password"))
+
+
+async def ensure(user: DemoUser, edge: Edge, inbox_file: Path) -> None:
+    """Makes the user, unless it can sign in already.
+
+    Raises:
+        LocalMeshError: a step was refused, or the code did not arrive.
+    """
+    credentials = {"email": user.email, "password": user.password}
+    status, _ = await edge.post("/v1/auth:signIn", credentials | {"clientId": user.client_id})
+    if status == 200:
+        return
+    before = len(inbox.read(inbox_file, user.email))
+    await _succeed(edge, "/v1/auth:signUp", credentials | {"displayName": "Demo"})
+    code = await _code(inbox_file, user.email, before)
+    if code is None:
+        # An earlier start ended between sign-up and verification.
+        await _succeed(edge, "/v1/auth:resendCode", {"email": user.email})
+        code = await _code(inbox_file, user.email, before)
+    if code is None:
+        raise LocalMeshError(f"no code for {user.email} came into the inbox within {TIMEOUT:.0f} s: see the logs of auth and aws")
+    await _succeed(edge, "/v1/auth:verifyEmail", {"email": user.email, "code": code})
+
+
+async def _succeed(edge: Edge, path: str, body: dict[str, Any]) -> None:
+    status, answer = await edge.post(path, body)
+    if status != 200:
+        raise LocalMeshError(f"the demo user can't be made: {path} answered {status}: {answer.get('message', answer)}")
+
+
+async def _code(inbox_file: Path, email: str, known: int) -> str | None:
+    deadline = asyncio.get_running_loop().time() + TIMEOUT / 2
+    while asyncio.get_running_loop().time() < deadline:
+        new = [message.code for message in inbox.read(inbox_file, email)[known:] if message.code]
+        if new:
+            return new[-1]
+        await asyncio.sleep(0.03)
+    return None
+
+
+def first_calls(edge: Edge, user: DemoUser) -> str:
+    """Calls to paste into a shell: over JSON with curl, and over gRPC with `authmesh call`."""
+    credentials = json.dumps({"email": user.email, "password": user.password, "clientId": user.client_id})
+    ca_file = edge.ca_file
+    return "\n".join(
+        [
+            "First calls, JSON:",
+            f"  curl -s --cacert {ca_file} {edge.url}/v1/auth:signIn -H 'content-type: application/json' -d '{credentials}'",
+            f'  curl -s --cacert {ca_file} {edge.url}/v1/users/me -H "authorization: Bearer $TOKEN"    # TOKEN=<accessToken of the answer>',
+            "First calls, gRPC:",
+            f"  authmesh call AuthService/SignIn '{credentials}'",
+            '  authmesh call ResourceService/CreateResource \'{"resource": {"displayName": "first"}}\' --token "$TOKEN"',
+        ]
+    )

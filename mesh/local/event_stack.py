@@ -1,0 +1,155 @@
+"""Bus, queues, topic and bucket: the CloudFormation stack of `deploy/aws/events.yaml`, made in the local account as it would be in AWS.
+
+And the local inbox, a queue that gets every message to a person.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from mesh.local.aws_account import AwsAccount
+from mesh.local.emulator_gaps import fill_gaps
+from mesh.local.errors import LocalMeshError
+from mesh.local.infra import PROJECT
+
+TEMPLATE = PROJECT / "deploy" / "aws" / "events.yaml"
+STACK = "authmesh-events"
+INBOX_QUEUE = "authmesh-inbox"
+TEMPLATE_TAG = "authmesh:template"
+"""Tag of the stack with the hash of the template it was made from."""
+TIMEOUT = 120
+"""Seconds that CloudFormation may take."""
+POLL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class EventStack:
+    """What services have to know of it."""
+
+    event_bus: str
+    messages_topic_arn: str
+    audit_queue_url: str
+    audit_bucket: str
+    inbox_queue_url: str
+
+
+async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
+    """Makes the stack and the inbox, or changes them where the template changed; quick when all is there.
+
+    Returns:
+        The stack, and whether anything was made or changed.
+
+    Raises:
+        LocalMeshError: the account can't be reached, or CloudFormation refuses.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        async with AsyncExitStack() as stack:
+            names = ("cloudformation", "sqs", "sns")
+            clients = dict(zip(names, await asyncio.gather(*(stack.enter_async_context(account.client(name)) for name in names)), strict=True))
+            outputs, changed = await _stack_outputs(clients["cloudformation"])
+            if changed and account.emulated:
+                await fill_gaps(account, outputs)
+            made = EventStack(
+                event_bus=outputs["EventBusName"],
+                messages_topic_arn=outputs["MessagesTopicArn"],
+                audit_queue_url=outputs["AuditQueueUrl"],
+                audit_bucket=outputs["AuditBucketName"],
+                inbox_queue_url=await _inbox(clients["sqs"], clients["sns"], outputs["MessagesTopicArn"]),
+            )
+            return made, changed
+    except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
+        raise LocalMeshError(f"the event stack can't be made in {account.endpoint_url}: {error}") from None
+
+
+async def _stack_outputs(cloudformation: Any) -> tuple[Mapping[str, str], bool]:
+    """Its outputs, and whether anything was made or changed."""
+    template = TEMPLATE.read_text()
+    tag = {"Key": TEMPLATE_TAG, "Value": hashlib.sha256(template.encode()).hexdigest()[:16]}
+    found = await _describe(cloudformation)
+    if found and found["StackStatus"] in {"ROLLBACK_COMPLETE", "CREATE_FAILED", "DELETE_FAILED"}:
+        # Never came to be. Such a stack can only be deleted.
+        await cloudformation.delete_stack(StackName=STACK)
+        await _settled(cloudformation, gone=True)
+        found = None
+    exists = found is not None and found["StackStatus"] != "REVIEW_IN_PROGRESS"
+    if found and exists and tag in found.get("Tags", []):
+        return _outputs(found), False
+    change_set = (
+        await cloudformation.create_change_set(
+            StackName=STACK,
+            ChangeSetName=f"authmesh-{secrets.token_hex(6)}",
+            ChangeSetType="UPDATE" if exists else "CREATE",
+            TemplateBody=template,
+            Tags=[tag],
+            # A queue that outlived its stack, as the template wants it, is adopted.
+            ImportExistingResources=True,
+        )
+    )["Id"]
+    if await _has_changes(cloudformation, change_set):
+        await cloudformation.execute_change_set(ChangeSetName=change_set)
+    done = await _settled(cloudformation)
+    if done["StackStatus"] not in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}:
+        raise LocalMeshError(f"CloudFormation could not make {STACK}: {done['StackStatus']}: {done.get('StackStatusReason') or 'no reason given'}")
+    return _outputs(done), True
+
+
+async def _has_changes(cloudformation: Any, change_set: str) -> bool:
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            found = await cloudformation.describe_change_set(ChangeSetName=change_set)
+            if found["Status"] not in {"CREATE_PENDING", "CREATE_IN_PROGRESS"}:
+                break
+            await asyncio.sleep(POLL)
+    if found["Status"] == "CREATE_COMPLETE":
+        return True
+    reason = found.get("StatusReason", "")
+    if "didn't contain changes" in reason or "No updates" in reason:
+        return False
+    raise LocalMeshError(f"CloudFormation refuses {TEMPLATE.name}: {reason}")
+
+
+async def _settled(cloudformation: Any, *, gone: bool = False) -> Any:
+    async with asyncio.timeout(TIMEOUT):
+        pause = POLL
+        while True:
+            found = await _describe(cloudformation)
+            if (gone and found is None) or (not gone and found and not found["StackStatus"].endswith("IN_PROGRESS")):
+                return found
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 2)
+
+
+async def _describe(cloudformation: Any) -> Any:
+    from botocore.exceptions import ClientError
+
+    try:
+        stacks = (await cloudformation.describe_stacks(StackName=STACK))["Stacks"]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return None
+        raise
+    return stacks[0] if stacks and stacks[0]["StackStatus"] != "DELETE_COMPLETE" else None
+
+
+def _outputs(stack: Any) -> Mapping[str, str]:
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+async def _inbox(sqs: Any, sns: Any, topic_arn: str) -> str:
+    region, owner = topic_arn.split(":")[3:5]
+    partition = topic_arn.split(":")[1]
+    arn = f"arn:{partition}:sqs:{region}:{owner}:{INBOX_QUEUE}"
+    policy = (
+        f'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"Service":"sns.amazonaws.com"}},"Action":"sqs:SendMessage",'
+        f'"Resource":"{arn}","Condition":{{"ArnEquals":{{"aws:SourceArn":"{topic_arn}"}}}}}}]}}'
+    )
+    queue = await sqs.create_queue(QueueName=INBOX_QUEUE, Attributes={"Policy": policy, "MessageRetentionPeriod": "1209600"})
+    # Both calls answer with what is there when it is there already.
+    await sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    return str(queue["QueueUrl"])

@@ -1,0 +1,69 @@
+"""The list of started processes on disk, so that the next start can end what a killed one left behind, and nothing else."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+from mesh.local.process import Identity
+
+
+class Journal:
+    """One JSON line per process that was started and not yet seen to end."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._running: dict[int, tuple[Identity, signal.Signals]] = {}
+
+    def add(self, pid: int, stop_signal: signal.Signals) -> None:
+        """Notes a process that we started."""
+        identity = Identity.of(pid)
+        if identity is not None:
+            self._running[pid] = identity, stop_signal
+            self._write()
+
+    def remove(self, pid: int) -> None:
+        """Forgets a process that has ended."""
+        if self._running.pop(pid, None):
+            self._write()
+
+    def end_leftovers(self, grace: float = 10) -> list[int]:
+        """Ends the processes that an earlier run noted and that still run: first as they like to be asked, after `grace` seconds by SIGKILL.
+
+        Returns their pids. A process that merely got the pid of one of ours is left alone.
+        """
+        left = [entry for entry in self._read() if entry[0].alive()]
+        for identity, stop_signal in left:
+            identity.send(stop_signal)
+        deadline = time.monotonic() + grace
+        remaining = [identity for identity, _ in left]
+        while remaining and time.monotonic() < deadline:
+            time.sleep(0.02)
+            remaining = [identity for identity in remaining if identity.alive()]
+        for identity in remaining:
+            identity.send(signal.SIGKILL)
+        while any(identity.alive() for identity in remaining):
+            time.sleep(0.02)
+        self._file.unlink(missing_ok=True)
+        return [identity.pid for identity, _ in left]
+
+    def _read(self) -> list[tuple[Identity, signal.Signals]]:
+        try:
+            lines = self._file.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        entries = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                entries.append((Identity(int(entry["pid"]), str(entry["started"])), signal.Signals(entry["stop_signal"])))
+            except (ValueError, KeyError, TypeError):
+                # A line that a full disk cut short: PR_SET_PDEATHSIG has most likely ended that process already.
+                continue
+        return entries
+
+    def _write(self) -> None:
+        lines = [json.dumps({"pid": one.pid, "started": one.started, "stop_signal": int(number)}) for one, number in self._running.values()]
+        new = self._file.with_name(self._file.name + ".new")
+        new.write_text("".join(line + "\n" for line in lines))
+        new.replace(self._file)

@@ -1,0 +1,179 @@
+"""The processes of the mesh itself: for each node of mesh.yaml a service and its sidecar, and the edge."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.contract import Contract
+from mesh.local.authority import MeshAuthorities, new_signing_key
+from mesh.local.components import service, sidecar
+from mesh.local.databases import ServiceDatabase
+from mesh.local.errors import LocalMeshError
+from mesh.local.event_stack import EventStack
+from mesh.local.health import GrpcHealth
+from mesh.local.home import Home
+from mesh.local.infra import Infra
+from mesh.local.ports import HOST, HeldPorts
+from mesh.local.process import Program
+from mesh.local.secret_file import kept
+from mesh.local.servers import Servers
+from mesh.model import Mesh
+from mesh.render.envoy import Address, Placement, TokenRules, render
+
+AUDIENCE = "authmesh"
+JWKS_CACHE = 60
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything of this mesh is on this machine."""
+
+    home: Home
+    infra: Infra
+    sockets: Path
+    edge_port: int
+    mesh: Mesh
+    authorities: MeshAuthorities
+    addresses: Mapping[str, Address]
+    """The ingress of each node."""
+
+    @classmethod
+    def chosen(cls, home: Home, infra: Infra, sockets: Path, edge_port: int, mesh: Mesh, authorities: MeshAuthorities, ports: HeldPorts) -> "Layout":
+        """With a port for each node's ingress.
+
+        Raises:
+            LocalMeshError: there are no free ports.
+        """
+        addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
+        return cls(home, infra, sockets, edge_port, mesh, authorities, addresses)
+
+    @property
+    def gateway(self) -> str:
+        """Name of the edge."""
+        return self.mesh.virtual_gateway.name
+
+    @property
+    def issuer(self) -> str:
+        """The edge as clients call it: `iss` of every token."""
+        return f"https://localhost:{self.edge_port}"
+
+    @property
+    def edge_url(self) -> str:
+        """The edge as an address."""
+        return f"https://{HOST}:{self.edge_port}"
+
+    def admin_socket(self, name: str) -> Path:
+        """Of an Envoy, by its node's name."""
+        return self.sockets / f"{name}.admin"
+
+    def service_socket(self, node: str) -> Path:
+        """Where a service serves."""
+        return self.sockets / node
+
+    def egress_socket(self, node: str) -> Path:
+        """Where a service dials others."""
+        return self.sockets / f"{node}.egress"
+
+
+def sidecars(layout: Layout, contract: Contract) -> list[Program]:
+    """The sidecar of each node.
+
+    Raises:
+        LocalMeshError: there is no Envoy, or files can't be written.
+        RenderError: mesh.yaml disagrees with the access rules.
+    """
+    return [_envoy(layout, contract, node, f"{node}-sidecar") for node in layout.mesh.nodes]
+
+
+def edge(layout: Layout, contract: Contract) -> Program:
+    """The edge.
+
+    Raises:
+        LocalMeshError: there is no Envoy, or files can't be written.
+        RenderError: mesh.yaml disagrees with the access rules.
+    """
+    return _envoy(layout, contract, layout.gateway, layout.gateway)
+
+
+def services(
+    layout: Layout, databases: Sequence[ServiceDatabase], servers: Servers, events: EventStack, probes: dict[str, GrpcHealth]
+) -> list[Program]:
+    """The service process of each node.
+
+    Args:
+        layout: Where things are.
+        databases: Of the services.
+        servers: What they stand on.
+        events: Bus, queues and topic.
+        probes: Gets the health probe of each, to be closed at the end.
+
+    Raises:
+        LocalMeshError: the signing key can't be read or written.
+    """
+    urls = {database.node: database.url for database in databases}
+    programs = []
+    for node in layout.mesh.nodes:
+        socket = layout.service_socket(node)
+        probes[node] = GrpcHealth(socket)
+        environment = {
+            "EGRESS": str(layout.egress_socket(node)),
+            "REDIS_URL": servers.redis_url,
+            "ISSUER": layout.issuer,
+            "AUDIENCE": AUDIENCE,
+            "EVENT_BUS": events.event_bus,
+            "MESSAGES_TOPIC_ARN": events.messages_topic_arn,
+            "ENVIRONMENT": "development",
+            **({"DATABASE_URL": urls[node]} if node in urls else {}),
+            **servers.account.environment,
+            **_own_settings(layout, node, events),
+        }
+        programs.append(service.program(node, socket, environment, layout.home.log(node), probes[node]))
+    return programs
+
+
+def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, str]:
+    """What one service needs and the others don't: the only place where the local mesh knows services apart."""
+    match node:
+        case "token":
+            key_file = layout.home.secrets / "signing-key.pem"
+            kept(key_file, new_signing_key)
+            package = _package_directory("services.token")
+            return {
+                "SIGNING_KEY_FILE": str(key_file),
+                "CLIENTS_FILE": str(package / "clients.yaml"),
+                "ROLES_FILE": str(package / "roles.yaml"),
+            }
+        case "audit":
+            return {"AUDIT_QUEUE_URL": events.audit_queue_url, "AUDIT_BUCKET": events.audit_bucket}
+        case _:
+            return {}
+
+
+def _package_directory(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise LocalMeshError(f"the package {package} is not installed: `make run-mesh` installs it")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _envoy(layout: Layout, contract: Contract, node: str, name: str) -> Program:
+    config = layout.home.path / "envoy" / node
+    is_edge = node == layout.gateway
+    own_sockets = () if is_edge else (layout.egress_socket(node),)
+    placement = Placement(
+        config=config,
+        certificates=layout.authorities.certificates(node),
+        admin_socket=layout.admin_socket(node),
+        access_log=layout.home.log(f"{name}-access"),
+        nodes=layout.addresses,
+        ingress=None if is_edge else layout.addresses[node],
+        service_socket=None if is_edge else layout.service_socket(node),
+        egress_socket=None if is_edge else layout.egress_socket(node),
+        listener=Address(HOST, layout.edge_port) if is_edge else None,
+        public_certificates=layout.authorities.public_certificates if is_edge else None,
+    )
+    files = render(layout.mesh, contract, node, placement, TokenRules(layout.issuer, AUDIENCE, JWKS_CACHE))
+    address = layout.edge_url if is_edge else f"{HOST}:{layout.addresses[node].port}"
+    return sidecar.program(layout.infra, name, files, config, layout.admin_socket(node), layout.home.log(name), address=address, sockets=own_sockets)

@@ -1,0 +1,95 @@
+"""Loopback ports: found below the range that the system hands out by itself, and held so that nobody takes them before their server does."""
+
+import errno
+import random
+import socket
+from pathlib import Path
+
+from mesh.local.errors import LocalMeshError
+
+LOWEST = 15000
+HOST = "127.0.0.1"
+
+
+def _highest() -> int:
+    """The last port below the ephemeral ones; a common bound where the system doesn't tell."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) - 1
+    except (OSError, ValueError):
+        return 32767
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port now.
+
+    Raises:
+        LocalMeshError: the port needs a privilege that we don't have.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # A port that only closed connections linger on can be listened on.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise LocalMeshError(f"cannot listen on port {port} ({error.strerror}): choose another one") from None
+    return True
+
+
+def free_port(avoid: frozenset[int] = frozenset()) -> int:
+    """A port that is free now, at random, so that two meshes that start together rarely meet.
+
+    Raises:
+        LocalMeshError: none was found.
+    """
+    highest = _highest()
+    lowest = LOWEST if highest - LOWEST >= 1000 else 1024
+    for _ in range(200):
+        port = random.randint(lowest, highest)
+        if port not in avoid and is_free(port):
+            return port
+    raise LocalMeshError(f"no free port between {lowest} and {highest} on {HOST}")
+
+
+class HeldPorts:
+    """Ports that are ours while this is open.
+
+    A server that sets SO_REUSEPORT and runs under our account, as Envoy does, can still listen on them: a socket that is bound and does not listen
+    gets no connections.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def hold(self, port: int) -> int:
+        """Takes this port.
+
+        Raises:
+            LocalMeshError: somebody else has it.
+        """
+        if not is_free(port):
+            raise LocalMeshError(f"port {port} is in use")
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._sockets.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            held.bind((HOST, port))
+        except OSError as error:
+            raise LocalMeshError(f"port {port} is in use ({error.strerror})") from None
+        return port
+
+    def hold_any(self) -> int:
+        """Takes a free port.
+
+        Raises:
+            LocalMeshError: none was found.
+        """
+        return self.hold(free_port())
+
+    def close(self) -> None:
+        """Gives all of them back."""
+        for held in self._sockets:
+            held.close()
+        self._sockets.clear()

@@ -1,0 +1,277 @@
+"""The start order of a local mesh, its life, and its end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from mesh.contract import Contract
+from mesh.local import databases, demo, event_stack, inbox, nodes, servers, sockets
+from mesh.local.authority import RENEW_EVERY, MeshAuthorities
+from mesh.local.child import Child, Health
+from mesh.local.choices import DEFAULT_EDGE_PORT, Choices
+from mesh.local.components import sidecar
+from mesh.local.console import PlainConsole, open_console
+from mesh.local.emulator_gaps import save_state
+from mesh.local.errors import LocalMeshError
+from mesh.local.health import GrpcHealth
+from mesh.local.home import Home
+from mesh.local.infra import Infra
+from mesh.local.journal import Journal
+from mesh.local.memory import Memory
+from mesh.local.ports import HeldPorts, free_port, is_free
+from mesh.local.process import Identity, age
+from mesh.local.process_memory import pss_mb
+from mesh.local.secret_file import write_private
+from mesh.local.status import Demo, Row, Runner, State, Status
+from mesh.local.supervisor import Supervisor
+from mesh.model import Mesh, load_mesh
+
+UPSTREAM_TIMEOUT = 30.0
+"""Seconds from all processes healthy to all of them reachable through the sidecars."""
+
+
+def run(home: Home, choices: Choices) -> None:
+    """Runs the mesh until SIGINT, SIGTERM or SIGHUP.
+
+    Raises:
+        LocalMeshError: it can't be started, or something of it broke for good. All that was started is stopped again.
+    """
+    infra = Infra.find()
+    home.prepare()
+    os.umask(0o077)
+    with home.locked():
+        asyncio.run(_until_told(LocalMesh(home, infra, choices)))
+
+
+async def _until_told(mesh: "LocalMesh") -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, told.set)
+    try:
+        await _first_of(mesh.live(), told)
+    except LocalMeshError as error:
+        await mesh.stop(str(error))
+        raise
+    except BaseException as error:
+        await mesh.stop(f"{type(error).__name__}: {error}")
+        raise
+    await mesh.stop()
+
+
+async def _first_of(work: Coroutine[Any, Any, None], told: asyncio.Event) -> None:
+    """Runs `work` until it ends or `told` is set; raises what it raised."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(told.wait())
+    await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+
+
+class LocalMesh:
+    """One mesh on this machine: `live` starts it and keeps it, `stop` ends it."""
+
+    def __init__(self, home: Home, infra: Infra, choices: Choices, console: PlainConsole | None = None) -> None:
+        self._home = home
+        self._infra = infra
+        self._choices = choices
+        self._console = console or open_console()
+        self._memory = Memory.read(home.memory)
+        self._changed = asyncio.Event()
+        self._supervisor = Supervisor(home.journal, self._changed.set)
+        self._ports = HeldPorts()
+        self._probes: dict[str, GrpcHealth] = {}
+        self._servers: servers.Servers | None = None
+        self._sockets: Path | None = None
+        me = Identity.of(os.getpid())
+        self._status = Status(state=State.STARTING, runner=Runner(pid=me.pid, started=me.started) if me else None)
+
+    async def live(self) -> None:
+        """Starts everything, then keeps it until cancelled.
+
+        Raises:
+            LocalMeshError: it can't be started, or something of it broke for good.
+        """
+        async with _one_failure(), asyncio.TaskGroup() as group:
+            group.create_task(self._publish_changes(), name="status")
+            await self._start(group)
+
+    async def stop(self, error: str | None = None) -> None:
+        """Stops what was started, in reverse order, and says so in status.json.
+
+        Args:
+            error: Why, if it was not asked for.
+        """
+        self._publish(state=State.STOPPING)
+        await self._supervisor.stop()
+        for probe in self._probes.values():
+            await probe.close()
+        if self._servers is not None:
+            self._servers.close()
+        if self._sockets is not None:
+            sockets.remove(self._sockets)
+        self._ports.close()
+        self._home.journal.unlink(missing_ok=True)
+        if error is None:
+            self._home.status.unlink(missing_ok=True)
+            self._console.line("stopped")
+        else:
+            self._publish(state=State.FAILED, error=error, runner=None)
+        self._console.close()
+
+    async def _start(self, group: asyncio.TaskGroup) -> None:
+        home = self._home
+        left = Journal(home.journal).end_leftovers()
+        if left:
+            self._console.line(f"ended {len(left)} processes that a killed run had left")
+        self._publish()
+        home.rotate_logs()
+        edge_port = self._edge_port()
+        self._sockets = sockets.socket_directory(home.path)
+        self._servers = standing = await servers.start(home, self._infra, self._sockets, self._choices, self._memory, self._supervisor)
+        mesh, contract = load_mesh(), Contract.load()
+        layout = nodes.Layout.chosen(home, self._infra, self._sockets, edge_port, mesh, self._authorities(mesh), self._ports)
+        self._publish(edge=layout.edge_url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
+        planned = databases.plan(standing.database_url, tuple(mesh.nodes), home.secrets)
+        async with asyncio.TaskGroup() as preparing:
+            preparing.create_task(self._databases(planned, standing))
+            events_task = preparing.create_task(self._events(standing))
+        events = events_task.result()
+        self._publish(audit_bucket=events.audit_bucket)
+        self._memory.write(home.memory)
+
+        group.create_task(inbox.collect(standing.account, events.inbox_queue_url, home.inbox), name="inbox")
+        group.create_task(self._renew_certificates(layout.authorities, mesh), name="certificates")
+        if standing.emulator:
+            group.create_task(self._keep_events(standing, standing.emulator), name="events")
+        started = self._supervisor.start(nodes.sidecars(layout, contract))
+        started += self._supervisor.start(nodes.services(layout, planned, standing, events, self._probes))
+        started += self._supervisor.start([nodes.edge(layout, contract)])
+        await self._supervisor.healthy(started)
+        await self._reachable(layout)
+        user = await self._demo_user(layout, planned)
+        edge = demo.Edge(layout.edge_url, home.ca_file)
+        self._publish(
+            state=State.READY,
+            demo=Demo(email=user.email, password=user.password, client_id=user.client_id),
+            startup_seconds=round(age(), 1),
+            memory_pss_mb=pss_mb(),
+        )
+        self._say_ready(edge, user)
+
+    def _edge_port(self) -> int:
+        wanted = self._choices.edge_port
+        if wanted == 0:
+            remembered = self._memory.edge_port
+            wanted = remembered if remembered and is_free(remembered) else free_port()
+            self._memory.edge_port = wanted
+        if not is_free(wanted):
+            other = DEFAULT_EDGE_PORT + 1000 if wanted == DEFAULT_EDGE_PORT else DEFAULT_EDGE_PORT
+            raise LocalMeshError(f"port {wanted} is in use: stop what listens there, or choose another: make run-mesh EDGE_PORT={other}")
+        return self._ports.hold(wanted)
+
+    def _authorities(self, mesh: Mesh) -> MeshAuthorities:
+        home = self._home
+        authorities = MeshAuthorities.kept(home.secrets / "authorities", home.path / "certificates", mesh.trust_domain)
+        authorities.issue((*mesh.nodes, mesh.virtual_gateway.name))
+        write_private(home.ca_file, authorities.public.pem)
+        return authorities
+
+    async def _databases(self, planned: list[databases.ServiceDatabase], standing: servers.Servers) -> None:
+        await self._supervisor.healthy([child for child in standing.children if child.program.name == "postgres"])
+        await databases.ensure(planned, self._home.log("migrations"))
+        databases.publish_urls(planned, self._home.database_urls)
+
+    async def _events(self, standing: servers.Servers) -> event_stack.EventStack:
+        await self._supervisor.healthy([standing.emulator] if standing.emulator else [])
+        events, changed = await event_stack.ensure(standing.account)
+        if changed and standing.emulator:
+            await save_state(standing.emulator)
+        return events
+
+    async def _keep_events(self, standing: servers.Servers, emulator: Child) -> None:
+        """An emulator that was killed and started again has forgotten what was made since its last orderly end."""
+        seen = emulator.restarts
+        while True:
+            if emulator.restarts != seen and emulator.health is Health.HEALTHY:
+                seen = emulator.restarts
+                with contextlib.suppress(LocalMeshError):
+                    await event_stack.ensure(standing.account)
+            await asyncio.sleep(1)
+
+    async def _renew_certificates(self, authorities: MeshAuthorities, mesh: Mesh) -> None:
+        issued = time.time()
+        while True:
+            await asyncio.sleep(60)
+            # By the wall clock: a laptop that slept must not wake up to expired certificates.
+            if time.time() - issued > RENEW_EVERY.total_seconds():
+                authorities.issue((*mesh.nodes, mesh.virtual_gateway.name))
+                issued = time.time()
+
+    async def _reachable(self, layout: nodes.Layout) -> None:
+        """Waits until every Envoy sees its upstreams serve: grpc.health.v1 through sidecar and mutual TLS."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + UPSTREAM_TIMEOUT
+        waiting = [*layout.mesh.nodes, layout.gateway]
+        while waiting:
+            missing = {name: await sidecar.unhealthy_upstreams(layout.admin_socket(name)) for name in waiting}
+            waiting = [name for name, clusters in missing.items() if clusters]
+            if waiting and loop.time() > deadline:
+                told = "; ".join(f"{name} to {', '.join(missing[name])}" for name in waiting)
+                raise LocalMeshError(f"no way through the mesh after {UPSTREAM_TIMEOUT:.0f} s: {told}; see {self._home.logs}")
+            if waiting:
+                await asyncio.sleep(0.05)
+
+    async def _demo_user(self, layout: nodes.Layout, planned: list[databases.ServiceDatabase]) -> demo.DemoUser:
+        user = demo.demo_user(self._home.secrets)
+        auth = next((database for database in planned if database.node == "auth"), None)
+        made_in = await databases.identity(auth) if auth else None
+        if made_in is None or made_in != self._memory.demo_database:
+            await demo.ensure(user, demo.Edge(layout.edge_url, self._home.ca_file), self._home.inbox)
+            self._memory.demo_database = made_in
+            self._memory.write(self._home.memory)
+        return user
+
+    def _say_ready(self, edge: demo.Edge, user: demo.DemoUser) -> None:
+        memory = f", {self._status.memory_pss_mb} MB (PSS)" if self._status.memory_pss_mb else ""
+        self._console.line(f"\nThe mesh is up: {edge.url} (all healthy after {self._status.startup_seconds} s{memory})")
+        self._console.line(f"CA to trust: {edge.ca_file}   logs: {self._home.logs}   demo user: {user.email}, password {user.password}")
+        self._console.line(demo.first_calls(edge, user))
+        self._console.line("Ctrl-C stops it.\n")
+
+    async def _publish_changes(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._publish()
+
+    def _publish(self, **changes: Any) -> None:
+        rows = tuple(
+            Row(name=child.program.name, pid=child.pid, address=child.program.address, health=child.health, restarts=child.restarts)
+            for child in self._supervisor.children
+        )
+        self._status = self._status.model_copy(update=changes | {"processes": rows})
+        self._console.show(self._status)
+        try:
+            self._status.write(self._home.status)
+        except LocalMeshError as error:
+            # The mesh itself goes on: a full disk is no reason to end it.
+            self._console.line(str(error))
+
+
+@contextlib.asynccontextmanager
+async def _one_failure() -> Any:
+    """The first failure of a task group, instead of the group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        failure: BaseException = group
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+        raise failure from None

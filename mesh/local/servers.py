@@ -1,0 +1,92 @@
+"""What services stand on: PostgreSQL, Valkey, AWS. Started here, or the user's own."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.local.aws_account import AwsAccount
+from mesh.local.child import Child
+from mesh.local.choices import Choices
+from mesh.local.components import aws_emulator, postgres, valkey
+from mesh.local.errors import LocalMeshError
+from mesh.local.home import Home
+from mesh.local.infra import Infra
+from mesh.local.memory import Memory
+from mesh.local.ports import free_port, is_free
+from mesh.local.supervisor import Supervisor
+
+
+@dataclass(slots=True)
+class Servers:
+    """Where they are, once they run."""
+
+    redis_url: str
+    account: AwsAccount
+    database_url: str = ""
+    emulator: Child | None = None
+    """Ours, if we started it."""
+    cluster: postgres.Postgres | None = None
+    children: tuple[Child, ...] = ()
+
+    def close(self) -> None:
+        """Gives back what the cluster took, after its end."""
+        if self.cluster is not None:
+            self.cluster.close()
+
+
+async def start(home: Home, infra: Infra, sockets: Path, choices: Choices, memory: Memory, supervisor: Supervisor) -> Servers:
+    """Starts those that the user doesn't bring. Returns before they are healthy.
+
+    Raises:
+        LocalMeshError: one can't be started.
+    """
+    emulator = None
+    if choices.aws_endpoint_url:
+        account = AwsAccount.of_user(choices.aws_endpoint_url, choices.aws_environment or {})
+    else:
+        # The user's own AWS settings are for the world outside: a profile that isn't there would even be an error.
+        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            os.environ.pop(name, None)
+        if memory.aws_port is None or not is_free(memory.aws_port):
+            memory.aws_port = free_port()
+        prepared = aws_emulator.prepare(infra, home.path / "aws", port=memory.aws_port, log=home.log("aws"))
+        account = AwsAccount(prepared.endpoint_url, aws_emulator.REGION, prepared.environment, emulated=True)
+        (emulator,) = supervisor.start([prepared.program])
+    children = [emulator] if emulator else []
+    if choices.redis_url:
+        await _check_redis(choices.redis_url)
+        servers = Servers(choices.redis_url, account, emulator=emulator)
+    else:
+        cache = valkey.prepare(infra, home.path / "valkey", sockets, log=home.log("valkey"))
+        children += supervisor.start([cache.program])
+        servers = Servers(cache.url, account, emulator=emulator)
+    if choices.database_url:
+        await _check_postgres(choices.database_url)
+        servers.database_url = choices.database_url
+    else:
+        servers.cluster = await postgres.prepare(infra, home.path / "postgres", log=home.log("postgres"))
+        servers.database_url = servers.cluster.admin_url
+        children += supervisor.start([servers.cluster.program])
+    servers.children = tuple(children)
+    return servers
+
+
+async def _check_redis(url: str) -> None:
+    import redis.asyncio
+
+    try:
+        async with asyncio.timeout(5), redis.asyncio.from_url(url) as client:
+            await client.ping()
+    except (OSError, TimeoutError, ValueError, redis.RedisError) as error:
+        raise LocalMeshError(f"REDIS_URL does not answer: {error}; unset it to have Valkey started for you") from None
+
+
+async def _check_postgres(url: str) -> None:
+    import asyncpg
+
+    try:
+        connection = await asyncpg.connect(url, timeout=5)
+        await connection.close()
+    except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise LocalMeshError(f"DATABASE_URL does not answer: {error}; unset it to have PostgreSQL started for you") from None

@@ -1,0 +1,103 @@
+"""`status.json`: what a local mesh says about itself, for scripts and for `authmesh status`. Replaced whole at every change."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mesh.local.child import Health
+from mesh.local.errors import LocalMeshError
+from mesh.local.process import Identity
+from mesh.local.secret_file import write_private
+
+
+class State(StrEnum):
+    """Of the mesh as a whole."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class Demo(BaseModel):
+    """The demo user. Of this machine only, with a random password."""
+
+    model_config = ConfigDict(frozen=True)
+
+    email: str
+    password: str
+    client_id: str
+
+
+class Row(BaseModel):
+    """One process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    pid: int | None
+    """None between death and restart."""
+    address: str
+    health: Health
+    restarts: int
+
+
+class Runner(BaseModel):
+    """The process that watches the others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    started: str
+
+
+class Status(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State
+    edge: str | None = None
+    ca_file: str | None = None
+    aws_endpoint_url: str | None = None
+    audit_bucket: str | None = None
+    demo: Demo | None = None
+    processes: tuple[Row, ...] = ()
+    startup_seconds: float | None = None
+    """From the command to the first moment when all was healthy."""
+    memory_pss_mb: int | None = None
+    """Of all processes, the runner included, when the mesh became ready. Shared pages are counted once (PSS)."""
+    error: str | None = None
+    """Why it failed."""
+    runner: Runner | None = None
+
+    def write(self, file: Path) -> None:
+        """Replaces the file. It holds the demo password: mode 0600.
+
+        Raises:
+            LocalMeshError: it can't be written.
+        """
+        write_private(file, self.model_dump_json(indent=1).encode() + b"\n")
+
+
+def read_status(file: Path) -> Status:
+    """The status of the mesh that runs.
+
+    Raises:
+        LocalMeshError: none runs: never started, stopped, failed, or killed.
+    """
+    try:
+        status = Status.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise LocalMeshError(f"no mesh runs in {file.parent}: `make run-mesh` starts one") from None
+    except PermissionError:
+        raise LocalMeshError(f"{file} belongs to another account: only the one that started the mesh may read it") from None
+    except (OSError, ValidationError):
+        raise LocalMeshError(f"{file} can't be read: start the mesh again with `make run-mesh`") from None
+    if status.state is State.FAILED:
+        raise LocalMeshError(f"the mesh in {file.parent} failed: {status.error}")
+    runner = status.runner
+    if runner is None or not Identity(runner.pid, runner.started).alive():
+        raise LocalMeshError(f"no mesh runs in {file.parent} (the last one was killed): `make run-mesh` starts one")
+    return status

@@ -1,0 +1,56 @@
+"""jwt_authn: which RPCs demand an access token, and how it is verified before it reaches a process."""
+
+from mesh.contract import Contract
+from mesh.model import Mesh
+from mesh.render.agreement import rpcs_of
+from mesh.render.envoy.access_log import HEALTH_PATH
+from mesh.render.envoy.names import node_cluster
+from mesh.render.envoy.placement import TokenRules
+from mesh.render.envoy.resource import Resource, extension
+
+NAME = "envoy.filters.http.jwt_authn"
+
+_PROVIDER = "authmesh"
+_CLOCK_SKEW = 60
+
+
+def jwt_authn(mesh: Mesh, contract: Contract, tokens: TokenRules, nodes: tuple[str, ...]) -> Resource:
+    """The filter for a listener that takes calls for `nodes`.
+
+    Whatever is not expressly free of a token demands one: the last rule is `/`. A token is taken from the authorization header and nowhere else
+    (Envoy's default takes `?access_token=` as well, which ends in logs).
+    """
+    free = [rpc.path for node in nodes for rpc in rpcs_of(mesh, contract, node) if rpc.access.WhichOneof("kind") in ("public", "internal")]
+    rules: list[Resource] = [{"match": {"path": path}} for path in (HEALTH_PATH, *free)]
+    rules.append({"match": {"prefix": "/"}, "requires": {"provider_name": _PROVIDER}})
+    return extension(
+        NAME,
+        "filters.http.jwt_authn.v3.JwtAuthentication",
+        bypass_cors_preflight=True,
+        # Our own local replies say what is wrong; Envoy's challenge would call a token invalid because the JWKS can't be had.
+        strip_failure_response=True,
+        providers={_PROVIDER: _provider(mesh, tokens)},
+        rules=rules,
+    )
+
+
+def _provider(mesh: Mesh, tokens: TokenRules) -> Resource:
+    # No jwt_cache_config: the cache would go on admitting tokens whose key is gone. No local_jwks: it never reloads.
+    return {
+        "issuer": tokens.issuer,
+        "audiences": [tokens.audience],
+        "require_expiration": True,
+        "clock_skew_seconds": _CLOCK_SKEW,
+        "forward": True,
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "remote_jwks": {
+            "http_uri": {
+                "uri": f"https://{mesh.jwks.virtual_service}{mesh.jwks.path}",
+                "cluster": node_cluster(mesh, mesh.jwks_node()),
+                "timeout": "2s",
+            },
+            "cache_duration": f"{tokens.jwks_cache}s",
+            # Keeps the last good set when Token can't be reached, and lets this Envoy start before Token does.
+            "async_fetch": {"fast_listener": True, "failed_refetch_duration": "1s"},
+        },
+    }

@@ -1,0 +1,42 @@
+"""rbac: which identities a sidecar admits to which RPC, derived from the access rules."""
+
+from collections.abc import Iterable
+
+from mesh.contract import Contract
+from mesh.model import Mesh
+from mesh.render.agreement import callers, rpcs_of
+from mesh.render.envoy.access_log import HEALTH_PATH
+from mesh.render.envoy.resource import Resource, extension
+
+NAME = "envoy.filters.http.rbac"
+
+
+def ingress_rbac(mesh: Mesh, contract: Contract, node: str) -> Resource:
+    """Admits to each RPC of `node` exactly the identities that the access rules name, and every identity of the mesh to the health check."""
+    admitted: dict[tuple[str, ...], list[str]] = {(*mesh.nodes, mesh.virtual_gateway.name): [HEALTH_PATH]}
+    for rpc in rpcs_of(mesh, contract, node):
+        everybody = callers(mesh, contract, node, rpc)
+        admitted.setdefault(tuple(name for name in (*mesh.nodes, mesh.virtual_gateway.name) if name in everybody), []).append(rpc.path)
+    policies = {
+        "+".join(names): {
+            "permissions": _paths(paths),
+            "principals": [{"authenticated": {"principal_name": {"exact": mesh.spiffe_id(name)}}} for name in names],
+        }
+        for names, paths in admitted.items()
+        if names
+    }
+    return _rbac("ALLOW", policies)
+
+
+def gateway_rbac(contract: Contract) -> Resource:
+    """Refuses internal RPCs at the gateway. They have no route there either; this holds if one is ever opened by mistake."""
+    internal = [rpc.path for rpc in contract.rpcs.values() if rpc.access.WhichOneof("kind") == "internal"]
+    return _rbac("DENY", {"internal": {"permissions": _paths(internal), "principals": [{"any": True}]}})
+
+
+def _rbac(action: str, policies: Resource) -> Resource:
+    return extension(NAME, "filters.http.rbac.v3.RBAC", rules={"action": action, "policies": policies})
+
+
+def _paths(paths: Iterable[str]) -> list[Resource]:
+    return [{"url_path": {"path": {"exact": path}}} for path in paths]

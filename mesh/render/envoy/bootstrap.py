@@ -1,0 +1,56 @@
+"""What an Envoy starts with: who it is, its admin socket, and where the rest of its configuration is."""
+
+from mesh.model import Mesh
+from mesh.render.envoy.placement import Placement
+from mesh.render.envoy.resource import Resource, extension, from_file
+
+CLUSTERS_FILE = "cds.yaml"
+LISTENERS_FILE = "lds.yaml"
+
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_INTERNAL_LISTENERS = extension("envoy.bootstrap.internal_listener", "bootstrap.internal_listener.v3.InternalListener")
+_PEERS = 4096
+"""Connections to a sidecar: one for each worker of each caller's Envoy, and its own process."""
+
+
+def bootstrap(mesh: Mesh, node: str, placement: Placement) -> Resource:
+    """The bootstrap of a sidecar or of the gateway. Ids and stats tags are App Mesh's."""
+    is_gateway = node == mesh.virtual_gateway.name
+    resource = f"mesh/{mesh.name}/{'virtualGateway' if is_gateway else 'virtualNode'}/{node}"
+    directory = str(placement.config)
+    return {
+        "node": {"id": resource, "cluster": resource},
+        "admin": {"address": {"pipe": {"path": str(placement.admin_socket), "mode": 0o600}}},
+        "dynamic_resources": {"cds_config": from_file(directory, CLUSTERS_FILE), "lds_config": from_file(directory, LISTENERS_FILE)},
+        "stats_config": {
+            "stats_tags": [
+                {"tag_name": "appmesh.mesh", "fixed_value": mesh.name},
+                {"tag_name": f"appmesh.virtual_{'gateway' if is_gateway else 'node'}", "fixed_value": node},
+            ]
+        },
+        "overload_manager": _overload(mesh.virtual_gateway.max_heap_bytes, mesh.virtual_gateway.max_connections if is_gateway else _PEERS),
+        **({"bootstrap_extensions": [_INTERNAL_LISTENERS]} if is_gateway else {}),
+    }
+
+
+def _overload(heap: int, connections: int) -> Resource:
+    limit = extension(
+        "envoy.resource_monitors.global_downstream_max_connections",
+        "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        max_active_downstream_connections=connections,
+    )
+    memory = extension(_HEAP, "resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=heap)
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [limit, memory],
+        # Whoever holds most goes first: a stream that sends a large body slowly.
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+        "actions": [
+            {"name": "envoy.overload_actions.shrink_heap", "triggers": [{"name": _HEAP, "threshold": {"value": 0.8}}]},
+            {
+                "name": "envoy.overload_actions.reset_high_memory_stream",
+                "triggers": [{"name": _HEAP, "scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}}],
+            },
+            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [{"name": _HEAP, "threshold": {"value": 0.95}}]},
+        ],
+    }

@@ -1,0 +1,124 @@
+"""Where calls go: the process behind this sidecar, other nodes, and the gateway's own health listener."""
+
+import ipaddress
+
+from mesh.model import Mesh, NodeListener
+from mesh.render.envoy import names
+from mesh.render.envoy.placement import Address, Placement
+from mesh.render.envoy.resource import Resource, extension, seconds
+from mesh.render.envoy.tls import mesh_client
+
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_CONNECTIONS = 128
+
+
+def process(mesh: Mesh, node: str, placement: Placement) -> Resource:
+    """The process behind the sidecar of `node`, on its unix socket.
+
+    Health checks say how it is; they don't stop calls (one endpoint, so Envoy's panic threshold lets them through): a process that is up but not
+    ready knows better than the sidecar why, and a dead one refuses the connection at once.
+    """
+    name = names.local_cluster(mesh, node)
+    listener = mesh.nodes[node].listener
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": _endpoints(name, {"pipe": {"path": str(placement.service_socket)}}),
+        "typed_extension_protocol_options": _http2(),
+        "health_checks": [_health_check("1s", "2s", healthy=1, unhealthy=2)],
+        "circuit_breakers": _circuit_breakers(listener),
+    }
+
+
+def node(mesh: Mesh, name: str, placement: Placement) -> Resource:
+    """Another node, through its sidecar: its identity must be exactly that node's."""
+    cluster = names.node_cluster(mesh, name)
+    listener, address = mesh.nodes[name].listener, placement.nodes[name]
+    check, outliers = listener.health_check, listener.outlier_detection
+    return {
+        "name": cluster,
+        **_discovery(address),
+        "connect_timeout": "1s",
+        "load_assignment": _endpoints(cluster, {"socket_address": {"address": address.host, "port_value": address.port}}),
+        "typed_extension_protocol_options": _http2(),
+        "transport_socket": mesh_client(mesh, placement, name),
+        "health_checks": [
+            _health_check(seconds(check.interval), seconds(check.timeout), healthy=check.healthy_threshold, unhealthy=check.unhealthy_threshold)
+        ],
+        "outlier_detection": {
+            # Gateway failures only (UNAVAILABLE, DEADLINE_EXCEEDED): UNIMPLEMENTED is a 5xx too, and anybody can provoke it.
+            "consecutive_gateway_failure": outliers.max_server_errors,
+            "enforcing_consecutive_gateway_failure": 100,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_success_rate": 0,
+            "interval": seconds(outliers.interval),
+            "base_ejection_time": seconds(outliers.base_ejection_duration),
+            "max_ejection_percent": outliers.max_ejection_percent,
+        },
+        "circuit_breakers": _circuit_breakers(listener),
+        # An endpoint that DNS no longer names is gone; App Mesh learnt that late.
+        "ignore_health_on_host_removal": True,
+    }
+
+
+def gateway_health(mesh: Mesh) -> Resource:
+    """The gateway's own health listener, inside the same Envoy."""
+    name = names.health_cluster(mesh)
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": _endpoints(name, {"envoy_internal_address": {"server_listener_name": names.HEALTH_LISTENER}}),
+        "transport_socket": extension(
+            "envoy.transport_sockets.internal_upstream",
+            "transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
+            transport_socket=extension("envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer"),
+        ),
+    }
+
+
+def _discovery(address: Address) -> Resource:
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        return {"type": "STRICT_DNS", "dns_refresh_rate": "5s", "respect_dns_ttl": True}
+    return {"type": "STATIC"}
+
+
+def _endpoints(cluster: str, address: Resource) -> Resource:
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}
+
+
+def _http2() -> Resource:
+    keepalive = {"interval": "30s", "timeout": "5s"}
+    options = {"explicit_http_config": {"http2_protocol_options": {"connection_keepalive": keepalive}}}
+    return {_HTTP: {"@type": f"type.googleapis.com/{_HTTP}", **options}}
+
+
+def _health_check(interval: str, timeout: str, *, healthy: int, unhealthy: int) -> Resource:
+    return {
+        "grpc_health_check": {},
+        "timeout": timeout,
+        "interval": interval,
+        # Envoy's defaults look once a minute at an endpoint that had no call yet, and as rarely at a dead one.
+        "no_traffic_interval": interval,
+        "unhealthy_interval": "1s",
+        "no_traffic_healthy_interval": interval,
+        "healthy_threshold": healthy,
+        "unhealthy_threshold": unhealthy,
+    }
+
+
+def _circuit_breakers(listener: NodeListener) -> Resource:
+    requests = listener.connection_pool.max_requests
+    return {
+        "thresholds": [
+            {
+                "max_connections": _CONNECTIONS,
+                "max_pending_requests": requests,
+                "max_requests": requests,
+                "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 3},
+            }
+        ]
+    }

@@ -1,0 +1,225 @@
+"""Where calls come in: the ingress and egress of a node, the public listener of the gateway, and its inner health listener."""
+
+import base64
+
+from grpc_health.v1 import health_pb2
+
+from mesh.contract import Contract
+from mesh.model import Mesh
+from mesh.render.agreement import jwks_rpc
+from mesh.render.envoy import names, protocol
+from mesh.render.envoy.access_log import HEALTH_PATH, access_log
+from mesh.render.envoy.authentication import jwt_authn
+from mesh.render.envoy.authorization import gateway_rbac, ingress_rbac
+from mesh.render.envoy.local_reply import local_reply_config
+from mesh.render.envoy.placement import Address, Placement, TokenRules
+from mesh.render.envoy.resource import Resource, extension, from_file, typed
+from mesh.render.envoy.tls import mesh_server, public_server
+
+LIVENESS_PATH = "/healthz"
+
+_HEADER_KIB = 32
+"""Room for a token of 8 KiB and everything else."""
+_ABSORBED = 8
+_SOCKET_MODE = 0o600
+_STREAM_WINDOW = 8 * 1024 * 1024
+"""Larger than any sensible mistake: clients that read only when all is sent (httpx) would wait for room for ever, and not see the refusal. What is
+kept of a request is bounded by the body limit."""
+
+# What others may not tell an Envoy of ours: where a request came from, how long it may take, how often it is tried. x-envoy-original-path is set by
+# our own transcoder only: local replies tell JSON by it. The edge's word about the client's address goes through an ingress, and nothing else.
+_ALL_ORDERS: list[Resource] = [{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}]
+_ORDERS: list[Resource] = [
+    {"remove": f"x-envoy-{name}"}
+    for name in (
+        "attempt-count",
+        "expected-rq-timeout-ms",
+        "hedge-on-per-try-timeout",
+        "internal",
+        "max-retries",
+        "original-method",
+        "original-path",
+        "retriable-header-names",
+        "retriable-status-codes",
+        "retry-grpc-on",
+        "retry-on",
+        "upstream-alt-stat-name",
+        "upstream-rq-per-try-timeout-ms",
+        "upstream-rq-timeout-ms",
+        "upstream-stream-duration-ms",
+    )
+]
+
+
+def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules) -> Resource:
+    """Calls from other sidecars and the gateway to the process of `node`: mTLS, JWT, then the access rules."""
+    mapping = mesh.nodes[node].listener.port_mapping
+    filters = [jwt_authn(mesh, contract, tokens, (node,)), ingress_rbac(mesh, contract, node), _router()]
+    if node == mesh.jwks_node():
+        # Sidecars get the JWKS as a plain document.
+        filters.insert(0, protocol.transcoder(contract, (jwks_rpc(mesh, contract).service,), mesh.virtual_gateway.max_request_bytes))
+    manager = _manager(
+        placement,
+        "ingress",
+        names.ingress_routes(mapping.protocol, mapping.port),
+        filters,
+        codec_type="HTTP2",
+        forward_client_cert_details="SANITIZE_SET",
+        set_current_client_cert_details={"uri": True},
+        skip_xff_append=True,
+    )
+    return {
+        "name": names.ingress_listener(),
+        "address": _tcp(placement.ingress),
+        "traffic_direction": "INBOUND",
+        "filter_chains": [{"filters": [manager], "transport_socket": mesh_server(mesh, placement)}],
+    }
+
+
+def egress(mesh: Mesh, node: str, placement: Placement) -> Resource:
+    """Calls of the process of `node` to its backends. A pipe that only its own user can open: whoever dials it is that node to the mesh."""
+    mapping = mesh.nodes[node].listener.port_mapping
+    manager = _manager(
+        placement, "egress", names.egress_routes(mapping.protocol, mapping.port), [_router()], codec_type="HTTP2", skip_xff_append=True
+    )
+    return {
+        "name": names.egress_listener(),
+        "address": {"pipe": {"path": str(placement.egress_socket), "mode": _SOCKET_MODE}},
+        "traffic_direction": "OUTBOUND",
+        "filter_chains": [{"filters": [manager]}],
+    }
+
+
+def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenRules) -> Resource:
+    """The public listener: gRPC, gRPC-Web and JSON on one port."""
+    edge = mesh.virtual_gateway
+    # The order matters. With jwt_authn before the transcoder a JSON call without a token gets through, because no rule matches its path yet. The
+    # transcoder's own limit counts what it has not parsed yet, which is never much: the body limit goes before it.
+    filters = [
+        protocol.liveness(LIVENESS_PATH),
+        protocol.fault_finder(),
+        protocol.cors(),
+        protocol.grpc_web(),
+        protocol.body_limit(_ABSORBED * edge.max_request_bytes),
+        protocol.transcoder(contract, tuple(route.match.service_name for route in mesh.gateway_routes), edge.max_request_bytes),
+        jwt_authn(mesh, contract, tokens, tuple(mesh.nodes)),
+        gateway_rbac(contract),
+        protocol.rate_limiter(),
+        protocol.body_limit(edge.max_request_bytes),
+        protocol.health_bridge(),
+        _router(),
+    ]
+    manager = _manager(
+        placement,
+        "edge",
+        names.ingress_routes(edge.port_mapping.protocol, edge.port_mapping.port),
+        filters,
+        codec_type="AUTO",
+        forward_client_cert_details="SANITIZE",
+        use_remote_address=True,
+        xff_num_trusted_hops=edge.trusted_hops,
+        # Nobody is internal here, whatever address they come from: no client may give Envoy orders by x-envoy- headers.
+        internal_address_config={"unix_sockets": False},
+        http2_protocol_options={
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": _STREAM_WINDOW,
+            "initial_connection_window_size": 2 * _STREAM_WINDOW,
+            "connection_keepalive": {"interval": "60s", "timeout": "10s"},
+        },
+        common_http_protocol_options={"idle_timeout": "600s", "headers_with_underscores_action": "DROP_HEADER", "max_headers_count": 64},
+        request_headers_timeout="10s",
+        request_timeout="30s",
+    )
+    return {
+        "name": names.ingress_listener(edge.port_mapping.port),
+        "address": _tcp(placement.listener),
+        "traffic_direction": "INBOUND",
+        "per_connection_buffer_limit_bytes": 65536,
+        "filter_chains": [{"filters": [manager], "transport_socket": public_server(placement), "transport_socket_connect_timeout": "10s"}],
+    }
+
+
+def gateway_health(placement: Placement) -> Resource:
+    """Answers the gateway's grpc.health.v1 check from inside: SERVING while this Envoy takes traffic. Load balancers ask about the gateway itself."""
+    states = health_pb2.HealthCheckResponse
+    mappers = [_health_answer(200, states.SERVING), _health_answer(503, states.NOT_SERVING)]
+    manager = extension(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="health",
+        codec_type="HTTP1",
+        route_config={"name": "health", "virtual_hosts": [{"name": "health", "domains": ["*"], "routes": []}]},
+        local_reply_config={"mappers": mappers},
+        http_filters=[protocol.liveness(HEALTH_PATH), _router()],
+    )
+    return {"name": names.HEALTH_LISTENER, "internal_listener": {}, "filter_chains": [{"filters": [manager]}]}
+
+
+def _health_answer(code: int, state: int) -> Resource:
+    body = base64.b64encode(health_pb2.HealthCheckResponse(status=state).SerializeToString()).decode()
+    return {
+        "filter": {"status_code_filter": {"comparison": {"op": "EQ", "value": {"default_value": code, "runtime_key": f"health.{code}"}}}},
+        "status_code": 200,
+        "body": {"inline_bytes": body},
+        "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/x-protobuf"},
+    }
+
+
+def _manager(placement: Placement, listener: str, routes: str, filters: list[Resource], **fields: object) -> Resource:
+    """An HTTP connection manager with what is the same everywhere: routes from a file, logs, traces, local replies, limits."""
+    return extension(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=listener,
+        **{
+            "http2_protocol_options": {"connection_keepalive": {"interval": "60s", "timeout": "10s"}},
+            **fields,
+        },
+        rds={"route_config_name": routes, "config_source": from_file(str(placement.config), f"{routes}.yaml")},
+        http_filters=filters,
+        local_reply_config=local_reply_config(),
+        access_log=access_log(placement, listener),
+        tracing=_tracing(listener),
+        early_header_mutation_extensions=[
+            extension(
+                "envoy.http.early_header_mutation.header_mutation",
+                "http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                mutations=_ORDERS if listener == "ingress" else _ALL_ORDERS,
+            )
+        ],
+        max_request_headers_kb=_HEADER_KIB,
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        server_name="authmesh",
+        preserve_external_request_id=True,
+        always_set_request_id_in_response=True,
+        # Left as it came: the id must be the same in the client's log and in ours.
+        request_id_extension={"typed_config": typed("request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False)},
+    )
+
+
+def _tracing(listener: str) -> Resource:
+    exporter = {"http_uri": {"uri": "http://collector/v1/traces", "cluster": "none", "timeout": "1s"}}
+    return {
+        # Every call gets a W3C trace context, which the logs of all hops share; spans are not collected, and Envoy demands an exporter all the same.
+        "random_sampling": {"value": 0},
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+                "service_name": f"authmesh-{listener}",
+                "http_service": exporter,
+            },
+        },
+    }
+
+
+def _router() -> Resource:
+    return extension("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True)
+
+
+def _tcp(address: Address | None) -> Resource:
+    if address is None:
+        raise ValueError("the placement of this node names no address to listen at")
+    return {"socket_address": {"address": address.host, "port_value": address.port}}

@@ -1,0 +1,179 @@
+"""What Envoy answers by itself, in the words of the contract: the one table of such answers, and its form for each protocol.
+
+An answer has the same status, reason and details as one of a process, because both are made by `mesh.rpc.errors.to_status`. gRPC and gRPC-Web get
+it as headers (`grpc-status`, `grpc-message`, `grpc-status-details-bin`), JSON as a body.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+from google.protobuf import json_format
+
+# The details' types must be known for their JSON form.
+from google.rpc import error_details_pb2 as _details
+
+from mesh import errors
+from mesh.errors import FieldViolation, MeshError, Reason
+from mesh.render.envoy.resource import Resource, typed
+from mesh.rpc.errors import to_status
+
+__all__ = ["TABLE", "UNREAD", "WHOLE_REQUEST", "LocalReply", "local_reply_config"]
+
+_DETAILS = "response.code_details"
+_TOKEN = f"{_DETAILS}.startsWith('jwt_authn_access_denied')"
+_LOCAL_BODY = "%LOCAL_REPLY_BODY%"
+
+UNREAD = "x-authmesh-unread"
+"""Marks the JSON answer about a request that the transcoder could not read; `protocol.fault_finder` takes it off."""
+WHOLE_REQUEST = "request"
+"""The field at fault while nothing better is known."""
+assert _details.DESCRIPTOR is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """One row: when Envoy answers by itself, and what."""
+
+    when: str
+    """CEL, over Envoy's `response.code` and `response.code_details`. The first row that holds is taken."""
+    refusal: MeshError
+    http: int
+    """Status of the JSON form."""
+    challenge: str = ""
+    """`www-authenticate` (RFC 6750 section 3) of the JSON form."""
+
+
+TABLE: tuple[LocalReply, ...] = (
+    LocalReply(
+        f"{_TOKEN} && {_DETAILS}.contains('Jwt_is_missing')",
+        errors.Unauthenticated(Reason.TOKEN_MISSING, "this method needs an access token: authorization: Bearer <token>"),
+        401,
+        challenge="Bearer",
+    ),
+    LocalReply(
+        f"{_TOKEN} && {_DETAILS}.contains('Jwks_remote_fetch')",
+        errors.Unavailable(Reason.KEYS_UNAVAILABLE, "the keys that tokens are verified with are out of reach: keep the token and try again"),
+        503,
+    ),
+    LocalReply(
+        f"{_TOKEN} && {_DETAILS}.contains('Jwt_is_expired')",
+        errors.Unauthenticated(Reason.TOKEN_EXPIRED, "the access token has expired: refresh it"),
+        401,
+        challenge='Bearer error="invalid_token", error_description="expired"',
+    ),
+    LocalReply(
+        # A wrong audience too, which Envoy calls forbidden.
+        _TOKEN,
+        errors.Unauthenticated(Reason.TOKEN_INVALID, "the access token is not valid"),
+        401,
+        challenge='Bearer error="invalid_token"',
+    ),
+    LocalReply(
+        f"{_DETAILS}.startsWith('rbac_access_denied')",
+        errors.PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this caller may not call this method"),
+        403,
+    ),
+    LocalReply(
+        f"{_DETAILS} == 'local_rate_limited'",
+        errors.ResourceExhausted(Reason.RATE_LIMITED, "too many requests: wait and try again", retry_after=timedelta(seconds=5)),
+        429,
+    ),
+    LocalReply(
+        "response.code == 413 || response.code == 431",
+        errors.ResourceExhausted(Reason.MESSAGE_TOO_LARGE, "the request is too large"),
+        413,
+    ),
+    LocalReply(
+        "response.code == 404 || response.code == 405",
+        errors.Unimplemented(Reason.NOT_IMPLEMENTED, "there is no such method"),
+        404,
+    ),
+    LocalReply(
+        "response.code == 504 || response.code == 408",
+        errors.DeadlineExceeded(Reason.DEADLINE, "the call took too long; whether it had an effect is unknown"),
+        504,
+    ),
+    LocalReply(
+        f"{_DETAILS}.contains('overflow') || {_DETAILS}.contains('overload')",
+        errors.ResourceExhausted(Reason.OVERLOADED, "too much is under way: wait and try again", retry_after=timedelta(seconds=1)),
+        429,
+    ),
+    LocalReply(
+        "response.code == 502 || response.code == 503",
+        errors.Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "a service needed for this is out of reach: try again"),
+        503,
+    ),
+    LocalReply(
+        # The transcoder says what it could not read, and where; nothing else does.
+        f"{_DETAILS}.contains('grpc_json_transcode_failure') && response.code == 400",
+        errors.InvalidArgument(Reason.FIELD_INVALID, _LOCAL_BODY, violations=(FieldViolation(WHOLE_REQUEST, _LOCAL_BODY),)),
+        400,
+    ),
+    LocalReply(
+        "response.code >= 400 && response.code < 500",
+        errors.InvalidArgument(Reason.FIELD_INVALID, "this is no request that can be understood"),
+        400,
+    ),
+    LocalReply(
+        "response.code >= 500",
+        errors.Internal(Reason.INTERNAL, "something went wrong on our side: tell us the x-request-id of this answer"),
+        500,
+    ),
+)
+
+# The transcoder rewrites the content type and leaves the original path behind; nobody else can: listeners drop that header when it comes in.
+_GRPC = (
+    "'content-type' in request.headers && request.headers['content-type'].startsWith('application/grpc')"
+    " && !('x-envoy-original-path' in request.headers)"
+)
+
+
+def local_reply_config() -> Resource:
+    """The `local_reply_config` of every HTTP connection manager."""
+    return {"mappers": [mapper for reply in TABLE for mapper in _mappers(reply)]}
+
+
+def _mappers(reply: LocalReply) -> list[Resource]:
+    return [_json(reply)] if _of_transcoder(reply) else [_grpc(reply), _json(reply)]
+
+
+def _of_transcoder(reply: LocalReply) -> bool:
+    return _LOCAL_BODY in reply.refusal.message
+
+
+def _grpc(reply: LocalReply) -> Resource:
+    status = to_status(reply.refusal)
+    headers = {
+        "grpc-status": str(status.code),
+        "grpc-message": quote(status.message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^_`{|}~").replace("%", "%%"),
+        "grpc-status-details-bin": base64.b64encode(status.SerializeToString()).decode().rstrip("="),
+    }
+    # With a body gRPC-Web would get a status made up from the HTTP one; 429 would become UNAVAILABLE.
+    return {"filter": _cel(f"{_GRPC} && ({reply.when})"), "status_code": 200, "body": {"inline_string": ""}, "headers_to_add": _headers(headers)}
+
+
+def _json(reply: LocalReply) -> Resource:
+    body: dict[str, Any] = json.loads(json_format.MessageToJson(to_status(reply.refusal)))
+    headers = {"www-authenticate": reply.challenge} if reply.challenge else {}
+    if _of_transcoder(reply):
+        headers[UNREAD] = "1"
+    if reply.refusal.retry_after is not None:
+        headers["retry-after"] = f"{reply.refusal.retry_after.total_seconds():.0f}"
+    return {
+        "filter": _cel(reply.when),
+        "status_code": reply.http,
+        "headers_to_add": _headers(headers),
+        "body_format_override": {"json_format": body},
+    }
+
+
+def _headers(headers: dict[str, str]) -> list[Resource]:
+    return [{"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"} for key, value in headers.items()]
+
+
+def _cel(expression: str) -> Resource:
+    return {"extension_filter": {"name": "cel", "typed_config": typed("access_loggers.filters.cel.v3.ExpressionFilter", expression=expression)}}

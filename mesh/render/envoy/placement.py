@@ -1,0 +1,54 @@
+"""Where a node runs and what its tokens look like: everything that is not in mesh.yaml because it differs from machine to machine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Address(NamedTuple):
+    """A TCP address."""
+
+    host: str
+    """An IP address, or a DNS name with one record for each replica."""
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """What sidecars demand of access tokens. The process checks the rest (type, lifetime, revocation)."""
+
+    issuer: str
+    audience: str
+    jwks_cache: int
+    """Seconds after which a sidecar fetches the JWKS again: how long it still admits a token whose key was revoked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One Envoy's files, sockets and addresses. Paths of sockets are at most 107 bytes."""
+
+    config: Path
+    """Directory that the rendered files are written to."""
+    certificates: Path
+    """Mesh identity: tls.crt (URI SAN `spiffe://<trust domain>/<name>`), tls.key, ca.crt. Read again when a file is moved into it."""
+    admin_socket: Path
+    """Envoy's admin interface, mode 0600."""
+    access_log: Path
+    """JSON lines."""
+    nodes: Mapping[str, Address]
+    """The ingress of every node of the mesh, as others dial it."""
+    ingress: Address | None = None
+    """Nodes: where this sidecar's ingress listens."""
+    service_socket: Path | None = None
+    """Nodes: the process's socket."""
+    egress_socket: Path | None = None
+    """Nodes: where the process dials other services, mode 0600."""
+    listener: Address | None = None
+    """Gateway: the public listener."""
+    public_certificates: Path | None = None
+    """Gateway: tls.crt and tls.key that clients see."""
+    cors_origins: tuple[str, ...] = field(default=())
+    """Gateway: origins beside those of mesh.yaml."""
+    rate_limit_factor: int = 1
+    """Gateway: multiplies every rate limit of mesh.yaml, for load tests."""

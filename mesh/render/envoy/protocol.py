@@ -1,0 +1,135 @@
+"""The filters that make JSON and gRPC-Web out of gRPC, and those that bound what comes in."""
+
+import math
+from datetime import timedelta
+
+from mesh.contract import Contract
+from mesh.model import Mesh, RateLimit, TokenBucket
+from mesh.render.envoy.local_reply import UNREAD, WHOLE_REQUEST
+from mesh.render.envoy.placement import Placement
+from mesh.render.envoy.resource import Resource, extension, seconds, typed
+
+CORS = "envoy.filters.http.cors"
+RATE_LIMIT = "envoy.filters.http.local_ratelimit"
+HEALTH_BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
+
+_RESPONSE_BYTES = 4 * 1024 * 1024
+_CLIENT_ADDRESSES = 10_000
+# Quotes inside JSON strings are escaped, so what is replaced can't be something that the client wrote.
+_FAULT_FINDER = """\
+function envoy_on_response(handle)
+  if handle:headers():get("UNREAD") == nil then return end
+  handle:headers():remove("UNREAD")
+  local body = handle:body()
+  local text = body:getBytes(0, body:length())
+  local field = string.match(text, '"message":"([%a_][%w_.]*): ')
+    or string.match(text, '"message":"Could not find field .-([%a_][%w_.]*)')
+    or string.match(text, '"message":": invalid value Starting an? %a+ on a scalar field for type ([%a_][%w_.]*)')
+  if field then
+    body:setBytes((string.gsub(text, '"field":"WHOLE_REQUEST"', '"field":"' .. field .. '"', 1)))
+  end
+end
+"""
+_SMALLEST_STEP = timedelta(milliseconds=50)
+
+
+def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int) -> Resource:
+    """JSON for the given proto services, as their `google.api.http` rules say; what is no method or no field is refused."""
+    return extension(
+        "envoy.filters.http.grpc_json_transcoder",
+        "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        proto_descriptor=str(contract.descriptor_file),
+        services=list(services),
+        auto_mapping=False,
+        convert_grpc_status=True,
+        print_options={"preserve_proto_field_names": False, "always_print_enums_as_ints": False, "stream_newline_delimited": True},
+        request_validation_options={
+            "reject_unknown_method": True,
+            "reject_unknown_query_parameters": True,
+            "reject_binding_body_field_collisions": True,
+        },
+        max_request_body_size=request_bytes,
+        max_response_body_size=_RESPONSE_BYTES,
+    )
+
+
+def fault_finder() -> Resource:
+    """Names the field in the answer about JSON that the transcoder could not read: Envoy's formats can quote its message, but not take it apart."""
+    script = _FAULT_FINDER.replace("UNREAD", UNREAD).replace("WHOLE_REQUEST", WHOLE_REQUEST)
+    return extension("envoy.filters.http.lua", "filters.http.lua.v3.Lua", default_source_code={"inline_string": script})
+
+
+def grpc_web() -> Resource:
+    """gRPC-Web in, gRPC out."""
+    return extension("envoy.filters.http.grpc_web", "filters.http.grpc_web.v3.GrpcWeb")
+
+
+def cors() -> Resource:
+    """Answers preflights; the policy is the virtual host's."""
+    return extension(CORS, "filters.http.cors.v3.Cors")
+
+
+def cors_policy(mesh: Mesh, placement: Placement) -> Resource:
+    """Which pages may call. Tokens travel in a header that pages set themselves, so no credentials of the browser are asked for."""
+    gateway = mesh.virtual_gateway
+    return typed(
+        "filters.http.cors.v3.CorsPolicy",
+        allow_origin_string_match=[{"exact": origin} for origin in dict.fromkeys((*gateway.cors.origins, *placement.cors_origins))],
+        allow_methods="GET,POST,PATCH,DELETE",
+        allow_headers="authorization,content-type,grpc-timeout,x-grpc-web,x-request-id,x-user-agent",
+        expose_headers="grpc-message,grpc-status,grpc-status-details-bin,retry-after,x-request-id",
+        max_age=f"{gateway.cors.max_age.total_seconds():.0f}",
+    )
+
+
+def body_limit(request_bytes: int) -> Resource:
+    """Takes a request only when all of it has come, and refuses a larger one. Every request of the contract is one message."""
+    return extension("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=request_bytes)
+
+
+def rate_limiter() -> Resource:
+    """Counts nothing by itself; the routes of limited RPCs say what."""
+    return extension(RATE_LIMIT, "filters.http.local_ratelimit.v3.LocalRateLimit", stat_prefix="rate_limit")
+
+
+def rate_limit(limit: RateLimit, name: str, factor: int) -> Resource:
+    """The limit of one RPC: a bucket for each client address, and one for all of them."""
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return typed(
+        "filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix=name,
+        token_bucket=_bucket(limit.total, factor),
+        filter_enabled=always,
+        filter_enforced=always,
+        # An entry without a value is a bucket for each value that comes by.
+        descriptors=[{"entries": [{"key": "remote_address"}], "token_bucket": _bucket(limit.per_client, factor)}],
+        rate_limits=[{"actions": [{"remote_address": {}}]}],
+        max_dynamic_descriptors=_CLIENT_ADDRESSES,
+        always_consume_default_token_bucket=True,
+        rate_limited_as_resource_exhausted=True,
+    )
+
+
+def liveness(path: str) -> Resource:
+    """Answers `path` by itself: 200 while this Envoy takes traffic, 503 when it was told to fail its health checks."""
+    return extension(
+        "envoy.filters.http.health_check",
+        "filters.http.health_check.v3.HealthCheck",
+        pass_through_mode=False,
+        headers=[{"name": ":path", "string_match": {"exact": path}}],
+    )
+
+
+def health_bridge() -> Resource:
+    """Makes the health listener's plain answer a gRPC one. Off but for the route that needs it."""
+    bridge = extension(
+        HEALTH_BRIDGE, "filters.http.grpc_http1_reverse_bridge.v3.FilterConfig", content_type="application/x-protobuf", withhold_grpc_frames=True
+    )
+    return {**bridge, "disabled": True}
+
+
+def _bucket(bucket: TokenBucket, factor: int) -> Resource:
+    # Refilled in small steps (Envoy's smallest is 50 ms), so that a client who has to wait waits for a token and not for the whole interval.
+    requests = bucket.requests * factor
+    step = max(1, math.ceil(requests * _SMALLEST_STEP / bucket.interval))
+    return {"max_tokens": requests, "tokens_per_fill": step, "fill_interval": seconds(bucket.interval * step / requests)}

@@ -1,0 +1,6 @@
+"""Access tokens, as every service of the mesh checks them.
+
+`verifier` says what a token claims, `keys` what it may be signed with, `revocations` which tokens are refused nevertheless, and `feed` keeps that set
+fresh. `policy` holds the claims against the access rule of the method. `authentication` is the interceptor stage made of these; it does no network
+I/O on the hot path. Nothing here knows how tokens are issued.
+"""

@@ -1,0 +1,221 @@
+"""The interceptor stage that admits callers: tokens verified once and remembered; expiry, revocation and policy looked at on every call."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from grpc import aio
+
+from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
+from mesh.rpc.call import Call
+from mesh.settings import ProcessSettings
+from mesh.tokens.claims import Claims
+from mesh.tokens.feed import RevocationFeed
+from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
+from mesh.tokens.keys import KeySet
+from mesh.tokens.policy import Policy
+from mesh.tokens.revocations import RevocationSet
+from mesh.tokens.verifier import UnknownKey, Verifier
+
+CACHED_TOKENS = 10_000
+"""Verified tokens remembered, about 1 KB each."""
+SWEEP_SECONDS = 0.25
+"""How often open streams are looked at: one ends within 1 s of its token's death."""
+
+OnDenied = Callable[[Call, MeshError], Awaitable[None]]
+"""Told of an authenticated caller whom the policy refused, before the refusal is sent."""
+Task = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    task: asyncio.Task[Any]
+    claims: Claims
+    max_staleness: float
+    ended_by: MeshError | None = None
+
+
+class Authentication:
+    """The stage. No network I/O for a token whose key is known: what changes comes in through the background `tasks`."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        keys: KeySet,
+        revocations: RevocationSet,
+        feed: RevocationFeed,
+        policy: Policy,
+        *,
+        on_denied: OnDenied | None = None,
+        cached_tokens: int = CACHED_TOKENS,
+    ) -> None:
+        """Args:
+        verifier: Says what a token claims.
+        keys: The keys that the verifier knows.
+        revocations: What is refused.
+        feed: Keeps `revocations` fresh and knows how fresh.
+        policy: Holds claims against access rules.
+        on_denied: Writes policy's refusals down.
+        cached_tokens: How many verified tokens to remember.
+        """
+        self._verifier = verifier
+        self._keys = keys
+        self._revocations = revocations
+        self._feed = feed
+        self._policy = policy
+        self._on_denied = on_denied
+        self._cached_tokens = cached_tokens
+        # SHA-256 of the exact token -> its claims, never a decision. The least recently used goes first.
+        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+        self._streams: set[_Stream] = set()
+
+    @classmethod
+    def for_mesh(cls, channel: aio.Channel, settings: ProcessSettings, on_denied: OnDenied | None = None) -> Self:
+        """The stage of a service that asks Token for keys and snapshots through its sidecar. Run its `tasks`, and depend on its `checks`."""
+        revocations = RevocationSet()
+        keys = KeySet(lambda: fetch_jwks(channel))
+        feed = RevocationFeed(settings.redis_url.get_secret_value(), lambda: fetch_snapshot(channel), revocations)
+        return cls(Verifier(keys, str(settings.issuer), settings.audience), keys, revocations, feed, Policy(), on_denied=on_denied)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Background work, for `mesh.rpc.server.serve`."""
+        return (self._keys.run, self._feed.run, self._end_dead_streams)
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], bool]]:
+        """What readiness depends on, for `mesh.rpc.server.serve`. A feed that went stale is no cause to stop serving: methods without a token still
+        work, and the others say REVOCATION_STALE.
+        """
+        return {"keys": lambda: self._keys.loaded, "revocations": lambda: self._feed.loaded}
+
+    @property
+    def ready(self) -> bool:
+        """Whether tokens can be checked at all."""
+        return all(check() for check in self.checks.values())
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncIterator[None]:
+        """The stage.
+
+        Raises:
+            Unauthenticated: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED; the last two also in the middle of a stream.
+            PermissionDenied: CALLER_NOT_ALLOWED, SCOPE_MISSING, ROLE_MISSING or STEP_UP_REQUIRED.
+            Unavailable: REVOCATION_STALE or KEYS_UNAVAILABLE: nobody can tell now.
+        """
+        match call.rpc.access.WhichOneof("kind"):
+            case "public":
+                yield
+            case "internal":
+                self._policy.admit_node(call)
+                yield
+            case "authenticated":
+                call.claims = claims = await self._authenticate(bearer_token(call))
+                max_staleness = self._policy.token_rule(call.rpc).max_staleness
+                self._demand_freshness(max_staleness)
+                await self._authorize(call, claims)
+                if not call.rpc.server_streaming:
+                    yield
+                    return
+                async with self._watched(claims, max_staleness):
+                    yield
+            case _:
+                raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule")
+
+    def verify(self, token: str) -> Claims:
+        """The claims of a token that is good now by everything this process knows. For code that handles tokens as data (introspection).
+
+        Raises:
+            Unauthenticated: TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.
+        """
+        digest = hashlib.sha256(token.encode()).digest()
+        claims = self._verified.get(digest)
+        if claims is None or self._verifier.has_expired(claims) or self._keys.find(claims.key_id) is None:
+            self._verified.pop(digest, None)
+            claims = self._verifier.verify(token)
+            self._verified[digest] = claims
+            if len(self._verified) > self._cached_tokens:
+                self._verified.popitem(last=False)
+        else:
+            self._verified.move_to_end(digest)
+        if self._revocations.refuses(claims):
+            raise _revoked()
+        return claims
+
+    async def _authenticate(self, token: str) -> Claims:
+        try:
+            return self.verify(token)
+        except UnknownKey as unknown:
+            await self._keys.learn(unknown.key_id)
+            return self.verify(token)
+
+    async def _authorize(self, call: Call, claims: Claims) -> None:
+        try:
+            self._policy.admit_bearer(call, claims)
+        except PermissionDenied as denial:
+            if self._on_denied:
+                await self._on_denied(call, denial)
+            raise
+
+    def _demand_freshness(self, max_staleness: float) -> None:
+        if error := self._staleness_error(max_staleness):
+            raise error
+
+    def _staleness_error(self, max_staleness: float) -> Unavailable | None:
+        if self._feed.staleness() <= max_staleness:
+            return None
+        return Unavailable(Reason.REVOCATION_STALE, "which tokens were revoked lately is not known now: keep the token and try again")
+
+    @asynccontextmanager
+    async def _watched(self, claims: Claims, max_staleness: float) -> AsyncIterator[None]:
+        """Ends the stream in its body when the token dies, in the way of `asyncio.timeout`: cancels the call's own task and says why."""
+        task = asyncio.current_task()
+        assert task is not None
+        stream = _Stream(task, claims, max_staleness)
+        self._streams.add(stream)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if stream.ended_by is None or task.uncancel() > 0:
+                raise
+            raise stream.ended_by from None
+        finally:
+            self._streams.discard(stream)
+
+    async def _end_dead_streams(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for stream in tuple(self._streams):
+                if stream.ended_by is None and (cause := self._cause_of_death(stream)):
+                    stream.ended_by = cause
+                    stream.task.cancel()
+
+    def _cause_of_death(self, stream: _Stream) -> MeshError | None:
+        if self._revocations.refuses(stream.claims):
+            return _revoked()
+        # Without the leeway: it is there for clocks that differ when a token is shown, and here nothing is shown.
+        if self._verifier.has_expired(stream.claims, leeway=0):
+            return Unauthenticated(Reason.TOKEN_EXPIRED, "the access token of this stream has expired: refresh it and resume")
+        return self._staleness_error(stream.max_staleness)
+
+
+def bearer_token(call: Call) -> str:
+    """The token in the metadata: `authorization: Bearer <token>`, exactly once, exactly so (RFC 6750, section 2.1).
+
+    Raises:
+        Unauthenticated: TOKEN_MISSING, or TOKEN_INVALID when there is more than one.
+    """
+    values = call.values("authorization")
+    if len(values) > 1:
+        raise Unauthenticated(Reason.TOKEN_INVALID, "more than one authorization")
+    if not values or not values[0].startswith("Bearer "):
+        raise Unauthenticated(Reason.TOKEN_MISSING, "this method wants `authorization: Bearer <access token>`")
+    return values[0].removeprefix("Bearer ")
+
+
+def _revoked() -> Unauthenticated:
+    return Unauthenticated(Reason.TOKEN_REVOKED, "the access token was revoked: sign in again")

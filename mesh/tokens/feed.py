@@ -1,0 +1,190 @@
+"""The revocation feed: how every process learns of a revocation within milliseconds, and knows how old its knowledge is.
+
+Token writes each revocation into PostgreSQL with a contiguous sequence and then into a Redis stream whose entry ids are those sequences. A
+heartbeat in a second stream carries the log's epoch and high-water mark and is written only when everything below it is in the first. A consumer
+that reads both in one command therefore knows at each heartbeat whether it has everything; at a gap, at a new epoch and at start it loads a
+snapshot from Token. Redis holds nothing that PostgreSQL can't refill.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from mesh.errors import MeshError
+from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
+
+STREAM = "authmesh:revocations"
+"""Stream of revocations. The entry with sequence 7 has the id `7-0`."""
+HEARTBEAT_SECONDS = 0.5
+"""How often a publisher proves that it is alive and has nothing left to publish."""
+
+_BLOCK_SECONDS = 5.0
+_BATCH = 1000
+_BACKOFF_SECONDS = (0.05, 1.0)
+Entry = tuple[bytes, Mapping[bytes, bytes]]
+_log = structlog.get_logger("authmesh.revocations")
+
+
+def heartbeat_stream(stream: str) -> str:
+    """The stream of heartbeats that belongs to a stream of revocations; the braces keep both in one slot of a Redis Cluster."""
+    return f"{{{stream}}}:heartbeat"
+
+
+def encode(revocation: Revocation) -> dict[str, str | int]:
+    """The fields of a stream entry. The sequence is its id."""
+    return {
+        "kind": int(revocation.kind),
+        "value": revocation.value,
+        "not_before": revocation.not_before,
+        "expires_at": revocation.expires_at,
+    }
+
+
+def decode(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Revocation:
+    """The revocation of a stream entry.
+
+    Raises:
+        ValueError: it is none.
+        KeyError: a field is missing.
+    """
+    return Revocation(
+        sequence=int(entry_id.partition(b"-")[0]),
+        kind=RevocationKind(int(fields[b"kind"])),
+        value=fields[b"value"].decode(),
+        not_before=int(fields[b"not_before"]),
+        expires_at=int(fields[b"expires_at"]),
+    )
+
+
+class GapError(Exception):
+    """The stream doesn't continue where this process is: only a snapshot helps."""
+
+
+class RevocationFeed:
+    """Keeps a `RevocationSet` fresh, and measures on its own monotonic clock how fresh it is."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        load_snapshot: Callable[[], Awaitable[Snapshot]],
+        revocations: RevocationSet,
+        *,
+        stream: str = STREAM,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args:
+        redis_url: Where the streams are.
+        load_snapshot: Asks Token for everything; raises `MeshError` when it can't be had.
+        revocations: The set to keep.
+        stream: Name of the stream of revocations.
+        clock: Monotonic seconds.
+        """
+        self._redis_url = redis_url
+        self._load_snapshot = load_snapshot
+        self._revocations = revocations
+        self._stream = stream
+        self._heartbeats = heartbeat_stream(stream)
+        self._clock = clock
+        self._epoch: str | None = None
+        self._sequence = 0
+        self._complete_at = float("-inf")
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a snapshot was ever loaded: before that nothing is known and nothing may be admitted."""
+        return self._epoch is not None
+
+    @property
+    def sequence(self) -> int:
+        """The newest revocation that this process knows."""
+        return self._sequence
+
+    def staleness(self) -> float:
+        """Seconds since the moment at which this process knew everything that was revoked; infinite before the first snapshot."""
+        return self._clock() - self._complete_at
+
+    async def run(self) -> None:
+        """Follows the feed for ever, whatever happens to Redis and Token. A task of the server."""
+        shortest, longest = _BACKOFF_SECONDS
+        pause = shortest
+        while True:
+            started = self._clock()
+            try:
+                if not self.loaded:
+                    await self._load()
+                async with Redis.from_url(
+                    self._redis_url,
+                    retry=Retry(NoBackoff(), 0),
+                    socket_connect_timeout=2,
+                    socket_timeout=_BLOCK_SECONDS + 3,
+                    client_name="revocations",
+                ) as redis:
+                    await self._follow(redis)
+            except (RedisError, OSError, MeshError, TimeoutError) as error:
+                _log.warning("revocation feed interrupted", error=type(error).__name__, staleness=round(self.staleness(), 1))
+            pause = shortest if self._clock() - started > longest else min(2 * pause, longest)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    async def _load(self) -> None:
+        started = self._clock()
+        snapshot = await self._load_snapshot()
+        self._revocations.add(snapshot.revocations)
+        self._epoch, self._sequence = snapshot.epoch, snapshot.sequence
+        self._complete_at = max(self._complete_at, started)
+
+    async def _follow(self, redis: Redis) -> None:
+        # A heartbeat proves something about the time since we last saw that it was not there yet, and nothing about the time before: the one that we
+        # find on connecting may be old, and this process may have been asleep.
+        absent_at = self._clock()
+        newest: Any = await redis.xrevrange(self._heartbeats, count=1)
+        heartbeat_id: bytes = newest[0][0] if newest else b"0-0"
+        while True:
+            asked_at = self._clock()
+            # An unblocked read of two streams is of one moment. A blocked one is woken by whichever comes first, so `_drain` looks again.
+            found = await _read(redis, {self._stream: f"{self._sequence}-0", self._heartbeats: heartbeat_id}, block=int(_BLOCK_SECONDS * 1000))
+            try:
+                self._apply(found.get(self._stream, ()))
+                for entry_id, fields in found.get(self._heartbeats, ()):
+                    heartbeat_id = entry_id
+                    await self._drain(redis, fields[b"epoch"].decode(), int(fields[b"sequence"]))
+                    self._complete_at = max(self._complete_at, absent_at)
+            except GapError as gap:
+                _log.info("loading a snapshot", cause=str(gap))
+                await self._load()
+            absent_at = asked_at
+
+    async def _drain(self, redis: Redis, epoch: str, sequence: int) -> None:
+        """Reads on until this process has everything that a heartbeat covers."""
+        if epoch != self._epoch:
+            raise GapError("the log has a new epoch")
+        while self._sequence < sequence:
+            found = await _read(redis, {self._stream: f"{self._sequence}-0"})
+            if not found:
+                raise GapError(f"nothing behind {self._sequence}, the heartbeat covers {sequence}")
+            self._apply(found[self._stream])
+
+    def _apply(self, entries: Sequence[Entry]) -> None:
+        for entry_id, fields in entries:
+            try:
+                revocation = decode(entry_id, fields)
+            except (ValueError, KeyError) as error:
+                raise GapError(f"entry {entry_id!r} is no revocation") from error
+            # Applied in any case: to refuse early is no harm. But what lies between must be had, too.
+            self._revocations.add((revocation,))
+            if revocation.sequence > self._sequence + 1:
+                raise GapError(f"{revocation.sequence} came behind {self._sequence}")
+            self._sequence = max(self._sequence, revocation.sequence)
+
+
+async def _read(redis: Redis, streams: Mapping[str, str | bytes], block: int | None = None) -> dict[str, Sequence[Entry]]:
+    positions: dict[Any, Any] = dict(streams)
+    found: Any = await redis.xread(positions, count=_BATCH, block=block)
+    return {name.decode(): entries for name, entries in found}

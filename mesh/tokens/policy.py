@@ -1,0 +1,111 @@
+"""Access rules held against a call: who may call a method is stated in its proto, and decided here on every call. Denies by default."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from authmesh.options.v1 import access_pb2
+
+from mesh.contract import Rpc
+from mesh.errors import PermissionDenied, Reason, Unauthenticated, field_invalid
+from mesh.rpc.call import GATEWAY, Call
+from mesh.tokens.claims import Claims
+
+DEFAULT_STALENESS_SECONDS = 30.0
+"""How old the knowledge of revocations may be for a method that says nothing."""
+EVERY_NODE = "*"
+
+_UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+_OF_USER = re.compile(rf"users/(me|{_UUID})(?:/.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRule:
+    """What a method demands of an access token (`authmesh.options.v1.Authenticated`)."""
+
+    scopes: frozenset[str]
+    roles: frozenset[str]
+    max_staleness: float
+    """Seconds."""
+    recent_sign_in: float | None
+    """Seconds, or None for no bound."""
+    sender_bound: bool
+    user_field: str
+    """Path of the request field that names the user whom the method is about, or empty."""
+    scopes_for_others: frozenset[str]
+    """Takes the place of `scopes` when that user isn't the caller."""
+
+
+class Policy:
+    """Decides. Knows nothing of tokens but their claims."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Args:
+        clock: Unix seconds.
+        """
+        self._clock = clock
+        self._rules: dict[str, TokenRule] = {}
+
+    def token_rule(self, rpc: Rpc) -> TokenRule:
+        """The demands of an authenticated method, read from its descriptor once."""
+        rule = self._rules.get(rpc.path)
+        if rule is None:
+            rule = self._rules[rpc.path] = _token_rule(rpc.access.authenticated)
+        return rule
+
+    def admit_node(self, call: Call) -> None:
+        """Admits the caller of an internal method by its mTLS identity.
+
+        Raises:
+            PermissionDenied: CALLER_NOT_ALLOWED.
+        """
+        allowed = call.rpc.access.internal.callers
+        if call.caller and (call.caller in allowed or (EVERY_NODE in allowed and call.caller != GATEWAY)):
+            return
+        raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method is not for this caller")
+
+    def admit_bearer(self, call: Call, claims: Claims) -> None:
+        """Admits the bearer of a valid token with these claims.
+
+        Raises:
+            Unauthenticated: TOKEN_INVALID: the method wants a token that is bound to its sender.
+            PermissionDenied: SCOPE_MISSING, ROLE_MISSING or STEP_UP_REQUIRED.
+            InvalidArgument: FIELD_INVALID: the field that says whom it is about names no user.
+        """
+        rule = self.token_rule(call.rpc)
+        if rule.sender_bound:
+            # The verifier refuses `cnf`, so whatever arrives here is a plain bearer token.
+            raise Unauthenticated(Reason.TOKEN_INVALID, "this method wants a token that is bound to its sender")
+        if missing := self._demanded_scopes(rule, call, claims) - claims.scopes:
+            raise PermissionDenied(Reason.SCOPE_MISSING, f"the token lacks the scope {' '.join(sorted(missing))}")
+        if rule.roles and not rule.roles & claims.roles:
+            raise PermissionDenied(Reason.ROLE_MISSING, f"the token has none of the roles {' '.join(sorted(rule.roles))}")
+        if rule.recent_sign_in is not None and self._clock() - claims.auth_time > rule.recent_sign_in:
+            raise PermissionDenied(Reason.STEP_UP_REQUIRED, "sign in again for this call; the tokens stay good")
+
+    def _demanded_scopes(self, rule: TokenRule, call: Call, claims: Claims) -> frozenset[str]:
+        if not rule.user_field:
+            return rule.scopes
+        value: object = call.request
+        for name in rule.user_field.split("."):
+            value = getattr(value, name)
+        named = _OF_USER.fullmatch(value) if isinstance(value, str) else None
+        if named is None:
+            # Who lacks even the weaker demand learns that, not how to spell the field.
+            if not (rule.scopes <= claims.scopes or rule.scopes_for_others <= claims.scopes):
+                return rule.scopes
+            raise field_invalid(rule.user_field, "must begin with users/{user}, a UUID or `me`")
+        return rule.scopes if named[1] == "me" or named[1].lower() == claims.subject.lower() else rule.scopes_for_others
+
+
+def _token_rule(rule: access_pb2.Authenticated) -> TokenRule:
+    return TokenRule(
+        scopes=frozenset(rule.scopes),
+        roles=frozenset(rule.roles),
+        max_staleness=rule.max_staleness.ToTimedelta().total_seconds() if rule.HasField("max_staleness") else DEFAULT_STALENESS_SECONDS,
+        recent_sign_in=rule.recent_sign_in.ToTimedelta().total_seconds() if rule.HasField("recent_sign_in") else None,
+        sender_bound=rule.sender_bound,
+        user_field=rule.others.field if rule.HasField("others") else "",
+        scopes_for_others=frozenset(rule.others.scopes),
+    )

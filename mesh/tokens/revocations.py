@@ -1,0 +1,94 @@
+"""The revoked tokens that have not expired yet, as sets in memory."""
+
+import heapq
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from mesh.tokens.claims import Claims
+from mesh.tokens.verifier import LEEWAY_SECONDS
+
+
+class RevocationKind(IntEnum):
+    """By what a revocation refuses; the numbers are those of `authmesh.token.v1.Revocation.Kind`."""
+
+    TOKEN = 1
+    SESSION = 2
+    SUBJECT = 3
+    CLIENT = 4
+    KEY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One entry of the revocation log."""
+
+    sequence: int
+    """Contiguous, from 1."""
+    kind: RevocationKind
+    value: str
+    """The claim that it refuses: a jti, sid, sub, client_id or kid. Deny lists go by ids, never by a token's hash: ECDSA signatures are malleable."""
+    not_before: int
+    """For subjects and clients: a token with a later `iat` (Unix seconds) is good again. 0 otherwise."""
+    expires_at: int
+    """When every token that it refuses has expired, Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything revoked and not expired, at one moment."""
+
+    epoch: str
+    """Changes when the log was restored from a backup: sequences of another epoch mean nothing."""
+    sequence: int
+    """The highest one that the snapshot contains."""
+    revocations: tuple[Revocation, ...]
+
+
+class RevocationSet:
+    """What this process refuses. Entries are only ever added, and forgotten when they have expired: repeats and late arrivals do no harm."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Args:
+        clock: Unix seconds.
+        """
+        self._clock = clock
+        # kind -> value -> (not before, expiry). Kinds that know no time refuse everything: their `not_before` is infinite.
+        self._entries: dict[RevocationKind, dict[str, tuple[float, int]]] = {kind: {} for kind in RevocationKind}
+        self._expiries: list[tuple[int, RevocationKind, str]] = []
+
+    def __len__(self) -> int:
+        return sum(len(entries) for entries in self._entries.values())
+
+    def add(self, revocations: Iterable[Revocation]) -> None:
+        """Refuses these, too, and forgets what has expired."""
+        for revocation in revocations:
+            timed = revocation.kind in (RevocationKind.SUBJECT, RevocationKind.CLIENT)
+            not_before = revocation.not_before if timed else float("inf")
+            known = self._entries[revocation.kind].get(revocation.value, (0, 0))
+            merged = (max(known[0], not_before), max(known[1], revocation.expires_at))
+            if merged != known:
+                self._entries[revocation.kind][revocation.value] = merged
+                heapq.heappush(self._expiries, (merged[1], revocation.kind, revocation.value))
+        self._forget()
+
+    def refuses(self, claims: Claims) -> bool:
+        """Whether a token with these claims is revoked."""
+        entries = self._entries
+        if claims.token_id in entries[RevocationKind.TOKEN] or claims.session in entries[RevocationKind.SESSION]:
+            return True
+        if claims.key_id in entries[RevocationKind.KEY]:
+            return True
+        subject = entries[RevocationKind.SUBJECT].get(claims.subject)
+        client = entries[RevocationKind.CLIENT].get(claims.client_id)
+        return (subject is not None and claims.issued_at <= subject[0]) or (client is not None and claims.issued_at <= client[0])
+
+    def _forget(self) -> None:
+        # A verifier whose clock is behind still admits what has expired by ours.
+        expired_before = self._clock() - LEEWAY_SECONDS
+        while self._expiries and self._expiries[0][0] < expired_before:
+            _, kind, value = heapq.heappop(self._expiries)
+            known = self._entries[kind].get(value)
+            if known is not None and known[1] < expired_before:
+                del self._entries[kind][value]

@@ -1,0 +1,172 @@
+"""Refreshing: the atomic rotation first, and the meaning of a token that it did not take afterwards."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from authmesh.audit.v1 import audit_event_pb2
+
+from mesh.database import Database, Transaction
+from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
+from mesh.outbox import Outbox
+from services.token.access_token import AccessGrant, AccessTokenWriter
+from services.token.clients import Client
+from services.token.lineage import Presented, Verdict, judge
+from services.token.refresh_token import digest, is_refresh_token, new_refresh_token, seal, unseal
+from services.token.revoker import Revoker
+from services.token.sign_in import Issued
+from services.token.store import Found, Rotation, Store
+
+ANSWERED = (Verdict.RACE, Verdict.REPLAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """What a client sent."""
+
+    refresh_token: str
+    client_id: str
+    instance_id: uuid.UUID | None
+    scopes: frozenset[str]
+    address: str
+
+
+class RefreshDesk:
+    """Spends refresh tokens."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        revoker: Revoker,
+        outbox: Outbox,
+        writer: AccessTokenWriter,
+        clients: Mapping[str, Client],
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], uuid.UUID],
+    ) -> None:
+        """Args:
+        database: For transactions.
+        store: Keeps the lines.
+        revoker: Ends a family.
+        outbox: Takes the events.
+        writer: Signs access tokens.
+        clients: By id.
+        clock: The time.
+        new_id: Makes ids.
+        """
+        self._database = database
+        self._store = store
+        self._revoker = revoker
+        self._outbox = outbox
+        self._writer = writer
+        self._clients = clients
+        self._clock = clock
+        self._new_id = new_id
+
+    async def refresh(self, request: Refresh) -> Issued:
+        """The next tokens; for a token within its grace, the ones that were given for it first.
+
+        Raises:
+            Unauthenticated: REFRESH_INVALID or REFRESH_REUSED.
+            PermissionDenied: SCOPE_MISSING: more than the session has.
+            Unavailable: DEPENDENCY_UNAVAILABLE or KEYS_UNAVAILABLE: the same token may be sent again.
+        """
+        client = self._clients.get(request.client_id)
+        if client is None or not is_refresh_token(request.refresh_token):
+            raise _refusal(Verdict.UNKNOWN)
+        time = self._clock()
+        successor = new_refresh_token()
+        grant = await self._store.rotate(self._rotation(request, client, successor, time))
+        if grant:
+            self._outbox.wake()
+            return await self._answer(successor, grant, client)
+        presented = Presented(request.client_id, request.instance_id, request.scopes, timedelta(seconds=client.refresh_grace_seconds), time)
+        found, verdict = await self._diagnose(request.refresh_token, presented)
+        if verdict not in ANSWERED:
+            raise _refusal(verdict)
+        if found is None or found.successor is None or found.sealed_successor is None:
+            raise _refusal(Verdict.SPENDABLE)
+        return await self._answer(unseal(request.refresh_token, found.sealed_successor), found.successor, client)
+
+    def _rotation(self, request: Refresh, client: Client, successor: str, time: datetime) -> Rotation:
+        event = audit_event_pb2.AuditEvent(type="token.refreshed", client=f"clients/{request.client_id}")
+        return Rotation(
+            parent_hash=digest(request.refresh_token),
+            successor_hash=digest(successor),
+            sealed_successor=seal(request.refresh_token, successor),
+            time=time,
+            client_id=request.client_id,
+            instance_id=request.instance_id,
+            scopes=request.scopes,
+            address=request.address,
+            token_id=self._new_id(),
+            access_lifetime=timedelta(seconds=client.access_token_seconds),
+            idle_lifetime=timedelta(seconds=client.refresh_idle_seconds),
+            event=self._outbox.event(event),
+        )
+
+    async def _diagnose(self, refresh_token: str, presented: Presented) -> tuple[Found | None, Verdict]:
+        token_hash = digest(refresh_token)
+        found = await self._store.find(token_hash, presented.time)
+        verdict = judge(found.lineage if found else None, presented)
+        if verdict in (Verdict.UNKNOWN, Verdict.RACE, Verdict.SPENDABLE):
+            return found, verdict
+        # Something is to be written: look again under the token's lock, so that repetitions are counted one by one.
+        async with self._database.transaction() as tx:
+            found = await self._store.find_locked(tx, token_hash, presented.time)
+            verdict = judge(found.lineage if found else None, presented)
+            if found:
+                await self._write_down(tx, found, token_hash, verdict, presented)
+        return found, verdict
+
+    async def _write_down(self, tx: Transaction, found: Found, token_hash: bytes, verdict: Verdict, presented: Presented) -> None:
+        match verdict:
+            case Verdict.REPLAY:
+                await self._store.count_replay(tx, token_hash)
+                await self._record(tx, found, "token.grace_replay")
+            case Verdict.REUSE:
+                event = audit_event_pb2.AuditEvent(
+                    type="token.reuse_detected",
+                    outcome=audit_event_pb2.OUTCOME_FAILURE,
+                    reason=Reason.REFRESH_REUSED,
+                    client=f"clients/{found.own.client_id}",
+                )
+                await self._revoker.end_sessions(tx, found.subject, [found.session_id], presented.time, event)
+            case Verdict.RACE | Verdict.SPENDABLE | Verdict.UNKNOWN:
+                pass
+            case _:
+                await self._record(tx, found, "token.refresh_refused", refused_as=verdict)
+
+    async def _record(self, tx: Transaction, found: Found, event_type: str, refused_as: Verdict | None = None) -> None:
+        event = audit_event_pb2.AuditEvent(
+            type=event_type,
+            subject=f"users/{found.subject}",
+            session=f"users/{found.subject}/sessions/{found.session_id}",
+            client=f"clients/{found.own.client_id}",
+        )
+        if refused_as:
+            event.outcome = audit_event_pb2.OUTCOME_FAILURE
+            event.reason = _refusal(refused_as).reason
+            event.detail["verdict"] = refused_as.name.lower()
+        await self._outbox.record(tx, event)
+
+    async def _answer(self, refresh_token: str, grant: AccessGrant, client: Client) -> Issued:
+        # A scope that the client has lost since the sign-in is in no new token.
+        grant = replace(grant, scopes=grant.scopes & client.scopes)
+        return Issued(await self._writer.write(grant), refresh_token, grant)
+
+
+def _refusal(verdict: Verdict) -> MeshError:
+    match verdict:
+        case Verdict.REUSE:
+            return Unauthenticated(Reason.REFRESH_REUSED, "this refresh token was used before: its session was ended, sign in again")
+        case Verdict.SCOPE_MISSING:
+            return PermissionDenied(Reason.SCOPE_MISSING, "the session lacks a scope that was asked for")
+        case Verdict.SPENDABLE:
+            return Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the token changed under this call: send it again")
+        case _:
+            # One answer for all causes: whoever found a token learns nothing from it.
+            return Unauthenticated(Reason.REFRESH_INVALID, "the refresh token is not valid: sign in again")

@@ -1,0 +1,138 @@
+"""TokenService: translates, delegates, and nothing else."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from authmesh.token.v1 import token_service_pb2, token_service_pb2_grpc, token_set_pb2
+from google.api import httpbody_pb2
+from google.protobuf import empty_pb2
+from grpc import aio
+
+from mesh import page_token
+from mesh.errors import field_invalid
+from mesh.rpc.call import current_call
+from mesh.tokens.claims import Claims
+from services.token.answers import session_message, token_set
+from services.token.introspection import Introspection
+from services.token.refresh import Refresh, RefreshDesk
+from services.token.sign_out import SignOutDesk
+
+Context = aio.ServicerContext[Any, Any]
+DEFAULT_PAGE_SIZE = 50
+
+
+class TokenService(token_service_pb2_grpc.TokenServiceServicer):
+    """Sessions and tokens, for everybody. IssueClientToken is not part of this release: the generated base class says so."""
+
+    def __init__(
+        self, refreshes: RefreshDesk, sign_outs: SignOutDesk, introspection: Introspection, *, jwks: bytes, metadata: Mapping[str, Any]
+    ) -> None:
+        """Args:
+        refreshes: Spends refresh tokens.
+        sign_outs: Lists and ends sessions.
+        introspection: Describes tokens.
+        jwks: The JWK set.
+        metadata: The issuer's metadata.
+        """
+        self._refreshes = refreshes
+        self._sign_outs = sign_outs
+        self._introspection = introspection
+        self._jwks = jwks
+        self._metadata = json.dumps(metadata).encode()
+
+    async def RefreshToken(self, request: token_service_pb2.RefreshTokenRequest, context: Context) -> token_set_pb2.TokenSet:
+        """Spends a refresh token."""
+        call = current_call()
+        refresh = Refresh(
+            refresh_token=request.refresh_token,
+            client_id=request.client_id,
+            instance_id=uuid.UUID(request.device.instance_id) if request.device.instance_id else None,
+            scopes=frozenset(request.scopes),
+            address=call.address if call else "",
+        )
+        return token_set(await self._refreshes.refresh(refresh))
+
+    async def RevokeToken(self, request: token_service_pb2.RevokeTokenRequest, context: Context) -> token_service_pb2.RevokeTokenResponse:
+        """Ends what a token stands for."""
+        await self._sign_outs.revoke_token(request.token)
+        return token_service_pb2.RevokeTokenResponse()
+
+    async def IntrospectToken(self, request: token_service_pb2.IntrospectTokenRequest, context: Context) -> httpbody_pb2.HttpBody:
+        """Describes a token."""
+        return _json(await self._introspection.introspect(request.token))
+
+    async def ListSessions(self, request: token_service_pb2.ListSessionsRequest, context: Context) -> token_service_pb2.ListSessionsResponse:
+        """A page of sessions."""
+        claims = _claims()
+        user = _user(request.parent, claims)
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        list_name = f"users/{user}/sessions"
+        before = _page_start(list_name, request.page_token)
+        sessions = await self._sign_outs.live_sessions(user, before, size + 1)
+        page, more = sessions[:size], len(sessions) > size
+        return token_service_pb2.ListSessionsResponse(
+            sessions=[session_message(session, _current(claims)) for session in page],
+            next_page_token=page_token.encode(list_name, str(page[-1].id)) if more else "",
+        )
+
+    async def RevokeSession(self, request: token_service_pb2.RevokeSessionRequest, context: Context) -> empty_pb2.Empty:
+        """Ends a session."""
+        claims = _claims()
+        session = request.name.split("/")[3]
+        named = _current(claims) if session == "current" else uuid.UUID(session)
+        if named is not None:
+            await self._sign_outs.end_session(_user(request.name, claims), named)
+        return empty_pb2.Empty()
+
+    async def RevokeAllSessions(
+        self, request: token_service_pb2.RevokeAllSessionsRequest, context: Context
+    ) -> token_service_pb2.RevokeAllSessionsResponse:
+        """Ends all sessions."""
+        claims = _claims()
+        keep = _current(claims) if request.except_current else None
+        count = await self._sign_outs.end_all_sessions(_user(request.parent, claims), keep)
+        return token_service_pb2.RevokeAllSessionsResponse(revoked_count=count)
+
+    async def GetJwks(self, request: token_service_pb2.GetJwksRequest, context: Context) -> httpbody_pb2.HttpBody:
+        """The keys."""
+        return httpbody_pb2.HttpBody(content_type="application/jwk-set+json", data=self._jwks)
+
+    async def GetDiscovery(self, request: token_service_pb2.GetDiscoveryRequest, context: Context) -> httpbody_pb2.HttpBody:
+        """The metadata."""
+        return httpbody_pb2.HttpBody(content_type="application/json", data=self._metadata)
+
+
+def _claims() -> Claims:
+    call = current_call()
+    # The access rules of these methods demand a token, and authentication denies by default.
+    assert call is not None
+    assert call.claims is not None
+    return call.claims
+
+
+def _current(claims: Claims) -> uuid.UUID | None:
+    return uuid.UUID(claims.session) if claims.session else None
+
+
+def _user(name: str, claims: Claims) -> uuid.UUID:
+    user = name.split("/")[1]
+    try:
+        return uuid.UUID(claims.subject if user == "me" else user)
+    except ValueError as error:
+        # A client's own token: `me` is no user.
+        raise field_invalid("parent", "this caller is no user and has no sessions") from error
+
+
+def _page_start(list_name: str, token: str) -> uuid.UUID | None:
+    if not token:
+        return None
+    try:
+        return uuid.UUID(page_token.decode(list_name, token))
+    except ValueError as error:
+        raise field_invalid("page_token", "is not a token of this list") from error
+
+
+def _json(content: Mapping[str, Any]) -> httpbody_pb2.HttpBody:
+    return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(content).encode())

@@ -1,0 +1,90 @@
+"""What User decides about a person and Token has to follow: roles, status, and the end of everything."""
+
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from authmesh.audit.v1 import audit_event_pb2
+
+from mesh.database import Database, Transaction
+from mesh.outbox import Outbox
+from services.token.grants import RoleScopes
+from services.token.revoker import Revoker
+from services.token.store import Store, Subject
+
+SECOND = timedelta(seconds=1)
+
+
+class SubjectDesk:
+    """Keeps the copies of roles and status, and revokes whole persons."""
+
+    def __init__(
+        self, database: Database, store: Store, revoker: Revoker, outbox: Outbox, role_scopes: RoleScopes, *, clock: Callable[[], datetime]
+    ) -> None:
+        """Args:
+        database: For transactions.
+        store: Keeps subjects and sessions.
+        revoker: Refuses the tokens that were issued before.
+        outbox: Takes the events.
+        role_scopes: What a role may have.
+        clock: The time.
+        """
+        self._database = database
+        self._store = store
+        self._revoker = revoker
+        self._outbox = outbox
+        self._role_scopes = role_scopes
+        self._clock = clock
+
+    async def set_grants(self, subject: uuid.UUID, roles: Collection[str], disabled: bool, version: int) -> None:
+        """Takes over a person's roles and status. An older version than the known one changes nothing.
+
+        New roles come with the next refresh, and the tokens that were issued before are refused. A disabled person's sessions end.
+        """
+        async with self._database.transaction() as tx:
+            known = await self._store.lock_subject(tx, subject)
+            if version <= known.version:
+                return
+            changed = replace(known, roles=frozenset(roles), disabled=disabled, version=version)
+            sessions = await self._store.lock_sessions(tx, subject)
+            if changed.roles != known.roles or changed.disabled != known.disabled:
+                detail = {"roles": " ".join(sorted(changed.roles)), "disabled": str(disabled).lower(), "version": str(version)}
+                event = audit_event_pb2.AuditEvent(type="token.grants_changed", subject=f"users/{subject}", detail=detail)
+                await self._outbox.record(tx, event)
+            if disabled:
+                await self._end_everything(tx, changed, sessions, cause="disabled")
+            elif changed.roles != known.roles:
+                time = self._clock()
+                changed = replace(changed, not_before=_not_before(known, time))
+                await self._store.save_subject(tx, changed)
+                await self._store.change_sessions(tx, sessions, changed.roles, self._role_scopes.allowed(changed.roles), changed.not_before)
+                await self._revoker.revoke_subject(tx, subject, changed.not_before, time)
+            else:
+                await self._store.save_subject(tx, changed)
+
+    async def revoke(self, subject: uuid.UUID, request_id: uuid.UUID) -> None:
+        """Ends every session of a person and refuses every token issued up to now. A repeat with the same `request_id` changes nothing."""
+        async with self._database.transaction() as tx:
+            if not await self._store.begin_command(tx, request_id):
+                return
+            known = await self._store.lock_subject(tx, subject)
+            await self._end_everything(tx, known, await self._store.lock_sessions(tx, subject), cause="revoked")
+
+    async def _end_everything(self, tx: Transaction, subject: Subject, sessions: Collection[uuid.UUID], *, cause: str) -> None:
+        time = self._clock()
+        subject = replace(subject, not_before=_not_before(subject, time))
+        await self._store.save_subject(tx, subject)
+        ended = await self._store.end_sessions(tx, subject.id, sessions, time)
+        detail = {"cause": cause, "sessions": str(len(ended))}
+        await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="token.subject_revoked", subject=f"users/{subject.id}", detail=detail))
+        await self._revoker.revoke_subject(tx, subject.id, subject.not_before, time)
+
+
+def _not_before(subject: Subject, time: datetime) -> datetime:
+    """The second up to which the person's tokens are refused.
+
+    `time` is read when their sessions are locked, so no token was issued later. One second on top, because the clocks of Token's processes differ;
+    and always past the last one, because the first token behind it says that it was issued one second later.
+    """
+    return max(time.replace(microsecond=0), subject.not_before) + SECOND
