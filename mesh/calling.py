@@ -75,7 +75,7 @@ def call(contract: Contract, rpc: Rpc, request: Message, *, target: str, ca_file
         raise CallError(f"the certificate to trust can't be read: {ca_file}: {error.strerror}") from None
     with grpc.secure_channel(target, credentials, options=[*OPTIONS, ("grpc.enable_http_proxy", 0)]) as channel:
         stub: Any = channel.unary_stream if rpc.server_streaming else channel.unary_unary
-        method = stub(rpc.path, request_serializer=Message.SerializeToString, response_deserializer=response_type.FromString)
+        method = stub(rpc.path, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString)
         try:
             answers = method(request, metadata=metadata, timeout=None if rpc.server_streaming else DEADLINE)
             for answer in answers if rpc.server_streaming else (answers,):

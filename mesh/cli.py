@@ -59,6 +59,8 @@ def main() -> None:
         app()
     except LocalMeshError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has gone (`authmesh inbox | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,10 +126,10 @@ def inbox(
     read_status(home.status)
     messages = local_inbox.read(home.inbox, email)
     if as_json:
-        print(json.dumps([message.model_dump() for message in messages], indent=1))
+        print(json.dumps([message.model_dump(mode="json") for message in messages], indent=1))
         return
     for message in messages:
-        print(f"{message.sent_time}  {message.email}  {message.kind}  {message.code}".rstrip())
+        print(f"{message.sent_time:%Y-%m-%dT%H:%M:%SZ}  {message.email}  {message.kind}  {message.code}".rstrip())
 
 
 @app.command()

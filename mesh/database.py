@@ -18,8 +18,8 @@ RELEASE_SECONDS = 1.0
 
 _log = structlog.get_logger("authmesh.database")
 
-# Class 08 connection, 57P shutdown, 53 insufficient resources: the server is away or full. Class 40: a rival made it roll back (a deadlock). Nothing is
-# wrong with the statement.
+# Class 08 connection, 57P shutdown, 53 insufficient resources: the server is away or full. Class 40: a rival made it roll back (a deadlock).
+# Nothing is wrong with the statement.
 _OUTAGES = (
     OSError,
     TimeoutError,

@@ -38,4 +38,4 @@ class MessageSink:
                 for entry in entries
             ],
         )
-        return [int(item["Id"]) for item in answer["Successful"]]
+        return [int(item["Id"]) for item in answer.get("Successful", ())]

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alembic.runtime.migration import MigrationContext
 from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -41,7 +41,8 @@ def head(package: str) -> str:
 
 async def migrate(url: str, package: str) -> str:
     """Upgrades the database at `url` to the newest revision of `package`, in one transaction, and returns that revision. Several at once wait for
-    each other."""
+    each other.
+    """
     scripts = _scripts(package)
 
     def upgrade(connection: Connection) -> None:

@@ -1,8 +1,8 @@
 """The one outbox mechanism: what must leave a service is a row in the transaction of the change, and leaves afterwards.
 
-Three kinds: `audit` (events, numbered and chained, to EventBridge), `message` (to people, to SNS) and `command` (to other services, by RPC). An RPC never
-waits for any of them. Delivery is at least once: a row is claimed by a lease, sent, and deleted when it was accepted; whoever dies in between leaves a
-lease that runs out.
+Three kinds: `audit` (events, numbered and chained, to EventBridge), `message` (to people, to SNS) and `command` (to other services, by RPC). An RPC
+never waits for any of them. Delivery is at least once: a row is claimed by a lease, sent, and deleted when it was accepted; whoever dies in between
+leaves a lease that runs out.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ TABLES = (
         next_attempt_time timestamptz NOT NULL DEFAULT now()
     )
     """,
-    "CREATE INDEX outbox_due ON outbox (kind, next_attempt_time)",
+    "CREATE INDEX outbox_due ON outbox (kind, next_attempt_time, id)",
     "CREATE INDEX outbox_unnumbered ON outbox (id) WHERE kind = 'audit' AND sequence IS NULL",
     """
     CREATE TABLE outbox_chain (
@@ -57,6 +57,21 @@ TABLES = (
 )
 
 INSERT = "INSERT INTO outbox (kind, destination, payload) VALUES ($1, $2, $3)"
+
+_CLAIM = """
+WITH due AS MATERIALIZED (
+    SELECT id FROM outbox
+    WHERE kind = $1 AND next_attempt_time <= now() AND {attempts} AND (kind <> 'audit' OR sequence IS NOT NULL)
+    ORDER BY next_attempt_time, id LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox SET attempts = attempts + 1, next_attempt_time = now() + make_interval(secs => $3)
+FROM due WHERE outbox.id = due.id
+RETURNING outbox.id, destination, payload, attempts
+"""
+CLAIM_FIRST = _CLAIM.format(attempts="attempts = 0")
+"""Takes rows that were never sent: of kind $1, at most $2, for $3 seconds."""
+CLAIM_AGAIN = _CLAIM.format(attempts="attempts > 0")
+"""Takes rows whose pause or lease is over, the longest waiting first."""
 
 _log = structlog.get_logger("authmesh.outbox")
 
@@ -112,24 +127,15 @@ class Outbox:
         """
         if event.type not in EVENT_TYPES:
             raise ValueError(f"{event.type!r} is no event of the catalogue (authmesh.audit.v1.EventType)")
-        filled = audit_event_pb2.AuditEvent(event_id=str(uuid7()), source=self.source)
-        filled.event_time.FromDatetime(datetime.now(UTC))
-        if call := current_call():
-            filled.address, filled.user_agent = call.address, call.user_agent
-            filled.request_id, filled.trace_id = call.request_id, call.trace_id
-            if call.claims:
-                filled.actor = f"users/{call.claims.subject}"
-                filled.client = f"clients/{call.claims.client_id}"
-                if call.claims.session:
-                    filled.session = f"users/{call.claims.subject}/sessions/{call.claims.session}"
-                else:
-                    # A token without a session is a client's own (RFC 7523).
-                    filled.actor = filled.client
-            elif call.caller and call.rpc.access.HasField("internal"):
-                filled.actor = f"nodes/{call.caller}"
-        if event.outcome == audit_event_pb2.OUTCOME_UNSPECIFIED:
+        filled = audit_event_pb2.AuditEvent()
+        filled.CopyFrom(event)
+        for field, value in {"event_id": str(uuid7()), "source": self.source, **_circumstances()}.items():
+            if not getattr(filled, field):
+                setattr(filled, field, value)
+        if not filled.HasField("event_time"):
+            filled.event_time.FromDatetime(datetime.now(UTC))
+        if filled.outcome == audit_event_pb2.OUTCOME_UNSPECIFIED:
             filled.outcome = audit_event_pb2.OUTCOME_SUCCESS
-        filled.MergeFrom(event)
         return filled
 
     async def record(self, tx: Transaction, event: audit_event_pb2.AuditEvent) -> None:
@@ -160,8 +166,25 @@ class Outbox:
         return self._wakeups[-1]
 
 
+def _circumstances() -> dict[str, str]:
+    """What the current call tells of an event."""
+    call = current_call()
+    if call is None:
+        return {}
+    known = {"address": call.address, "user_agent": call.user_agent, "request_id": call.request_id, "trace_id": call.trace_id}
+    if call.claims is None:
+        return known | ({"actor": f"nodes/{call.caller}"} if call.caller and call.rpc.access.HasField("internal") else {})
+    client, user = f"clients/{call.claims.client_id}", f"users/{call.claims.subject}"
+    if not call.claims.session:
+        # A token without a session is a client's own (RFC 7523).
+        return known | {"client": client, "actor": client}
+    return known | {"client": client, "actor": user, "session": f"{user}/sessions/{call.claims.session}"}
+
+
 class Relay:
-    """Sends what is in the outbox, a task for each kind, so that a dead destination holds up nothing but its own."""
+    """Sends what is in the outbox. Each kind has two lanes, a task each: a dead destination holds up nothing but its own, and entries that were
+    refused before hold up none that are new.
+    """
 
     def __init__(self, database: Database, outbox: Outbox, sinks: Sequence[Sink]) -> None:
         self._database = database
@@ -172,26 +195,31 @@ class Relay:
         """Relays for ever. A task of the server; cancel it at any moment, nothing is lost."""
         async with asyncio.TaskGroup() as group:
             for sink in self._sinks:
-                group.create_task(self._relay(sink, self._outbox.wakeup()))
+                group.create_task(self._serve(sink))
 
-    async def _relay(self, sink: Sink, wakeup: asyncio.Event) -> None:
-        async with sink.connect() as client:
-            while True:
-                wakeup.clear()
-                try:
-                    sent = await self._pass(sink, client)
-                except Unavailable:
-                    sent = 0
-                if not sent:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_SECONDS):
-                            await wakeup.wait()
+    async def _serve(self, sink: Sink) -> None:
+        async with sink.connect() as client, asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._lane(sink, client, CLAIM_FIRST, self._outbox.wakeup()))
+            # Nothing wakes this one: whatever it sends has a pause behind it.
+            lanes.create_task(self._lane(sink, client, CLAIM_AGAIN, asyncio.Event()))
 
-    async def _pass(self, sink: Sink, client: Any) -> int:
+    async def _lane(self, sink: Sink, client: Any, claim: str, wakeup: asyncio.Event) -> None:
+        while True:
+            wakeup.clear()
+            try:
+                sent = await self._pass(sink, client, claim)
+            except Unavailable:
+                sent = 0
+            if not sent:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await wakeup.wait()
+
+    async def _pass(self, sink: Sink, client: Any, claim: str) -> int:
         """Sends one batch. Returns how many entries left."""
-        if sink.kind == "audit":
+        if sink.kind == "audit" and claim is CLAIM_FIRST:
             await number_events(self._database, self._outbox.source)
-        entries = await self._claim(sink)
+        entries = await self._claim(sink, claim)
         if not entries:
             return 0
         try:
@@ -203,21 +231,8 @@ class Relay:
         await self._settle(entries, accepted)
         return len(accepted)
 
-    async def _claim(self, sink: Sink) -> list[Entry]:
-        rows = await self._database.fetch(
-            """
-            UPDATE outbox SET attempts = attempts + 1, next_attempt_time = now() + make_interval(secs => $3)
-            WHERE id IN (
-                SELECT id FROM outbox
-                WHERE kind = $1 AND next_attempt_time <= now() AND (kind <> 'audit' OR sequence IS NOT NULL)
-                ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
-            )
-            RETURNING id, destination, payload, attempts
-            """,
-            sink.kind,
-            sink.batch,
-            float(LEASE_SECONDS),
-        )
+    async def _claim(self, sink: Sink, claim: str) -> list[Entry]:
+        rows = await self._database.fetch(claim, sink.kind, sink.batch, float(LEASE_SECONDS))
         return sorted((Entry(row["id"], row["destination"], row["payload"], row["attempts"] - 1) for row in rows), key=lambda entry: entry.id)
 
     async def _settle(self, entries: Sequence[Entry], accepted: Collection[int]) -> None:
@@ -238,4 +253,4 @@ class Relay:
 def _pause(attempts: int) -> float:
     """Seconds until the next attempt: doubling, with jitter, so that a destination that comes back is not met by everything at once."""
     first, longest = BACKOFF_SECONDS
-    return float(min(longest, first * 2 ** min(attempts, 10)) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+    return float(min(longest, first * 2 ** min(attempts, 10)) * random.uniform(0.5, 1.0))

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC
 from typing import Any
 
 from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf import json_format
+
 from mesh.outbox import Entry
 
 ENTRIES_PER_CALL = 10
@@ -39,7 +41,7 @@ class EventBridgeSink:
                     "EventBusName": self._bus,
                     "Source": f"authmesh.{event.source}",
                     "DetailType": event.type,
-                    "Time": event.event_time.ToDatetime(),
+                    "Time": event.event_time.ToDatetime(tzinfo=UTC),
                     "Detail": json_format.MessageToJson(event, indent=None),
                 }
                 for event in events

@@ -24,10 +24,12 @@ class Choices:
     """Use these AWS APIs."""
     aws_environment: Mapping[str, str] | None = None
     """Credentials for them."""
+    rate_limit_factor: int = 1
+    """Multiplies the edge's rate limits, for tests and load."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> "Choices":
-        """What `EDGE_PORT`, `REDIS_URL`, `DATABASE_URL` and `AWS_ENDPOINT_URL` say. Empty is unset.
+        """What `EDGE_PORT`, `REDIS_URL`, `DATABASE_URL`, `AWS_ENDPOINT_URL` and `RATE_LIMIT_FACTOR` say. Empty is unset.
 
         Raises:
             LocalMeshError: a variable makes no sense; it is named.
@@ -38,12 +40,19 @@ class Choices:
             database_url=_url(environment, "DATABASE_URL", ("postgresql",)),
             aws_endpoint_url=_url(environment, "AWS_ENDPOINT_URL", ("http", "https")),
             aws_environment=dict(environment),
+            rate_limit_factor=_factor(environment.get("RATE_LIMIT_FACTOR") or "1"),
         )
 
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise LocalMeshError(f"EDGE_PORT={text} is no port: a number from 1 to 65535, or 0 for any that is free")
+    return int(text)
+
+
+def _factor(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
+        raise LocalMeshError(f"RATE_LIMIT_FACTOR={text} is no factor: a number from 1 to 10000")
     return int(text)
 
 

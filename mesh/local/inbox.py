@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from mesh.local.aws_account import AwsAccount
 from mesh.local.errors import explain
@@ -26,7 +26,7 @@ class Message(BaseModel):
     email: str
     kind: str
     code: str = ""
-    sent_time: str
+    sent_time: AwareDatetime
 
 
 def append(file: Path, message: Message) -> None:
@@ -109,6 +109,6 @@ def _parse(body: str, sent_milliseconds: str | None) -> Message | None:
         return None
     moment = datetime.fromtimestamp(int(sent_milliseconds) / 1000, UTC) if sent_milliseconds else datetime.now(UTC)
     try:
-        return Message.model_validate({"sent_time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")} | content)
+        return Message.model_validate({"sent_time": moment} | content)
     except ValidationError:
         return None

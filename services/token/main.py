@@ -28,13 +28,12 @@ from services.token.clients import FileInvalidError, load_clients
 from services.token.discovery import metadata
 from services.token.grants import load_role_scopes
 from services.token.introspection import Introspection
-from services.token.issuer_service import TokenIssuer
 from services.token.publisher import Publisher
 from services.token.purge import Purge
 from services.token.refresh import RefreshDesk
 from services.token.revocation_log import RevocationLog
 from services.token.revoker import Revoker
-from services.token.service import TokenService
+from services.token.service import TokenIssuer, TokenService
 from services.token.settings import TokenSettings
 from services.token.sign_in import SignInDesk
 from services.token.sign_out import SignOutDesk

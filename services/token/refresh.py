@@ -77,6 +77,8 @@ class RefreshDesk:
         client = self._clients.get(request.client_id)
         if client is None or not is_refresh_token(request.refresh_token):
             raise _refusal(Verdict.UNKNOWN)
+        if not request.scopes <= client.scopes:
+            raise _refusal(Verdict.SCOPE_MISSING)
         time = self._clock()
         successor = new_refresh_token()
         grant = await self._store.rotate(self._rotation(request, client, successor, time))

@@ -1,11 +1,12 @@
-"""TokenService: translates, delegates, and nothing else."""
+"""TokenService and TokenIssuer: translate, delegate, and nothing else."""
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from authmesh.token.v1 import token_service_pb2, token_service_pb2_grpc, token_set_pb2
+from authmesh.token.v1 import token_issuer_pb2, token_issuer_pb2_grpc, token_service_pb2, token_service_pb2_grpc, token_set_pb2
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from grpc import aio
@@ -14,13 +15,19 @@ from mesh import page_token
 from mesh.errors import field_invalid
 from mesh.rpc.call import current_call
 from mesh.tokens.claims import Claims
+from mesh.tokens.revocations import Revocation
 from services.token.answers import session_message, token_set
 from services.token.introspection import Introspection
 from services.token.refresh import Refresh, RefreshDesk
+from services.token.revocation_log import RevocationLog
+from services.token.sign_in import SignIn, SignInDesk
 from services.token.sign_out import SignOutDesk
+from services.token.subjects import SubjectDesk
 
 Context = aio.ServicerContext[Any, Any]
 DEFAULT_PAGE_SIZE = 50
+PIECE = 2000
+"""Revocations in one message of a snapshot: about 200 KB."""
 
 
 class TokenService(token_service_pb2_grpc.TokenServiceServicer):
@@ -66,7 +73,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
     async def ListSessions(self, request: token_service_pb2.ListSessionsRequest, context: Context) -> token_service_pb2.ListSessionsResponse:
         """A page of sessions."""
         claims = _claims()
-        user = _user(request.parent, claims)
+        user = _user("parent", request.parent, claims)
         size = request.page_size or DEFAULT_PAGE_SIZE
         list_name = f"users/{user}/sessions"
         before = _page_start(list_name, request.page_token)
@@ -83,7 +90,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         session = request.name.split("/")[3]
         named = _current(claims) if session == "current" else uuid.UUID(session)
         if named is not None:
-            await self._sign_outs.end_session(_user(request.name, claims), named)
+            await self._sign_outs.end_session(_user("name", request.name, claims), named)
         return empty_pb2.Empty()
 
     async def RevokeAllSessions(
@@ -92,7 +99,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         """Ends all sessions."""
         claims = _claims()
         keep = _current(claims) if request.except_current else None
-        count = await self._sign_outs.end_all_sessions(_user(request.parent, claims), keep)
+        count = await self._sign_outs.end_all_sessions(_user("parent", request.parent, claims), keep)
         return token_service_pb2.RevokeAllSessionsResponse(revoked_count=count)
 
     async def GetJwks(self, request: token_service_pb2.GetJwksRequest, context: Context) -> httpbody_pb2.HttpBody:
@@ -102,6 +109,61 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
     async def GetDiscovery(self, request: token_service_pb2.GetDiscoveryRequest, context: Context) -> httpbody_pb2.HttpBody:
         """The metadata."""
         return httpbody_pb2.HttpBody(content_type="application/json", data=self._metadata)
+
+
+class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
+    """Token, as the other services use it."""
+
+    def __init__(self, sign_ins: SignInDesk, subjects: SubjectDesk, log: RevocationLog, *, clock: Callable[[], datetime]) -> None:
+        """Args:
+        sign_ins: Starts sessions.
+        subjects: Follows what User decides.
+        log: What is revoked.
+        clock: The time.
+        """
+        self._sign_ins = sign_ins
+        self._subjects = subjects
+        self._log = log
+        self._clock = clock
+
+    async def IssueTokens(self, request: token_issuer_pb2.IssueTokensRequest, context: Context) -> token_set_pb2.TokenSet:
+        """Starts a session."""
+        device = request.device
+        sign_in = SignIn(
+            subject=uuid.UUID(request.subject),
+            client_id=request.client_id,
+            instance_id=uuid.UUID(device.instance_id) if device.instance_id else None,
+            display_name=device.display_name,
+            platform=device.platform,
+            scopes=frozenset(request.scopes),
+            auth_time=request.auth_time.ToDatetime(UTC),
+            amr=tuple(request.amr),
+            address=request.address,
+            # Nobody types it, so there is nobody to tell that it is not text.
+            user_agent="".join(filter(str.isprintable, request.user_agent)),
+        )
+        return token_set(await self._sign_ins.issue(sign_in))
+
+    async def SetSubjectGrants(self, request: token_issuer_pb2.SetSubjectGrantsRequest, context: Context) -> empty_pb2.Empty:
+        """Takes over roles and status."""
+        await self._subjects.set_grants(uuid.UUID(request.subject), request.roles, request.disabled, request.version)
+        return empty_pb2.Empty()
+
+    async def RevokeSubject(self, request: token_issuer_pb2.RevokeSubjectRequest, context: Context) -> empty_pb2.Empty:
+        """Ends everything of a person."""
+        await self._subjects.revoke(uuid.UUID(request.subject), uuid.UUID(request.request_id))
+        return empty_pb2.Empty()
+
+    async def GetRevocationSnapshot(
+        self, request: token_issuer_pb2.GetRevocationSnapshotRequest, context: Context
+    ) -> AsyncIterator[token_issuer_pb2.GetRevocationSnapshotResponse]:
+        """Everything that is revoked. An empty log is one message without entries."""
+        snapshot = await self._log.snapshot(self._clock())
+        for start in range(0, max(len(snapshot.revocations), 1), PIECE):
+            piece = snapshot.revocations[start : start + PIECE]
+            yield token_issuer_pb2.GetRevocationSnapshotResponse(
+                epoch=snapshot.epoch, sequence=snapshot.sequence, revocations=[_message(revocation) for revocation in piece]
+            )
 
 
 def _claims() -> Claims:
@@ -116,13 +178,13 @@ def _current(claims: Claims) -> uuid.UUID | None:
     return uuid.UUID(claims.session) if claims.session else None
 
 
-def _user(name: str, claims: Claims) -> uuid.UUID:
+def _user(field: str, name: str, claims: Claims) -> uuid.UUID:
     user = name.split("/")[1]
     try:
         return uuid.UUID(claims.subject if user == "me" else user)
     except ValueError as error:
         # A client's own token: `me` is no user.
-        raise field_invalid("parent", "this caller is no user and has no sessions") from error
+        raise field_invalid(field, "this caller is no user and has no sessions") from error
 
 
 def _page_start(list_name: str, token: str) -> uuid.UUID | None:
@@ -136,3 +198,13 @@ def _page_start(list_name: str, token: str) -> uuid.UUID | None:
 
 def _json(content: Mapping[str, Any]) -> httpbody_pb2.HttpBody:
     return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(content).encode())
+
+
+def _message(revocation: Revocation) -> token_issuer_pb2.Revocation:
+    return token_issuer_pb2.Revocation(
+        sequence=revocation.sequence,
+        kind=token_issuer_pb2.Revocation.Kind.ValueType(revocation.kind),
+        value=revocation.value,
+        not_before=revocation.not_before,
+        expire_time=revocation.expires_at,
+    )

@@ -1,5 +1,6 @@
 """Starting a session for a person whom Auth has just authenticated."""
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,12 +11,15 @@ from authmesh.audit.v1 import audit_event_pb2
 from mesh.database import Database, Transaction
 from mesh.errors import Reason, Unauthenticated, field_invalid
 from mesh.outbox import Outbox
+from mesh.tokens.claims import is_name
 from services.token.access_token import AccessGrant, AccessTokenWriter
 from services.token.clients import Client
 from services.token.grants import RoleScopes, grant
 from services.token.refresh_token import digest, new_refresh_token
 from services.token.revoker import Revoker
 from services.token.store import Session, Store, Subject
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,8 @@ class SignInDesk:
         """Starts a session.
 
         Raises:
-            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, or impossible scopes.
+            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, impossible scopes, or control
+                characters in a name.
             Unauthenticated: CREDENTIALS_INVALID: the person is disabled.
         """
         client = self._clients.get(sign_in.client_id)
@@ -93,6 +98,11 @@ class SignInDesk:
             raise field_invalid("client_id", "no client that people sign in with")
         if client.instance_required and sign_in.instance_id is None:
             raise field_invalid("device.instance_id", "this client's sessions name their installation")
+        for field, value in (("device.display_name", sign_in.display_name), ("device.platform", sign_in.platform)):
+            if _CONTROL.search(value):
+                raise field_invalid(field, "has control characters")
+        if not all(is_name(method) for method in sign_in.amr):
+            raise field_invalid("amr", "names of methods have no spaces (RFC 8176)")
         refresh_token = new_refresh_token()
         async with self._database.transaction() as tx:
             subject = await self._store.lock_subject(tx, sign_in.subject)

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.database import Database, Transaction
+from mesh.errors import field_invalid
 from mesh.outbox import Outbox
+from mesh.tokens.claims import is_name
 from services.token.grants import RoleScopes
 from services.token.revoker import Revoker
 from services.token.store import Store, Subject
@@ -41,7 +43,12 @@ class SubjectDesk:
         """Takes over a person's roles and status. An older version than the known one changes nothing.
 
         New roles come with the next refresh, and the tokens that were issued before are refused. A disabled person's sessions end.
+
+        Raises:
+            InvalidArgument: FIELD_INVALID `roles`: a name that no token can carry.
         """
+        if not all(is_name(role) for role in roles):
+            raise field_invalid("roles", "names of roles are printable ASCII without spaces")
         async with self._database.transaction() as tx:
             known = await self._store.lock_subject(tx, subject)
             if version <= known.version:

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import signal
+import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -15,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import held
-from tests.e2e.protocols import Client, open_clients
+from tests.e2e.protocols import Client, SidecarClient, open_clients
 
 AUTHMESH = Path(sys.executable).parent / "authmesh"
 START_SECONDS = 90
@@ -49,6 +51,17 @@ class RunningMesh:
     def row(self, name: str) -> dict[str, Any]:
         """The row of one process in the status."""
         return next(row for row in self.status["processes"] if row["name"] == name)
+
+    @asynccontextmanager
+    async def sidecar(self, node: str, *, caller: str) -> AsyncIterator[SidecarClient]:
+        """A client of a node's sidecar with the certificate of another node."""
+        certificates = self.home / "certificates" / caller
+        context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+        context.check_hostname = False
+        context.load_cert_chain(certificates / "tls.crt", certificates / "tls.key")
+        address = self.row(f"{node}-sidecar")["address"]
+        async with httpx.AsyncClient(base_url=f"https://{address}", http1=False, http2=True, verify=context, timeout=15) as http:
+            yield SidecarClient(http)
 
     async def authmesh(self, *arguments: str) -> tuple[int, str, str]:
         """Runs the `authmesh` command on this mesh: exit status, output, errors."""
@@ -90,7 +103,11 @@ async def running(home: Path, **environment: str) -> AsyncIterator[RunningMesh]:
     """Runs a mesh of its own in `home` on free ports, and stops it as a user does."""
     log = (home.parent / f"{home.name}.log").open("w+")
     process = await asyncio.create_subprocess_exec(
-        AUTHMESH, "run", env=os.environ | {"AUTHMESH_HOME": str(home), "EDGE_PORT": "0"} | environment, stdout=log, stderr=log
+        AUTHMESH,
+        "run",
+        env=os.environ | {"AUTHMESH_HOME": str(home), "EDGE_PORT": "0", "RATE_LIMIT_FACTOR": "1000"} | environment,
+        stdout=log,
+        stderr=log,
     )
     try:
 

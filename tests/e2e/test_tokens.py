@@ -1,34 +1,22 @@
 """A bad token gets the same status and reason wherever it is refused: at the edge in three protocols, at a sidecar, and in the process."""
 
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
+import httpx
 import jwt
 import pytest
 from grpc import aio
 
 from mesh.rpc.channel import OPTIONS
 from tests.e2e.conftest import Person, RunningMesh, eventually, forged
-from tests.e2e.protocols import Client, GrpcClient
+from tests.e2e.protocols import Client, GrpcClient, JsonClient, SidecarClient
 
 CALLS: list[tuple[str, dict[str, Any]]] = [("ResourceService/ListResources", {}), ("UserService/GetUser", {"name": "users/me"})]
-
-
-def node_credentials(mesh: RunningMesh, node: str) -> grpc.ChannelCredentials:
-    """What a node shows and trusts."""
-    directory = mesh.home / "certificates" / node
-    ca, key, certificate = ((directory / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
-    return grpc.ssl_channel_credentials(ca, key, certificate)
-
-
-def sidecar_channel(mesh: RunningMesh, node: str, caller: str) -> aio.Channel:
-    """Dials a node's sidecar with another node's certificate."""
-    # grpc verifies names, not SPIFFE URIs; the sidecar's certificate has no name, and here the sidecar is under test, not the client.
-    return aio.secure_channel(mesh.row(f"{node}-sidecar")["address"], node_credentials(mesh, caller), options=[*OPTIONS, ("grpc.ssl_target_name_override", node)])
 
 
 @pytest.fixture
@@ -36,6 +24,13 @@ async def process(mesh: RunningMesh) -> AsyncIterator[GrpcClient]:
     """The resource process itself, dialled on its socket as its sidecar does."""
     async with aio.insecure_channel(mesh.row("resource")["address"], options=OPTIONS) as channel:
         yield GrpcClient(channel)
+
+
+@pytest.fixture
+async def sidecar(mesh: RunningMesh) -> AsyncIterator[SidecarClient]:
+    """The resource service's sidecar, dialled as the edge does."""
+    async with mesh.sidecar("resource", caller="edge") as client:
+        yield client
 
 
 @pytest.fixture
@@ -78,7 +73,9 @@ async def test_edge_and_process_say_the_same_of_a_bad_token(
             assert answer.outcome == ("UNAUTHENTICATED", reason), (client.name, name)
 
 
-async def test_a_sidecar_says_the_same_to_the_edge_itself(mesh: RunningMesh, person: Person, mint: Callable[..., str], sidecar: GrpcClient) -> None:
+async def test_a_sidecar_says_the_same_to_the_edge_itself(
+    mesh: RunningMesh, person: Person, mint: Callable[..., str], sidecar: SidecarClient
+) -> None:
     for kind, (token, reason) in bad_tokens(person, mint).items():
         answer = await sidecar.call("ResourceService/ListResources", {}, token)
         assert answer.outcome == ("UNAUTHENTICATED", reason), kind
@@ -90,7 +87,7 @@ async def test_a_token_signed_in_the_test_is_good_so_the_refusals_mean_something
 
 
 async def test_a_revoked_token_is_refused_by_the_process_through_edge_and_sidecar(
-    mesh: RunningMesh, person: Person, process: GrpcClient, sidecar: GrpcClient
+    mesh: RunningMesh, person: Person, process: GrpcClient, sidecar: SidecarClient
 ) -> None:
     await mesh.clients["grpc"].ok("TokenService/RevokeToken", {"token": person.token})
     for client in (*mesh.clients.values(), sidecar, process):
@@ -104,8 +101,6 @@ async def test_a_revoked_token_is_refused_by_the_process_through_edge_and_sideca
 
 
 async def test_a_token_in_the_query_is_no_token(mesh: RunningMesh, person: Person) -> None:
-    from tests.e2e.protocols import JsonClient
-
     client = mesh.clients["json"]
     assert isinstance(client, JsonClient)
     answer = await client.send("GET", f"/v1/resources?access_token={person.token}")
@@ -118,31 +113,57 @@ async def test_two_tokens_are_no_token(mesh: RunningMesh, person: Person) -> Non
         assert answer.outcome == ("UNAUTHENTICATED", "TOKEN_INVALID"), client.name
 
 
-@pytest.mark.parametrize("name", [path.removeprefix("/") for path in ("TokenIssuer/IssueTokens", "UserDirectory/CreateUser", "CredentialDirectory/DeleteSubject")])
+@pytest.mark.parametrize("name", ["TokenIssuer/IssueTokens", "UserDirectory/CreateUser", "CredentialDirectory/DeleteSubject"])
 async def test_internal_methods_are_not_reached_from_outside(mesh: RunningMesh, person: Person, name: str) -> None:
     for protocol in ("grpc", "grpc-web"):
         answer = await mesh.clients[protocol].call(name, {}, person.token)
-        assert answer.outcome == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
+        assert answer.outcome == ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")
 
 
-@pytest.fixture
-async def sidecar(mesh: RunningMesh) -> AsyncIterator[GrpcClient]:
-    """The resource service's sidecar, dialled as the edge does."""
-    async with spiffe_channel(mesh, "resource", "edge") as channel:
-        yield GrpcClient(channel)
+@pytest.mark.parametrize(
+    ("node", "caller", "name", "outcome"),
+    [
+        ("token", "resource", "TokenIssuer/IssueTokens", ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")),
+        ("token", "edge", "TokenIssuer/GetRevocationSnapshot", ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")),
+        ("user", "resource", "UserDirectory/CreateUser", ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")),
+        ("auth", "token", "CredentialDirectory/DeleteSubject", ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")),
+        ("user", "auth", "UserDirectory/CreateUser", ("INVALID_ARGUMENT", "FIELD_INVALID")),
+    ],
+)
+async def test_a_caller_that_the_rules_do_not_name_is_refused(mesh: RunningMesh, node: str, caller: str, name: str, outcome: tuple[str, str]) -> None:
+    spoofed = [("x-forwarded-client-cert", "URI=spiffe://authmesh/auth"), ("x-forwarded-client-cert", "URI=spiffe://authmesh/user")]
+    async with mesh.sidecar(node, caller=caller) as client:
+        assert (await client.call(name, {})).outcome == outcome
+        assert (await client.call(name, {}, headers=spoofed)).outcome == outcome
 
 
-class spiffe_channel:  # noqa: N801 - reads as the function it stands for
-    """A channel to a sidecar with a node's certificate, through an Envoy-less TLS that checks the authority alone."""
+async def test_nobody_without_a_certificate_of_the_mesh_reaches_a_sidecar(mesh: RunningMesh) -> None:
+    context = ssl.create_default_context(cafile=str(mesh.home / "certificates" / "edge" / "ca.crt"))
+    context.check_hostname = False
+    async with httpx.AsyncClient(http1=False, http2=True, verify=context) as http:
+        for node in ("auth", "token", "user", "resource", "audit"):
+            with pytest.raises(httpx.HTTPError):
+                await http.get(f"https://{mesh.row(f'{node}-sidecar')['address']}/")
 
-    def __init__(self, mesh: RunningMesh, node: str, caller: str) -> None:
-        self._channel = sidecar_channel(mesh, node, caller)
 
-    async def __aenter__(self) -> aio.Channel:
-        return self._channel
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._channel.close()
+def test_a_service_listens_on_its_socket_alone_and_only_its_own_user_may_dial_it(mesh: RunningMesh) -> None:
+    for node in ("auth", "token", "user", "resource", "audit"):
+        row = mesh.row(node)
+        inodes = {
+            link.readlink().name
+            for link in Path(f"/proc/{row['pid']}/fd").iterdir()
+            if link.is_symlink() and link.readlink().name.startswith("socket:")
+        }
+        listening = {
+            line.split()[9]
+            for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/{row['pid']}/net/{table}").read_text().splitlines()[1:]
+            if line.split()[3] == "0A"
+        }
+        assert not {f"socket:[{inode}]" for inode in listening} & inodes, node
+        socket = Path(row["address"].removeprefix("unix:"))
+        assert socket.stat().st_mode & 0o077 == 0
+        assert socket.parent.stat().st_mode & 0o077 == 0
 
 
 def test_the_signing_key_is_its_users_alone(mesh: RunningMesh) -> None:

@@ -17,6 +17,9 @@ REGION = "us-east-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "authmesh", "AWS_SECRET_ACCESS_KEY": "authmesh"}
 """Any will do: the emulator checks none."""
 
+LAUNCH = "from hypercorn.config import Config; Config.graceful_timeout = 0.3; from ministack.app import main; main()"
+"""As `python -m ministack`, but it ends at once: by itself it waits 3 s for clients that only wait for messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class AwsEmulator:
@@ -47,6 +50,7 @@ def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path
     """
     private_directory(directory)
     temporary = private_directory(directory / "tmp")
+    infra.require_ministack()
     port = port or free_port()
 
     async def healthy() -> bool:
@@ -54,7 +58,7 @@ def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path
 
     program = Program(
         name="aws",
-        argv=(str(infra.python), str(infra.ministack / "__main__.py")),
+        argv=(str(infra.python), "-c", LAUNCH),
         log=log or directory / "ministack.log",
         healthy=healthy,
         environment={

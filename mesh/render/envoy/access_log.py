@@ -7,13 +7,13 @@ HEALTH_PATH = "/grpc.health.v1.Health/Check"
 
 _FIELDS = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
+    "request_id": "%REQ(X-REQUEST-ID):64%",
     "trace_id": "%TRACE_ID%",
     "peer": "%DOWNSTREAM_PEER_URI_SAN%",
     "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ:PATH)%",
-    "original_path": "%PATH(NQ:ORIG)%",
+    "path": "%PATH(NQ:PATH):512%",
+    "original_path": "%PATH(NQ:ORIG):512%",
     "protocol": "%PROTOCOL%",
     "route": "%ROUTE_NAME%",
     "cluster": "%UPSTREAM_CLUSTER%",

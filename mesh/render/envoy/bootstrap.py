@@ -2,10 +2,7 @@
 
 from mesh.model import Mesh
 from mesh.render.envoy.placement import Placement
-from mesh.render.envoy.resource import Resource, extension, from_file
-
-CLUSTERS_FILE = "cds.yaml"
-LISTENERS_FILE = "lds.yaml"
+from mesh.render.envoy.resource import Resource, extension
 
 _HEAP = "envoy.resource_monitors.fixed_heap"
 _INTERNAL_LISTENERS = extension("envoy.bootstrap.internal_listener", "bootstrap.internal_listener.v3.InternalListener")
@@ -13,15 +10,21 @@ _PEERS = 4096
 """Connections to a sidecar: one for each worker of each caller's Envoy, and its own process."""
 
 
-def bootstrap(mesh: Mesh, node: str, placement: Placement) -> Resource:
-    """The bootstrap of a sidecar or of the gateway. Ids and stats tags are App Mesh's."""
+def bootstrap(mesh: Mesh, node: str, placement: Placement, resources: Resource) -> Resource:
+    """The bootstrap of a sidecar or of the gateway. Ids and stats tags are App Mesh's.
+
+    Args:
+        mesh: The mesh.
+        node: The node or gateway.
+        placement: Where it is.
+        resources: `static_resources` or `dynamic_resources`.
+    """
     is_gateway = node == mesh.virtual_gateway.name
     resource = f"mesh/{mesh.name}/{'virtualGateway' if is_gateway else 'virtualNode'}/{node}"
-    directory = str(placement.config)
     return {
         "node": {"id": resource, "cluster": resource},
         "admin": {"address": {"pipe": {"path": str(placement.admin_socket), "mode": 0o600}}},
-        "dynamic_resources": {"cds_config": from_file(directory, CLUSTERS_FILE), "lds_config": from_file(directory, LISTENERS_FILE)},
+        **resources,
         "stats_config": {
             "stats_tags": [
                 {"tag_name": "appmesh.mesh", "fixed_value": mesh.name},

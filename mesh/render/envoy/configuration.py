@@ -4,18 +4,21 @@ from mesh.contract import Contract
 from mesh.model import Mesh
 from mesh.render.agreement import RenderError, check_agreement
 from mesh.render.envoy import cluster, listener, route
-from mesh.render.envoy.bootstrap import CLUSTERS_FILE, LISTENERS_FILE, bootstrap
+from mesh.render.envoy.bootstrap import bootstrap
 from mesh.render.envoy.placement import Placement, TokenRules
-from mesh.render.envoy.resource import discovery, to_yaml
+from mesh.render.envoy.resource import Resource, discovery, from_file, to_yaml
 from mesh.render.envoy.tls import secrets
+
+BOOTSTRAP_FILE = "bootstrap.yaml"
+CLUSTERS_FILE = "cds.yaml"
+LISTENERS_FILE = "lds.yaml"
 
 
 def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules) -> dict[str, str]:
     """The configuration of the sidecar of `node`, or of the gateway.
 
     Returns:
-        File name -> text. Write them all to `placement.config`, then start `envoy -c bootstrap.yaml`. A running Envoy reads a file again when another
-        is moved over it.
+        File name -> text. Write them all to `placement.config`, then start `envoy -c bootstrap.yaml`.
 
     Raises:
         RenderError: mesh.yaml disagrees with the access rules, there is no such node, or the placement lacks what this node needs.
@@ -24,29 +27,42 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
     gateway = mesh.virtual_gateway.name
     if node == gateway:
         _require(node, placement, "listener", "public_certificates")
-        listeners = [listener.gateway(mesh, contract, placement, tokens), listener.gateway_health(placement)]
-        routes = [route.gateway_routes(mesh, contract, placement, tokens)]
-        clusters = [cluster.gateway_health(mesh)]
         peers: tuple[str, ...] = tuple(mesh.nodes)
+        routes = [route.gateway_routes(mesh, contract, placement, tokens)]
+        public = listener.gateway(mesh, contract, placement, tokens, _routes(placement, routes[0]))
+        listeners = [public, listener.gateway_health()]
+        clusters = [cluster.gateway_health(mesh)]
     elif node in mesh.nodes:
         _require(node, placement, "ingress", "service_socket", "egress_socket")
-        listeners = [listener.ingress(mesh, contract, node, placement, tokens), listener.egress(mesh, node, placement)]
-        routes = [route.ingress_routes(mesh, contract, node), route.egress_routes(mesh, contract, node)]
-        clusters = [cluster.process(mesh, node, placement)]
         peers = tuple(dict.fromkeys((*mesh.backend_nodes(node), mesh.jwks_node())))
+        routes = [route.ingress_routes(mesh, contract, node), route.egress_routes(mesh, contract, node)]
+        ingress = listener.ingress(mesh, contract, node, placement, tokens, _routes(placement, routes[0]))
+        listeners = [ingress, listener.egress(placement, _routes(placement, routes[1]))]
+        clusters = [cluster.process(mesh, node, placement)]
     else:
         raise RenderError(f"there is no node {node}; known: {', '.join((*mesh.nodes, gateway))}")
     if missing := [name for name in peers if name not in placement.nodes]:
         raise RenderError(f"{node}: the placement has no address of {', '.join(missing)}")
     clusters += [cluster.node(mesh, name, placement) for name in peers]
+    if not placement.reload:
+        static = {"static_resources": {"listeners": listeners, "clusters": clusters}}
+        return {BOOTSTRAP_FILE: to_yaml(bootstrap(mesh, node, placement, static)), **secrets(placement)}
+    sources = {name: from_file(str(placement.config), file) for name, file in (("cds_config", CLUSTERS_FILE), ("lds_config", LISTENERS_FILE))}
     return {
-        "bootstrap.yaml": to_yaml(bootstrap(mesh, node, placement)),
+        BOOTSTRAP_FILE: to_yaml(bootstrap(mesh, node, placement, {"dynamic_resources": sources})),
         LISTENERS_FILE: discovery("listener.v3.Listener", listeners),
         CLUSTERS_FILE: discovery("cluster.v3.Cluster", clusters),
         # Envoy takes exactly one route configuration from a file.
         **{f"{item['name']}.yaml": discovery("route.v3.RouteConfiguration", [item]) for item in routes},
         **secrets(placement),
     }
+
+
+def _routes(placement: Placement, configuration: Resource) -> Resource:
+    if not placement.reload:
+        return {"route_config": configuration}
+    name = configuration["name"]
+    return {"rds": {"route_config_name": name, "config_source": from_file(str(placement.config), f"{name}.yaml")}}
 
 
 def _require(node: str, placement: Placement, *fields: str) -> None:

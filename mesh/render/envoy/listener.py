@@ -13,7 +13,7 @@ from mesh.render.envoy.authentication import jwt_authn
 from mesh.render.envoy.authorization import gateway_rbac, ingress_rbac
 from mesh.render.envoy.local_reply import local_reply_config
 from mesh.render.envoy.placement import Address, Placement, TokenRules
-from mesh.render.envoy.resource import Resource, extension, from_file, typed
+from mesh.render.envoy.resource import Resource, extension, typed
 from mesh.render.envoy.tls import mesh_server, public_server
 
 LIVENESS_PATH = "/healthz"
@@ -21,6 +21,8 @@ LIVENESS_PATH = "/healthz"
 _HEADER_KIB = 32
 """Room for a token of 8 KiB and everything else."""
 _ABSORBED = 8
+"""How many times the allowed size is read before it is refused. Envoy closes an HTTP/1.1 connection on which it answers early, and the client, still
+sending, may lose the answer; what is a little too large is read to its end instead. Beyond that: at once, and never more than this in memory."""
 _SOCKET_MODE = 0o600
 _STREAM_WINDOW = 8 * 1024 * 1024
 """Larger than any sensible mistake: clients that read only when all is sent (httpx) would wait for room for ever, and not see the refusal. What is
@@ -51,9 +53,8 @@ _ORDERS: list[Resource] = [
 ]
 
 
-def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules) -> Resource:
+def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
     """Calls from other sidecars and the gateway to the process of `node`: mTLS, JWT, then the access rules."""
-    mapping = mesh.nodes[node].listener.port_mapping
     filters = [jwt_authn(mesh, contract, tokens, (node,)), ingress_rbac(mesh, contract, node), _router()]
     if node == mesh.jwks_node():
         # Sidecars get the JWKS as a plain document.
@@ -61,7 +62,7 @@ def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tok
     manager = _manager(
         placement,
         "ingress",
-        names.ingress_routes(mapping.protocol, mapping.port),
+        routes,
         filters,
         codec_type="HTTP2",
         forward_client_cert_details="SANITIZE_SET",
@@ -76,12 +77,9 @@ def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tok
     }
 
 
-def egress(mesh: Mesh, node: str, placement: Placement) -> Resource:
-    """Calls of the process of `node` to its backends. A pipe that only its own user can open: whoever dials it is that node to the mesh."""
-    mapping = mesh.nodes[node].listener.port_mapping
-    manager = _manager(
-        placement, "egress", names.egress_routes(mapping.protocol, mapping.port), [_router()], codec_type="HTTP2", skip_xff_append=True
-    )
+def egress(placement: Placement, routes: Resource) -> Resource:
+    """Calls of the process to its backends. A pipe that only its own user can open: whoever dials it is this node to the mesh."""
+    manager = _manager(placement, "egress", routes, [_router()], codec_type="HTTP2", skip_xff_append=True)
     return {
         "name": names.egress_listener(),
         "address": {"pipe": {"path": str(placement.egress_socket), "mode": _SOCKET_MODE}},
@@ -90,11 +88,11 @@ def egress(mesh: Mesh, node: str, placement: Placement) -> Resource:
     }
 
 
-def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenRules) -> Resource:
+def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
     """The public listener: gRPC, gRPC-Web and JSON on one port."""
     edge = mesh.virtual_gateway
     # The order matters. With jwt_authn before the transcoder a JSON call without a token gets through, because no rule matches its path yet. The
-    # transcoder's own limit counts what it has not parsed yet, which is never much: the body limit goes before it.
+    # transcoder bounds only what it has not parsed yet, so a body limit goes before it, too.
     filters = [
         protocol.liveness(LIVENESS_PATH),
         protocol.fault_finder(),
@@ -112,14 +110,15 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
     manager = _manager(
         placement,
         "edge",
-        names.ingress_routes(edge.port_mapping.protocol, edge.port_mapping.port),
+        routes,
         filters,
         codec_type="AUTO",
         forward_client_cert_details="SANITIZE",
         use_remote_address=True,
         xff_num_trusted_hops=edge.trusted_hops,
-        # Nobody is internal here, whatever address they come from: no client may give Envoy orders by x-envoy- headers.
-        internal_address_config={"unix_sockets": False},
+        # Nobody is internal here, whatever address they come from: no client may give Envoy orders by x-envoy- headers, and everybody's address
+        # is told to the processes. Without a range Envoy would take private addresses for internal; nobody calls from the broadcast address.
+        internal_address_config={"unix_sockets": False, "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         http2_protocol_options={
             "max_concurrent_streams": 100,
             "initial_stream_window_size": _STREAM_WINDOW,
@@ -139,7 +138,7 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
     }
 
 
-def gateway_health(placement: Placement) -> Resource:
+def gateway_health() -> Resource:
     """Answers the gateway's grpc.health.v1 check from inside: SERVING while this Envoy takes traffic. Load balancers ask about the gateway itself."""
     states = health_pb2.HealthCheckResponse
     mappers = [_health_answer(200, states.SERVING), _health_answer(503, states.NOT_SERVING)]
@@ -165,8 +164,8 @@ def _health_answer(code: int, state: int) -> Resource:
     }
 
 
-def _manager(placement: Placement, listener: str, routes: str, filters: list[Resource], **fields: object) -> Resource:
-    """An HTTP connection manager with what is the same everywhere: routes from a file, logs, traces, local replies, limits."""
+def _manager(placement: Placement, listener: str, routes: Resource, filters: list[Resource], **fields: object) -> Resource:
+    """An HTTP connection manager with what is the same everywhere: logs, traces, local replies, limits."""
     return extension(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -174,8 +173,8 @@ def _manager(placement: Placement, listener: str, routes: str, filters: list[Res
         **{
             "http2_protocol_options": {"connection_keepalive": {"interval": "60s", "timeout": "10s"}},
             **fields,
+            **routes,
         },
-        rds={"route_config_name": routes, "config_source": from_file(str(placement.config), f"{routes}.yaml")},
         http_filters=filters,
         local_reply_config=local_reply_config(),
         access_log=access_log(placement, listener),

@@ -13,15 +13,10 @@ from urllib.parse import quote
 
 from google.protobuf import json_format
 
-# The details' types must be known for their JSON form.
-from google.rpc import error_details_pb2 as _details
-
 from mesh import errors
 from mesh.errors import FieldViolation, MeshError, Reason
 from mesh.render.envoy.resource import Resource, typed
 from mesh.rpc.errors import to_status
-
-__all__ = ["TABLE", "UNREAD", "WHOLE_REQUEST", "LocalReply", "local_reply_config"]
 
 _DETAILS = "response.code_details"
 _TOKEN = f"{_DETAILS}.startsWith('jwt_authn_access_denied')"
@@ -31,7 +26,6 @@ UNREAD = "x-authmesh-unread"
 """Marks the JSON answer about a request that the transcoder could not read; `protocol.fault_finder` takes it off."""
 WHOLE_REQUEST = "request"
 """The field at fault while nothing better is known."""
-assert _details.DESCRIPTOR is not None
 
 
 @dataclass(frozen=True, slots=True)

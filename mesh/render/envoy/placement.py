@@ -38,6 +38,10 @@ class Placement:
     """JSON lines."""
     nodes: Mapping[str, Address]
     """The ingress of every node of the mesh, as others dial it."""
+    reload: bool = False
+    """Whether a running Envoy takes up listeners, clusters and routes that were written anew (LDS, CDS and RDS by file). Each file that it watches
+    costs an inotify instance, of which Linux gives a user 128 by default: where Envoy is restarted on a change anyway, everything goes into the
+    bootstrap. Certificates are watched in any case."""
     ingress: Address | None = None
     """Nodes: where this sidecar's ingress listens."""
     service_socket: Path | None = None

@@ -1,4 +1,4 @@
-"""Who a connection comes from and goes to: mTLS inside the mesh, TLS at the public listener. Certificates come by file SDS and reload by themselves."""
+"""Who a connection comes from and goes to: mTLS inside the mesh, TLS at the public listener. Certificates come by file SDS and reload alone."""
 
 from pathlib import Path
 

@@ -17,7 +17,6 @@ from typing import Any
 import grpc
 import httpx
 import jwt
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.api import httpbody_pb2
 from google.protobuf.message import Message
@@ -25,7 +24,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from mesh.contract import Contract
-from mesh.local.authority import Authority, MeshAuthorities
+from mesh.local.authority import MeshAuthorities
 from mesh.local.infra import Infra
 from mesh.local.ports import free_port
 from mesh.model import Mesh
@@ -131,10 +130,7 @@ class Chain:
         self.signer = Signer()
         self.gateway = mesh.virtual_gateway.name
         self.addresses = {name: Address("127.0.0.1", free_port()) for name in (*mesh.nodes, self.gateway)}
-        identities = MeshAuthorities.kept(folder / "authority", folder / "certificates", mesh.trust_domain).identities
-        # BoringSSL, which grpc's clients use, knows no name constraints about IP addresses.
-        public = Authority.kept(folder / "authority", "public", [x509.DNSName("localhost")])
-        self.authorities = MeshAuthorities(identities, public, mesh.trust_domain, folder / "certificates")
+        self.authorities = MeshAuthorities.kept(folder / "authority", folder / "certificates", mesh.trust_domain)
         self.processes = {node: StandIn(folder / f"{node}.sock", contract) for node in running}
         self.processes["token"].answers[JWKS] = [httpbody_pb2.HttpBody(content_type="application/json", data=self.signer.jwks)]
         self._envoys: dict[str, asyncio.subprocess.Process] = {}
@@ -151,6 +147,8 @@ class Chain:
             certificates=self.authorities.certificates(node),
             admin_socket=folder / "admin.sock",
             access_log=folder / "access.log",
+            # Both forms are to be seen working.
+            reload=is_gateway,
             nodes={name: address for name, address in self.addresses.items() if name != self.gateway},
             ingress=None if is_gateway else self.addresses[node],
             service_socket=None if is_gateway else self.folder / f"{node}.sock",

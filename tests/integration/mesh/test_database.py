@@ -101,7 +101,9 @@ async def test_a_cancelled_transaction_leaves_nothing_and_its_connection_is_good
         assert "cancelled" not in await names(database)
 
 
-@pytest.mark.parametrize("error", [OSError("disk"), TimeoutError("elsewhere"), ConnectionRefusedError("elsewhere")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error", [OSError("disk"), TimeoutError("elsewhere"), ConnectionRefusedError("elsewhere")], ids=lambda error: type(error).__name__
+)
 async def test_a_failure_of_something_else_within_a_transaction_is_not_blamed_on_the_database(database: Database, error: Exception) -> None:
     with pytest.raises(type(error)):
         async with database.transaction() as tx:

@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-import yaml
 from authmesh.resource.v1 import resource_service_pb2
 from authmesh.token.v1 import token_set_pb2
 from google.api import httpbody_pb2
@@ -26,9 +25,10 @@ from mesh.contract import Contract
 from mesh.local.authority import MeshAuthorities
 from mesh.local.infra import Infra
 from mesh.model import load_mesh
+from mesh.render.envoy import render
 from tests.conftest import held
 from tests.e2e.protocols import Client, GrpcClient, method
-from tests.integration.mesh.envoy_chain import HEALTH, JWKS, ORIGIN, Chain, Signer, eventually, running
+from tests.integration.mesh.envoy_chain import HEALTH, JWKS, ORIGIN, TOKENS, Chain, Signer, eventually, running
 
 CONTRACT = Contract.load()
 MESH = load_mesh()
@@ -68,25 +68,13 @@ def grpc_client(clients: dict[str, Client]) -> GrpcClient:
 
 
 @pytest.mark.parametrize("node", [*MESH.nodes, MESH.virtual_gateway.name])
-def test_envoy_accepts_every_rendered_file(chain: Chain, node: str) -> None:
-    folder = chain.write(node)
-    static = yaml.safe_load((folder / "bootstrap.yaml").read_text())
-    # Validation reads no dynamic files, so they are put in place of the references to them.
-    del static["dynamic_resources"]
-    listeners = _resources(folder, "lds.yaml")
-    for listener in listeners:
-        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-        if routes := manager.pop("rds", None):
-            manager["route_config"] = {**_resources(folder, f"{routes['route_config_name']}.yaml")[0], "validate_clusters": False}
-    static["static_resources"] = {"listeners": listeners, "clusters": _resources(folder, "cds.yaml")}
-    (folder / "static.yaml").write_text(yaml.safe_dump(static))
-    command = [str(Infra.find().envoy), "--mode", "validate", "-c", str(folder / "static.yaml")]
+def test_envoy_accepts_every_rendered_file(chain: Chain, node: str, tmp_path: Path) -> None:
+    placement = replace(chain.placement(node), config=tmp_path, access_log=tmp_path / "access.log", reload=False)
+    for name, text in render(MESH, CONTRACT, node, placement, TOKENS).items():
+        (tmp_path / name).write_text(text)
+    command = [str(Infra.find().envoy), "--mode", "validate", "-c", str(tmp_path / "bootstrap.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-def _resources(folder: Path, file: str) -> list[dict[str, Any]]:
-    return [{key: value for key, value in item.items() if key != "@type"} for item in yaml.safe_load((folder / file).read_text())["resources"]]
 
 
 # Tokens
@@ -496,6 +484,23 @@ async def test_the_access_log_tells_the_call_and_no_secret(chain: Chain) -> None
     written = "".join(chain.placement(node).access_log.read_text() for node in ("edge", "resource"))
     assert token not in written
     assert "very-secret" not in written
+
+
+async def test_a_new_configuration_is_taken_up_where_files_are_watched(chain: Chain) -> None:
+    placement = chain.placement("edge")
+    assert placement.reload
+    changed = replace(placement, cors_origins=("https://new.test",))
+    files = render(MESH, CONTRACT, "edge", changed, TOKENS)
+    name = next(name for name in files if name.startswith("rds_"))
+    (placement.config / "next").write_text(files[name])
+    (placement.config / "next").rename(placement.config / name)
+
+    async def allowed() -> bool:
+        async with chain.http() as http:
+            answer = await http.options("/v1/resources", headers={"origin": "https://new.test", "access-control-request-method": "GET"})
+        return bool(answer.headers.get("access-control-allow-origin") == "https://new.test")
+
+    await eventually(allowed)
 
 
 async def test_a_new_certificate_is_taken_up_without_a_restart(chain: Chain) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from authmesh.resource.v1 import resource_service_pb2
 from typer.testing import CliRunner
 
-from authmesh.resource.v1 import resource_service_pb2
 from mesh import cli
 from mesh.calling import CallError, find_rpc, parse_request
 from mesh.contract import Contract
@@ -105,5 +105,5 @@ def test_a_request_is_proto3_json(contract: Contract) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pageSize": "x"}', '{"nonsense": 1}', "7"])
 def test_a_request_that_is_none_is_told(text: str, contract: Contract) -> None:
-    with pytest.raises(CallError, match="the request is no authmesh.resource.v1.ListResourcesRequest"):
+    with pytest.raises(CallError, match=r"the request is no authmesh.resource.v1.ListResourcesRequest"):
         parse_request(contract, find_rpc(contract, "ResourceService/ListResources"), text)

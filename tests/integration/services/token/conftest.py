@@ -1,6 +1,5 @@
 """Token's parts on a real PostgreSQL, without gRPC around them."""
 
-import itertools
 import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -67,7 +66,9 @@ class Token:
     subjects: SubjectDesk
     introspection: Introspection
 
-    async def sign_in(self, subject: uuid.UUID | None = None, *, instance: uuid.UUID | None = None, client: str = "demo", **changes: object) -> Issued:
+    async def sign_in(
+        self, subject: uuid.UUID | None = None, *, instance: uuid.UUID | None = None, client: str = "demo", **changes: object
+    ) -> Issued:
         """A new session."""
         sign_in = SignIn(
             subject=subject or uuid7(),
@@ -83,9 +84,7 @@ class Token:
         )
         return await self.sign_ins.issue(replace(sign_in, **changes))  # type: ignore[arg-type]
 
-    async def refresh(
-        self, token: str, *, instance: uuid.UUID | None = None, client: str = "demo", scopes: frozenset[str] = frozenset()
-    ) -> Issued:
+    async def refresh(self, token: str, *, instance: uuid.UUID | None = None, client: str = "demo", scopes: frozenset[str] = frozenset()) -> Issued:
         """The next tokens."""
         return await self.refreshes.refresh(Refresh(token, client, instance, scopes, "192.0.2.8"))
 

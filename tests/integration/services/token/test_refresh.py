@@ -171,6 +171,13 @@ async def test_scopes_may_be_narrowed_for_one_token_and_never_widened(token: Tok
     assert token.claims(wide).scopes == {"user:read", "resource:read"}
 
 
+@pytest.mark.parametrize("scope", ["\x00", "a b", "é", "nonsense"])
+async def test_a_scope_that_is_none_is_missing_and_spends_nothing(token: Token, scope: str) -> None:
+    first = await token.sign_in()
+    assert await refusal(token, first.refresh_token, scopes=frozenset({scope})) is Reason.SCOPE_MISSING
+    await token.refresh(first.refresh_token)
+
+
 async def test_an_unused_refresh_token_dies_after_the_idle_lifetime(token: Token) -> None:
     first = await token.sign_in()
     token.clock.pass_by(days=13)

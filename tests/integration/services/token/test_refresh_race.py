@@ -2,8 +2,9 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,6 @@ from services.token.sign_in import Issued
 
 from .conftest import Token, assemble
 
-Result = TypeVar("Result")
 CONNECTIONS = 24
 
 
@@ -25,11 +25,11 @@ async def wide_token(new_database_url: Callable[[str], Awaitable[str]]) -> Any:
         yield await assemble(database)
 
 
-async def at_once(calls: list[Callable[[], Coroutine[Any, Any, Result]]]) -> list[Result | MeshError]:
-    """Lets every call begin behind one barrier."""
+async def at_once(calls: Sequence[Callable[[], Coroutine[Any, Any, Any]]]) -> list[Any]:
+    """Lets every call begin behind one barrier. Refusals are among the answers."""
     barrier = asyncio.Barrier(len(calls))
 
-    async def behind(call: Callable[[], Coroutine[Any, Any, Result]]) -> Result | MeshError:
+    async def behind(call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         await barrier.wait()
         try:
             return await call()
@@ -43,7 +43,7 @@ async def at_once(calls: list[Callable[[], Coroutine[Any, Any, Result]]]) -> lis
 async def test_concurrent_callers_all_get_the_one_successor(wide_token: Token, callers: int) -> None:
     current = await wide_token.sign_in()
     for _ in range(5):
-        answers = await at_once([lambda: wide_token.refresh(current.refresh_token)] * callers)  # noqa: B023
+        answers = await at_once([partial(wide_token.refresh, current.refresh_token)] * callers)
         issued = [answer for answer in answers if isinstance(answer, Issued)]
         assert len(issued) == callers
         assert len({answer.refresh_token for answer in issued}) == 1
@@ -63,7 +63,7 @@ async def test_late_repetitions_at_the_same_moment_are_counted_one_by_one(wide_t
     first = await wide_token.sign_in(instance=phone)
     await wide_token.refresh(first.refresh_token, instance=phone)
     wide_token.clock.pass_by(seconds=5)
-    answers = await at_once([lambda: wide_token.refresh(first.refresh_token, instance=phone)] * 10)
+    answers = await at_once([partial(wide_token.refresh, first.refresh_token, instance=phone)] * 10)
     issued = [answer for answer in answers if isinstance(answer, Issued)]
     refused = [answer.reason for answer in answers if isinstance(answer, MeshError)]
     assert len(issued) == 3
@@ -75,14 +75,8 @@ async def test_late_repetitions_at_the_same_moment_are_counted_one_by_one(wide_t
 async def test_a_sign_out_and_refreshes_at_the_same_moment_leave_no_living_token(wide_token: Token) -> None:
     for _ in range(10):
         first = await wide_token.sign_in()
-
-        async def sign_out(token: str = first.refresh_token) -> Issued | None:
-            await wide_token.sign_outs.revoke_token(token)
-            return None
-
-        async def refresh(token: str = first.refresh_token) -> Issued | None:
-            return await wide_token.refresh(token)
-
+        refresh = partial(wide_token.refresh, first.refresh_token)
+        sign_out = partial(wide_token.sign_outs.revoke_token, first.refresh_token)
         answers = await at_once([refresh, refresh, sign_out, refresh, refresh])
         for answer in answers:
             if isinstance(answer, Issued):
@@ -96,14 +90,8 @@ async def test_a_sign_out_and_refreshes_at_the_same_moment_leave_no_living_token
 async def test_a_disabled_user_and_refreshes_at_the_same_moment_leave_no_living_token(wide_token: Token) -> None:
     for _ in range(10):
         first = await wide_token.sign_in()
-
-        async def disable(subject: uuid.UUID = first.grant.subject) -> Issued | None:
-            await wide_token.subjects.set_grants(subject, (), disabled=True, version=1)
-            return None
-
-        async def refresh(token: str = first.refresh_token) -> Issued | None:
-            return await wide_token.refresh(token)
-
+        refresh = partial(wide_token.refresh, first.refresh_token)
+        disable = partial(wide_token.subjects.set_grants, first.grant.subject, (), disabled=True, version=1)
         for answer in await at_once([refresh, disable, refresh, refresh]):
             if isinstance(answer, Issued):
                 assert await wide_token.refuses(answer)
@@ -112,14 +100,8 @@ async def test_a_disabled_user_and_refreshes_at_the_same_moment_leave_no_living_
 async def test_a_role_change_and_a_refresh_at_the_same_moment_leave_no_token_with_the_old_roles(wide_token: Token) -> None:
     for version in range(1, 11):
         first = await wide_token.sign_in()
-
-        async def promote(subject: uuid.UUID = first.grant.subject, version: int = version) -> Issued | None:
-            await wide_token.subjects.set_grants(subject, ("admin",), disabled=False, version=version)
-            return None
-
-        async def refresh(token: str = first.refresh_token) -> Issued | None:
-            return await wide_token.refresh(token)
-
+        refresh = partial(wide_token.refresh, first.refresh_token)
+        promote = partial(wide_token.subjects.set_grants, first.grant.subject, ("admin",), disabled=False, version=version)
         for answer in await at_once([refresh, promote]):
             if isinstance(answer, Issued):
                 old = "admin" not in answer.grant.roles
@@ -129,7 +111,7 @@ async def test_a_role_change_and_a_refresh_at_the_same_moment_leave_no_token_wit
 async def test_sign_ins_at_the_same_moment_keep_the_session_limit(wide_token: Token) -> None:
     wide_token.clients["demo"] = wide_token.clients["demo"].model_copy(update={"session_limit": 3})
     subject = uuid.uuid4()
-    answers = await at_once([lambda: wide_token.sign_in(subject)] * 12)
+    answers = await at_once([partial(wide_token.sign_in, subject)] * 12)
     assert all(isinstance(answer, Issued) for answer in answers)
     assert len(await wide_token.sign_outs.live_sessions(subject, None, 100)) == 3
     await wide_token.learn_revocations()

@@ -27,6 +27,7 @@ async def test_a_sign_in_gives_all_that_the_user_may_have_and_is_written_down(to
 @pytest.mark.parametrize(("changes", "field"), [
     ({"client": "nobody"}, "client_id"), ({"client": "backend"}, "client_id"), ({"scopes": frozenset({"nonsense"})}, "scopes"),
     ({"scopes": frozenset({"admin:users"})}, "scopes"), ({"client": "strict"}, "device.instance_id"),
+    ({"display_name": "a\x00b"}, "device.display_name"), ({"platform": "\n"}, "device.platform"), ({"amr": ("p w d",)}, "amr"),
 ])  # fmt: skip
 async def test_an_impossible_sign_in_names_the_field_and_writes_nothing(token: Token, changes: dict[str, object], field: str) -> None:
     token.clients["backend"] = token.clients["demo"].model_copy(update={"confidential": True})
@@ -168,6 +169,13 @@ async def test_late_and_repeated_grants_change_nothing(token: Token) -> None:
     await token.subjects.set_grants(ALICE, [], disabled=True, version=5)
     assert not await token.refuses(issued)
     assert len(await token.events("token.grants_changed")) == 1
+
+
+@pytest.mark.parametrize("role", ["a b", "", "a\x00", "é"])
+async def test_a_role_that_no_token_can_carry_is_refused(token: Token, role: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await token.subjects.set_grants(ALICE, [role], disabled=False, version=1)
+    assert caught.value.violations[0].field == "roles"
 
 
 async def test_the_first_grants_of_a_new_user_refuse_nothing(token: Token) -> None:

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,16 +28,14 @@ def test_it_is_private(tmp_path: Path) -> None:
 
 def test_a_second_instance_is_told_who_holds_the_first(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    with home.locked():
-        with pytest.raises(LocalMeshError, match=rf"runs in .* already \(pid {os.getpid()}\)"), home.locked():
-            pass
+    with home.locked(), pytest.raises(LocalMeshError, match=rf"runs in .* already \(pid {os.getpid()}\)"), home.locked():
+        pass
     with home.locked():
         pass
 
 
 def test_too_little_room_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 10 * 2**20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * 2**20))
     with pytest.raises(LocalMeshError, match="10 MiB left and the mesh needs"):
         Home(tmp_path).prepare()
 
@@ -45,7 +43,7 @@ def test_too_little_room_is_said_before_anything_starts(tmp_path: Path, monkeypa
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(LocalMeshError, match="permission denied.*AUTHMESH_HOME"):
+    with pytest.raises(LocalMeshError, match=r"permission denied.*AUTHMESH_HOME"):
         Home(tmp_path / "mesh").prepare()
 
 

@@ -1,5 +1,6 @@
 """The inbox file."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mesh.local import inbox
@@ -7,7 +8,7 @@ from mesh.local.inbox import Message
 
 
 def message(email: str, code: str) -> Message:
-    return Message(email=email, kind="verify_email", code=code, sent_time="2026-11-24T10:00:00Z")
+    return Message(email=email, kind="verify_email", code=code, sent_time=datetime(2026, 11, 24, 10, tzinfo=UTC))
 
 
 def test_messages_are_listed_newest_last(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def test_leftovers_are_ended(tmp_path: Path) -> None:
 
 def test_one_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
-    assert process.stdout and process.stdout.readline()
+    assert process.stdout
+    assert process.stdout.readline()
     Journal(tmp_path / "processes").add(process.pid, signal.SIGTERM)
     Journal(tmp_path / "processes").end_leftovers(grace=0.1)
     assert process.wait(1) == -signal.SIGKILL

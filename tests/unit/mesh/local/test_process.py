@@ -26,7 +26,8 @@ def until(condition: "object", seconds: float = 5) -> bool:
 def test_a_process_is_alive_until_it_has_ended() -> None:
     process = subprocess.Popen(["sleep", "60"])
     identity = Identity.of(process.pid)
-    assert identity and identity.alive()
+    assert identity
+    assert identity.alive()
     process.kill()
     # A zombie is nobody, even before it was waited for.
     assert until(lambda: not identity.alive())
@@ -56,7 +57,8 @@ def test_a_tethered_program_ends_when_its_parent_is_killed(tmp_path: Path) -> No
     parent = subprocess.Popen([sys.executable, "-c", f"import os,subprocess,time;subprocess.Popen({tethered});time.sleep(60)"])
     assert until(lambda: pid_file.exists() and pid_file.read_text())
     identity = Identity.of(int(pid_file.read_text()))
-    assert identity and identity.alive()
+    assert identity
+    assert identity.alive()
     parent.kill()
     parent.wait()
     assert until(lambda: not identity.alive())

@@ -46,7 +46,7 @@ def test_it_is_private_because_of_the_password(tmp_path: Path) -> None:
 
 
 def test_without_a_mesh_it_says_how_to_start_one(tmp_path: Path) -> None:
-    with pytest.raises(LocalMeshError, match="no mesh runs in .*make run-mesh"):
+    with pytest.raises(LocalMeshError, match=r"no mesh runs in .*make run-mesh"):
         read_status(tmp_path / "status.json")
 
 

@@ -13,6 +13,7 @@ from mesh.local.child import Child, Health, last_line
 from mesh.local.errors import LocalMeshError
 from mesh.local.process import Program
 from mesh.local.supervisor import Supervisor
+from tests.conditions import until
 
 SLEEP = ("/bin/sleep", "60")
 
@@ -29,12 +30,6 @@ def program(
     tmp_path: Path, name: str = "one", argv: tuple[str, ...] = SLEEP, healthy: Callable[[], Awaitable[bool]] = always, grace: float = 5
 ) -> Program:
     return Program(name=name, argv=argv, log=tmp_path / f"{name}.log", healthy=healthy, grace=grace, environment={"PATH": os.defpath})
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

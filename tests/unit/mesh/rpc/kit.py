@@ -1,4 +1,4 @@
-"""What the tests of the server kit share: a real server on a unix socket with servicers made of one function each, and refusals as clients read them."""
+"""What the tests of the server kit share: a real server on a unix socket, servicers of one function each, and refusals as clients read them."""
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -11,6 +11,7 @@ from authmesh.resource.v1 import resource_service_pb2, resource_service_pb2_grpc
 from authmesh.user.v1 import user_directory_pb2, user_directory_pb2_grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
+from grpc_health.v1 import health_pb2_grpc
 
 from mesh.contract import Contract
 from mesh.rpc.call import Call
@@ -30,23 +31,28 @@ Lookup = Callable[[user_directory_pb2.LookupUserRequest], Awaitable[Any]]
 Watch = Callable[[], AsyncIterator[Any]]
 
 
-class Directory(user_directory_pb2_grpc.UserDirectoryServicer):
+# The generated classes are abstract to a type checker, and here the methods that a release lacks are the point.
+_UserDirectory: Any = user_directory_pb2_grpc.UserDirectoryServicer
+_ResourceService: Any = resource_service_pb2_grpc.ResourceServiceServicer
+
+
+class Directory(_UserDirectory):  # type: ignore[misc]
     """Serves LookupUser; CreateUser stays as the generated base class has it."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
 
-    async def LookupUser(self, request: user_directory_pb2.LookupUserRequest, context: Any) -> user_directory_pb2.LookupUserResponse:  # noqa: N802
+    async def LookupUser(self, request: user_directory_pb2.LookupUserRequest, context: Any) -> user_directory_pb2.LookupUserResponse:
         return await self._lookup(request)  # type: ignore[no-any-return]
 
 
-class Changes(resource_service_pb2_grpc.ResourceServiceServicer):
+class Changes(_ResourceService):  # type: ignore[misc]
     """Serves WatchResources."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
 
-    async def WatchResources(self, request: Any, context: Any) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:  # noqa: N802
+    async def WatchResources(self, request: Any, context: Any) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:
         async for change in self._watch():
             yield change
 
@@ -70,7 +76,9 @@ async def dialled(path: str) -> AsyncIterator[aio.Channel]:
 
 
 @asynccontextmanager
-async def served(path: str, *servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT) -> AsyncIterator[aio.Server]:
+async def served(
+    path: str, *servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT
+) -> AsyncIterator[aio.Server]:
     """A server with the interceptor and the given stages."""
     server = aio.server(interceptors=[MeshInterceptor(contract, stages)], options=OPTIONS)
     for servicer in servicers:
@@ -87,14 +95,23 @@ async def served(path: str, *servicers: Directory | Changes, stages: Sequence[St
 
 
 @asynccontextmanager
-async def serving(*servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT) -> AsyncIterator[aio.Channel]:
+async def serving(
+    *servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT
+) -> AsyncIterator[aio.Channel]:
     """A server and a plain channel to it."""
     with socket_path() as path:
         async with served(path, *servicers, stages=stages, contract=contract), dialled(path) as channel:
             yield channel
 
 
-async def unary(channel: aio.Channel, path: str = LOOKUP, request: bytes = REQUEST, metadata: Sequence[tuple[str, str | bytes]] = (), timeout: float = 5) -> bytes:
+def health(channel: aio.Channel) -> Any:
+    """A stub of the health service, whose generated class says nothing of its methods."""
+    return health_pb2_grpc.HealthStub(channel)
+
+
+async def unary(
+    channel: aio.Channel, path: str = LOOKUP, request: bytes = REQUEST, metadata: Sequence[tuple[str, str | bytes]] = (), timeout: float = 5
+) -> bytes:
     """Calls a method with bytes as they are."""
     call: Any = channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
     return await call(request, metadata=metadata, timeout=timeout)  # type: ignore[no-any-return]
@@ -123,7 +140,7 @@ def read(error: aio.AioRpcError) -> Refusal:
     seconds = None
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
-            status = status_pb2.Status.FromString(value)  # type: ignore[arg-type]
+            status = status_pb2.Status.FromString(value)
             assert status.code == error.code().value[0]
             assert status.message == error.details()
             for detail in status.details:

@@ -2,15 +2,14 @@
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from authmesh.resource.v1 import resource_service_pb2_grpc
 from authmesh.user.v1 import user_directory_pb2_grpc
+
 from mesh.rpc.server import run, serve
 from mesh.settings import ProcessSettings
-
 from tests.unit.mesh.rpc.kit import CHANGE, FOUND, Changes, Directory, admit
 
 SETTINGS = {
@@ -66,4 +65,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     os.environ |= SETTINGS
-    sys.exit(run(main))
+    run(main)

@@ -10,7 +10,6 @@ import pytest
 import mesh.rpc.admission
 from mesh.rpc.admission import Admission
 from mesh.rpc.errors import error_table
-
 from tests.unit.mesh.rpc.kit import CHANGE, FOUND, Changes, Directory, admit, found, refusal, serving, stream, unary
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from mesh.rpc.call import Call, current_call
 from mesh.rpc.errors import error_table
-
 from tests.unit.mesh.rpc.kit import Directory, found, serving, unary
 
 XFCC = "x-forwarded-client-cert"
@@ -101,10 +100,14 @@ async def test_a_request_id_that_could_forge_a_log_line_is_replaced(given: str) 
 
 
 async def test_the_trace_of_the_caller_goes_on() -> None:
-    assert (await call_with(("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))).trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert (
+        await call_with(("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+    ).trace_id == "0af7651916cd43dd8448eb211c80319c"
 
 
-@pytest.mark.parametrize("given", ["", "00-xyz-1-01", f"00-{'0' * 32}-b7ad6b7169203331-01", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"])
+@pytest.mark.parametrize(
+    "given", ["", "00-xyz-1-01", f"00-{'0' * 32}-b7ad6b7169203331-01", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"]
+)
 async def test_a_trace_that_is_none_is_replaced(given: str) -> None:
     trace_id = (await call_with(("traceparent", given))).trace_id
     assert re.fullmatch("[0-9a-f]{32}", trace_id)

@@ -19,7 +19,6 @@ from mesh.errors import FieldViolation, MeshError, Reason
 from mesh.rpc.call import Call, current_call
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
-
 from tests.unit.mesh.rpc.kit import CHANGE, FOUND, WATCH, Changes, Directory, dialled, found, served, socket_path, unary
 
 REFUSALS = [
@@ -134,7 +133,7 @@ async def test_a_call_without_a_deadline_has_ours(monkeypatch: pytest.MonkeyPatc
         async with served(path, Directory(lookup)), open_channel(path) as channel:
             stub = user_directory_pb2_grpc.UserDirectoryStub(channel)
             with pytest.raises(errors.DeadlineExceeded) as late:
-                await stub.LookupUser(LookupUserRequest())  # type: ignore[misc]
+                await stub.LookupUser(LookupUserRequest())
     assert late.value.reason is Reason.DEADLINE
 
 
@@ -191,7 +190,9 @@ class Front(Directory):
         super().__init__(lookup)
 
 
-async def relayed(backend: Directory, *, metadata: tuple[tuple[str, str], ...] = (), own: tuple[tuple[str, str], ...] = (), timeout: float = 5) -> tuple[Any, Call]:
+async def relayed(
+    backend: Directory, *, metadata: tuple[tuple[str, str], ...] = (), own: tuple[tuple[str, str], ...] = (), timeout: float = 5
+) -> tuple[Any, Call]:
     """Calls a service that calls `backend`. Returns how the outer call ended, and the call as the backend saw it."""
     calls: list[Call] = []
 
@@ -201,12 +202,16 @@ async def relayed(backend: Directory, *, metadata: tuple[tuple[str, str], ...] =
         yield
 
     with socket_path() as back, socket_path() as front:
-        async with served(back, backend, stages=[error_table, note]), open_channel(back) as egress:
-            async with served(front, Front(egress, metadata=own)), dialled(front) as client:
-                try:
-                    ended: Any = await unary(client, metadata=metadata, timeout=timeout)
-                except aio.AioRpcError as error:
-                    ended = error
+        async with (
+            served(back, backend, stages=[error_table, note]),
+            open_channel(back) as egress,
+            served(front, Front(egress, metadata=own)),
+            dialled(front) as client,
+        ):
+            try:
+                ended: Any = await unary(client, metadata=metadata, timeout=timeout)
+            except aio.AioRpcError as error:
+                ended = error
     return ended, calls[0]
 
 

@@ -12,7 +12,6 @@ from grpc import aio
 from mesh import errors
 from mesh.errors import FieldViolation, MeshError, Reason
 from mesh.rpc.errors import from_rpc_error
-
 from tests.unit.mesh.rpc.kit import CHANGE, CREATE, Changes, Directory, found, refusal, serving, stream, unary
 
 STATUSES = [
@@ -121,8 +120,9 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(payload: bytes)
 
 async def test_bytes_that_are_no_message_are_an_invalid_argument_of_a_stream_too() -> None:
     async def watch() -> Any:
+        for _ in range(0):
+            yield CHANGE
         raise AssertionError
-        yield
 
     async with serving(Changes(watch)) as channel:
         assert (await refusal(stream(channel, request=b"\xff").read())).reason == "FIELD_INVALID"
@@ -167,7 +167,9 @@ def test_an_outage_without_a_reason_is_an_outage(details: bytes | None) -> None:
     assert "wire" not in error.message
 
 
-@pytest.mark.parametrize("status", [grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED])
+@pytest.mark.parametrize(
+    "status", [grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED]
+)
 def test_any_other_status_without_a_reason_is_a_fault_of_ours(status: grpc.StatusCode) -> None:
     assert isinstance(from_rpc_error(rpc_error(status)), errors.Internal)
 

@@ -17,8 +17,24 @@ from mesh.errors import NotFound, Reason, Unavailable
 from mesh.rpc.call import Call
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
-
-from tests.unit.mesh.rpc.kit import CHANGE, CONTRACT, FOUND, LOOKUP, REQUEST, WATCH, Changes, Directory, dialled, found, refusal, serving, socket_path, stream, unary
+from tests.unit.mesh.rpc.kit import (
+    CHANGE,
+    CONTRACT,
+    FOUND,
+    LOOKUP,
+    REQUEST,
+    WATCH,
+    Changes,
+    Directory,
+    dialled,
+    found,
+    refusal,
+    serving,
+    socket_path,
+    stream,
+    unary,
+)
+from tests.unit.mesh.rpc.kit import health as health_of
 
 
 def noting(name: str, seen: list[str]) -> Stage:
@@ -76,9 +92,10 @@ async def test_a_stage_that_refuses_keeps_the_handler_and_later_stages_out() -> 
     seen: list[str] = []
 
     @asynccontextmanager
-    async def refuse(_: Call) -> AsyncIterator[None]:
+    async def refuse(call: Call) -> AsyncIterator[None]:
+        for _ in range(0):
+            yield
         raise NotFound(Reason.USER_NOT_FOUND, "no")
-        yield
 
     async def lookup(_: object) -> object:
         raise AssertionError
@@ -157,13 +174,13 @@ async def test_health_is_served_without_a_rule_and_nothing_else_of_grpc() -> Non
     with socket_path() as path:
         server = aio.server(interceptors=[MeshInterceptor(CONTRACT, [error_table])])
         health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
-        handlers = {"GetServers": grpc.unary_unary_rpc_method_handler(channelz)}
+        handlers: dict[str, Any] = {"GetServers": grpc.unary_unary_rpc_method_handler(channelz)}
         server.add_registered_method_handlers("grpc.channelz.v1.Channelz", handlers)
         server.add_insecure_port(f"unix:{path}")
         await server.start()
         try:
             async with dialled(path) as channel:
-                answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())  # type: ignore[misc]
+                answer = await health_of(channel).Check(health_pb2.HealthCheckRequest())
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
                 assert (await refusal(unary(channel, "/grpc.channelz.v1.Channelz/GetServers"))).reason == "CALLER_NOT_ALLOWED"
         finally:

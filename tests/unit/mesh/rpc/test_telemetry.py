@@ -16,7 +16,6 @@ from mesh.rpc.call import Call
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import Stage
 from mesh.rpc.telemetry import configure_logging, telemetry
-
 from tests.unit.mesh.rpc.kit import CHANGE, Changes, Directory, found, refusal, serving, stream, unary
 
 STAGES: list[Stage] = [telemetry, error_table]

@@ -10,8 +10,7 @@ from authmesh.user.v1 import user_directory_pb2
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import Stage
 from mesh.rpc.validation import Validation
-
-from tests.unit.mesh.rpc.kit import CREATE, FOUND, WATCH, CHANGE, Changes, Directory, refusal, serving, stream, unary
+from tests.unit.mesh.rpc.kit import CHANGE, CREATE, FOUND, WATCH, Changes, Directory, refusal, serving, stream, unary
 
 
 async def never(_: object) -> object:
@@ -44,8 +43,9 @@ async def test_every_field_at_fault_is_named_and_its_value_is_not(stages: list[S
 
 async def test_streams_are_held_against_the_rules_too(stages: list[Stage]) -> None:
     async def watch() -> AsyncIterator[object]:
+        for _ in range(0):
+            yield CHANGE
         raise AssertionError
-        yield CHANGE
 
     request = resource_service_pb2.WatchResourcesRequest(resume_token="x" * 5000)
     async with serving(Changes(watch), stages=stages) as channel:

@@ -67,7 +67,14 @@ def test_internal_methods_admit_the_nodes_they_name(policy: Policy, callers: tup
 def test_all_scopes_are_demanded_and_none_by_prefix(policy: Policy) -> None:
     asked = call(authenticated(scopes=["resource:read", "resource:write"]))
     policy.admit_bearer(asked, claims("resource:read", "resource:write", "more"))
-    for scopes in ((), ("resource:read",), ("resource",), ("resource:*",), ("resource:read:x", "resource:write:x"), ("RESOURCE:READ", "RESOURCE:WRITE")):
+    for scopes in (
+        (),
+        ("resource:read",),
+        ("resource",),
+        ("resource:*",),
+        ("resource:read:x", "resource:write:x"),
+        ("RESOURCE:READ", "RESOURCE:WRITE"),
+    ):
         assert denial(policy, asked, claims(*scopes)) is Reason.SCOPE_MISSING
 
 
@@ -103,8 +110,10 @@ OWN, ADMIN = ("session:manage",), ("admin:users",)
     ("users/me", OWN, None), (f"users/{SUBJECT}", OWN, None), (f"users/{SUBJECT.upper()}", OWN, None), (f"users/{OTHER}", ADMIN, None),
     (f"users/{OTHER}", OWN, Reason.SCOPE_MISSING), (f"users/{OTHER}", (), Reason.SCOPE_MISSING), ("users/me", ADMIN, Reason.SCOPE_MISSING),
     (f"users/{OTHER}/../{SUBJECT}", OWN, Reason.SCOPE_MISSING),
-    ("", OWN, Reason.FIELD_INVALID), ("users/", OWN, Reason.FIELD_INVALID), ("users/me2", OWN, Reason.FIELD_INVALID), ("users/1", OWN, Reason.FIELD_INVALID),
-    (f"USERS/{SUBJECT}", OWN, Reason.FIELD_INVALID), (f" users/{SUBJECT}", OWN, Reason.FIELD_INVALID), (f"users/{SUBJECT}x", OWN, Reason.FIELD_INVALID),
+    ("", OWN, Reason.FIELD_INVALID), ("users/", OWN, Reason.FIELD_INVALID), ("users/me2", OWN, Reason.FIELD_INVALID),
+    ("users/1", OWN, Reason.FIELD_INVALID),
+    (f"USERS/{SUBJECT}", OWN, Reason.FIELD_INVALID), (f" users/{SUBJECT}", OWN, Reason.FIELD_INVALID),
+    (f"users/{SUBJECT}x", OWN, Reason.FIELD_INVALID),
     ("users/nonsense", ADMIN, Reason.FIELD_INVALID), ("users/nonsense", (), Reason.SCOPE_MISSING),
 ])  # fmt: skip
 def test_methods_about_a_user_ask_strangers_for_more(policy: Policy, parent: str, scopes: tuple[str, ...], expected: Reason | None) -> None:

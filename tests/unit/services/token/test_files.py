@@ -24,7 +24,8 @@ def test_what_ships_is_good_and_fits_together() -> None:
 
 
 @pytest.mark.parametrize(("text", "place"), [
-    ("", "file"), ("[]", "file"), ("clients: {}", "clients"), ("clients: {demo: {}}", "clients.demo.display_name"), (": :", "clients.yaml"), ("\t", "clients.yaml"),
+    ("", "file"), ("[]", "file"), ("clients: {}", "clients"), ("clients: {demo: {}}", "clients.demo.display_name"),
+    (": :", "clients.yaml"), ("\t", "clients.yaml"),
     ("clients: {Demo: {display_name: x, confidential: false, scopes: []}}", "clients.Demo"),
     ("clients: {demo: {display_name: x, confidential: 'no', scopes: []}}", "clients.demo.confidential"),
     ("clients: {demo: {display_name: x, confidential: false, scopes: ['a b']}}", "clients.demo.scopes"),
@@ -41,7 +42,7 @@ def test_a_mistake_in_the_clients_file_is_named_with_its_place(tmp_path: Path, t
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileInvalidError, match="roles.yaml"):
+    with pytest.raises(FileInvalidError, match=r"roles\.yaml"):
         load_role_scopes(tmp_path / "roles.yaml")
 
 

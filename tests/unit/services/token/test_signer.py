@@ -56,7 +56,7 @@ def test_a_file_without_a_usable_key_is_named(tmp_path: Path, content: bytes | N
     file = tmp_path / "key.pem"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(KeyFileInvalidError, match="key.pem"):
+    with pytest.raises(KeyFileInvalidError, match=r"key\.pem"):
         LocalSigner.from_file(file)
 
 

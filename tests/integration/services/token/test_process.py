@@ -1,0 +1,319 @@
+"""The Token process as it is started, with a test in the place of its sidecar."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authmesh.audit.v1 import audit_event_pb2
+from authmesh.token.v1 import (
+    client_service_pb2,
+    client_service_pb2_grpc,
+    key_service_pb2,
+    key_service_pb2_grpc,
+    token_issuer_pb2,
+    token_issuer_pb2_grpc,
+    token_service_pb2,
+    token_service_pb2_grpc,
+    token_set_pb2,
+)
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mesh.database import Database
+from mesh.rpc.channel import OPTIONS, open_channel
+from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
+from mesh.tokens.keys import parse_jwks
+from tests.conftest import held
+
+ALICE, BOB = uuid.uuid4(), uuid.uuid4()
+
+
+class Process:
+    """A running Token, and calls of it as the mesh would make them."""
+
+    def __init__(self, channel: aio.Channel, variables: dict[str, str], process: asyncio.subprocess.Process) -> None:
+        self.channel = channel
+        self.socket = variables["SOCKET"]
+        self.database_url = variables["DATABASE_URL"]
+        self.process = process
+        self.tokens = token_service_pb2_grpc.TokenServiceStub(channel)
+        self.issuer = token_issuer_pb2_grpc.TokenIssuerStub(channel)
+
+    async def sign_in(self, subject: uuid.UUID = ALICE, **fields: Any) -> token_set_pb2.TokenSet:
+        request = token_issuer_pb2.IssueTokensRequest(subject=str(subject), client_id="demo", amr=["pwd"], address="192.0.2.7", **fields)
+        request.auth_time.GetCurrentTime()
+        return await self.issuer.IssueTokens(request, metadata=by("auth"))
+
+    async def admin(self, subject: uuid.UUID) -> token_set_pb2.TokenSet:
+        grants = token_issuer_pb2.SetSubjectGrantsRequest(subject=str(subject), roles=["admin"], version=1)
+        await self.issuer.SetSubjectGrants(grants, metadata=by("user"))
+        return await self.sign_in(subject)
+
+
+def by(node: str, token: str = "") -> aio.Metadata:
+    """What a sidecar forwards."""
+    pairs = [("x-forwarded-client-cert", f"URI=spiffe://authmesh/{node}"), ("x-envoy-external-address", "198.51.100.9")]
+    return aio.Metadata(*pairs, *([("authorization", f"Bearer {token}")] if token else []))
+
+
+async def reason(call: Awaitable[Any]) -> str:
+    """OK, or status, reason and the fields at fault."""
+    try:
+        await call
+    except aio.AioRpcError as error:
+        details = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        for detail in status_pb2.Status.FromString(bytes(details)).details:
+            detail.Unpack(info)
+            detail.Unpack(bad)
+        return " ".join([error.code().name, info.reason, *(item.field for item in bad.field_violations)])
+    return "OK"
+
+
+async def eventually(call: Callable[[], Awaitable[str]], expected: str) -> float:
+    """Asks until the answer is the expected one. Returns how long that took, in seconds."""
+    started = time.monotonic()
+    async with asyncio.timeout(5):
+        while await call() != expected:  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(0.002)
+    return time.monotonic() - started
+
+
+def environment(directory: Path, database_url: str, redis_url: str) -> dict[str, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    (directory / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "NODE": "token",
+        "SOCKET": str(directory / "s"),
+        "EGRESS": str(directory / "e"),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "ISSUER": "https://issuer.test",
+        "AUDIENCE": "authmesh",
+        "AWS_REGION": "eu-central-1",
+        # Nobody listens there: events wait in the outbox.
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "EVENT_BUS": "authmesh",
+        "MESSAGES_TOPIC_ARN": "arn:aws:sns:eu-central-1:000000000000:authmesh-messages",
+        "ENVIRONMENT": "production",
+        "SIGNING_KEY_FILE": str(directory / "key.pem"),
+    }
+
+
+async def start(variables: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.token.main", env=variables, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+
+
+@asynccontextmanager
+async def running(variables: dict[str, str]) -> AsyncIterator[Process]:
+    process = await start(variables)
+    try:
+        async with aio.insecure_channel(f"unix:{variables['SOCKET']}", options=[*OPTIONS, ("grpc.max_reconnect_backoff_ms", 100)]) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            async with asyncio.timeout(20):
+                async for answer in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        break
+            yield Process(channel, variables, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture(scope="module")
+async def token(new_database_url: Callable[[str], Awaitable[str]], valkey_server: Any) -> AsyncIterator[Process]:
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="token-")))
+        variables = environment(directory, await new_database_url("services.token"), valkey_server.url)
+        yield await stack.enter_async_context(held(running(variables)))
+
+
+async def test_tokens_go_from_sign_in_through_refresh_to_sign_out(token: Process) -> None:
+    first = await token.sign_in(device=token_set_pb2.Device(instance_id=str(uuid.uuid4()), display_name="Phone"))
+    assert first.token_type == "Bearer"
+    assert list(first.scopes) == ["resource:read", "resource:write", "session:manage", "user:read", "user:write"]
+    assert await reason(token.tokens.RefreshToken(refresh(first), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_INVALID"
+    sessions = await token.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", first.access_token))
+    (session,) = (one for one in sessions.sessions if one.current)
+    assert session.name == first.session
+    second = await token.tokens.RefreshToken(refresh(first, device=session.device), metadata=by("edge"))
+    assert (second.session, list(second.scopes)) == (first.session, list(first.scopes))
+    listed = await token.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", second.access_token))
+    assert [one.address for one in listed.sessions if one.current] == ["198.51.100.9"]
+    await token.tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(token=second.refresh_token), metadata=by("edge"))
+
+    async def ask() -> str:
+        return await reason(
+            token.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", second.access_token))
+        )
+
+    assert await eventually(ask, "UNAUTHENTICATED TOKEN_REVOKED") < 1
+
+
+def refresh(tokens: token_set_pb2.TokenSet, **fields: Any) -> token_service_pb2.RefreshTokenRequest:
+    return token_service_pb2.RefreshTokenRequest(refresh_token=tokens.refresh_token, client_id="demo", **fields)
+
+
+class AsNode:
+    """A channel whose calls carry a node's certificate, which its sidecar would add."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        def method(*args: Any, **options: Any) -> Any:
+            call = getattr(self._channel, name)(*args, **options)
+            return lambda request, **more: call(request, metadata=by("resource"), **more)
+
+        return method
+
+
+async def test_what_other_nodes_fetch_is_there(token: Process) -> None:
+    issued = await token.sign_in()
+    request = token_service_pb2.RevokeSessionRequest(name="users/me/sessions/current")
+    await token.tokens.RevokeSession(request, metadata=by("edge", issued.access_token))
+    async with open_channel(token.socket) as channel:
+        assert len(parse_jwks(await fetch_jwks(channel))) == 1
+        snapshot = await fetch_snapshot(AsNode(channel))  # type: ignore[arg-type]
+    assert issued.session.endswith(snapshot.revocations[-1].value)
+    assert len(snapshot.revocations) == snapshot.sequence
+
+
+async def test_the_metadata_names_what_works(token: Process) -> None:
+    answer = await token.tokens.GetDiscovery(token_service_pb2.GetDiscoveryRequest(), metadata=by("edge"))
+    document = json.loads(answer.data)
+    assert (document["issuer"], document["jwks_uri"]) == ("https://issuer.test", "https://issuer.test/.well-known/jwks.json")
+    assert not [member for member in document if member.endswith("_endpoint")]
+
+
+async def test_introspection_is_for_those_who_may(token: Process) -> None:
+    person, admin = await token.sign_in(BOB), await token.admin(uuid.uuid4())
+    request = token_service_pb2.IntrospectTokenRequest(token=person.access_token)
+    assert await reason(token.tokens.IntrospectToken(request, metadata=by("edge", person.access_token))) == "PERMISSION_DENIED SCOPE_MISSING"
+    answer = await token.tokens.IntrospectToken(request, metadata=by("edge", admin.access_token))
+    assert answer.content_type == "application/json"
+    assert json.loads(answer.data)["sub"] == str(BOB)
+    nonsense = await token.tokens.IntrospectToken(token_service_pb2.IntrospectTokenRequest(token="x"), metadata=by("edge", admin.access_token))
+    assert json.loads(nonsense.data) == {"active": False}
+
+
+async def test_a_denial_by_the_access_rules_is_written_down(token: Process) -> None:
+    person = await token.sign_in(uuid.uuid4())
+    request = token_service_pb2.IntrospectTokenRequest(token="x")
+    assert await reason(token.tokens.IntrospectToken(request, metadata=by("edge", person.access_token))) == "PERMISSION_DENIED SCOPE_MISSING"
+    async with Database.open(token.database_url) as database:
+        rows = await database.fetch("SELECT payload FROM outbox WHERE destination = 'access.denied'")
+    (event,) = (event for row in rows if (event := audit_event_pb2.AuditEvent.FromString(row["payload"])).session == person.session)
+    assert (event.reason, event.outcome) == ("SCOPE_MISSING", audit_event_pb2.OUTCOME_FAILURE)
+    assert (event.address, event.detail["method"]) == ("198.51.100.9", "/authmesh.token.v1.TokenService/IntrospectToken")
+
+
+async def test_lists_go_page_by_page_and_a_token_of_another_list_is_refused(token: Process) -> None:
+    user, admin = uuid.uuid4(), await token.admin(uuid.uuid4())
+    issued = [await token.sign_in(user) for _ in range(3)]
+    own = by("edge", issued[0].access_token)
+
+    def page(parent: str, page_token: str = "") -> token_service_pb2.ListSessionsRequest:
+        return token_service_pb2.ListSessionsRequest(parent=parent, page_size=2, page_token=page_token)
+
+    first = await token.tokens.ListSessions(page("users/me"), metadata=own)
+    second = await token.tokens.ListSessions(page(f"users/{user}", first.next_page_token), metadata=own)
+    assert [one.name for one in (*first.sessions, *second.sessions)] == [one.session for one in issued[::-1]]
+    assert second.next_page_token == ""
+    for parent, page_token in ((f"users/{BOB}", first.next_page_token), (f"users/{user}", "nonsense"), (f"users/{user}", "AAAA")):
+        call = token.tokens.ListSessions(page(parent, page_token), metadata=by("edge", admin.access_token))
+        assert await reason(call) == "INVALID_ARGUMENT FIELD_INVALID page_token"
+
+
+async def test_sessions_of_others_are_the_administrators(token: Process) -> None:
+    alice, bob, admin = await token.sign_in(uuid.uuid4()), await token.sign_in(BOB), await token.admin(uuid.uuid4())
+    request = token_service_pb2.RevokeSessionRequest(name=bob.session)
+    assert await reason(token.tokens.RevokeSession(request, metadata=by("edge", alice.access_token))) == "PERMISSION_DENIED SCOPE_MISSING"
+    assert await reason(token.tokens.RevokeSession(request, metadata=by("edge", admin.access_token))) == "OK"
+    assert await reason(token.tokens.RefreshToken(refresh(bob), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_INVALID"
+    everything = token_service_pb2.RevokeAllSessionsRequest(parent="users/me", except_current=True)
+    answer = await token.tokens.RevokeAllSessions(everything, metadata=by("edge", alice.access_token))
+    assert answer.revoked_count == 0
+
+
+@pytest.mark.parametrize(("request_type", "fields", "expected"), [
+    ("RefreshToken", {"client_id": "demo"}, "refresh_token"), ("RefreshToken", {"refresh_token": "x" * 513, "client_id": "demo"}, "refresh_token"),
+    ("RefreshToken", {"refresh_token": "x", "client_id": "demo", "device": {"instance_id": "no uuid"}}, "device.instance_id"),
+    ("RevokeToken", {}, "token"), ("RevokeToken", {"token": "x" * 8193}, "token"),
+])  # fmt: skip
+async def test_bad_input_is_named(token: Process, request_type: str, fields: dict[str, Any], expected: str) -> None:
+    request = getattr(token_service_pb2, f"{request_type}Request")(**fields)
+    assert await reason(getattr(token.tokens, request_type)(request, metadata=by("edge"))) == f"INVALID_ARGUMENT FIELD_INVALID {expected}"
+
+
+@pytest.mark.parametrize("name", ["users/1/sessions/2", "users/me", "users/me/sessions/x", f"users/{ALICE}/sessions/", ""])
+async def test_a_name_that_is_none_is_the_field_s_fault(token: Process, name: str) -> None:
+    issued = await token.sign_in()
+    call = token.tokens.RevokeSession(token_service_pb2.RevokeSessionRequest(name=name), metadata=by("edge", issued.access_token))
+    assert (await reason(call)).startswith("INVALID_ARGUMENT FIELD_INVALID name")
+
+
+async def test_only_named_nodes_call_internal_methods(token: Process) -> None:
+    request = token_issuer_pb2.IssueTokensRequest(subject=str(ALICE), client_id="demo", amr=["pwd"])
+    request.auth_time.GetCurrentTime()
+    for node in ("edge", "user", "resource", "nobody"):
+        assert await reason(token.issuer.IssueTokens(request, metadata=by(node))) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
+    assert await reason(token.issuer.IssueTokens(request)) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
+
+
+async def test_what_comes_later_says_so(token: Process) -> None:
+    admin = by("edge", (await token.admin(uuid.uuid4())).access_token)
+    keys, clients = key_service_pb2_grpc.KeyServiceStub(token.channel), client_service_pb2_grpc.ClientServiceStub(token.channel)
+    assert await reason(keys.ListKeys(key_service_pb2.ListKeysRequest(), metadata=admin)) == "UNIMPLEMENTED NOT_IMPLEMENTED"
+    assert await reason(clients.ListClients(client_service_pb2.ListClientsRequest(), metadata=admin)) == "UNIMPLEMENTED NOT_IMPLEMENTED"
+    assertion = token_service_pb2.IssueClientTokenRequest(client_assertion="x")
+    assert await reason(token.tokens.IssueClientToken(assertion, metadata=by("edge"))) == "UNIMPLEMENTED NOT_IMPLEMENTED"
+
+
+async def test_it_stops_on_sigterm(new_database_url: Callable[[str], Awaitable[str]], valkey_server: Any) -> None:
+    with tempfile.TemporaryDirectory(prefix="token-") as directory:
+        variables = environment(Path(directory), await new_database_url("services.token"), valkey_server.url)
+        async with running(variables) as token:
+            token.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                assert await token.process.wait() == 0
+
+
+@pytest.mark.parametrize(("variable", "content", "expected"), [
+    ("CLIENTS_FILE", "clients: {demo: {}}", "clients.demo.display_name"), ("ROLES_FILE", "[", "mistake"),
+    ("SIGNING_KEY_FILE", "no key", "not a PEM private key"),
+    ("SIGNING_KEY_FILE", None, "SIGNING_KEY_FILE"),
+])  # fmt: skip
+async def test_a_wrong_setting_stops_it_with_one_clear_line(tmp_path: Path, variable: str, content: str | None, expected: str) -> None:
+    variables = environment(tmp_path, "postgresql://x@/x", "redis://x")
+    variables["SOCKET"] = variables["EGRESS"] = "/nonexistent/s"
+    if content is None:
+        del variables[variable]
+    else:
+        file = tmp_path / "mistake"
+        file.write_text(content)
+        variables[variable] = str(file)
+    process = await start(variables)
+    output, _ = await process.communicate()
+    assert process.returncode == 1
+    assert expected in output.decode()
+    assert "Traceback" not in output.decode()

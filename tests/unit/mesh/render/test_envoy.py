@@ -1,0 +1,250 @@
+"""What the rendered configuration says; that Envoy does it is for tests/integration/mesh/test_envoy.py."""
+
+import base64
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.rpc import error_details_pb2, status_pb2
+
+from mesh.contract import Contract
+from mesh.errors import Reason
+from mesh.model import load_mesh
+from mesh.render.envoy import Address, Placement, RenderError, TokenRules, render
+from mesh.render.envoy.local_reply import TABLE, local_reply_config
+
+CONTRACT = Contract.load()
+MESH = load_mesh()
+TOKENS = TokenRules(issuer="https://issuer.test", audience="authmesh", jwks_cache=60)
+ALL = (*MESH.nodes, "edge")
+
+
+def placement(node: str) -> Placement:
+    base = Placement(
+        config=Path("/config"),
+        certificates=Path("/identity"),
+        admin_socket=Path("/admin.sock"),
+        access_log=Path("/access.log"),
+        reload=True,
+        nodes={name: Address("127.0.0.1", 20000 + number) for number, name in enumerate(MESH.nodes)},
+    )
+    if node == "edge":
+        return replace(base, listener=Address("127.0.0.1", 8443), public_certificates=Path("/public"), cors_origins=("https://app.test",))
+    return replace(base, ingress=base.nodes[node], service_socket=Path("/service.sock"), egress_socket=Path("/egress.sock"))
+
+
+@cache
+def rendered(node: str) -> dict[str, Any]:
+    files = render(MESH, CONTRACT, node, placement(node), TOKENS)
+    return {name: yaml.load(text, Loader=yaml.CSafeLoader) for name, text in files.items()}
+
+
+def managers(node: str) -> dict[str, dict[str, Any]]:
+    listeners = rendered(node)["lds.yaml"]["resources"]
+    found = [listener["filter_chains"][0]["filters"][0]["typed_config"] for listener in listeners]
+    return {manager["stat_prefix"]: manager for manager in found}
+
+
+def filters(manager: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {item["name"].rpartition(".")[2]: item["typed_config"] for item in manager["http_filters"]}
+
+
+def routes(node: str, file: str) -> dict[str, dict[str, Any]]:
+    return {route["name"]: route for route in rendered(node)[file]["resources"][0]["virtual_hosts"][0]["routes"]}
+
+
+def test_names_are_those_of_app_mesh() -> None:
+    files = rendered("auth")
+    assert files["bootstrap.yaml"]["node"]["id"] == "mesh/authmesh/virtualNode/auth"
+    assert [item["name"] for item in files["lds.yaml"]["resources"]] == ["lds_ingress_0.0.0.0_15000", "lds_egress_0.0.0.0_15001"]
+    assert [item["name"] for item in files["cds.yaml"]["resources"]] == [
+        "cds_ingress_authmesh_auth_grpc_8080",
+        "cds_egress_authmesh_token_grpc_8080",
+        "cds_egress_authmesh_user_grpc_8080",
+    ]
+    assert {"rds_ingress_grpc_8080.yaml", "rds_egress_grpc_8080.yaml"} < files.keys()
+    assert rendered("edge")["bootstrap.yaml"]["node"]["id"] == "mesh/authmesh/virtualGateway/edge"
+
+
+@pytest.mark.parametrize("node", ALL)
+def test_without_reload_the_bootstrap_holds_the_same_resources(node: str) -> None:
+    files = render(MESH, CONTRACT, node, replace(placement(node), reload=False), TOKENS)
+    assert not [name for name in files if not name.startswith(("bootstrap", "sds_"))]
+    static = yaml.safe_load(files["bootstrap.yaml"])["static_resources"]
+    dynamic = rendered(node)
+    for kind, file in (("clusters", "cds.yaml"), ("listeners", "lds.yaml")):
+        for item, twin in zip(static[kind], dynamic[file]["resources"], strict=True):
+            if kind == "listeners":
+                manager, other = (one["filter_chains"][0]["filters"][0]["typed_config"] for one in (item, twin))
+                routes, source = manager.pop("route_config"), (other := dict(other)).pop("rds", None)
+                assert manager == {key: value for key, value in other.items() if key != "route_config"}
+                assert source is None or source["route_config_name"] == routes["name"]
+            else:
+                assert item == {key: value for key, value in twin.items() if key != "@type"}
+
+
+def test_the_edge_transcodes_before_it_asks_for_a_token() -> None:
+    order = [
+        name
+        for name in filters(managers("edge")["edge"])
+        if name in {"cors", "grpc_web", "grpc_json_transcoder", "jwt_authn", "rbac", "local_ratelimit", "router"}
+    ]
+    assert order == ["cors", "grpc_web", "grpc_json_transcoder", "jwt_authn", "rbac", "local_ratelimit", "router"]
+
+
+@pytest.mark.parametrize("node", ALL)
+def test_whatever_is_not_free_of_a_token_demands_one(node: str) -> None:
+    manager = managers(node)["edge" if node == "edge" else "ingress"]
+    authn = filters(manager)["jwt_authn"]
+    rules = authn["rules"]
+    assert rules[-1] == {"match": {"prefix": "/"}, "requires": {"provider_name": "authmesh"}}
+    free = {rule["match"]["path"] for rule in rules[:-1]}
+    assert not {path for path in free if (rpc := CONTRACT.rpcs.get(path)) and rpc.access.WhichOneof("kind") == "authenticated"}
+    provider = authn["providers"]["authmesh"]
+    assert provider["from_headers"] == [{"name": "authorization", "value_prefix": "Bearer "}]
+    assert provider["forward"] is True
+    assert provider["require_expiration"] is True
+    assert provider["clock_skew_seconds"] == 60
+    # It keeps the keys when Token is away, and goes on admitting nothing that they don't verify.
+    assert provider["remote_jwks"]["async_fetch"]["fast_listener"] is True
+    assert not {"jwt_cache_config", "local_jwks", "from_params", "from_cookies"} & provider.keys()
+
+
+@pytest.mark.parametrize("node", MESH.nodes)
+def test_a_sidecar_admits_to_an_internal_rpc_exactly_the_named_callers(node: str) -> None:
+    policies = filters(managers(node)["ingress"])["rbac"]["rules"]["policies"]
+    admitted: dict[str, set[str]] = {}
+    for policy in policies.values():
+        names = {principal["authenticated"]["principal_name"]["exact"] for principal in policy["principals"]}
+        for permission in policy["permissions"]:
+            admitted.setdefault(permission["url_path"]["path"]["exact"], set()).update(names)
+    for path, names in admitted.items():
+        rpc = CONTRACT.rpcs.get(path)
+        if rpc is not None and rpc.access.WhichOneof("kind") == "internal":
+            named = set(rpc.access.internal.callers)
+            assert names == {f"spiffe://authmesh/{name}" for name in (MESH.nodes if "*" in named else named)}
+        if rpc is not None and rpc.access.WhichOneof("kind") == "authenticated":
+            assert names == {"spiffe://authmesh/edge"}
+    assert admitted["/grpc.health.v1.Health/Check"] == {f"spiffe://authmesh/{name}" for name in ALL}
+
+
+def test_internal_rpcs_have_no_route_at_the_edge() -> None:
+    found = routes("edge", "rds_ingress_http2_8443.yaml")
+    paths = {route["match"].get("path") for route in found.values()}
+    for rpc in CONTRACT.rpcs.values():
+        assert (rpc.path in paths) == (rpc.access.WhichOneof("kind") != "internal")
+
+
+def test_only_egress_retries_and_only_what_declares_it() -> None:
+    egress = routes("user", "rds_egress_grpc_8080.yaml")
+    for route in egress.values():
+        assert ("retry_policy" in route["route"]) <= CONTRACT.rpcs[route["match"]["path"]].idempotent
+    policy = egress["TokenIssuer.SetSubjectGrants"]["route"]["retry_policy"]
+    assert policy["retry_on"] == "unavailable,refused-stream,reset,retriable-status-codes,connect-failure"
+    assert (policy["num_retries"], policy["per_try_timeout"]) == (2, "3s")
+    for node, file in (("token", "rds_ingress_grpc_8080.yaml"), ("edge", "rds_ingress_http2_8443.yaml")):
+        assert not [route for route in routes(node, file).values() if "retry_policy" in route["route"]]
+
+
+def test_streams_have_no_timeout_but_their_callers_deadline() -> None:
+    found = routes("edge", "rds_ingress_http2_8443.yaml")
+    watch, read = found["ResourceService.WatchResources"]["route"], found["ResourceService.GetResource"]["route"]
+    assert (watch["timeout"], watch["idle_timeout"], watch["max_stream_duration"]) == ("0s", "0s", {"grpc_timeout_header_max": "0s"})
+    assert (read["timeout"], read["max_stream_duration"]) == ("15s", {"grpc_timeout_header_max": "15s"})
+
+
+def test_egress_has_routes_to_backends_only() -> None:
+    services = {route["match"]["path"].split("/")[1] for route in routes("audit", "rds_egress_grpc_8080.yaml").values()}
+    assert services == {f"authmesh.token.v1.{name}" for name in ("TokenService", "TokenIssuer", "KeyService", "ClientService")}
+    assert routes("token", "rds_egress_grpc_8080.yaml") == {}
+
+
+def test_sockets_are_the_users_own_and_peers_must_prove_who_they_are() -> None:
+    files = rendered("auth")
+    assert files["bootstrap.yaml"]["admin"]["address"]["pipe"] == {"path": "/admin.sock", "mode": 0o600}
+    ingress, egress = files["lds.yaml"]["resources"]
+    assert egress["address"]["pipe"] == {"path": "/egress.sock", "mode": 0o600}
+    server = ingress["filter_chains"][0]["transport_socket"]["typed_config"]
+    assert server["require_client_certificate"] is True
+    assert _san(server) == {"prefix": "spiffe://authmesh/"}
+    token = next(item for item in files["cds.yaml"]["resources"] if "_token_" in item["name"])
+    assert _san(token["transport_socket"]["typed_config"]) == {"exact": "spiffe://authmesh/token"}
+    assert files["sds_identity.yaml"]["resources"][0]["tls_certificate"]["watched_directory"] == {"path": "/identity"}
+
+
+def _san(context: dict[str, Any]) -> Any:
+    return context["common_tls_context"]["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"][0]["matcher"]
+
+
+def test_a_node_is_found_by_dns_where_it_has_no_fixed_address() -> None:
+    moved = replace(placement("auth"), nodes={name: Address(f"{name}.authmesh.svc", 15000) for name in MESH.nodes})
+    clusters = yaml.safe_load(render(MESH, CONTRACT, "auth", moved, TOKENS)["cds.yaml"])["resources"]
+    assert {item["name"]: item["type"] for item in clusters}["cds_egress_authmesh_token_grpc_8080"] == "STRICT_DNS"
+
+
+def test_rate_limits_can_be_raised_for_load_tests() -> None:
+    raised = replace(placement("edge"), rate_limit_factor=10)
+    text = render(MESH, CONTRACT, "edge", raised, TOKENS)["rds_ingress_http2_8443.yaml"]
+    found = {route["name"]: route for route in yaml.safe_load(text)["resources"][0]["virtual_hosts"][0]["routes"]}
+    limit = found["AuthService.SignUp"]["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
+    declared = next(item for item in MESH.virtual_gateway.rate_limits if any("SignUp" in path for path in item.methods))
+    assert limit["descriptors"][0]["token_bucket"]["max_tokens"] == 10 * declared.per_client.requests
+    # Envoy refuses to fill more often.
+    assert float(limit["token_bucket"]["fill_interval"].removesuffix("s")) >= 0.05
+
+
+@pytest.mark.parametrize("node", ALL)
+def test_logs_name_no_header_with_a_credential_and_no_query(node: str) -> None:
+    for manager in managers(node).values():
+        for log in manager.get("access_log", ()):
+            text = json.dumps(log["typed_config"]["log_format"]).lower()
+            assert "authorization" not in text
+            assert "req(:path" not in text
+
+
+def test_the_placement_must_fit_the_node() -> None:
+    with pytest.raises(RenderError, match="auth: the placement lacks egress_socket"):
+        render(MESH, CONTRACT, "auth", replace(placement("auth"), egress_socket=None), TOKENS)
+    with pytest.raises(RenderError, match="edge: the placement lacks listener, public_certificates"):
+        render(MESH, CONTRACT, "edge", placement("auth"), TOKENS)
+    with pytest.raises(RenderError, match="there is no node nobody; known: auth"):
+        render(MESH, CONTRACT, "nobody", placement("auth"), TOKENS)
+    with pytest.raises(RenderError, match="auth: the placement has no address of token, user"):
+        render(MESH, CONTRACT, "auth", replace(placement("auth"), nodes={}), TOKENS)
+
+
+def test_every_local_reply_has_its_grpc_and_its_json_form() -> None:
+    mappers = local_reply_config()["mappers"]
+    assert {reply.refusal.reason for reply in TABLE} == {
+        Reason.TOKEN_MISSING,
+        Reason.KEYS_UNAVAILABLE,
+        Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_INVALID,
+        Reason.CALLER_NOT_ALLOWED,
+        Reason.RATE_LIMITED,
+        Reason.MESSAGE_TOO_LARGE,
+        Reason.NOT_IMPLEMENTED,
+        Reason.DEADLINE,
+        Reason.OVERLOADED,
+        Reason.DEPENDENCY_UNAVAILABLE,
+        Reason.FIELD_INVALID,
+        Reason.INTERNAL,
+    }
+    for mapper in mappers:
+        headers = {item["header"]["key"]: item["header"]["value"] for item in mapper["headers_to_add"]}
+        if "grpc-status" in headers:
+            encoded = headers["grpc-status-details-bin"]
+            status = status_pb2.Status.FromString(base64.b64decode(encoded + "=" * (-len(encoded) % 4)))
+            info = error_details_pb2.ErrorInfo()
+            assert status.details[0].Unpack(info)
+            assert (info.domain, str(status.code)) == ("authmesh", headers["grpc-status"])
+            # gRPC-Web would make a status of its own from a body.
+            assert mapper["body"] == {"inline_string": ""}
+        else:
+            body = mapper["body_format_override"]["json_format"]
+            assert body.keys() == {"code", "message", "details"}
+            assert body["details"][0]["domain"] == "authmesh"
