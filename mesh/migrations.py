@@ -50,7 +50,7 @@ async def migrate(url: str, package: str) -> str:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('authmesh.migrations'))"))
 
         def steps(current: Any, _: MigrationContext) -> Any:
-            return scripts._upgrade_revs("head", current)
+            return scripts._upgrade_revs("head", current)  # noqa: SLF001 - what `alembic upgrade` calls; env.py files would be its public form
 
         context = MigrationContext.configure(connection, opts={"fn": steps})
         with Operations.context(context):

@@ -1,7 +1,7 @@
 """`make gen`: protos/ -> gen/, and the checks that a generator can make.
 
-Writes messages, typed stubs and async service stubs under `gen/authmesh`, one descriptor set (`gen/authmesh/contract.binpb`: Envoy transcodes with it, and
-the access rules are read from it) and the table in `docs/access.md`. Refuses an RPC that does not say who may call it.
+Writes messages, typed stubs and async service stubs under `gen/authmesh`; one descriptor set, `gen/authmesh/contract.binpb`, for Envoy's transcoder
+and for the access rules; and the table in `docs/access.md`. Refuses an RPC that does not say who may call it.
 """
 
 import importlib.resources

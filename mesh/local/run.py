@@ -127,10 +127,11 @@ class LocalMesh:
 
     async def _start(self, group: asyncio.TaskGroup) -> None:
         home = self._home
-        left = Journal(home.journal).end_leftovers()
+        # Before anything else: the status of a killed run may still say that all is well.
+        self._publish()
+        left = await asyncio.to_thread(Journal(home.journal).end_leftovers)
         if left:
             self._console.line(f"ended {len(left)} processes that a killed run had left")
-        self._publish()
         home.rotate_logs()
         edge_port = self._edge_port()
         self._sockets = sockets.socket_directory(home.path)

@@ -22,7 +22,7 @@ def socket_directory(owner: Path, suffix: str = "", account: Account | None = No
     Raises:
         LocalMeshError: the temporary directory is too deep, or something of somebody else has that name.
     """
-    name = "authmesh-" + hashlib.sha256(os.fsencode(owner.resolve())).hexdigest()[:12] + suffix
+    name = "authmesh-" + hashlib.sha256(b"%d %s" % (os.geteuid(), os.fsencode(owner.resolve()))).hexdigest()[:12] + suffix
     path = Path(tempfile.gettempdir()) / name
     if len(os.fsencode(path)) + 1 + LONGEST_NAME > PATH_LIMIT:
         path = Path("/tmp") / name

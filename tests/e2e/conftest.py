@@ -93,7 +93,7 @@ class RunningMesh:
 
         async def back() -> bool:
             row = self.row(name)
-            return row["health"] == "healthy" and row["pid"] != pid
+            return bool(row["health"] == "healthy" and row["pid"] != pid)
 
         await eventually(back)
 
@@ -101,11 +101,12 @@ class RunningMesh:
 @asynccontextmanager
 async def running(home: Path, **environment: str) -> AsyncIterator[RunningMesh]:
     """Runs a mesh of its own in `home` on free ports, and stops it as a user does."""
+    settings = {"AUTHMESH_HOME": str(home), "EDGE_PORT": "0", "RATE_LIMIT_FACTOR": "1000"}
     log = (home.parent / f"{home.name}.log").open("w+")
     process = await asyncio.create_subprocess_exec(
         AUTHMESH,
         "run",
-        env=os.environ | {"AUTHMESH_HOME": str(home), "EDGE_PORT": "0", "RATE_LIMIT_FACTOR": "1000"} | environment,
+        env=os.environ | settings | environment,
         stdout=log,
         stderr=log,
     )

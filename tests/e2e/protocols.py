@@ -109,7 +109,7 @@ class GrpcClient(Client):
         try:
             response = await call(payload, metadata=metadata, timeout=SECONDS)
         except aio.AioRpcError as error:
-            trailers = {key: value for key, value in error.trailing_metadata() or ()}
+            trailers = dict(error.trailing_metadata() or ())
             details = trailers.get("grpc-status-details-bin", b"")
             status = status_pb2.Status.FromString(details if isinstance(details, bytes) else b"")
             answer = refused(status, {key: str(value) for key, value in trailers.items()})
@@ -147,7 +147,10 @@ class GrpcWebClient(Client):
         """Calls with bytes that may be no message at all."""
         sent = [("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1"), *headers]
         sent += [("authorization", f"Bearer {token}")] if token else []
-        response = await self._http.post(rpc.path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=sent)
+        try:
+            response = await self._http.post(rpc.path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=sent)
+        except httpx.TransportError as error:
+            return Answer("UNAVAILABLE", message=str(error))
         trailers, body = dict(response.headers), b""
         rest = response.content
         while rest:
@@ -213,7 +216,10 @@ class JsonClient(Client):
         """Sends any HTTP request to the edge."""
         sent = [*headers, *([("authorization", f"Bearer {token}")] if token else [])]
         sent += [("content-type", "application/json")] if body is not None else []
-        response = await self._http.request(http_method, path, content=body, headers=sent)
+        try:
+            response = await self._http.request(http_method, path, content=body, headers=sent)
+        except httpx.TransportError as error:
+            return Answer("UNAVAILABLE", message=str(error))
         answered = dict(response.headers)
         content = response.json() if response.content else {}
         if response.status_code == 200:

@@ -210,8 +210,8 @@ async def _make_cluster(installation: Path, data: Path, password: str, sockets: 
             os.close(handed)
     if process.returncode:
         shutil.rmtree(new, ignore_errors=True)
-        said = [line for line in output.decode(errors="replace").splitlines() if "error" in line.lower() or "fatal" in line.lower()]
-        raise LocalMeshError(f"initdb could not make the database in {data}: {said[-1].strip() if said else f'exit {process.returncode}'}")
+        said = [line for line in output.decode(errors="replace").splitlines() if line.startswith("initdb: ") or "FATAL" in line]
+        raise LocalMeshError(f"the database can't be made in {data}: {said[0].strip() if said else f'initdb: exit {process.returncode}'}")
     new.rename(data)
 
 

@@ -30,7 +30,11 @@ def test_http_bindings_carry_method_template_and_body() -> None:
 
 
 def test_methods_that_spend_something_are_never_retried() -> None:
-    for path in ("/authmesh.token.v1.TokenService/RefreshToken", "/authmesh.auth.v1.AuthService/SignIn", "/authmesh.token.v1.TokenIssuer/IssueTokens"):
+    for path in (
+        "/authmesh.token.v1.TokenService/RefreshToken",
+        "/authmesh.auth.v1.AuthService/SignIn",
+        "/authmesh.token.v1.TokenIssuer/IssueTokens",
+    ):
         assert not CONTRACT.rpcs[path].idempotent
     assert CONTRACT.rpcs["/authmesh.user.v1.UserService/GetUser"].idempotent
 

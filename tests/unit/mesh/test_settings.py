@@ -40,7 +40,13 @@ def test_a_missing_variable_is_named(environment: pytest.MonkeyPatch, name: str)
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ISSUER", "http://localhost"), ("SOCKET", "/" + "x" * 107), ("LOG_LEVEL", "loud"), ("MESSAGES_TOPIC_ARN", "secret-topic"), ("MAX_CONCURRENT_CALLS", "0")],
+    [
+        ("ISSUER", "http://localhost"),
+        ("SOCKET", "/" + "x" * 107),
+        ("LOG_LEVEL", "loud"),
+        ("MESSAGES_TOPIC_ARN", "secret-topic"),
+        ("MAX_CONCURRENT_CALLS", "0"),
+    ],
 )
 def test_a_wrong_value_is_refused_by_name_and_never_repeated(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
     environment.setenv(name, value)

@@ -27,7 +27,12 @@ async def authmesh(home: Path, *arguments: str, **environment: str) -> tuple[int
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await asyncio.wait_for(process.communicate(), 20)
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), 20)
+    except TimeoutError:
+        # One that was not refused, as it should have been.
+        process.terminate()
+        raise
     return process.returncode or 0, output.decode(), errors.decode()
 
 
@@ -55,6 +60,8 @@ async def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
 @pytest.fixture(scope="module")
 async def mesh(killed: tuple[Path, dict[str, Any], str]) -> AsyncIterator[RunningMesh]:
     async with held(running(killed[0])) as started:
+        # The status of the killed run says ready, too, until it is replaced.
+        await until(lambda: started.status["runner"]["pid"] == started.process.pid and started.status["state"] == "ready", 60)
         yield started
 
 
@@ -104,8 +111,7 @@ async def test_only_loopback_is_listened_on(mesh: RunningMesh) -> None:
     inodes = set()
     for row in mesh.status["processes"]:
         for descriptor in Path(f"/proc/{row['pid']}/fd").iterdir():
-            target = os.readlink(descriptor) if descriptor.is_symlink() else ""
-            inodes.add(target.removeprefix("socket:[").removesuffix("]"))
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     listening = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
     addresses = {fields[1].split(":")[0] for fields in listening if fields[3] == "0A" and fields[9] in inodes}
     assert addresses == {"0100007F"}

@@ -157,7 +157,7 @@ async def server() -> AsyncIterator[Server]:
         made.channel = await stack.enter_async_context(aio.insecure_channel(f"unix:{socket}", options=OPTIONS))
         tasks = [asyncio.create_task(task()) for task in made.authentication.tasks]
         async with asyncio.timeout(5):
-            while not made.keys.loaded:  # noqa: ASYNC110 - nothing tells
+            while not made.keys.loaded:
                 await asyncio.sleep(0.01)
         yield made
         for task in tasks:
@@ -306,5 +306,5 @@ async def test_a_stream_that_its_client_leaves_is_forgotten(server: Server) -> N
     assert len(server.authentication._streams) == 1
     stream.cancel()
     async with asyncio.timeout(5):
-        while server.authentication._streams:  # noqa: ASYNC110 - nothing tells
+        while server.authentication._streams:
             await asyncio.sleep(0.01)

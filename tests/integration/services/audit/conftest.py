@@ -25,7 +25,7 @@ VISIBILITY_SECONDS = 2
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
     """Waits until the condition holds."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is in the emulator
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

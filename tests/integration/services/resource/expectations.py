@@ -22,5 +22,5 @@ def refused(kind: type[MeshError], reason: Reason, field: str | None = None) -> 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Waits until the condition holds, ten seconds at most."""
     async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is in the database
+        while not await condition():
             await asyncio.sleep(0.01)

@@ -87,7 +87,7 @@ async def eventually(call: Callable[[], Awaitable[str]], expected: str) -> float
     """Asks until the answer is the expected one. Returns how long that took, in seconds."""
     started = time.monotonic()
     async with asyncio.timeout(5):
-        while await call() != expected:  # noqa: ASYNC110 - what is waited for is in another process
+        while await call() != expected:
             await asyncio.sleep(0.002)
     return time.monotonic() - started
 

@@ -31,7 +31,7 @@ PATIENCE = 10.0
 async def eventually(condition: Callable[[], bool]) -> None:
     """Waits until it holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - it is elsewhere
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -137,7 +137,7 @@ async def test_without_a_publisher_the_feed_goes_stale_though_redis_answers(valk
 async def test_an_old_heartbeat_found_on_connecting_proves_nothing(valkey_url: str, log: RevocationLog) -> None:
     async with running(Publisher(valkey_url, log)), Redis.from_url(valkey_url) as redis:
         async with asyncio.timeout(PATIENCE):
-            while not await redis.xlen(heartbeat_stream(STREAM)):  # noqa: ASYNC110 - it is elsewhere
+            while not await redis.xlen(heartbeat_stream(STREAM)):
                 await asyncio.sleep(0.01)
     consumer = Consumer(valkey_url, log)
     async with running(consumer.feed):
