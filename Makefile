@@ -23,13 +23,15 @@ test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS=
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(APP)/.dev ## style, types, import rule, contracts, generated code, templates
+	@mkdir -p build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
-	$(BIN)/buf breaking protos --against protos/released.binpb
+	$(BIN)/buf build protos --path protos/authmesh -o build/contract.binpb
+	$(BIN)/buf breaking build/contract.binpb --against protos/released.binpb --path authmesh --config '{"version":"v2","breaking":{"use":["FILE"]}}'
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/cfn-lint deploy/aws/*.yaml
 
@@ -56,7 +58,7 @@ pins: $(APP)/.dev ## compile requirements/*.txt from pyproject.toml
 	done
 
 released: $(APP)/.dev ## at a release: keep its contract, which later ones are held against
-	$(BIN)/buf build protos --exclude-source-info -o protos/released.binpb
+	$(BIN)/buf build protos --path protos/authmesh --exclude-source-info -o protos/released.binpb
 
 define venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "authmesh needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

@@ -32,7 +32,7 @@ class Servers:
     def close(self) -> None:
         """Gives back what the cluster took, after its end."""
         if self.cluster is not None:
-            self.cluster.close()
+            self.cluster.undo.close()
 
 
 async def start(home: Home, infra: Infra, sockets: Path, choices: Choices, memory: Memory, supervisor: Supervisor) -> Servers:

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -44,9 +44,8 @@ class Postgres:
     sockets: Path
     password: str
     program: Program
-    temporary: tuple[Path, ...] = field(default=())
-    """Directories to remove after the end."""
-    descriptor: int | None = None
+    undo: ExitStack
+    """Gives back what `prepare` took: directories and a descriptor. To be closed after the server's end."""
 
     @property
     def admin_url(self) -> str:
@@ -56,13 +55,6 @@ class Postgres:
     def url(self, database: str, role: str, password: str) -> str:
         """Address of a database for a role, as asyncpg takes it."""
         return f"postgresql://{quote(role)}:{quote(password, safe='')}@/{quote(database)}?host={quote(str(self.sockets), safe='/')}"
-
-    def close(self) -> None:
-        """Gives back what `prepare` took. Call after the server has ended."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-        for directory in self.temporary:
-            remove(directory)
 
 
 async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, durable: bool = True, name: str = "postgres") -> Postgres:
@@ -79,36 +71,38 @@ async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, dur
     private_directory(directory)
     data = directory / "data"
     account = _unprivileged(data) if os.geteuid() == 0 else None
-    sockets = socket_directory(directory, ".pg", account)
-    temporary = [sockets]
-    installation = infra.postgres
-    if account and not _may_run(installation, account):
-        installation, copy = _copy(installation, directory)
-        temporary.append(copy)
-    password = kept_password(directory / "password")
-    if not (data / "PG_VERSION").exists():
-        await _make_cluster(installation, data, password, sockets, account)
-    _forget_dead_postmaster(data)
-    data_path, descriptor = _handed_over(data, account)
-    settings = SETTINGS | {"unix_socket_directories": str(sockets)} | ({} if durable else FAST_AND_FORGETFUL)
-    options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-    server = _Probe()
-    program = Program(
-        name=name,
-        argv=(str(installation / "bin" / "postgres"), "-D", data_path, *options),
-        log=log or directory / "postgres.log",
-        healthy=server,
-        environment={"LC_ALL": "C.UTF-8", "TZ": "UTC"},
-        address=f"unix:{sockets}/.s.PGSQL.5432",
-        directory=Path("/"),
-        account=account,
-        keep_open=() if descriptor is None else (descriptor,),
-        before_start=lambda: _forget_dead_postmaster(data),
-        # "Fast": ends sessions and flushes. SIGTERM would wait for the last client to leave.
-        stop_signal=signal.SIGINT,
-        grace=30,
-    )
-    postgres = Postgres(sockets, password, program, tuple(temporary), descriptor)
+    with ExitStack() as undo:
+        sockets = socket_directory(directory, ".pg", account)
+        undo.callback(remove, sockets)
+        installation = infra.postgres
+        if account and not _may_run(installation, account):
+            installation, copy = _copy(installation, directory)
+            undo.callback(remove, copy)
+        password = kept_password(directory / "password")
+        if not (data / "PG_VERSION").exists():
+            await _make_cluster(installation, data, password, sockets, account)
+        data_path, descriptor = _handed_over(data, account)
+        if descriptor is not None:
+            undo.callback(os.close, descriptor)
+        settings = SETTINGS | {"unix_socket_directories": str(sockets)} | ({} if durable else FAST_AND_FORGETFUL)
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        server = _Probe()
+        program = Program(
+            name=name,
+            argv=(str(installation / "bin" / "postgres"), "-D", data_path, *options),
+            log=log or directory / "postgres.log",
+            healthy=server,
+            environment={"LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            address=f"unix:{sockets}/.s.PGSQL.5432",
+            directory=Path("/"),
+            account=account,
+            keep_open=() if descriptor is None else (descriptor,),
+            before_start=lambda: _forget_dead_postmaster(data),
+            # "Fast": ends sessions and flushes. SIGTERM would wait for the last client to leave.
+            stop_signal=signal.SIGINT,
+            grace=30,
+        )
+        postgres = Postgres(sockets, password, program, undo.pop_all())
     server.url = postgres.admin_url
     return postgres
 
@@ -125,7 +119,7 @@ async def running(directory: Path, *, infra: Infra | None = None, durable: bool 
         async with supervised(postgres.program, directory / "processes"):
             yield postgres
     finally:
-        postgres.close()
+        postgres.undo.close()
 
 
 def _unprivileged(data: Path) -> Account:
