@@ -11,7 +11,7 @@ export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help run-mesh test lint format gen bench clean pins released
+.PHONY: help run-mesh test test-slow lint format gen bench clean pins released
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run-mesh: $(APP)/.runtime $(INFRA)/.installed ## start the whole mesh on this ma
 
 test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS='-k name' passes options to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(APP)/.dev $(INFRA)/.installed ## run the slow tests: chaos, failover, drills
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(APP)/.dev ## style, types, import rule, contracts, generated code, templates
 	@mkdir -p build

@@ -96,9 +96,12 @@ async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
     try:
         for database in behind:
             await _make(database)
+    except asyncpg.DiskFullError as error:
+        raise LocalMeshError(f"the databases can't be made: no space is left on the device ({_first_line(error)}): free some") from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise LocalMeshError(f"the databases can't be made on {_without_password(behind[0].admin_url)}: {_first_line(error)}") from None
-    await _migrate(behind, log)
+    # A process for each: Alembic's `op`, which migrations speak to, is one for a whole process.
+    await asyncio.gather(*(_migrate([database], log) for database in behind))
     return True
 
 
@@ -158,11 +161,6 @@ async def _make(database: ServiceDatabase) -> None:
 
 
 async def _migrate(databases: Sequence[ServiceDatabase], log: Path) -> None:
-    for database in databases:
-        await _migrate2([database], log)
-
-
-async def _migrate2(databases: Sequence[ServiceDatabase], log: Path) -> None:
     environment = {f"MIGRATE_{database.node.replace('-', '_').upper()}_URL": database.owner_url for database in databases}
     try:
         with log.open("ab") as output:
@@ -220,7 +218,7 @@ def _as_role(admin_url: str, database: str, role: str, password: str) -> str:
 
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _first_line(error: BaseException) -> str:

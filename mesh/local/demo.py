@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shlex
 import ssl
+import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -111,15 +113,27 @@ async def _code(inbox_file: Path, email: str, known: int) -> str | None:
 
 def first_calls(edge: Edge, user: DemoUser) -> str:
     """Calls to paste into a shell: over JSON with curl, and over gRPC with `authmesh call`."""
-    credentials = json.dumps({"email": user.email, "password": user.password, "clientId": user.client_id})
-    ca_file = edge.ca_file
+    credentials = shlex.quote(json.dumps({"email": user.email, "password": user.password, "clientId": user.client_id}))
+    curl = f"curl -s --cacert {shlex.quote(str(edge.ca_file))}"
+    json_body = "-H 'content-type: application/json' -d"
+    bearer = '-H "authorization: Bearer $TOKEN"'
+    extract = """sed -E 's/.*"accessToken": ?"([^"]+).*/\\1/'"""
     return "\n".join(
         [
-            "First calls, JSON:",
-            f"  curl -s --cacert {ca_file} {edge.url}/v1/auth:signIn -H 'content-type: application/json' -d '{credentials}'",
-            f'  curl -s --cacert {ca_file} {edge.url}/v1/users/me -H "authorization: Bearer $TOKEN"    # TOKEN=<accessToken of the answer>',
-            "First calls, gRPC:",
-            f"  authmesh call AuthService/SignIn '{credentials}'",
-            '  authmesh call ResourceService/CreateResource \'{"resource": {"displayName": "first"}}\' --token "$TOKEN"',
+            "First calls, to paste. JSON:",
+            f"  TOKEN=$({curl} {edge.url}/v1/auth:signIn {json_body} {credentials} | {extract})",
+            f'  {curl} {edge.url}/v1/resources {bearer} {json_body} \'{{"displayName": "first"}}\'',
+            f"  {curl} {edge.url}/v1/users/me {bearer}",
+            "gRPC:",
+            f"  {_command()} call AuthService/SignIn {credentials}",
+            f'  {_command()} call ResourceService/ListResources --token "$TOKEN"',
         ]
     )
+
+
+def _command() -> str:
+    """The `authmesh` command as this shell would find it."""
+    own = Path(sys.executable).with_name("authmesh")
+    if not own.exists():
+        return "authmesh"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)

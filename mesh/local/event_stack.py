@@ -64,7 +64,8 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
             )
             return made, changed
     except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
-        raise LocalMeshError(f"the event stack can't be made in {account.endpoint_url}: {error}") from None
+        hint = "" if account.emulated else "; unset AWS_ENDPOINT_URL to have an emulator started for you"
+        raise LocalMeshError(f"the event stack can't be made in {account.endpoint_url}: {error}{hint}") from None
 
 
 async def _stack_outputs(cloudformation: Any) -> tuple[Mapping[str, str], bool]:

@@ -34,7 +34,7 @@ def is_free(port: int) -> bool:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
-            raise LocalMeshError(f"cannot listen on port {port} ({error.strerror}): choose another one") from None
+            raise LocalMeshError(f"cannot listen on port {port} ({error.strerror}): choose one above 1023 with EDGE_PORT=") from None
     return True
 
 

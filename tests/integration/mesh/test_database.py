@@ -291,7 +291,7 @@ async def test_a_killed_server_is_an_outage_and_is_found_again_without_a_restart
             await until(lambda: database.healthy)
             watching.cancel()
     finally:
-        server.close()
+        server.undo.close()
 
 
 async def answers(database: Database) -> bool:
