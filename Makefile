@@ -8,7 +8,7 @@ BIN := $(APP)/bin
 export EDGE_PORT
 export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
 
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
 .PHONY: help run-mesh test test-slow lint format gen bench clean pins released
@@ -72,7 +72,7 @@ $(APP)/.runtime: requirements/app.txt pyproject.toml
 	$(call venv,$(APP))
 	@echo "Installing what the mesh needs ($(APP), some 30 s once)"
 	@$(BIN)/python $(PIP_INSTALL) -r requirements/app.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	@touch $@
 
