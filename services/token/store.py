@@ -96,7 +96,7 @@ _SESSION_BYTES = _USER_BYTES + len("/sessions/") + 36
 
 # One atomic statement, one round trip. Whoever updates the parent first has spent it; everybody else finds no row and asks `find` what that means,
 # in a statement of its own: in this one they would still see the state before the winner's commit. The session's row lock orders this with sign-out
-# and role changes; a session that ended in between yields no successor, and the parent is spent in vain.
+# and role changes: a session that ended in between yields no successor, and the parent is spent in vain; scopes that it lost are not given.
 _ROTATE = rf"""
 WITH parent AS (
     UPDATE refresh_tokens AS token SET rotate_time = $4, successor = $2, sealed_successor = $3
@@ -112,7 +112,7 @@ WITH parent AS (
 ), successor AS (
     INSERT INTO refresh_tokens (hash, session_id, token_id, issue_time, access_expire_time, expire_time, scopes, roles)
     SELECT $2, id, $9, issue_time, GREATEST(LEAST(issue_time + $10, expire_time), issue_time + interval '1 second'), refresh_expire_time,
-        CASE WHEN cardinality($7::text[]) = 0 THEN scopes ELSE $7::text[] END, roles
+        CASE WHEN cardinality($7::text[]) = 0 THEN scopes ELSE ARRAY(SELECT unnest($7::text[]) INTERSECT SELECT unnest(scopes)) END, roles
     FROM session
     RETURNING *
 ), event AS (
