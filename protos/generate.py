@@ -109,10 +109,10 @@ def main() -> None:
         output = Path(folder)
         compile_protos(output)
         if missing := rpcs_without_access_rule(output):
-            sys.exit("".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)\n" for rpc in missing))
+            sys.exit("\n".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)" for rpc in missing))
         if "--check" in sys.argv:
             stale = [f"gen/{path}" for path in drift(output)] + (["docs/access.md"] if ACCESS_TABLE.read_text() != access_table(output) else [])
-            sys.exit("".join(f"{path} differs from protos/: run `make gen` and commit it\n" for path in stale) or 0)
+            sys.exit("\n".join(f"{path} differs from protos/: run `make gen` and commit it" for path in stale) or 0)
         ACCESS_TABLE.write_text(access_table(output))
         shutil.rmtree(GEN, ignore_errors=True)
         shutil.copytree(output, GEN, ignore=shutil.ignore_patterns("__pycache__"))
