@@ -13,6 +13,7 @@ from mesh.errors import Reason, Unavailable
 ACQUIRE_SECONDS = 3.0
 COMMAND_SECONDS = 10.0
 PING_SECONDS = 1.0
+FIRST_PING_SECONDS = 0.1
 RELEASE_SECONDS = 1.0
 """How long a statement that was given up may take to end before its connection is."""
 
@@ -185,18 +186,18 @@ class Database:
             return await Transaction(connection).fetchval(sql, *args)
 
     async def watch(self) -> None:
-        """Pings every second, for ever, and keeps `healthy` true to the answer. A task of the server."""
-        first = True
+        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer. A task of the server."""
+        answered, first = False, True
         while True:
             try:
                 async with asyncio.timeout(PING_SECONDS):
                     await self.fetchval("SELECT 1")
                 if not self.healthy:
                     _log.info("database answers")
-                self.healthy = True
+                self.healthy = answered = True
             except (Unavailable, TimeoutError) as error:
                 if self.healthy or first:
                     _log.warning("database out of reach", cause=type(error.__cause__ or error).__name__)
                 self.healthy = False
             first = False
-            await asyncio.sleep(PING_SECONDS)
+            await asyncio.sleep(PING_SECONDS if answered else FIRST_PING_SECONDS)

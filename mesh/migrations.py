@@ -65,16 +65,17 @@ async def migrate(url: str, package: str) -> str:
     return head(package)
 
 
+def _variable(package: str) -> str:
+    return f"MIGRATE_{package.rpartition('.')[2].upper()}_URL"
+
+
 async def main(packages: list[str], environment: Callable[[str], str | None] = os.environ.get) -> None:
-    """Migrates all the named packages at once."""
-    urls = {package: environment(f"MIGRATE_{package.rsplit('.', 1)[-1].upper()}_URL") for package in packages}
+    """Migrates the named packages, one after the other: Alembic's `op`, which the scripts speak to, is one for a whole process."""
+    urls = {package: environment(_variable(package)) or "" for package in packages}
+    if missing := [_variable(package) for package, url in urls.items() if not url]:
+        sys.exit(f"authmesh: environment variable {missing[0]} is missing: the owner role's database address")
     for package, url in urls.items():
-        if not url:
-            sys.exit(f"authmesh: environment variable MIGRATE_{package.rsplit('.', 1)[-1].upper()}_URL is missing: the owner role's database address")
-    async with asyncio.TaskGroup() as group:
-        tasks = {package: group.create_task(migrate(url, package)) for package, url in urls.items() if url}
-    for package, task in tasks.items():
-        print(f"{package} is at revision {task.result()}")
+        print(f"{package} is at revision {await migrate(url, package)}")
 
 
 if __name__ == "__main__":

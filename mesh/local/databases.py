@@ -100,8 +100,7 @@ async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
         raise LocalMeshError(f"the databases can't be made: no space is left on the device ({_first_line(error)}): free some") from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise LocalMeshError(f"the databases can't be made on {_without_password(behind[0].admin_url)}: {_first_line(error)}") from None
-    # A process for each: Alembic's `op`, which migrations speak to, is one for a whole process.
-    await asyncio.gather(*(_migrate([database], log) for database in behind))
+    await _migrate(behind, log)
     return True
 
 

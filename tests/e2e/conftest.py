@@ -115,8 +115,10 @@ async def running(home: Path, **environment: str) -> AsyncIterator[RunningMesh]:
         async def ready() -> bool:
             if process.returncode is not None:
                 raise AssertionError(f"authmesh run ended with {process.returncode}:\n{Path(log.name).read_text()}")
-            status = home / "status.json"
-            return status.exists() and bool(json.loads(status.read_text())["state"] == "ready")
+            if not (home / "status.json").exists():
+                return False
+            status = json.loads((home / "status.json").read_text())
+            return bool(status["state"] == "ready" and status["runner"]["pid"] == process.pid)
 
         try:
             await eventually(ready, within=START_SECONDS)

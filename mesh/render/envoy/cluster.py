@@ -101,9 +101,9 @@ def _health_check(interval: str, timeout: str, *, healthy: int, unhealthy: int) 
         "grpc_health_check": {},
         "timeout": timeout,
         "interval": interval,
-        # Envoy's defaults look once a minute at an endpoint that had no call yet, and as rarely at a dead one.
-        "no_traffic_interval": interval,
-        "unhealthy_interval": "1s",
+        # Envoy's defaults look once a minute at an endpoint that had no call yet, sick or not, and as rarely at a dead one.
+        "no_traffic_interval": "0.5s",
+        "unhealthy_interval": "0.5s",
         "no_traffic_healthy_interval": interval,
         "healthy_threshold": healthy,
         "unhealthy_threshold": unhealthy,
