@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -23,6 +23,8 @@ from mesh.rpc.validation import Validation
 from mesh.settings import Environment, ProcessSettings
 
 CHECK_SECONDS = 0.2
+END_SECONDS = 0.5
+"""How long a cancelled background task may take before it is cancelled again."""
 NOTICE_SECONDS = 0.3
 """Between NOT_SERVING and GOAWAY: time for a watching sidecar to look elsewhere."""
 
@@ -89,9 +91,16 @@ async def serve(
             readiness.end_watches()
             admission.drain()
             await server.stop(settings.drain_seconds)
-            for task in background:
-                task.cancel()
+            await _end(background)
     _log.info("stopped")
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels tasks until they have ended. Once is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py uses, may swallow it."""
+    while pending := {task for task in tasks if not task.done()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=END_SECONDS)
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

@@ -42,11 +42,11 @@ async def running(*parts: Publisher | RevocationFeed) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        # Again and again: see `mesh.rpc.server`.
+        while pending := [task for task in tasks if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=0.2)
 
 
 class Consumer:
