@@ -1,12 +1,13 @@
 """The sink that carries commands to other services of the mesh: a change that crosses services is a row first and an idempotent RPC after it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 from grpc import aio
 
+from mesh.delivery import Delivery
 from mesh.errors import MeshError
 from mesh.outbox import Entry
 
@@ -31,10 +32,10 @@ class CommandSink:
 
         return channel()
 
-    async def send(self, client: aio.Channel, entries: Sequence[Entry]) -> Collection[int]:
+    async def send(self, client: aio.Channel, entries: Sequence[Entry]) -> Delivery:
         """Sends the commands side by side."""
         acknowledged = await asyncio.gather(*(self._call(client, entry) for entry in entries))
-        return [entry.id for entry, done in zip(entries, acknowledged, strict=True) if done]
+        return Delivery(accepted=[entry.id for entry, done in zip(entries, acknowledged, strict=True) if done])
 
     async def _call(self, channel: aio.Channel, entry: Entry) -> bool:
         call = channel.unary_unary(entry.destination, request_serializer=bytes, response_deserializer=bytes)

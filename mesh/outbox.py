@@ -8,7 +8,7 @@ leaves a lease that runs out.
 import asyncio
 import json
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +18,12 @@ import structlog
 from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf.message import Message
 
+from mesh import backlog, parking
+from mesh.audit import subject_keys
 from mesh.audit.catalogue import EVENT_TYPES
 from mesh.audit.chain import number_events
 from mesh.database import Database, Transaction
+from mesh.delivery import Delivery, Pace
 from mesh.errors import Unavailable
 from mesh.ids import uuid7
 from mesh.rpc.call import current_call
@@ -82,6 +85,12 @@ def create_tables(op: Any) -> None:
         op.execute(statement)
 
 
+def create_pipeline_tables(op: Any) -> None:
+    """Makes in a service's migration what the outbox got later: a place for entries that nobody takes, and the keys of personal data."""
+    parking.create_tables(op)
+    subject_keys.create_tables(op)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A row on its way out."""
@@ -104,8 +113,8 @@ class Sink(Protocol):
     def connect(self) -> AbstractAsyncContextManager[Any]:
         """What `send` needs, open for as long as the relay runs."""
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Collection[int]:
-        """Sends entries. Returns the ids of those that were accepted; the others are sent again."""
+    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+        """Sends entries. Returns what became of them; those that were not accepted are sent again."""
 
 
 class Outbox:
@@ -194,20 +203,23 @@ class Relay:
     async def run(self) -> None:
         """Relays for ever. A task of the server; cancel it at any moment, nothing is lost."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(backlog.watch(self._database, self._outbox.source))
             for sink in self._sinks:
                 group.create_task(self._serve(sink))
 
     async def _serve(self, sink: Sink) -> None:
+        pace = Pace()
         async with sink.connect() as client, asyncio.TaskGroup() as lanes:
-            lanes.create_task(self._lane(sink, client, CLAIM_FIRST, self._outbox.wakeup()))
+            lanes.create_task(self._lane(sink, client, CLAIM_FIRST, self._outbox.wakeup(), pace))
             # Nothing wakes this one: whatever it sends has a pause behind it.
-            lanes.create_task(self._lane(sink, client, CLAIM_AGAIN, asyncio.Event()))
+            lanes.create_task(self._lane(sink, client, CLAIM_AGAIN, asyncio.Event(), pace))
 
-    async def _lane(self, sink: Sink, client: Any, claim: str, wakeup: asyncio.Event) -> None:
+    async def _lane(self, sink: Sink, client: Any, claim: str, wakeup: asyncio.Event, pace: Pace) -> None:
         while True:
+            await asyncio.sleep(pace.pause)
             wakeup.clear()
             try:
-                sent = await self._pass(sink, client, claim)
+                sent = await self._pass(sink, client, claim, pace)
             except Unavailable:
                 sent = 0
             if not sent:
@@ -215,7 +227,7 @@ class Relay:
                     async with asyncio.timeout(POLL_SECONDS):
                         await wakeup.wait()
 
-    async def _pass(self, sink: Sink, client: Any, claim: str) -> int:
+    async def _pass(self, sink: Sink, client: Any, claim: str, pace: Pace) -> int:
         """Sends one batch. Returns how many entries left."""
         if sink.kind == "audit" and claim is CLAIM_FIRST:
             await number_events(self._database, self._outbox.source)
@@ -224,30 +236,37 @@ class Relay:
             return 0
         try:
             async with asyncio.timeout(LEASE_SECONDS / 2):
-                accepted = set(await sink.send(client, entries))
+                delivery = await sink.send(client, entries)
         except Exception as error:  # noqa: BLE001 - whatever a destination does, the entries stay and are sent again
             _log.warning("not delivered", kind=sink.kind, entries=len(entries), error=type(error).__name__)
-            accepted = set()
-        await self._settle(entries, accepted)
-        return len(accepted)
+            delivery = Delivery(throttled=True)
+        if delivery.throttled:
+            pace.slow_down()
+        elif delivery.accepted:
+            pace.speed_up()
+        await self._settle(entries, delivery)
+        return len(delivery.accepted)
 
     async def _claim(self, sink: Sink, claim: str) -> list[Entry]:
         rows = await self._database.fetch(claim, sink.kind, sink.batch, float(LEASE_SECONDS))
         return sorted((Entry(row["id"], row["destination"], row["payload"], row["attempts"] - 1) for row in rows), key=lambda entry: entry.id)
 
-    async def _settle(self, entries: Sequence[Entry], accepted: Collection[int]) -> None:
-        refused = [entry for entry in entries if entry.id not in accepted]
+    async def _settle(self, entries: Sequence[Entry], delivery: Delivery) -> None:
+        accepted = set(delivery.accepted)
+        waiting = [entry for entry in entries if entry.id not in accepted]
         if accepted:
             await self._database.execute("DELETE FROM outbox WHERE id = ANY($1::bigint[])", list(accepted))
-        if refused:
+        if waiting:
             await self._database.execute(
                 """
                 UPDATE outbox SET next_attempt_time = now() + make_interval(secs => later.pause)
                 FROM unnest($1::bigint[], $2::double precision[]) AS later (id, pause) WHERE outbox.id = later.id
                 """,
-                [entry.id for entry in refused],
-                [_pause(entry.attempts) for entry in refused],
+                [entry.id for entry in waiting],
+                [_pause(entry.attempts) for entry in waiting],
             )
+        if delivery.refused:
+            await parking.count_refusals(self._database, delivery.refused)
 
 
 def _pause(attempts: int) -> float:

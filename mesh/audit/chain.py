@@ -2,20 +2,26 @@
 
 The chain's head is one row. Whoever holds its lock numbers events, and nobody else: that is the only fence there is, so any number of replicas may
 relay one source, behind a transaction pooler too.
+
+Personal data is sealed here, before the hash is made: the chain runs over what S3 will have.
 """
 
-import hashlib
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
-from authmesh.audit.v1 import audit_event_pb2
+from authmesh.audit.v1.audit_event_pb2 import AuditEvent
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from mesh.database import Database
-from mesh.ids import uuid7
+from mesh.audit import subject_keys, tombstone
+from mesh.audit.personal import key_names, seal
+from mesh.database import Database, Transaction
 
 NUMBERED_AT_ONCE = 500
 """Events numbered in one transaction: enough to keep up, few enough that the lock is held for milliseconds."""
+MAX_EVENT_BYTES = 200 * 1024
+"""Of an event's JSON. EventBridge and SQS take 256 KiB with their envelope; nothing that we write comes near."""
 
 _log = structlog.get_logger("authmesh.audit")
 
@@ -38,39 +44,63 @@ async def number_events(database: Database, source: str) -> int:
         rows = await tx.fetch(f"SELECT id, destination, payload FROM outbox WHERE {UNNUMBERED} ORDER BY id LIMIT $1", NUMBERED_AT_ONCE)
         if not rows:
             return 0
+        links = [_read(source, row["id"], row["destination"], row["payload"]) for row in rows]
+        names = {link.row: key_names(link.event) for link in links}
+        keys = await subject_keys.obtain(tx, {name for own in names.values() for name in own})
         sequence, previous_hash = head["sequence"], head["hash"]
-        linked: list[tuple[int, int, bytes]] = []
-        for row in rows:
+        for link in links:
             sequence += 1
-            event = _event(source, row["destination"], row["payload"])
-            event.sequence, event.previous_hash = sequence, previous_hash
-            payload = event.SerializeToString(deterministic=True)
-            previous_hash = hashlib.sha256(payload).digest()
-            linked.append((row["id"], sequence, payload))
-        ids, sequences, payloads = zip(*linked, strict=True)
+            link.event.sequence, link.event.previous_hash = sequence, previous_hash
+            seal(link.event, [keys[name] for name in names[link.row]])
+            previous_hash = tombstone.link(link.event)
+        await _write(tx, links)
+        await tx.execute("UPDATE outbox_chain SET sequence = $2, hash = $3 WHERE source = $1", source, sequence, previous_hash)
+        return len(links)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A row on its way into the chain."""
+
+    row: int
+    event: AuditEvent
+    parked: str
+    """Why its event was replaced by a tombstone; empty for the others."""
+
+
+def _read(source: str, row: int, event_type: str, payload: bytes) -> _Link:
+    """The event of a row; a tombstone where it holds none that could be delivered: it must neither stop the chain nor vanish from it."""
+    try:
+        event = AuditEvent.FromString(payload)
+    except DecodeError:
+        return _Link(row, tombstone.unnumbered(source, event_type, payload, "unreadable"), "unreadable")
+    # JSON is at most some six times as long: the long form is only made of what may be too long.
+    if len(payload) * 6 > MAX_EVENT_BYTES and len(json_format.MessageToJson(event, indent=None)) > MAX_EVENT_BYTES:
+        return _Link(row, tombstone.unnumbered(source, event_type, payload, "too_large"), "too_large")
+    return _Link(row, event, "")
+
+
+async def _write(tx: Transaction, links: Sequence[_Link]) -> None:
+    if parked := [link for link in links if link.parked]:
         await tx.execute(
             """
-            UPDATE outbox SET sequence = linked.sequence, payload = linked.payload
-            FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS linked (id, sequence, payload)
-            WHERE outbox.id = linked.id
+            INSERT INTO outbox_parked (id, kind, destination, payload, sequence, reason, create_time)
+            SELECT outbox.id, kind, destination, payload, parked.sequence, parked.reason, create_time
+            FROM outbox JOIN unnest($1::bigint[], $2::bigint[], $3::text[]) AS parked (id, sequence, reason) ON outbox.id = parked.id
             """,
-            list(ids),
-            list(sequences),
-            list(payloads),
+            [link.row for link in parked],
+            [link.event.sequence for link in parked],
+            [link.parked for link in parked],
         )
-        await tx.execute("UPDATE outbox_chain SET sequence = $2, hash = $3 WHERE source = $1", source, sequence, previous_hash)
-        return len(linked)
-
-
-def _event(source: str, event_type: str, payload: bytes) -> audit_event_pb2.AuditEvent:
-    """The event of a row; a tombstone that tells of it, where the row holds none: it must neither stop the chain nor vanish from it."""
-    try:
-        return audit_event_pb2.AuditEvent.FromString(payload)
-    except DecodeError:
-        digest = hashlib.sha256(payload).hexdigest()
-        _log.error("an audit event cannot be read", type=event_type, sha256=digest)
-        tombstone = audit_event_pb2.AuditEvent(
-            event_id=str(uuid7()), source=source, type=event_type, outcome=audit_event_pb2.OUTCOME_FAILURE, detail={"unreadable": digest}
-        )
-        tombstone.event_time.FromDatetime(datetime.now(UTC))
-        return tombstone
+        for link in parked:
+            _log.error("event parked", type=link.event.detail["type"], reason=link.parked, sequence=link.event.sequence)
+    await tx.execute(
+        """
+        UPDATE outbox SET sequence = linked.sequence, payload = linked.payload
+        FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS linked (id, sequence, payload)
+        WHERE outbox.id = linked.id
+        """,
+        [link.row for link in links],
+        [link.event.sequence for link in links],
+        [link.event.SerializeToString(deterministic=True) for link in links],
+    )

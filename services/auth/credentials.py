@@ -4,6 +4,7 @@ import uuid
 
 from authmesh.audit.v1 import audit_event_pb2
 
+from mesh.audit import subject_keys
 from mesh.database import Database
 from mesh.outbox import Outbox
 from services.auth.store import Accounts
@@ -31,7 +32,10 @@ class CredentialKeeper:
                 await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.status_changed", subject=f"users/{user_id}", detail=detail))
 
     async def delete(self, user_id: uuid.UUID) -> None:
-        """Erases everything that Auth knows of a user."""
+        """Erases everything that Auth knows of a user, and makes what is personal about them in its audit events unreadable."""
+        subject = f"users/{user_id}"
         async with self._database.transaction() as tx:
             if await self._accounts.delete(tx, user_id):
-                await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.credentials_deleted", subject=f"users/{user_id}"))
+                await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.credentials_deleted", subject=subject))
+            # Also for somebody who never verified an address: there are events of every sign-up.
+            await subject_keys.erase(tx, subject)

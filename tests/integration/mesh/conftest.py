@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from mesh import outbox
+from mesh import outbox, parking
+from mesh.audit import subject_keys
 from mesh.database import Database
 from mesh.local.components.postgres import Postgres
 
@@ -34,7 +35,7 @@ async def outbox_url(empty_database_url: NewUrl) -> str:
     """A database with an outbox."""
     url = await empty_database_url()
     connection = await asyncpg.connect(url)
-    for statement in outbox.TABLES:
+    for statement in (*outbox.TABLES, *parking.TABLES, *subject_keys.TABLES):
         await connection.execute(statement)
     await connection.close()
     return url
@@ -44,5 +45,5 @@ async def outbox_url(empty_database_url: NewUrl) -> str:
 async def database(outbox_url: str) -> AsyncIterator[Database]:
     """A database with an empty outbox."""
     async with Database.open(outbox_url) as opened:
-        await opened.execute("TRUNCATE outbox, outbox_chain RESTART IDENTITY")
+        await opened.execute("TRUNCATE outbox, outbox_chain, outbox_parked, subject_keys RESTART IDENTITY")
         yield opened

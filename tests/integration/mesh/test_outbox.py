@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ import mesh.outbox
 from mesh.audit.chain import number_events
 from mesh.commands import CommandSink
 from mesh.database import Database
+from mesh.delivery import Delivery
 from mesh.errors import NotFound, Reason, Unavailable
 from mesh.outbox import Entry, Outbox, Relay, Sink
 from mesh.rpc.call import Call
@@ -46,14 +47,14 @@ class Collector:
 
         return nothing()
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Collection[int]:
+    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
         self.seen += entries
         if self.fails:
             raise ConnectionError
         taken = [entry for entry in entries if not self.refuses(entry)]
         self.times |= {entry.id: time.monotonic() for entry in taken}
         self.taken += taken
-        return [entry.id for entry in taken]
+        return Delivery(accepted=[entry.id for entry in taken])
 
     @property
     def events(self) -> list[AuditEvent]:
@@ -237,10 +238,11 @@ async def test_a_row_that_cannot_be_read_leaves_a_tombstone_at_its_number_and_ho
             await until(lambda: is_empty(database))
     tombstone = sink.events[1]
     assert [event.sequence for event in sink.events] == [1, 2, 3]
-    assert (tombstone.type, tombstone.outcome, tombstone.source) == (SIGNED_IN, OUTCOME_FAILURE, "auth")
-    assert tombstone.detail["unreadable"] == hashlib.sha256(b"\xff").hexdigest()
+    assert (tombstone.type, tombstone.outcome, tombstone.source) == ("audit.parked", OUTCOME_FAILURE, "auth")
+    assert dict(tombstone.detail) == {"type": SIGNED_IN, "reason": "unreadable", "sha256": hashlib.sha256(b"\xff").hexdigest()}
     assert sink.events[2].previous_hash == hashlib.sha256(tombstone.SerializeToString(deterministic=True)).digest()
-    assert [line["log_level"] for line in logs if line["event"] == "an audit event cannot be read"] == ["error"]
+    assert [line["log_level"] for line in logs if line["event"] == "event parked"] == ["error"]
+    assert await database.fetchval("SELECT payload FROM outbox_parked WHERE sequence = 2") == b"\xff"
 
 
 async def waits_for_lock(database: Database) -> bool:
@@ -294,11 +296,11 @@ async def test_a_row_whose_relay_died_between_sending_and_deleting_is_sent_again
     delivered = asyncio.Event()
 
     class Dying(Collector):
-        async def send(self, client: Any, entries: Sequence[Entry]) -> Collection[int]:
+        async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
             await super().send(client, entries)
             delivered.set()
             await asyncio.Event().wait()
-            return []
+            return Delivery()
 
     dying, sink = Dying(), Collector()
     await record(database, outbox)

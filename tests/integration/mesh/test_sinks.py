@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
 from mesh.database import Database
+from mesh.delivery import Delivery
 from mesh.local.components.aws_emulator import AwsEmulator
 from mesh.messages import MessageSink
 from mesh.outbox import Entry, Outbox
@@ -132,7 +133,7 @@ async def test_events_that_the_bus_refused_are_not_taken_for_accepted() -> None:
     sink: Any = EventBridgeSink(lambda: None, "bus")  # type: ignore[arg-type,return-value]
     refused = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
     client = Answer({"FailedEntryCount": 1, "Entries": [{"EventId": "1"}, refused, {"EventId": "3"}]})
-    assert await sink.send(client, entries(7, 8, 9)) == [7, 9]
+    assert await sink.send(client, entries(7, 8, 9)) == Delivery(accepted=[7, 9], throttled=True)
 
 
 @pytest.mark.parametrize(("successful", "accepted"), [([{"Id": "8"}], [8]), ([], []), (None, [])])
@@ -141,4 +142,4 @@ async def test_messages_that_the_topic_refused_are_not_taken_for_accepted(succes
     answer: dict[str, Any] = {"Failed": [{"Id": "7", "Code": "InternalError"}]}
     if successful is not None:
         answer["Successful"] = successful
-    assert await sink.send(Answer(answer), entries(7, 8)) == accepted
+    assert await sink.send(Answer(answer), entries(7, 8)) == Delivery(accepted=accepted)

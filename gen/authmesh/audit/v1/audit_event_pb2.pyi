@@ -114,6 +114,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
     EVENT_TYPE_ACCESS_DENIED: _EventType.ValueType  # 80
     """access.denied: the access rule of a method refused an authenticated caller."""
+    EVENT_TYPE_AUDIT_PARKED: _EventType.ValueType  # 90
+    """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """EventType is the closed catalogue. Its dotted form, which events carry, is the name in lower case with a dot behind the first word."""
@@ -182,6 +184,8 @@ EVENT_TYPE_RESOURCE_SHARES_CLAIMED: EventType.ValueType  # 66
 """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
 EVENT_TYPE_ACCESS_DENIED: EventType.ValueType  # 80
 """access.denied: the access rule of a method refused an authenticated caller."""
+EVENT_TYPE_AUDIT_PARKED: EventType.ValueType  # 90
+"""audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 @_typing.final
@@ -267,7 +271,9 @@ class AuditEvent(_message.Message):
     previous_hash: _builtins.bytes
     """SHA-256 of the event before this one in its source. Empty for the first."""
     sealed: _builtins.bytes
-    """The personal fields, encrypted with the subject's key (AES-256-GCM: 12 bytes of nonce, ciphertext, tag). The clear fields are empty then."""
+    """The personal fields, encrypted with the keys of the persons that the event names (AES-256-GCM: 12 bytes of nonce, ciphertext, tag). The clear
+    fields are empty then.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the clock of the source."""

@@ -1,0 +1,80 @@
+"""The keys of the persons in a service's audit events, in its own database. Deleting a person's key is what erasure from the audit trail is.
+
+A key that was erased leaves its row behind, empty: an event that comes late, such as the one that tells of the erasure, must not get a new key.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mesh.audit.personal import KEY_BYTES
+from mesh.database import Database, Transaction
+
+DAYS_KEPT = 90
+"""For how many days the address of somebody without a name can be read."""
+
+TABLES = (
+    """
+    CREATE TABLE subject_keys (
+        subject text PRIMARY KEY,
+        key bytea CHECK (length(key) = 32),
+        create_time timestamptz NOT NULL DEFAULT now(),
+        erase_time timestamptz,
+        CHECK ((key IS NULL) = (erase_time IS NOT NULL))
+    )
+    """,
+    "CREATE INDEX subject_keys_of_days ON subject_keys (create_time) WHERE subject LIKE 'days/%'",
+)
+
+
+def create_tables(op: Any) -> None:
+    """Makes the table in a service's migration. `op` is `alembic.op`."""
+    for statement in TABLES:
+        op.execute(statement)
+
+
+async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
+    """The key of each name; made where there was none. For a person who was erased, a key that nobody keeps.
+
+    Args:
+        tx: The transaction that seals with them.
+        names: `users/…` or `days/…`.
+    """
+    wanted = sorted(set(names))
+    keys = await _held(tx, wanted)
+    if missing := [name for name in wanted if name not in keys]:
+        await tx.execute(
+            # In the order of names, so that two of these never wait for each other.
+            "INSERT INTO subject_keys (subject, key) SELECT * FROM unnest($1::text[], $2::bytea[]) ORDER BY 1 ON CONFLICT DO NOTHING",
+            missing,
+            [os.urandom(KEY_BYTES) for _ in missing],
+        )
+        # A rival's key may have won. Read in a statement of its own: this one sees it.
+        keys |= await _held(tx, missing)
+    if any(name.startswith("days/") for name in missing):
+        await tx.execute("DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - make_interval(days => $1)", DAYS_KEPT)
+    return {name: keys[name] or os.urandom(KEY_BYTES) for name in wanted}
+
+
+async def held(database: Database, names: Collection[str]) -> Mapping[str, bytes | None]:
+    """What there is of these keys, for a reader; None for one that was erased."""
+    return await _held(database, sorted(set(names)))
+
+
+async def erase(tx: Transaction, subject: str) -> None:
+    """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, for ever. May be repeated.
+
+    Copies in backups and in PostgreSQL's write-ahead log live as long as those are kept.
+    """
+    await tx.execute(
+        """
+        INSERT INTO subject_keys (subject, key, erase_time) VALUES ($1, NULL, now())
+        ON CONFLICT (subject) DO UPDATE SET key = NULL, erase_time = COALESCE(subject_keys.erase_time, now())
+        """,
+        subject,
+    )
+
+
+async def _held(connection: Transaction | Database, names: list[str]) -> dict[str, bytes | None]:
+    rows = await connection.fetch("SELECT subject, key FROM subject_keys WHERE subject = ANY($1::text[])", names)
+    return {row["subject"]: row["key"] for row in rows}
