@@ -45,6 +45,8 @@ class Rpc:
     access: access_pb2.AccessRule
     audit: tuple[str, ...]
     """Audit events that the method may write, in dotted form."""
+    changes_state: bool
+    """Whether it may leave anything changed: it does not declare NO_SIDE_EFFECTS. Then it names at least one audit event."""
     idempotent: bool
     """Whether it declares an `idempotency_level`: only then may the mesh retry it."""
     http: tuple[HttpBinding, ...]
@@ -114,6 +116,7 @@ def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
         client_streaming=method.client_streaming,
         access=method.options.Extensions[access_pb2.access],
         audit=tuple(method.options.Extensions[audit_pb2.audit].events),
+        changes_state=method.options.idempotency_level != levels.NO_SIDE_EFFECTS,
         idempotent=method.options.idempotency_level in (levels.IDEMPOTENT, levels.NO_SIDE_EFFECTS),
         http=_bindings(method.options.Extensions[annotations_pb2.http]),
     )

@@ -8,7 +8,7 @@ leaves a lease that runs out.
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -151,9 +151,27 @@ class Outbox:
         """Writes an audit event into the transaction of the change that it tells of."""
         await self._add(tx, "audit", event.type, self.event(event).SerializeToString(deterministic=True))
 
-    async def message(self, tx: Transaction, *, email: str, kind: str, code: str = "", display_name: str = "") -> None:
-        """Writes a message to a person. `kind` names the template (`verify_email`); `code` is a one-time code or empty."""
-        content = {"email": email, "kind": kind, "code": code, "display_name": display_name, "sent_time": datetime.now(UTC).isoformat()}
+    async def message(
+        self, tx: Transaction, *, email: str, kind: str, code: str = "", display_name: str = "", facts: Mapping[str, str] | None = None
+    ) -> None:
+        """Writes a message to a person.
+
+        Args:
+            tx: The transaction of what it tells of.
+            email: To whom.
+            kind: Names the letter (`services/mail/letters`): `verify_email`.
+            code: A one-time code, or empty.
+            display_name: Of the person, or empty.
+            facts: What the letter says beside the code, by name: `device`.
+        """
+        content = {
+            "email": email,
+            "kind": kind,
+            "code": code,
+            "display_name": display_name,
+            "facts": dict(facts or {}),
+            "sent_time": datetime.now(UTC).isoformat(),
+        }
         await self._add(tx, "message", kind, json.dumps(content).encode())
 
     async def command(self, tx: Transaction, method: str, request: Message) -> None:

@@ -34,6 +34,8 @@ class EventStack:
     messages_topic_arn: str
     audit_queue_url: str
     audit_bucket: str
+    checkpoint_key: str
+    notices_queue_url: str
     inbox_queue_url: str
 
 
@@ -60,6 +62,8 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
                 messages_topic_arn=outputs["MessagesTopicArn"],
                 audit_queue_url=outputs["AuditQueueUrl"],
                 audit_bucket=outputs["AuditBucketName"],
+                checkpoint_key=outputs["CheckpointKeyArn"],
+                notices_queue_url=outputs["NoticesQueueUrl"],
                 inbox_queue_url=await _inbox(clients["sqs"], clients["sns"], outputs["MessagesTopicArn"]),
             )
             return made, changed
@@ -88,6 +92,8 @@ async def _stack_outputs(cloudformation: Any) -> tuple[Mapping[str, str], bool]:
             ChangeSetType="UPDATE" if exists else "CREATE",
             TemplateBody=template,
             Tags=[tag],
+            # The policies that processes need in AWS are part of it.
+            Capabilities=["CAPABILITY_IAM"],
             # A queue that outlived its stack, as the template wants it, is adopted.
             ImportExistingResources=True,
         )

@@ -157,6 +157,8 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
                 "CLIENTS_FILE": str(package / "clients.yaml"),
                 "ROLES_FILE": str(package / "roles.yaml"),
             }
+        case "auth":
+            return {"NOTICES_QUEUE_URL": events.notices_queue_url}
         case "audit":
             return {"AUDIT_QUEUE_URL": events.audit_queue_url, "AUDIT_BUCKET": events.audit_bucket}
         case _:

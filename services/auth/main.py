@@ -23,6 +23,7 @@ from services.auth.answer_time import AnswerTime
 from services.auth.credentials import CredentialKeeper
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
+from services.auth.notices import NoticeDesk
 from services.auth.password_policy import PasswordPolicy
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
@@ -66,6 +67,8 @@ async def main() -> None:
         sign_ups = SignUpDesk(database, outbox, hasher, PasswordPolicy.load(), denials, answer_time, clock=clock, new_id=uuid7)
         sign_ins = SignInDesk(database, outbox, hasher, denials, answer_time, TokenIssuerStub(channel).IssueTokens, clock=clock)
         credentials = CredentialKeeper(database, outbox)
+        queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
+        notices = [NoticeDesk(database, outbox, open_sqs, queue_url, clock=clock).run] if queue_url else []
         await serve(
             settings,
             services=[
@@ -74,7 +77,7 @@ async def main() -> None:
             ],
             authentication=authentication,
             checks={"database": lambda: database.healthy, **authentication.checks},
-            tasks=[database.watch, relay.run, denials.run, upkeep.run, *authentication.tasks],
+            tasks=[database.watch, relay.run, denials.run, upkeep.run, *notices, *authentication.tasks],
         )
 
 

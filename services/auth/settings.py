@@ -17,5 +17,7 @@ class AuthSettings(ProcessSettings):
     """Hashes computed at the same time: the processor's cores. Each takes `argon2_memory_kib`."""
     argon2_waiting: int = Field(default=100, ge=0)
     """Hashes that may wait for a thread before OVERLOADED: what can be done within a caller's patience."""
+    notices_queue_url: str | None = None
+    """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and nobody is told."""
     answer_seconds: float = Field(default=0.25, ge=0)
     """Earliest that an answer leaves which must not tell whether an address is known. Above what two hashes take."""

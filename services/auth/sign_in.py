@@ -16,6 +16,7 @@ from services.auth.address import block, normalise
 from services.auth.answer_time import AnswerTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
+from services.auth.notices import notify
 from services.auth.store import Accounts, AttemptCounts, SignUps
 
 TokenIssuer = Callable[[token_issuer_pb2.IssueTokensRequest], Awaitable[token_set_pb2.TokenSet]]
@@ -41,6 +42,10 @@ class _Known:
     sign_up: SignUp | None
     sources: Sequence[bytes]
     """What a success would make familiar."""
+    familiar: bool
+    """Whether one of them is already."""
+    slowed: bool
+    """Whether further attempts have to wait, and this one did not."""
     by_network: bytes
     """The count of the caller's network."""
     counted: Sequence[bytes]
@@ -89,7 +94,7 @@ class SignInDesk:
                 tokens = await self._issue_tokens(_order(account, attempt, self._clock()))
             except Unauthenticated:
                 # Disabled, and Token heard of it first.
-                await self._refuse(account, attempt)
+                await self._refuse(known, account, attempt)
                 raise
             except MeshError:
                 # The password was right; what went wrong is no guess.
@@ -112,6 +117,8 @@ class SignInDesk:
                     account=await self._accounts.by_email(tx, email),
                     sign_up=await self._sign_ups.newest(tx, email, now),
                     sources=sources,
+                    familiar=familiar,
+                    slowed=throttle.begins_to_slow(admitted, rules),
                     by_network=throttle.key(throttle.SIGN_IN.name, email, block(attempt.address)),
                     counted=sorted(rules),
                 )
@@ -131,7 +138,7 @@ class SignInDesk:
             await self._release(known)
             raise FailedPrecondition(Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it")
         if account is None or not password_right or account.disabled:
-            await self._refuse(account, attempt)
+            await self._refuse(known, account, attempt)
             raise Unauthenticated(Reason.CREDENTIALS_INVALID, "the address or the password is wrong")
         return account
 
@@ -149,25 +156,23 @@ class SignInDesk:
         for key in known.counted:
             await (self._attempts.clear(tx, key) if key == known.by_network else self._attempts.take_back(tx, key))
 
-    async def _refuse(self, account: Account | None, attempt: Attempt) -> None:
+    async def _refuse(self, known: _Known, account: Account | None, attempt: Attempt) -> None:
         async with self._database.transaction() as tx:
             if account is None:
                 await self._denials.count(tx, Reason.CREDENTIALS_INVALID, attempt.address)
                 return
-            event = audit_event_pb2.AuditEvent(
-                type="auth.sign_in_failed",
-                outcome=audit_event_pb2.OUTCOME_FAILURE,
-                reason=Reason.CREDENTIALS_INVALID,
-                subject=f"users/{account.user_id}",
-                client=f"clients/{attempt.client_id}",
-                email=account.email,
-            )
-            await self._outbox.record(tx, event)
+            await self._outbox.record(tx, _failed("auth.sign_in_failed", Reason.CREDENTIALS_INVALID, account, attempt))
+            if known.slowed:
+                await self._outbox.record(tx, _failed("auth.sign_in_throttled", Reason.RATE_LIMITED, account, attempt))
+                await notify(tx, self._outbox, email=account.email, kind="lockout", about=account.email, now=self._clock())
 
     async def _record(self, known: _Known, account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> None:
         rehashed = await self._rehash(account, attempt)
         async with self._database.transaction() as tx:
             await self._forgive(tx, known)
+            if known.sources and not known.familiar and await self._accounts.was_used(tx, account.user_id):
+                about, device = known.sources[0].hex(), _name(attempt.device)
+                await notify(tx, self._outbox, email=account.email, kind="new_device", about=about, now=self._clock(), device=device)
             await self._accounts.make_familiar(tx, account.user_id, known.sources, self._clock())
             if rehashed:
                 await self._accounts.set_password_hash(tx, account, rehashed)
@@ -186,6 +191,21 @@ class SignInDesk:
 def _signed_in(account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> audit_event_pb2.AuditEvent:
     user, client = f"users/{account.user_id}", f"clients/{attempt.client_id}"
     return audit_event_pb2.AuditEvent(type="auth.signed_in", actor=user, subject=user, session=tokens.session, client=client, detail={"amr": "pwd"})
+
+
+def _failed(event_type: str, reason: Reason, account: Account, attempt: Attempt) -> audit_event_pb2.AuditEvent:
+    return audit_event_pb2.AuditEvent(
+        type=event_type,
+        outcome=audit_event_pb2.OUTCOME_FAILURE,
+        reason=reason,
+        subject=f"users/{account.user_id}",
+        client=f"clients/{attempt.client_id}",
+        email=account.email,
+    )
+
+
+def _name(device: token_set_pb2.Device) -> str:
+    return f"{device.display_name} ({device.platform})" if device.display_name and device.platform else device.display_name or device.platform
 
 
 def _order(account: Account, attempt: Attempt, now: datetime) -> token_issuer_pb2.IssueTokensRequest:

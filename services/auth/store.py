@@ -21,6 +21,11 @@ class Accounts:
         row = await tx.fetchrow("SELECT user_id, email, password_hash, disabled FROM accounts WHERE email = $1", email)
         return Account(**row) if row else None
 
+    async def by_id(self, tx: Transaction, user_id: uuid.UUID) -> Account | None:
+        """The account of a user."""
+        row = await tx.fetchrow("SELECT user_id, email, password_hash, disabled FROM accounts WHERE user_id = $1", user_id)
+        return Account(**row) if row else None
+
     async def add(self, tx: Transaction, sign_up: SignUp, now: datetime) -> bool:
         """Makes an account of a sign-up. False when the address has one already."""
         return bool(
@@ -59,6 +64,10 @@ class Accounts:
     async def is_familiar(self, tx: Transaction, sources: Sequence[bytes]) -> bool:
         """Whether somebody has signed in from one of the sources, which are digests of address and network or installation."""
         return bool(await tx.fetchval("SELECT EXISTS (SELECT FROM familiar_sources WHERE key = ANY($1::bytea[]))", sources))
+
+    async def was_used(self, tx: Transaction, user_id: uuid.UUID) -> bool:
+        """Whether a user has signed in from anywhere that is remembered."""
+        return bool(await tx.fetchval("SELECT EXISTS (SELECT FROM familiar_sources WHERE user_id = $1)", user_id))
 
     async def make_familiar(self, tx: Transaction, user_id: uuid.UUID, sources: Sequence[bytes], now: datetime) -> None:
         """Remembers sources of a sign-in that worked."""
@@ -104,6 +113,11 @@ class SignUps:
             now - SIGN_UP_LIFETIME,
         )
         return [SignUp(**row) for row in rows]
+
+    async def by_id(self, tx: Transaction, user_id: uuid.UUID) -> Account | None:
+        """The account of a user."""
+        row = await tx.fetchrow("SELECT user_id, email, password_hash, disabled FROM accounts WHERE user_id = $1", user_id)
+        return Account(**row) if row else None
 
     async def add(self, tx: Transaction, sign_up: SignUp) -> bool:
         """Writes a sign-up. False when its `request_id` is taken, by a call that ran at the same time."""

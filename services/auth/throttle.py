@@ -52,6 +52,9 @@ MAIL = Limit(
 )
 """Messages to an address, so that sign-up is no mail bomb."""
 
+NOTICE = Policy(free=1, first_delay=timedelta(hours=24), longest_delay=timedelta(hours=24), forget_after=timedelta(hours=24))
+"""Notices of one kind about the same thing: whoever causes them again and again sends one a day."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
@@ -82,6 +85,11 @@ def admit(counted: Mapping[bytes, Attempts | None], rules: Mapping[bytes, Policy
     if wait > timedelta():
         return wait
     return {name: _add(counted.get(name), policy, now) for name, policy in rules.items()}
+
+
+def begins_to_slow(admitted: Mapping[bytes, Attempts], rules: Mapping[bytes, Policy]) -> bool:
+    """Whether the attempt after these counts is the first that has to wait."""
+    return any(item.count == rules[name].free for name, item in admitted.items())
 
 
 def refusal(wait: timedelta) -> ResourceExhausted:

@@ -44,6 +44,11 @@ def test_every_event_that_a_method_declares_is_in_the_catalogue() -> None:
         assert set(rpc.audit) <= EVENT_TYPES, rpc.path
 
 
+def test_a_method_that_changes_state_says_what_it_leaves_in_the_audit_trail() -> None:
+    assert [rpc.path for rpc in CONTRACT.rpcs.values() if rpc.changes_state and not rpc.audit] == []
+    assert any(not rpc.changes_state for rpc in CONTRACT.rpcs.values())
+
+
 def test_the_catalogue_speaks_in_dotted_names() -> None:
     assert "token.reuse_detected" in EVENT_TYPES
     assert "auth.sign_in_failed" in EVENT_TYPES

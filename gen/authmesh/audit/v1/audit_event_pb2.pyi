@@ -70,6 +70,24 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """auth.credentials_deleted: an account's credentials were erased."""
     EVENT_TYPE_AUTH_ANONYMOUS_DENIALS: _EventType.ValueType  # 9
     """auth.anonymous_denials: how many anonymous calls were refused, by reason, address block and minute."""
+    EVENT_TYPE_AUTH_SIGN_IN_THROTTLED: _EventType.ValueType  # 10
+    """auth.sign_in_throttled: so many sign-ins to an account failed that further ones have to wait."""
+    EVENT_TYPE_AUTH_PASSWORD_CHANGED: _EventType.ValueType  # 11
+    """auth.password_changed: a person replaced the password with the old one."""
+    EVENT_TYPE_AUTH_PASSWORD_RESET: _EventType.ValueType  # 12
+    """auth.password_reset: a person replaced the password with a code."""
+    EVENT_TYPE_AUTH_MFA_ENROLLED: _EventType.ValueType  # 13
+    """auth.mfa_enrolled: a second factor was begun to be set up; it is not demanded yet."""
+    EVENT_TYPE_AUTH_MFA_ENABLED: _EventType.ValueType  # 14
+    """auth.mfa_enabled: a second factor is demanded from now on."""
+    EVENT_TYPE_AUTH_MFA_DISABLED: _EventType.ValueType  # 15
+    """auth.mfa_disabled: a second factor is demanded no more."""
+    EVENT_TYPE_AUTH_MFA_FAILED: _EventType.ValueType  # 16
+    """auth.mfa_failed: the second factor was wrong."""
+    EVENT_TYPE_AUTH_RECOVERY_CODES_REPLACED: _EventType.ValueType  # 17
+    """auth.recovery_codes_replaced: new recovery codes were made; the old ones are void."""
+    EVENT_TYPE_AUTH_IDENTITY_LINKED: _EventType.ValueType  # 18
+    """auth.identity_linked: an identity of another provider was seen for the first time, and belongs to an account from now on."""
     EVENT_TYPE_TOKEN_ISSUED: _EventType.ValueType  # 20
     """token.issued: a session began."""
     EVENT_TYPE_TOKEN_REFRESHED: _EventType.ValueType  # 21
@@ -88,6 +106,12 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """token.grants_changed: the roles or the status of a subject changed in Token."""
     EVENT_TYPE_TOKEN_KEY_CREATED: _EventType.ValueType  # 28
     """token.key_created: a signing key was made."""
+    EVENT_TYPE_TOKEN_CLIENT_CREATED: _EventType.ValueType  # 33
+    """token.client_created: a client was added."""
+    EVENT_TYPE_TOKEN_CLIENT_UPDATED: _EventType.ValueType  # 34
+    """token.client_updated: a client was changed; the fields are named, and whether its tokens or sessions ended."""
+    EVENT_TYPE_TOKEN_CLIENT_DELETED: _EventType.ValueType  # 35
+    """token.client_deleted: a client was removed; its sessions were ended and its tokens are refused."""
     EVENT_TYPE_USER_CREATED: _EventType.ValueType  # 40
     """user.created: a profile was made."""
     EVENT_TYPE_USER_UPDATED: _EventType.ValueType  # 41
@@ -98,6 +122,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """user.disabled: a user was disabled."""
     EVENT_TYPE_USER_ENABLED: _EventType.ValueType  # 44
     """user.enabled: a user was enabled again."""
+    EVENT_TYPE_USER_DELETED: _EventType.ValueType  # 45
+    """user.deleted: a user was deleted, and everything about them in every service."""
     EVENT_TYPE_RESOURCE_CREATED: _EventType.ValueType  # 60
     """resource.created: a resource was made."""
     EVENT_TYPE_RESOURCE_UPDATED: _EventType.ValueType  # 61
@@ -140,6 +166,24 @@ EVENT_TYPE_AUTH_CREDENTIALS_DELETED: EventType.ValueType  # 8
 """auth.credentials_deleted: an account's credentials were erased."""
 EVENT_TYPE_AUTH_ANONYMOUS_DENIALS: EventType.ValueType  # 9
 """auth.anonymous_denials: how many anonymous calls were refused, by reason, address block and minute."""
+EVENT_TYPE_AUTH_SIGN_IN_THROTTLED: EventType.ValueType  # 10
+"""auth.sign_in_throttled: so many sign-ins to an account failed that further ones have to wait."""
+EVENT_TYPE_AUTH_PASSWORD_CHANGED: EventType.ValueType  # 11
+"""auth.password_changed: a person replaced the password with the old one."""
+EVENT_TYPE_AUTH_PASSWORD_RESET: EventType.ValueType  # 12
+"""auth.password_reset: a person replaced the password with a code."""
+EVENT_TYPE_AUTH_MFA_ENROLLED: EventType.ValueType  # 13
+"""auth.mfa_enrolled: a second factor was begun to be set up; it is not demanded yet."""
+EVENT_TYPE_AUTH_MFA_ENABLED: EventType.ValueType  # 14
+"""auth.mfa_enabled: a second factor is demanded from now on."""
+EVENT_TYPE_AUTH_MFA_DISABLED: EventType.ValueType  # 15
+"""auth.mfa_disabled: a second factor is demanded no more."""
+EVENT_TYPE_AUTH_MFA_FAILED: EventType.ValueType  # 16
+"""auth.mfa_failed: the second factor was wrong."""
+EVENT_TYPE_AUTH_RECOVERY_CODES_REPLACED: EventType.ValueType  # 17
+"""auth.recovery_codes_replaced: new recovery codes were made; the old ones are void."""
+EVENT_TYPE_AUTH_IDENTITY_LINKED: EventType.ValueType  # 18
+"""auth.identity_linked: an identity of another provider was seen for the first time, and belongs to an account from now on."""
 EVENT_TYPE_TOKEN_ISSUED: EventType.ValueType  # 20
 """token.issued: a session began."""
 EVENT_TYPE_TOKEN_REFRESHED: EventType.ValueType  # 21
@@ -158,6 +202,12 @@ EVENT_TYPE_TOKEN_GRANTS_CHANGED: EventType.ValueType  # 27
 """token.grants_changed: the roles or the status of a subject changed in Token."""
 EVENT_TYPE_TOKEN_KEY_CREATED: EventType.ValueType  # 28
 """token.key_created: a signing key was made."""
+EVENT_TYPE_TOKEN_CLIENT_CREATED: EventType.ValueType  # 33
+"""token.client_created: a client was added."""
+EVENT_TYPE_TOKEN_CLIENT_UPDATED: EventType.ValueType  # 34
+"""token.client_updated: a client was changed; the fields are named, and whether its tokens or sessions ended."""
+EVENT_TYPE_TOKEN_CLIENT_DELETED: EventType.ValueType  # 35
+"""token.client_deleted: a client was removed; its sessions were ended and its tokens are refused."""
 EVENT_TYPE_USER_CREATED: EventType.ValueType  # 40
 """user.created: a profile was made."""
 EVENT_TYPE_USER_UPDATED: EventType.ValueType  # 41
@@ -168,6 +218,8 @@ EVENT_TYPE_USER_DISABLED: EventType.ValueType  # 43
 """user.disabled: a user was disabled."""
 EVENT_TYPE_USER_ENABLED: EventType.ValueType  # 44
 """user.enabled: a user was enabled again."""
+EVENT_TYPE_USER_DELETED: EventType.ValueType  # 45
+"""user.deleted: a user was deleted, and everything about them in every service."""
 EVENT_TYPE_RESOURCE_CREATED: EventType.ValueType  # 60
 """resource.created: a resource was made."""
 EVENT_TYPE_RESOURCE_UPDATED: EventType.ValueType  # 61

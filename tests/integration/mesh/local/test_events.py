@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local import event_stack, inbox
+from mesh.local import emulator_gaps, event_stack, inbox
 from mesh.local.aws_account import AwsAccount
 from mesh.local.child import Child, Health
 from mesh.local.components import aws_emulator
@@ -61,9 +61,66 @@ async def test_the_bucket_keeps_versions_and_is_encrypted_and_closed(account: Aw
         bucket = {"Bucket": stack.audit_bucket}
         assert (await s3.get_bucket_versioning(**bucket))["Status"] == "Enabled"
         rules = (await s3.get_bucket_encryption(**bucket))["ServerSideEncryptionConfiguration"]["Rules"]
-        assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+        assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
         assert all((await s3.get_public_access_block(**bucket))["PublicAccessBlockConfiguration"].values())
         assert (await s3.get_bucket_lifecycle_configuration(**bucket))["Rules"]
+
+
+async def test_what_is_in_the_bucket_can_be_neither_deleted_nor_shortened(account: AwsAccount, stack: event_stack.EventStack) -> None:
+    from botocore.exceptions import ClientError
+
+    async with account.client("s3") as s3:
+        put = await s3.put_object(Bucket=stack.audit_bucket, Key="audit/locked", Body=b"for good")
+        version = {"Bucket": stack.audit_bucket, "Key": "audit/locked", "VersionId": put["VersionId"]}
+        with pytest.raises(ClientError, match="AccessDenied"):
+            await s3.delete_object(**version)
+        retention = (await s3.get_object_retention(**version))["Retention"]
+        assert retention["Mode"] == "COMPLIANCE"
+        with pytest.raises(ClientError, match="AccessDenied"):
+            await s3.put_object_retention(**version, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": datetime.now(UTC)})
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            await s3.put_object(Bucket=stack.audit_bucket, Key="audit/locked", Body=b"replaced", IfNoneMatch="*")
+
+
+async def test_the_emulators_gaps_are_filled_as_the_template_says() -> None:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+    parameters = yaml.load(event_stack.TEMPLATE.read_text(), Loader)["Parameters"]
+    assert (parameters["RetentionMode"]["Default"], parameters["RetentionDays"]["Default"]) == (
+        emulator_gaps.RETENTION_MODE,
+        emulator_gaps.RETENTION_DAYS,
+    )
+
+
+async def test_the_key_of_checkpoints_signs(account: AwsAccount, stack: event_stack.EventStack) -> None:
+    async with account.client("kms") as kms:
+        key = await kms.describe_key(KeyId="alias/authmesh-audit-checkpoints")
+        assert key["KeyMetadata"]["Arn"] == stack.checkpoint_key
+        assert (key["KeyMetadata"]["KeySpec"], key["KeyMetadata"]["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
+        arguments = {"KeyId": stack.checkpoint_key, "Message": b"statement", "SigningAlgorithm": "ECDSA_SHA_256"}
+        signature = (await kms.sign(**arguments))["Signature"]
+        assert (await kms.verify(**arguments, Signature=signature))["SignatureValid"]
+
+
+async def test_events_that_a_person_should_hear_of_reach_the_notices_queue_and_others_do_not(
+    account: AwsAccount, stack: event_stack.EventStack
+) -> None:
+    entry = {"Source": "authmesh.token", "EventBusName": stack.event_bus}
+    async with account.client("events") as events, account.client("sqs") as sqs:
+        await events.put_events(
+            Entries=[
+                entry | {"DetailType": "token.refreshed", "Detail": '{"n": 1}'},
+                entry | {"DetailType": "token.reuse_detected", "Detail": '{"n": 2}'},
+            ]
+        )
+        received = await sqs.receive_message(QueueUrl=stack.notices_queue_url, WaitTimeSeconds=3, MaxNumberOfMessages=10)
+        for url in (stack.notices_queue_url, stack.audit_queue_url):
+            await sqs.purge_queue(QueueUrl=url)
+    assert [json.loads(message["Body"])["detail"] for message in received["Messages"]] == [{"n": 2}]
 
 
 async def test_events_of_the_mesh_reach_the_audit_queue_and_others_do_not(account: AwsAccount, stack: event_stack.EventStack) -> None:

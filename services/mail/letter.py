@@ -1,0 +1,88 @@
+"""A letter: what a message says to a person. One pair of templates for each kind, in `letters/<kind>.txt` and `letters/<kind>.html`.
+
+The first line of the text is the subject. Nothing that somebody else has chosen is in a letter, but for the name of a device, which is stripped
+down to letters first: a letter must not carry a stranger's words to an address that the stranger chose.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Any
+
+LETTERS = Path(__file__).parent / "letters"
+DEVICE_CHARACTERS = 60
+
+_KIND = re.compile(r"[a-z_]{1,40}")
+_ADDRESS = re.compile(r"[^\s@<>,;\"]{1,64}@[^\s@<>,;\"]{1,255}")
+_UNPRINTED = re.compile(r"[^\w ()'+-]+")
+
+
+class LetterError(ValueError):
+    """A message that no letter can be made of. Says why, without repeating the content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A letter, ready to be sent."""
+
+    to: str = field(repr=False)
+    subject: str
+    text: str = field(repr=False)
+    html: str = field(repr=False)
+
+
+def kinds() -> frozenset[str]:
+    """The kinds of messages that there are letters for."""
+    return frozenset(path.stem for path in LETTERS.glob("*.txt"))
+
+
+def compose(body: str) -> Letter:
+    """The letter of a message, as services publish it.
+
+    Args:
+        body: JSON with `email`, `kind`, `code`, `sent_time` and `facts`.
+
+    Raises:
+        LetterError: it is no such message, there is no letter of its kind, or something that its letter says is not in it.
+    """
+    try:
+        message = json.loads(body)
+        email, kind = message["email"], message["kind"]
+        values = {"code": str(message.get("code", "")), "device": _device(message.get("facts") or {}), "time": _time(message)}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LetterError(f"not a message to a person ({type(error).__name__})") from None
+    if not isinstance(email, str) or not _ADDRESS.fullmatch(email):
+        raise LetterError("no address to send to")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind) or kind not in kinds():
+        raise LetterError("no letter of this kind")
+    text, page = _templates(kind)
+    if "$code" in text.template and not re.fullmatch(r"\w{4,20}", values["code"]):
+        raise LetterError(f"{kind} without its code")
+    subject, _, rest = text.substitute(values).partition("\n")
+    content = page.substitute({name: html.escape(value) for name, value in values.items()})
+    return Letter(email, subject, rest.lstrip("\n"), _frame().substitute(title=html.escape(subject), content=content))
+
+
+def _device(facts: Mapping[str, Any]) -> str:
+    return _UNPRINTED.sub(" ", str(facts.get("device", ""))).strip()[:DEVICE_CHARACTERS] or "a device without a name"
+
+
+def _time(message: Mapping[str, Any]) -> str:
+    moment = datetime.fromisoformat(message["sent_time"]).astimezone(UTC)
+    return f"{moment:%d} {moment:%B %Y}, {moment:%H:%M} UTC"
+
+
+@cache
+def _templates(kind: str) -> tuple[Template, Template]:
+    return Template((LETTERS / f"{kind}.txt").read_text()), Template((LETTERS / f"{kind}.html").read_text())
+
+
+@cache
+def _frame() -> Template:
+    return Template((LETTERS / "_frame.html").read_text())
