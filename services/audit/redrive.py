@@ -85,9 +85,7 @@ def _holds_event(message: "MessageTypeDef") -> bool:
 
 
 def command(
-    queue_url: Annotated[
-        str | None, typer.Option(envvar="AUDIT_QUEUE_URL", help="The audit queue; by default that of the mesh that runs here.")
-    ] = None,
+    queue_url: Annotated[str | None, typer.Option(envvar="AUDIT_QUEUE_URL", help="The audit queue; by default that of the local mesh.")] = None,
     dead_letters_url: Annotated[str | None, typer.Option(help="Its dead letters; by default the queue of its name with -dlq behind it.")] = None,
     endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where the AWS APIs are, if not in AWS.")] = None,
     everything: Annotated[bool, typer.Option("--everything", help="Also messages that hold no event that can be read.")] = False,
