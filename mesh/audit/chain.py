@@ -72,7 +72,9 @@ def _read(source: str, row: int, event_type: str, payload: bytes) -> _Link:
     """The event of a row; a tombstone where it holds none that could be delivered: it must neither stop the chain nor vanish from it."""
     try:
         event = AuditEvent.FromString(payload)
-    except DecodeError:
+        event.event_time.ToDatetime()
+    except (DecodeError, ValueError):
+        # Bytes that are no event, or a time that is none: neither the bus nor anybody else could read it.
         return _Link(row, tombstone.unnumbered(source, event_type, payload, "unreadable"), "unreadable")
     # JSON is at most some six times as long: the long form is only made of what may be too long.
     if len(payload) * 6 > MAX_EVENT_BYTES and len(json_format.MessageToJson(event, indent=None)) > MAX_EVENT_BYTES:

@@ -86,6 +86,18 @@ async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(databa
     assert verifies(events)
 
 
+async def test_an_event_without_a_possible_time_holds_up_nothing(database: Database, outbox: Outbox) -> None:
+    sink = Collector()
+    impossible = AuditEvent(type=SIGNED_IN, source="auth")
+    impossible.event_time.seconds = 10**15
+    async with database.transaction() as tx:
+        await outbox.record(tx, impossible)
+    await record(database, outbox, "a")
+    async with relaying(database, outbox, sink):
+        await until(lambda: is_empty(database))
+    assert [(event.type, event.detail.get("reason", "")) for event in sink.events] == [(tombstone.PARKED, "unreadable"), (SIGNED_IN, "")]
+
+
 async def test_a_parked_message_keeps_neither_its_code_nor_its_address(database: Database, outbox: Outbox) -> None:
     async with database.transaction() as tx:
         await outbox.message(tx, email="ada@example.org", kind="verify_email", code="the-code")
