@@ -35,8 +35,8 @@ class EventStack:
     audit_queue_url: str
     audit_bucket: str
     checkpoint_key: str
-    notices_queue_url: str
     inbox_queue_url: str
+    notices_queue_url: str
 
 
 async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
@@ -63,8 +63,8 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
                 audit_queue_url=outputs["AuditQueueUrl"],
                 audit_bucket=outputs["AuditBucketName"],
                 checkpoint_key=outputs["CheckpointKeyArn"],
-                notices_queue_url=outputs["NoticesQueueUrl"],
                 inbox_queue_url=await _inbox(clients["sqs"], clients["sns"], outputs["MessagesTopicArn"]),
+                notices_queue_url=outputs["NoticesQueueUrl"],
             )
             return made, changed
     except (BotoCoreError, ClientError, OSError, TimeoutError) as error:

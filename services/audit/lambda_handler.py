@@ -7,7 +7,6 @@ way, and holds up nothing. Standard library, botocore and protobuf only: it has 
 import json
 import os
 from collections import defaultdict
-from datetime import date
 from functools import cache
 from typing import Any
 
@@ -16,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 from services.audit.envelope import EnvelopeError, Record, read
-from services.audit.objects import lay_out
+from services.audit.objects import PREFIX, lay_out
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, list[dict[str, str]]]:
@@ -27,7 +26,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, list[dict[str,
     """
     bucket = os.environ["AUDIT_BUCKET"]
     failed: list[str] = []
-    messages: defaultdict[tuple[str, date], list[str]] = defaultdict(list)
+    messages: defaultdict[str, list[str]] = defaultdict(list)
     records: list[Record] = []
     for message in event["Records"]:
         try:
@@ -37,7 +36,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, list[dict[str,
             failed.append(message["messageId"])
             continue
         records.append(record)
-        messages[record.source, record.date].append(message["messageId"])
+        messages[_folder(record)].append(message["messageId"])
     stored = 0
     for item in lay_out(records):
         try:
@@ -45,9 +44,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, list[dict[str,
             stored += item.events
         except (BotoCoreError, ClientError) as error:
             _log("AWS failed", error=_code(error))
-            failed += messages[item.source, item.day]
+            failed += messages[item.key.rpartition("/")[0]]
     _log("stored", events=stored, messages=len(event["Records"]), failed=len(failed))
     return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
+
+
+def _folder(record: Record) -> str:
+    """Where the object of a record is: there is one in each, of one batch."""
+    return f"{PREFIX}source={record.source}/dt={record.date.isoformat()}"
 
 
 @cache

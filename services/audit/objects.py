@@ -26,10 +26,6 @@ class AuditObject:
     body: bytes
     events: int
     """How many lines it has."""
-    source: str
-    """Whose events they are."""
-    day: date
-    """The UTC day that they are of."""
 
 
 def lay_out(records: Iterable[Record]) -> list[AuditObject]:
@@ -47,4 +43,4 @@ def _encode(source: str, day: date, records: list[Record]) -> AuditObject:
     with gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0) as file:
         file.write(content)
     name = f"{records[0].sequence:016d}-{records[-1].sequence:016d}-{hashlib.sha256(content).hexdigest()[:32]}"
-    return AuditObject(f"{PREFIX}source={source}/dt={day.isoformat()}/{name}.jsonl.gz", packed.getvalue(), len(records), source, day)
+    return AuditObject(f"{PREFIX}source={source}/dt={day.isoformat()}/{name}.jsonl.gz", packed.getvalue(), len(records))
