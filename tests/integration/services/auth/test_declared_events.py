@@ -1,0 +1,75 @@
+"""Each method of Auth that is served leaves exactly the events that the contract declares for it, in the ways in which it can end."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from mesh.contract import Contract
+from mesh.errors import MeshError
+from tests.integration.services.auth.conftest import EMAIL, HOME, Auth
+
+CONTRACT = Contract.load()
+Act = Callable[[Auth], Awaitable[object]]
+
+
+async def refused(action: Awaitable[object]) -> None:
+    with pytest.raises(MeshError):
+        await action
+
+
+async def nothing(_: Auth) -> None:
+    """Nobody is there yet."""
+
+
+async def signed_up(auth: Auth) -> None:
+    await auth.sign_up()
+
+
+async def verified(auth: Auth) -> None:
+    await auth.verified()
+
+
+async def verifies(auth: Auth) -> None:
+    await refused(auth.desk.verify_email(EMAIL, "00000000", HOME))
+    await auth.desk.verify_email(EMAIL, await auth.newest_code(), HOME)
+
+
+async def signs_in(auth: Auth) -> None:
+    await auth.sign_in()
+    for _ in range(10):
+        await refused(auth.sign_in(password="wrong"))
+
+
+async def is_disabled(auth: Auth) -> None:
+    user_id = await auth.database.fetchval("SELECT user_id FROM accounts")
+    await auth.credentials.set_status(user_id, disabled=True, version=7)
+
+
+async def is_deleted(auth: Auth) -> None:
+    await auth.credentials.delete(await auth.database.fetchval("SELECT user_id FROM accounts"))
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "act"),
+    [
+        ("AuthService/SignUp", nothing, signed_up),
+        ("AuthService/ResendCode", signed_up, lambda auth: auth.desk.resend_code(EMAIL, HOME)),
+        ("AuthService/VerifyEmail", signed_up, verifies),
+        ("AuthService/SignIn", verified, signs_in),
+        ("CredentialDirectory/SetSubjectStatus", verified, is_disabled),
+        ("CredentialDirectory/DeleteSubject", verified, is_deleted),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_method_writes_what_it_declares(auth: Auth, method: str, before: Act, act: Act) -> None:
+    await before(auth)
+    earlier = len(await auth.events())
+    await act(auth)
+    written = {event.type for event in (await auth.events())[earlier:]}
+    assert written == set(CONTRACT.rpcs[f"/authmesh.auth.v1.{method}"].audit)
+
+
+async def test_erased_credentials_take_the_key_of_the_persons_audit_data_along(auth: Auth) -> None:
+    user_id = await auth.verified()
+    await auth.credentials.delete(user_id)
+    assert await auth.database.fetchval("SELECT erase_time IS NOT NULL AND key IS NULL FROM subject_keys WHERE subject = $1", f"users/{user_id}")
