@@ -56,6 +56,10 @@ class Keyrings:
 async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterator[str]:
     """Each line with its personal data opened, in the same order. A line without any stays as it is.
 
+    Args:
+        lines: Events in JSON, as S3 has them, or each as the member `event` of an object, as `authmesh audit tail --json` prints them.
+        keyrings: The keys.
+
     Raises:
         LocalMeshError, Unavailable: keys are not to be had.
         SealError: a line's data was changed, or the line is no event.
@@ -63,15 +67,17 @@ async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterato
     for line in lines:
         try:
             document = json.loads(line)
-            event = json_format.ParseDict(document, AuditEvent(), ignore_unknown_fields=True)
-        except (ValueError, json_format.Error):
+            inner = document["event"] if isinstance(document.get("event"), dict) else document
+            event = json_format.ParseDict(inner, AuditEvent(), ignore_unknown_fields=True)
+        except (ValueError, AttributeError, json_format.Error):
             raise SealError("not a line of the audit trail: give one event in JSON a line") from None
         if not event.sealed:
             yield line.rstrip("\n")
             continue
         shown = reveal(event, await keyrings.keys(event.source, key_names(event)))
         # Members that this release does not know stay.
-        yield json.dumps({name: value for name, value in document.items() if name != "sealed"} | json_format.MessageToDict(shown))
+        opened = {name: value for name, value in inner.items() if name != "sealed"} | json_format.MessageToDict(shown)
+        yield json.dumps(opened if inner is document else document | {"event": opened})
 
 
 def command() -> None:

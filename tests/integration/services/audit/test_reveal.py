@@ -53,6 +53,8 @@ async def test_personal_data_is_shown_until_it_is_erased(url: str, database: Dat
     shown = await revealed(sealed, url)
     assert [event.get("email") for event in shown] == ["ada@example.org", "bob@example.org", None]
     assert not any("sealed" in event for event in shown)
+    tailed = json.dumps({"event": json.loads(sealed[0]), "resumeToken": "here"})
+    assert await revealed([tailed], url) == [{"event": shown[0], "resumeToken": "here"}]
     async with database.transaction() as tx:
         await subject_keys.erase(tx, "users/ada")
     assert [event.get("email") for event in await revealed(sealed, url)] == ["erased", "bob@example.org", None]
@@ -62,3 +64,5 @@ async def test_personal_data_is_shown_until_it_is_erased(url: str, database: Dat
         await revealed([sealed[1].replace('"sequence": "2"', '"sequence": "1"')], url)
     with pytest.raises(SealError):
         await revealed(["no event"], url)
+    with pytest.raises(SealError):
+        await revealed(["[]"], url)
