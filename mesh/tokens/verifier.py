@@ -4,26 +4,19 @@ Libraries let through what they should not (duplicate members, `typ: JWT`, `exp`
 here before any of them sees the token; only the signature itself is theirs. RFC 8725, sections 3.1 to 3.12.
 """
 
-import base64
-import binascii
-import re
 import time
 from collections.abc import Callable
 
 from mesh.errors import Reason, Unauthenticated
 from mesh.tokens.claims import Claims, ClaimsError, decode_object, not_before, read_claims
+from mesh.tokens.jws import TOKEN_LIMIT as TOKEN_LIMIT
+from mesh.tokens.jws import read_token
 from mesh.tokens.keys import KeySet
 
-TOKEN_LIMIT = 8192
-"""Bytes of a token."""
 LEEWAY_SECONDS = 60
 """How far clocks may differ; Envoy's value, applied to `exp`, `nbf` and `iat` alike."""
 MAX_LIFETIME_SECONDS = 3600
 """The longest that a token may live, from `iat` to `exp`. Revocations are kept this long."""
-
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_HEADER = {"alg", "kid", "typ"}
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class UnknownKey(Unauthenticated):
@@ -79,24 +72,16 @@ class Verifier:
         return self._clock() >= claims.expires_at + (self.leeway if leeway is None else leeway)
 
     def _verify(self, token: str) -> Claims:
-        if len(token) > TOKEN_LIMIT or not _COMPACT.fullmatch(token):
-            raise ClaimsError("not a compact JWS")
-        signed, _, encoded_signature = token.rpartition(".")
-        encoded_header, _, encoded_payload = signed.partition(".")
-        header = decode_object(_decode(encoded_header))
-        if header.keys() != _HEADER or header["typ"] != "at+jwt":
+        found = read_token(token)
+        if found.header["typ"] != "at+jwt":
             raise ClaimsError("not the header of an access token")
-        key_id = header["kid"]
-        if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
-            raise ClaimsError("not a key id")
-        payload, signature = _decode(encoded_payload), _decode(encoded_signature)
+        key_id: str = found.header["kid"]
         key = self._keys.find(key_id)
         if key is None:
             raise UnknownKey(key_id)
-        # The algorithm is the key's, never the token's (RFC 8725, section 3.1).
-        if header["alg"] != key.algorithm or not key.verifies(signed.encode(), signature):
+        if not found.is_signed_by(key):
             raise ClaimsError("not signed by this key")
-        return self._check(payload, key_id)
+        return self._check(found.payload, key_id)
 
     def _check(self, encoded: bytes, key_id: str) -> Claims:
         payload = decode_object(encoded)
@@ -110,14 +95,3 @@ class Verifier:
         if self.has_expired(claims):
             raise Unauthenticated(Reason.TOKEN_EXPIRED, "the access token has expired: refresh it")
         return claims
-
-
-def _decode(segment: str) -> bytes:
-    """Base64url without padding, in the one spelling that RFC 4648 section 3.5 allows: the spare bits of the last character are zero."""
-    try:
-        decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except (binascii.Error, ValueError) as error:
-        raise ClaimsError("not base64url") from error
-    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != segment.encode():
-        raise ClaimsError("not canonical base64url")
-    return decoded
