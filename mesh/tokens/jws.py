@@ -1,7 +1,7 @@
 """Signed tokens in compact form (RFC 7515, section 7.1), taken apart as strictly as they must be before any library sees them.
 
 For access tokens (`mesh.tokens.verifier`) and for what clients sign themselves (RFC 7523): size, three segments, canonical base64url, and a header
-that is strict JSON with no member but `alg`, `kid` and `typ`. So nothing that a token brings along (`jwk`, `jku`, `x5u`, `crit`, `b64`, `zip`) is ever
+that is strict JSON with no member but `alg`, `kid` and `typ`. Nothing that a token brings along (`jwk`, `jku`, `x5u`, `crit`, `b64`, `zip`) is ever
 looked at.
 """
 

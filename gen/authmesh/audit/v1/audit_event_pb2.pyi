@@ -112,6 +112,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """token.client_updated: a client was changed; the fields are named, and whether its tokens or sessions ended."""
     EVENT_TYPE_TOKEN_CLIENT_DELETED: _EventType.ValueType  # 35
     """token.client_deleted: a client was removed; its sessions were ended and its tokens are refused."""
+    EVENT_TYPE_TOKEN_CLIENT_REFUSED: _EventType.ValueType  # 36
+    """token.client_refused: an assertion that is signed by the client's own key was refused (expired, for another audience, used before)."""
     EVENT_TYPE_USER_CREATED: _EventType.ValueType  # 40
     """user.created: a profile was made."""
     EVENT_TYPE_USER_UPDATED: _EventType.ValueType  # 41
@@ -208,6 +210,8 @@ EVENT_TYPE_TOKEN_CLIENT_UPDATED: EventType.ValueType  # 34
 """token.client_updated: a client was changed; the fields are named, and whether its tokens or sessions ended."""
 EVENT_TYPE_TOKEN_CLIENT_DELETED: EventType.ValueType  # 35
 """token.client_deleted: a client was removed; its sessions were ended and its tokens are refused."""
+EVENT_TYPE_TOKEN_CLIENT_REFUSED: EventType.ValueType  # 36
+"""token.client_refused: an assertion that is signed by the client's own key was refused (expired, for another audience, used before)."""
 EVENT_TYPE_USER_CREATED: EventType.ValueType  # 40
 """user.created: a profile was made."""
 EVENT_TYPE_USER_UPDATED: EventType.ValueType  # 41

@@ -38,39 +38,46 @@ class Client(_message.Message):
     INSTANCE_REQUIRED_FIELD_NUMBER: _builtins.int
     JWKS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`clients/{client_id}`; the id is chosen by the administrator."""
     display_name: _builtins.str
     """What people are shown."""
     confidential: _builtins.bool
-    """Whether the client can keep a key secret. One that can't (a mobile app, a browser) has no assertion and is told apart by its installation."""
+    """Whether the client can keep a key secret. One that can't (a mobile app, a browser) has no assertion and is told apart by its installation.
+    Fixed when the client is made.
+    """
     session_limit: _builtins.int
     """Sessions one user may have with this client; the one used longest ago ends when a further one starts. 0: no limit."""
     instance_required: _builtins.bool
     """Whether a session must name the installation (`device.instance_id`)."""
     jwks: _builtins.str
-    """Public keys (JWK set, RFC 7517) that the client's assertions are verified with."""
+    """Public keys (JWK set, RFC 7517) that a confidential client's assertions are verified with: EC on P-256 (`alg` ES256) or RSA of 2048 to 4096
+    bits (RS256), each with a `kid` of its own. Private and symmetric keys are refused.
+    """
     etag: _builtins.str
     """Changes with every change; send it back with an update."""
+    disabled: _builtins.bool
+    """Whether it is shut out: no new tokens, and the old ones refused."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The scopes it may ever ask for."""
 
     @_builtins.property
     def access_token_lifetime(self) -> _duration_pb2.Duration:
-        """Lifetime of an access token; 10 minutes when unset."""
+        """Lifetime of an access token, in whole seconds up to an hour; 10 minutes when unset."""
 
     @_builtins.property
     def refresh_idle_lifetime(self) -> _duration_pb2.Duration:
-        """A refresh token unused for this long is dead; 14 days when unset."""
+        """A refresh token unused for this long is dead; a minute to a year, 14 days when unset."""
 
     @_builtins.property
     def session_lifetime(self) -> _duration_pb2.Duration:
-        """A session ends after this long, used or not; 90 days when unset."""
+        """A session ends after this long, used or not; a minute to a year, 90 days when unset. Sessions keep the end they began with."""
 
     @_builtins.property
     def refresh_grace(self) -> _duration_pb2.Duration:
-        """How long a spent refresh token gets the same answer again; 30 s when unset."""
+        """How long a spent refresh token gets the same answer again; 2 s to 5 minutes, 30 s when unset."""
 
     def __init__(
         self,
@@ -87,10 +94,11 @@ class Client(_message.Message):
         instance_required: _builtins.bool = ...,
         jwks: _builtins.str = ...,
         etag: _builtins.str = ...,
+        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access_token_lifetime", b"access_token_lifetime", "refresh_grace", b"refresh_grace", "refresh_idle_lifetime", b"refresh_idle_lifetime", "session_lifetime", b"session_lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token_lifetime", b"access_token_lifetime", "confidential", b"confidential", "display_name", b"display_name", "etag", b"etag", "instance_required", b"instance_required", "jwks", b"jwks", "name", b"name", "refresh_grace", b"refresh_grace", "refresh_idle_lifetime", b"refresh_idle_lifetime", "scopes", b"scopes", "session_lifetime", b"session_lifetime", "session_limit", b"session_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token_lifetime", b"access_token_lifetime", "confidential", b"confidential", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "instance_required", b"instance_required", "jwks", b"jwks", "name", b"name", "refresh_grace", b"refresh_grace", "refresh_idle_lifetime", b"refresh_idle_lifetime", "scopes", b"scopes", "session_lifetime", b"session_lifetime", "session_limit", b"session_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,11 @@ if _version_not_supported:
 
 
 class ClientServiceStub:
-    """ClientService keeps the applications that may ask for tokens.
+    """ClientService keeps the applications that may ask for tokens. A change is known to every Token process within a second, a deletion and a
+    disabling at once.
+
+    Nobody gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everybody's that the
+    calling token lacks.
     """
 
     def __init__(self, channel):
@@ -64,11 +68,17 @@ class ClientServiceStub:
 
 
 class ClientServiceServicer:
-    """ClientService keeps the applications that may ask for tokens.
+    """ClientService keeps the applications that may ask for tokens. A change is known to every Token process within a second, a deletion and a
+    disabling at once.
+
+    Nobody gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everybody's that the
+    calling token lacks.
     """
 
     def CreateClient(self, request, context):
         """CreateClient adds a client.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID, ALREADY_EXISTS CLIENT_ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,6 +86,8 @@ class ClientServiceServicer:
 
     def GetClient(self, request, context):
         """GetClient reads a client.
+
+        Errors: NOT_FOUND CLIENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,14 +101,19 @@ class ClientServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateClient(self, request, context):
-        """UpdateClient changes the fields that the mask names.
+        """UpdateClient changes the fields that the mask names. A client that is disabled loses its sessions and its tokens at once, as one that is
+        deleted. A confidential client that loses a scope or a key loses its tokens; a public one has its sessions' next tokens without the scope.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteClient(self, request, context):
-        """DeleteClient removes a client and refuses its tokens at once.
+        """DeleteClient removes a client, ends its sessions and refuses its tokens at once. Its id may be used again.
+
+        Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +156,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ClientService:
-    """ClientService keeps the applications that may ask for tokens.
+    """ClientService keeps the applications that may ask for tokens. A change is known to every Token process within a second, a deletion and a
+    disabling at once.
+
+    Nobody gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everybody's that the
+    calling token lacks.
     """
 
     @staticmethod

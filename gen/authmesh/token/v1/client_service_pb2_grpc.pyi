@@ -14,22 +14,45 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ClientServiceStub:
-    """ClientService keeps the applications that may ask for tokens."""
+    """ClientService keeps the applications that may ask for tokens. A change is known to every Token process within a second, a deletion and a
+    disabling at once.
+
+    Nobody gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everybody's that the
+    calling token lacks.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.CreateClientRequest, _client_service_pb2.Client]
-    """CreateClient adds a client."""
+    """CreateClient adds a client.
+
+    Errors: INVALID_ARGUMENT FIELD_INVALID, ALREADY_EXISTS CLIENT_ALREADY_EXISTS.
+    """
     GetClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.GetClientRequest, _client_service_pb2.Client]
-    """GetClient reads a client."""
+    """GetClient reads a client.
+
+    Errors: NOT_FOUND CLIENT_NOT_FOUND.
+    """
     ListClients: _aio.UnaryUnaryMultiCallable[_client_service_pb2.ListClientsRequest, _client_service_pb2.ListClientsResponse]
     """ListClients lists the clients by id."""
     UpdateClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.UpdateClientRequest, _client_service_pb2.Client]
-    """UpdateClient changes the fields that the mask names."""
+    """UpdateClient changes the fields that the mask names. A client that is disabled loses its sessions and its tokens at once, as one that is
+    deleted. A confidential client that loses a scope or a key loses its tokens; a public one has its sessions' next tokens without the scope.
+
+    Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+    """
     DeleteClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.DeleteClientRequest, _empty_pb2.Empty]
-    """DeleteClient removes a client and refuses its tokens at once."""
+    """DeleteClient removes a client, ends its sessions and refuses its tokens at once. Its id may be used again.
+
+    Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+    """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ClientService keeps the applications that may ask for tokens."""
+    """ClientService keeps the applications that may ask for tokens. A change is known to every Token process within a second, a deletion and a
+    disabling at once.
+
+    Nobody gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everybody's that the
+    calling token lacks.
+    """
 
     @_abc_1.abstractmethod
     def CreateClient(
@@ -37,7 +60,10 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_service_pb2.CreateClientRequest,
         context: _aio.ServicerContext[_client_service_pb2.CreateClientRequest, _abc.Awaitable[_client_service_pb2.Client]],
     ) -> _abc.Awaitable[_client_service_pb2.Client]:
-        """CreateClient adds a client."""
+        """CreateClient adds a client.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID, ALREADY_EXISTS CLIENT_ALREADY_EXISTS.
+        """
 
     @_abc_1.abstractmethod
     def GetClient(
@@ -45,7 +71,10 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_service_pb2.GetClientRequest,
         context: _aio.ServicerContext[_client_service_pb2.GetClientRequest, _abc.Awaitable[_client_service_pb2.Client]],
     ) -> _abc.Awaitable[_client_service_pb2.Client]:
-        """GetClient reads a client."""
+        """GetClient reads a client.
+
+        Errors: NOT_FOUND CLIENT_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListClients(
@@ -61,7 +90,11 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_service_pb2.UpdateClientRequest,
         context: _aio.ServicerContext[_client_service_pb2.UpdateClientRequest, _abc.Awaitable[_client_service_pb2.Client]],
     ) -> _abc.Awaitable[_client_service_pb2.Client]:
-        """UpdateClient changes the fields that the mask names."""
+        """UpdateClient changes the fields that the mask names. A client that is disabled loses its sessions and its tokens at once, as one that is
+        deleted. A confidential client that loses a scope or a key loses its tokens; a public one has its sessions' next tokens without the scope.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+        """
 
     @_abc_1.abstractmethod
     def DeleteClient(
@@ -69,6 +102,9 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_service_pb2.DeleteClientRequest,
         context: _aio.ServicerContext[_client_service_pb2.DeleteClientRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """DeleteClient removes a client and refuses its tokens at once."""
+        """DeleteClient removes a client, ends its sessions and refuses its tokens at once. Its id may be used again.
+
+        Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+        """
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _aio.Server) -> None: ...

@@ -31,7 +31,7 @@ class RefreshTokenRequest(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
-    """The refresh token of the newest TokenSet."""
+    """The refresh token of the newest TokenSet. Empty where a browser keeps it in the cookie (docs/security.md)."""
     client_id: _builtins.str
     """The client the session was made for."""
     @_builtins.property
@@ -66,7 +66,7 @@ class RevokeTokenRequest(_message.Message):
 
     TOKEN_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """A refresh token or an access token."""
+    """A refresh token or an access token. Empty where a browser keeps the refresh token in the cookie (docs/security.md)."""
     def __init__(
         self,
         *,
@@ -106,7 +106,9 @@ class IssueClientTokenRequest(_message.Message):
     CLIENT_ASSERTION_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     client_assertion: _builtins.str
-    """A JWT signed by the client's key: `iss` and `sub` the client id, `aud` this issuer, a short `exp`, a fresh `jti` (RFC 7523, section 3)."""
+    """A JWT signed by the client's key: `iss` and `sub` the client id, `aud` this issuer, `exp` at most five minutes ahead, a fresh `jti` (RFC
+    7523, section 3). Its header has `alg`, `kid` (optional while the client has one key) and at most a `typ` beside.
+    """
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes of the token. Empty: all of the client's."""

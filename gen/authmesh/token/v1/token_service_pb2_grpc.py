@@ -110,6 +110,9 @@ class TokenServiceServicer:
 
     def IssueClientToken(self, request, context):
         """IssueClientToken gives a confidential client a token of its own for a signed assertion (private_key_jwt, RFC 7523). No refresh token.
+
+        Errors: UNAUTHENTICATED CREDENTIALS_INVALID (whatever is wrong with the assertion or the client), INVALID_ARGUMENT FIELD_INVALID (a scope
+        that the client doesn't have).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

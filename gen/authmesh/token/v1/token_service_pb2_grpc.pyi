@@ -31,7 +31,11 @@ class TokenServiceStub:
     ends itself. A token that nobody knows is no error.
     """
     IssueClientToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.IssueClientTokenRequest, _token_set_pb2.TokenSet]
-    """IssueClientToken gives a confidential client a token of its own for a signed assertion (private_key_jwt, RFC 7523). No refresh token."""
+    """IssueClientToken gives a confidential client a token of its own for a signed assertion (private_key_jwt, RFC 7523). No refresh token.
+
+    Errors: UNAUTHENTICATED CREDENTIALS_INVALID (whatever is wrong with the assertion or the client), INVALID_ARGUMENT FIELD_INVALID (a scope
+    that the client doesn't have).
+    """
     IntrospectToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.IntrospectTokenRequest, _httpbody_pb2.HttpBody]
     """IntrospectToken says whether a token is good now and what it carries: the JSON of RFC 7662, section 2.2. A token that is not good is
     `{"active": false}`, whatever the cause.
@@ -79,7 +83,11 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.IssueClientTokenRequest,
         context: _aio.ServicerContext[_token_service_pb2.IssueClientTokenRequest, _abc.Awaitable[_token_set_pb2.TokenSet]],
     ) -> _abc.Awaitable[_token_set_pb2.TokenSet]:
-        """IssueClientToken gives a confidential client a token of its own for a signed assertion (private_key_jwt, RFC 7523). No refresh token."""
+        """IssueClientToken gives a confidential client a token of its own for a signed assertion (private_key_jwt, RFC 7523). No refresh token.
+
+        Errors: UNAUTHENTICATED CREDENTIALS_INVALID (whatever is wrong with the assertion or the client), INVALID_ARGUMENT FIELD_INVALID (a scope
+        that the client doesn't have).
+        """
 
     @_abc_1.abstractmethod
     def IntrospectToken(

@@ -37,7 +37,9 @@ class TokenSet(_message.Message):
     token_type: _builtins.str
     """Always `Bearer`."""
     refresh_token: _builtins.str
-    """Opaque; good for one refresh. Keep it where only the app can read it. Empty where the client gets none."""
+    """Opaque; good for one refresh. Keep it where only the app can read it. Empty where the client gets none, or
+    where it went into a browser's cookie.
+    """
     session: _builtins.str
     """The session: `users/{user}/sessions/{session}`."""
     @_builtins.property
