@@ -87,15 +87,15 @@ def read_claims(payload: Mapping[str, Any], key_id: str) -> Claims:
         # Somebody took a sender-bound token and sends it as a bearer token (RFC 9449, section 7.2). No binding is checked here yet.
         raise ClaimsError("the token is bound to its sender")
     return Claims(
-        subject=_id(payload, "sub"),
-        session=_id(payload, "sid") if "sid" in payload else "",
-        client_id=_id(payload, "client_id"),
+        subject=id_claim(payload, "sub"),
+        session=id_claim(payload, "sid") if "sid" in payload else "",
+        client_id=id_claim(payload, "client_id"),
         scopes=_scopes(payload.get("scope", "")),
         roles=frozenset(_strings(payload.get("roles", []), "roles")),
-        token_id=_id(payload, "jti"),
-        issued_at=_time(payload, "iat"),
-        expires_at=_time(payload, "exp"),
-        auth_time=_time(payload, "auth_time") if "auth_time" in payload else 0,
+        token_id=id_claim(payload, "jti"),
+        issued_at=time_claim(payload, "iat"),
+        expires_at=time_claim(payload, "exp"),
+        auth_time=time_claim(payload, "auth_time") if "auth_time" in payload else 0,
         amr=tuple(_strings(payload.get("amr", []), "amr")),
         key_id=key_id,
     )
@@ -112,17 +112,27 @@ def not_before(payload: Mapping[str, Any]) -> int:
     Raises:
         ClaimsError: it is no time.
     """
-    return _time(payload, "nbf") if "nbf" in payload else 0
+    return time_claim(payload, "nbf") if "nbf" in payload else 0
 
 
-def _id(payload: Mapping[str, Any], name: str) -> str:
+def id_claim(payload: Mapping[str, Any], name: str) -> str:
+    """A claim that must be an id.
+
+    Raises:
+        ClaimsError: it is missing or none.
+    """
     value = payload.get(name)
     if not isinstance(value, str) or not is_name(value):
         raise ClaimsError(f"{name} is no id")
     return value
 
 
-def _time(payload: Mapping[str, Any], name: str) -> int:
+def time_claim(payload: Mapping[str, Any], name: str) -> int:
+    """A claim that must be a time, Unix seconds.
+
+    Raises:
+        ClaimsError: it is missing or none.
+    """
     value = payload.get(name)
     # bool is an int in Python, and `"exp": true` is 1970.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < LATEST:

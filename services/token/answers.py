@@ -4,6 +4,7 @@ import uuid
 
 from authmesh.token.v1 import token_service_pb2, token_set_pb2
 
+from services.token.access_token import ClientGrant
 from services.token.sign_in import Issued
 from services.token.store import Session
 
@@ -20,6 +21,13 @@ def token_set(issued: Issued) -> token_set_pb2.TokenSet:
     )
     answer.expire_time.FromDatetime(grant.expire_time)
     answer.refresh_expire_time.FromDatetime(grant.refresh_expire_time)
+    return answer
+
+
+def client_token_set(access_token: str, grant: ClientGrant) -> token_set_pb2.TokenSet:
+    """What a client holds for itself: no session, and nothing to refresh."""
+    answer = token_set_pb2.TokenSet(access_token=access_token, token_type="Bearer", scopes=sorted(grant.scopes))
+    answer.expire_time.FromDatetime(grant.expire_time)
     return answer
 
 

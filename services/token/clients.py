@@ -1,17 +1,24 @@
-"""The clients that may ask for tokens, from one validated file."""
+"""The clients that may ask for tokens: what one is, and the validated file that the first ones come from."""
 
+import base64
+import hashlib
+import json
+import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from mesh.database import Transaction
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
+from services.token.client_keys import client_keys
 
 Scope = Annotated[str, StringConstraints(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]
 """RFC 6749, section 3.3."""
-ClientId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
 DAY = 86_400
 Content = TypeVar("Content", bound=BaseModel)
@@ -21,12 +28,34 @@ class FileInvalidError(ValueError):
     """A configuration file is wrong; the message names the file and the place."""
 
 
+def _no_uuid(client_id: str) -> str:
+    # It is the `sub` of the client's own tokens, and a person's `sub` is a UUID (RFC 9068, section 5).
+    try:
+        uuid.UUID(client_id)
+    except ValueError:
+        return client_id
+    raise ValueError("must not read as a UUID")
+
+
+def _text(jwks: Any) -> Any:
+    """A file has the set in its own notation."""
+    return json.dumps(jwks, separators=(",", ":")) if isinstance(jwks, dict) else jwks
+
+
+def _jwks(jwks: str) -> str:
+    client_keys(jwks)
+    return jwks
+
+
+ClientId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$"), AfterValidator(_no_uuid)]
+
+
 class Client(BaseModel):
     """An application."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    display_name: str = Field(max_length=100)
+    display_name: str = Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
     confidential: bool
     """Whether it can keep a key secret. Such a client acts for itself and never for a person: nothing in a sign-in proves that it is it."""
     scopes: Annotated[frozenset[Scope], Field(strict=False, max_length=50)]
@@ -42,12 +71,46 @@ class Client(BaseModel):
     """Sessions that one user may have with this client; 0: no limit."""
     instance_required: bool = False
     """Whether a session must name the installation."""
+    jwks: Annotated[str, Field(max_length=16384), BeforeValidator(_text), AfterValidator(_jwks)] = ""
+    """Public keys (RFC 7517) that a confidential client's assertions are verified with. Without one it gets no tokens."""
+    disabled: bool = False
+    """Whether it is shut out."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _consistent(self) -> Self:
         if self.access_token_seconds > self.session_seconds:
             raise ValueError("access_token_seconds exceed session_seconds")
+        if self.jwks and not self.confidential:
+            raise ValueError("jwks are for confidential clients")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A client as Token's database has it."""
+
+    id: str
+    client: Client
+    version: int
+    """Counts its states, from 1."""
+    not_before: datetime
+    """No token of it may say that it was issued in this second or earlier."""
+
+    @property
+    def etag(self) -> str:
+        """Another one for each state."""
+        digest = hashlib.sha256(f"{self.id} {self.version}".encode()).digest()
+        return base64.urlsafe_b64encode(digest[:12]).decode()
+
+
+class Clients(Protocol):
+    """The clients, as those ask who issue tokens. Clients that are deleted or disabled are none."""
+
+    async def find(self, client_id: str) -> Client | None:
+        """The client as it was at most a second ago."""
+
+    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+        """The client as it is, and stays until the transaction ends: whoever deletes it waits, and sees what was issued to it."""
 
 
 class _ClientsFile(BaseModel):

@@ -25,6 +25,7 @@ _STATEMENTS = (
     )
     """,
     "DELETE FROM commands WHERE request_id IN (SELECT request_id FROM commands WHERE create_time < $1::timestamptz - interval '30 days' LIMIT $2)",
+    "DELETE FROM client_assertions WHERE ctid = ANY(ARRAY(SELECT ctid FROM client_assertions WHERE expire_time < $1 LIMIT $2))",
 )
 _log = structlog.get_logger("authmesh.purge")
 

@@ -1,7 +1,7 @@
 """Refreshing: the atomic rotation first, and the meaning of a token that it did not take afterwards."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,7 +11,7 @@ from mesh.database import Database, Transaction
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
 from mesh.outbox import Outbox
 from services.token.access_token import AccessGrant, AccessTokenWriter
-from services.token.clients import Client
+from services.token.clients import Client, Clients
 from services.token.lineage import Presented, Verdict, judge
 from services.token.refresh_token import digest, is_refresh_token, new_refresh_token, seal, unseal
 from services.token.revoker import Revoker
@@ -42,7 +42,7 @@ class RefreshDesk:
         revoker: Revoker,
         outbox: Outbox,
         writer: AccessTokenWriter,
-        clients: Mapping[str, Client],
+        clients: Clients,
         *,
         clock: Callable[[], datetime],
         new_id: Callable[[], uuid.UUID],
@@ -53,7 +53,7 @@ class RefreshDesk:
         revoker: Ends a family.
         outbox: Takes the events.
         writer: Signs access tokens.
-        clients: By id.
+        clients: Who may ask, as they were at most a second ago.
         clock: The time.
         new_id: Makes ids.
         """
@@ -74,8 +74,8 @@ class RefreshDesk:
             PermissionDenied: SCOPE_MISSING: more than the session has.
             Unavailable: DEPENDENCY_UNAVAILABLE or KEYS_UNAVAILABLE: the same token may be sent again.
         """
-        client = self._clients.get(request.client_id)
-        if client is None or not is_refresh_token(request.refresh_token):
+        client = await self._clients.find(request.client_id) if is_refresh_token(request.refresh_token) else None
+        if client is None:
             raise _refusal(Verdict.UNKNOWN)
         if not request.scopes <= client.scopes:
             raise _refusal(Verdict.SCOPE_MISSING)

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from authmesh.audit.v1 import audit_event_pb2
 
@@ -12,6 +12,8 @@ from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import RevocationKind
 from services.token.revocation_log import RevocationLog
 from services.token.store import Store
+
+SECOND = timedelta(seconds=1)
 
 
 class Revoker:
@@ -59,3 +61,18 @@ class Revoker:
     async def revoke_subject(self, tx: Transaction, subject: uuid.UUID, not_before: datetime, time: datetime) -> None:
         """Refuses every access token of a person that says it was issued at `not_before` or earlier. Call it last in a transaction, too."""
         await self._log.append(tx, RevocationKind.SUBJECT, [str(subject)], time, not_before)
+
+    async def revoke_client(self, tx: Transaction, client_id: str, not_before: datetime, time: datetime) -> None:
+        """Refuses every access token of a client, its own and its sessions', up to the second `not_before`. Call it last, too."""
+        await self._log.append(tx, RevocationKind.CLIENT, [client_id], time, not_before)
+
+
+def next_not_before(known: datetime, time: datetime) -> datetime:
+    """The second up to which tokens of a subject or client are refused, from now on.
+
+    Args:
+        known: The one up to now.
+        time: Read when whatever could issue a token is locked, so that none was issued later. One second on top, because the clocks of Token's
+            processes differ; and always past the last one, because the first token behind it says that it was issued one second later.
+    """
+    return max(time.replace(microsecond=0), known) + SECOND

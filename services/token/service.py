@@ -16,7 +16,8 @@ from mesh.errors import field_invalid
 from mesh.rpc.call import current_call
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import Revocation
-from services.token.answers import session_message, token_set
+from services.token.answers import client_token_set, session_message, token_set
+from services.token.client_tokens import ClientTokenDesk
 from services.token.introspection import Introspection
 from services.token.refresh import Refresh, RefreshDesk
 from services.token.revocation_log import RevocationLog
@@ -31,19 +32,28 @@ PIECE = 2000
 
 
 class TokenService(token_service_pb2_grpc.TokenServiceServicer):
-    """Sessions and tokens, for everybody. IssueClientToken is not part of this release: the generated base class says so."""
+    """Sessions and tokens, for everybody."""
 
     def __init__(
-        self, refreshes: RefreshDesk, sign_outs: SignOutDesk, introspection: Introspection, *, jwks: bytes, metadata: Mapping[str, Any]
+        self,
+        refreshes: RefreshDesk,
+        client_tokens: ClientTokenDesk,
+        sign_outs: SignOutDesk,
+        introspection: Introspection,
+        *,
+        jwks: bytes,
+        metadata: Mapping[str, Any],
     ) -> None:
         """Args:
         refreshes: Spends refresh tokens.
+        client_tokens: Gives clients tokens of their own.
         sign_outs: Lists and ends sessions.
         introspection: Describes tokens.
         jwks: The JWK set.
         metadata: The issuer's metadata.
         """
         self._refreshes = refreshes
+        self._client_tokens = client_tokens
         self._sign_outs = sign_outs
         self._introspection = introspection
         self._jwks = jwks
@@ -65,6 +75,10 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         """Ends what a token stands for."""
         await self._sign_outs.revoke_token(request.token)
         return token_service_pb2.RevokeTokenResponse()
+
+    async def IssueClientToken(self, request: token_service_pb2.IssueClientTokenRequest, context: Context) -> token_set_pb2.TokenSet:
+        """Gives a client a token of its own."""
+        return client_token_set(*await self._client_tokens.issue(request.client_assertion, frozenset(request.scopes)))
 
     async def IntrospectToken(self, request: token_service_pb2.IntrospectTokenRequest, context: Context) -> httpbody_pb2.HttpBody:
         """Describes a token."""

@@ -2,8 +2,8 @@
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from authmesh.audit.v1 import audit_event_pb2
@@ -13,7 +13,7 @@ from mesh.errors import Reason, Unauthenticated, field_invalid
 from mesh.outbox import Outbox
 from mesh.tokens.claims import is_name
 from services.token.access_token import AccessGrant, AccessTokenWriter
-from services.token.clients import Client
+from services.token.clients import Client, Clients, Registered
 from services.token.grants import RoleScopes, grant
 from services.token.refresh_token import digest, new_refresh_token
 from services.token.revoker import Revoker
@@ -58,7 +58,7 @@ class SignInDesk:
         revoker: Revoker,
         outbox: Outbox,
         writer: AccessTokenWriter,
-        clients: Mapping[str, Client],
+        clients: Clients,
         role_scopes: RoleScopes,
         *,
         clock: Callable[[], datetime],
@@ -70,7 +70,7 @@ class SignInDesk:
         revoker: Ends the sessions that are one too many.
         outbox: Takes the event.
         writer: Signs the access token.
-        clients: By id.
+        clients: Who may ask.
         role_scopes: What a role may have.
         clock: The time.
         new_id: Makes ids that sort by time.
@@ -93,11 +93,6 @@ class SignInDesk:
                 characters in a name.
             Unauthenticated: CREDENTIALS_INVALID: the person is disabled.
         """
-        client = self._clients.get(sign_in.client_id)
-        if client is None or client.confidential:
-            raise field_invalid("client_id", "no client that people sign in with")
-        if client.instance_required and sign_in.instance_id is None:
-            raise field_invalid("device.instance_id", "this client's sessions name their installation")
         for field, value in (("device.display_name", sign_in.display_name), ("device.platform", sign_in.platform)):
             if _CONTROL.search(value):
                 raise field_invalid(field, "has control characters")
@@ -106,8 +101,12 @@ class SignInDesk:
         refresh_token = new_refresh_token()
         async with self._database.transaction() as tx:
             subject = await self._store.lock_subject(tx, sign_in.subject)
+            # Held until the commit: whoever deletes or disables the client finds this session, or this sign-in finds no client.
+            registered = _for_people(await self._clients.hold(tx, sign_in.client_id), sign_in)
+            client = registered.client
             if subject.disabled:
                 raise Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in")
+            subject = replace(subject, not_before=max(subject.not_before, registered.not_before))
             scopes = grant(sign_in.scopes, client, subject.roles, self._role_scopes)
             session, access = self._begin(sign_in, client, subject, scopes)
             await self._store.add_session(tx, session, digest(refresh_token), access)
@@ -173,3 +172,11 @@ class SignInDesk:
         victims = await self._store.sessions_beyond(tx, session.subject, session.client_id, limit, session.create_time)
         event = audit_event_pb2.AuditEvent(type="token.revoked", client=f"clients/{session.client_id}", detail={"cause": "session_limit"})
         await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
+
+
+def _for_people(found: Registered | None, sign_in: SignIn) -> Registered:
+    if found is None or found.client.confidential:
+        raise field_invalid("client_id", "no client that people sign in with")
+    if found.client.instance_required and sign_in.instance_id is None:
+        raise field_invalid("device.instance_id", "this client's sessions name their installation")
+    return found

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from authmesh.audit.v1 import audit_event_pb2
 
@@ -12,10 +12,8 @@ from mesh.errors import field_invalid
 from mesh.outbox import Outbox
 from mesh.tokens.claims import is_name
 from services.token.grants import RoleScopes
-from services.token.revoker import Revoker
+from services.token.revoker import Revoker, next_not_before
 from services.token.store import Store, Subject
-
-SECOND = timedelta(seconds=1)
 
 
 class SubjectDesk:
@@ -63,7 +61,7 @@ class SubjectDesk:
                 await self._end_everything(tx, changed, sessions, cause="disabled")
             elif changed.roles != known.roles:
                 time = self._clock()
-                changed = replace(changed, not_before=_not_before(known, time))
+                changed = replace(changed, not_before=next_not_before(known.not_before, time))
                 await self._store.save_subject(tx, changed)
                 await self._store.change_sessions(tx, sessions, changed.roles, self._role_scopes.allowed(changed.roles), changed.not_before)
                 await self._revoker.revoke_subject(tx, subject, changed.not_before, time)
@@ -80,18 +78,9 @@ class SubjectDesk:
 
     async def _end_everything(self, tx: Transaction, subject: Subject, sessions: Collection[uuid.UUID], *, cause: str) -> None:
         time = self._clock()
-        subject = replace(subject, not_before=_not_before(subject, time))
+        subject = replace(subject, not_before=next_not_before(subject.not_before, time))
         await self._store.save_subject(tx, subject)
         ended = await self._store.end_sessions(tx, subject.id, sessions, time)
         detail = {"cause": cause, "sessions": str(len(ended))}
         await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="token.subject_revoked", subject=f"users/{subject.id}", detail=detail))
         await self._revoker.revoke_subject(tx, subject.id, subject.not_before, time)
-
-
-def _not_before(subject: Subject, time: datetime) -> datetime:
-    """The second up to which the person's tokens are refused.
-
-    `time` is read when their sessions are locked, so no token was issued later. One second on top, because the clocks of Token's processes differ;
-    and always past the last one, because the first token behind it says that it was issued one second later.
-    """
-    return max(time.replace(microsecond=0), subject.not_before) + SECOND

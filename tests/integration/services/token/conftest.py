@@ -10,7 +10,7 @@ from authmesh.audit.v1 import audit_event_pb2
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import services.token
-from mesh.database import Database
+from mesh.database import Database, Transaction
 from mesh.ids import uuid7
 from mesh.outbox import Outbox
 from mesh.tokens.claims import Claims
@@ -18,7 +18,7 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
 from services.token.access_token import AccessTokenWriter
-from services.token.clients import Client
+from services.token.clients import Client, Registered
 from services.token.grants import load_role_scopes
 from services.token.introspection import Introspection
 from services.token.refresh import Refresh, RefreshDesk
@@ -48,13 +48,24 @@ class Clock:
         self.now += timedelta(**duration)
 
 
+class SomeClients(dict[str, Client]):
+    """The clients, at hand for tests to change."""
+
+    async def find(self, client_id: str) -> Client | None:
+        return self.get(client_id)
+
+    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+        client = self.get(client_id)
+        return Registered(client_id, client, 1, datetime(1970, 1, 1, tzinfo=UTC)) if client else None
+
+
 @dataclass
 class Token:
     """Token's use cases and what they are made of."""
 
     database: Database
     clock: Clock
-    clients: dict[str, Client]
+    clients: SomeClients
     store: Store
     log: RevocationLog
     revocations: RevocationSet
@@ -126,7 +137,7 @@ async def assemble(database: Database, key: ec.EllipticCurvePrivateKey | None = 
     await keys.refresh()
     verifier = Verifier(keys, ISSUER, AUDIENCE, clock=lambda: clock().timestamp())
     role_scopes = load_role_scopes(Path(services.token.__file__).parent / "roles.yaml")
-    clients = {"demo": Client(display_name="Demo", confidential=False, scopes=frozenset(role_scopes.known))}
+    clients = SomeClients(demo=Client(display_name="Demo", confidential=False, scopes=frozenset(role_scopes.known)))
     store, log, outbox, revocations = Store(database), RevocationLog(database), Outbox("token"), RevocationSet()
     revoker, writer = Revoker(store, log, outbox), AccessTokenWriter(signer, ISSUER, AUDIENCE)
 

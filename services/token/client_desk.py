@@ -1,0 +1,234 @@
+"""Administering clients: each change is one transaction with its audit event, and with the end of whatever may go on no longer."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from authmesh.audit.v1 import audit_event_pb2
+from pydantic import TypeAdapter, ValidationError
+
+from mesh.database import Database, Transaction
+from mesh.errors import Aborted, AlreadyExists, FieldViolation, InvalidArgument, NotFound, PermissionDenied, Reason, field_invalid
+from mesh.outbox import Outbox
+from services.token.client_keys import client_keys
+from services.token.client_store import (
+    add_client,
+    delete_client,
+    end_sessions_of_client,
+    find_client,
+    lock_client,
+    page_of_clients,
+    save_client,
+)
+from services.token.clients import Client, ClientId, Registered
+from services.token.grants import RoleScopes
+from services.token.revoker import Revoker, next_not_before
+
+_CLIENT_ID: TypeAdapter[str] = TypeAdapter(ClientId)
+
+
+class ClientDesk:
+    """Adds, changes and removes clients."""
+
+    def __init__(self, database: Database, revoker: Revoker, outbox: Outbox, role_scopes: RoleScopes, *, clock: Callable[[], datetime]) -> None:
+        """Args:
+        database: Token's own.
+        revoker: Refuses the tokens of a client that is shut out.
+        outbox: Takes the events.
+        role_scopes: Says which scopes are more than everybody's.
+        clock: The time.
+        """
+        self._database = database
+        self._revoker = revoker
+        self._outbox = outbox
+        self._clock = clock
+        self._privileged = role_scopes.known - role_scopes.default
+
+    async def create(self, client_id: str, values: Mapping[str, Any], caller_scopes: Collection[str]) -> Registered:
+        """Adds a client.
+
+        Args:
+            client_id: Its id.
+            values: Fields of `Client`, by name; what is missing has its default.
+            caller_scopes: Of the token that the administrator calls with.
+
+        Raises:
+            InvalidArgument: FIELD_INVALID.
+            AlreadyExists: CLIENT_ALREADY_EXISTS.
+            PermissionDenied: SCOPE_MISSING, the client would have more than the caller.
+        """
+        _check_id(client_id)
+        client = validated(values)
+        denial = self._overreach(client, caller_scopes)
+        async with self._database.transaction() as tx:
+            if denial:
+                await self._record_denial(tx, client_id, denial)
+            elif not await add_client(tx, client_id, client, again=True):
+                raise AlreadyExists(Reason.CLIENT_ALREADY_EXISTS, "there is a client of this id")
+            else:
+                await self._record(tx, "token.client_created", client_id, scopes=" ".join(sorted(client.scopes)))
+                # From where it was written: an id that was used before goes on with its version.
+                created = await find_client(tx, client_id)
+        if denial:
+            raise denial
+        assert created is not None
+        return created
+
+    async def get(self, client_id: str) -> Registered:
+        """Reads a client.
+
+        Raises:
+            NotFound: CLIENT_NOT_FOUND.
+        """
+        return _existing(await find_client(self._database, client_id))
+
+    async def page(self, after: str, limit: int) -> Sequence[Registered]:
+        """The clients by id, from behind `after`."""
+        return await page_of_clients(self._database, after, limit)
+
+    async def update(self, client_id: str, changes: Mapping[str, Any], etag: str, caller_scopes: Collection[str]) -> Registered:
+        """Changes fields of a client. An update that changes nothing writes nothing.
+
+        Args:
+            client_id: Which one.
+            changes: New values of fields of `Client`, by name.
+            etag: Of the state that the change is about, or empty for any.
+            caller_scopes: Of the token that the administrator calls with.
+
+        Raises:
+            NotFound: CLIENT_NOT_FOUND.
+            Aborted: ETAG_MISMATCH.
+            InvalidArgument: FIELD_INVALID.
+            PermissionDenied: SCOPE_MISSING, the client would be given more than the caller has.
+        """
+        async with self._database.transaction() as tx:
+            known = _existing(await lock_client(tx, client_id))
+            _require_etag(known, etag)
+            client = validated({**dict(known.client), **changes})
+            if client == known.client:
+                return known
+            if client.confidential != known.client.confidential:
+                raise field_invalid("client.confidential", "is fixed when the client is made")
+            denial = self._overreach(client, caller_scopes) if _gives(known.client, client) else None
+            if denial:
+                await self._record_denial(tx, client_id, denial)
+            else:
+                changed = replace(known, client=client, version=known.version + 1)
+                changed = await self._cut_off(tx, known, changed)
+        if denial:
+            raise denial
+        return changed
+
+    async def delete(self, client_id: str, etag: str) -> None:
+        """Removes a client, ends its sessions and refuses its tokens.
+
+        Raises:
+            NotFound: CLIENT_NOT_FOUND.
+            Aborted: ETAG_MISMATCH.
+        """
+        async with self._database.transaction() as tx:
+            known = _existing(await lock_client(tx, client_id))
+            _require_etag(known, etag)
+            ended = await end_sessions_of_client(tx, client_id, self._clock())
+            time = self._clock()
+            not_before = next_not_before(known.not_before, time)
+            await delete_client(tx, client_id, not_before, time)
+            await self._record(tx, "token.client_deleted", client_id, sessions=str(ended))
+            await self._revoker.revoke_client(tx, client_id, not_before, time)
+
+    async def _cut_off(self, tx: Transaction, known: Registered, changed: Registered) -> Registered:
+        """Writes the new state, and ends what it allows no longer."""
+        before, after = known.client, changed.client
+        shut_out = after.disabled and not before.disabled
+        detail = {"fields": " ".join(CONTRACT_NAMES.get(name, name) for name in Client.model_fields if getattr(before, name) != getattr(after, name))}
+        if shut_out:
+            detail["sessions"] = str(await end_sessions_of_client(tx, known.id, self._clock()))
+        # Tokens of its own were given for a key and with scopes that may be gone. The sessions of a public client get new ones at their next refresh.
+        if not (shut_out or (after.confidential and _takes(before, after))):
+            await save_client(tx, changed)
+            await self._record(tx, "token.client_updated", known.id, **detail)
+            return changed
+        time = self._clock()
+        changed = replace(changed, not_before=next_not_before(known.not_before, time))
+        await save_client(tx, changed)
+        await self._record(tx, "token.client_updated", known.id, **detail, tokens="revoked")
+        await self._revoker.revoke_client(tx, known.id, changed.not_before, time)
+        return changed
+
+    def _overreach(self, client: Client, caller_scopes: Collection[str]) -> PermissionDenied | None:
+        """Why the caller may not make such a client: with a key of their own choice they could have its tokens."""
+        if not client.confidential or not (missing := (client.scopes & self._privileged) - set(caller_scopes)):
+            return None
+        return PermissionDenied(Reason.SCOPE_MISSING, f"nobody gives a client more than they have: the token lacks {' '.join(sorted(missing))}")
+
+    async def _record(self, tx: Transaction, event_type: str, client_id: str, **detail: str) -> None:
+        await self._outbox.record(tx, audit_event_pb2.AuditEvent(type=event_type, target=f"clients/{client_id}", detail=detail))
+
+    async def _record_denial(self, tx: Transaction, client_id: str, denial: PermissionDenied) -> None:
+        event = audit_event_pb2.AuditEvent(
+            type="access.denied", outcome=audit_event_pb2.OUTCOME_FAILURE, reason=denial.reason, target=f"clients/{client_id}"
+        )
+        await self._outbox.record(tx, event)
+
+
+CONTRACT_NAMES = {
+    "access_token_seconds": "access_token_lifetime",
+    "refresh_idle_seconds": "refresh_idle_lifetime",
+    "session_seconds": "session_lifetime",
+    "refresh_grace_seconds": "refresh_grace",
+}
+"""Fields of `Client` that have another name in `authmesh.token.v1.Client`."""
+
+
+def validated(values: Mapping[str, Any]) -> Client:
+    """A client with these fields.
+
+    Raises:
+        InvalidArgument: FIELD_INVALID, every field at fault named as the contract does. Values are not repeated.
+    """
+    try:
+        return Client.model_validate(values)
+    except ValidationError as error:
+        violations = tuple(
+            FieldViolation(_path(item["loc"]), item["msg"].removeprefix("Value error, "))
+            for item in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        summary = "; ".join(f"{item.field}: {item.description}" for item in violations[:3])
+        raise InvalidArgument(Reason.FIELD_INVALID, summary, violations=violations) from None
+
+
+def _path(place: tuple[int | str, ...]) -> str:
+    # A rule about several fields has no place.
+    return f"client.{CONTRACT_NAMES.get(str(place[0]), place[0])}" if place else "client"
+
+
+def _check_id(client_id: str) -> None:
+    try:
+        _CLIENT_ID.validate_python(client_id)
+    except ValidationError:
+        raise field_invalid("client.name", "an id is a letter and up to 62 letters, digits and -, all lower case, and no UUID") from None
+
+
+def _existing(found: Registered | None) -> Registered:
+    if found is None:
+        raise NotFound(Reason.CLIENT_NOT_FOUND, "there is no such client")
+    return found
+
+
+def _require_etag(registered: Registered, etag: str) -> None:
+    if etag and etag != registered.etag:
+        raise Aborted(Reason.ETAG_MISMATCH, "the client has changed since: read it again")
+
+
+def _gives(before: Client, after: Client) -> bool:
+    """Whether a change lets somebody have tokens that nobody could have before."""
+    known = client_keys(before.jwks).values()
+    more_keys = any(key not in known for key in client_keys(after.jwks).values())
+    return more_keys or bool(after.scopes - before.scopes) or (before.disabled and not after.disabled)
+
+
+def _takes(before: Client, after: Client) -> bool:
+    """Whether a change leaves tokens behind that nobody could get any more."""
+    kept = client_keys(after.jwks).values()
+    return any(key not in kept for key in client_keys(before.jwks).values()) or bool(before.scopes - after.scopes)

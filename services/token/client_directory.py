@@ -1,0 +1,63 @@
+"""The clients, for those who issue tokens: from PostgreSQL, remembered for a second."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mesh.database import Database, Transaction
+from services.token.client_store import find_client, hold_client
+from services.token.clients import Client, Registered
+
+KEPT_SECONDS = 1.0
+"""How old what is remembered of a client may be: how soon every process knows of a change."""
+REMEMBERED = 1000
+"""How many clients are remembered, about 2 KB each. Ids that don't exist count, too."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    client: Client | None
+    read_at: float
+
+
+class ClientDirectory:
+    """Finds clients. A refresh takes lifetimes, grace and scopes from what is remembered. Whether the session lives is decided in the statement of the
+    refresh itself, and a client that is deleted or disabled has no sessions.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        database: Token's own.
+        clock: Monotonic seconds.
+        """
+        self._database = database
+        self._clock = clock
+        self._memories: OrderedDict[str, _Memory] = OrderedDict()
+
+    async def find(self, client_id: str) -> Client | None:
+        """The client as it was at most a second ago; None when it is deleted, disabled, or never was.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE.
+        """
+        now = self._clock()
+        memory = self._memories.get(client_id)
+        if memory is not None and now - memory.read_at <= KEPT_SECONDS:
+            self._memories.move_to_end(client_id)
+            return memory.client
+        found = _usable(await find_client(self._database, client_id))
+        client = found.client if found else None
+        self._memories[client_id] = _Memory(client, now)
+        self._memories.move_to_end(client_id)
+        if len(self._memories) > REMEMBERED:
+            self._memories.popitem(last=False)
+        return client
+
+    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+        """The client as it is, and stays until the transaction ends; None when it is deleted, disabled, or never was."""
+        return _usable(await hold_client(tx, client_id))
+
+
+def _usable(found: Registered | None) -> Registered | None:
+    return None if found is None or found.client.disabled else found
