@@ -22,8 +22,8 @@ class _Memory:
 
 
 class ClientDirectory:
-    """Finds clients. A refresh takes lifetimes, grace and scopes from what is remembered. Whether the session lives is decided in the statement of the
-    refresh itself, and a client that is deleted or disabled has no sessions.
+    """Finds clients. A refresh takes lifetimes, grace and scopes from what is remembered. Whether the session lives is decided by the refresh's own
+    statement, and a client that is deleted or disabled has no sessions.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
