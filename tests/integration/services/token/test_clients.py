@@ -316,7 +316,7 @@ async def test_a_change_is_known_within_a_second(clients: Clients) -> None:
     await clients.forget()
     after = await clients.token.refresh(before.refresh_token, client="app")
     claims = clients.token.claims(after)
-    assert (claims.expires_at - claims.issued_at, claims.scopes) == (60, {"user:read"})
+    assert (claims.expires_at - claims.issued_at, claims.scopes) == (60, frozenset({"user:read"}))
 
 
 async def test_only_so_many_clients_are_remembered(clients: Clients) -> None:
@@ -334,7 +334,7 @@ async def test_a_client_gets_a_token_of_its_own_for_what_it_signed(clients: Clie
     await clients.desk.create("backend", BACKEND | {"access_token_seconds": 120}, ADMIN)
     access_token = await clients.own_token(assertion(MINT, "backend", ISSUER, jti="first"))
     claims = clients.token.verifier.verify(access_token)
-    assert (claims.subject, claims.client_id, claims.session, claims.scopes) == ("backend", "backend", "", {"token:introspect"})
+    assert (claims.subject, claims.client_id, claims.session, claims.scopes) == ("backend", "backend", "", frozenset({"token:introspect"}))
     assert (claims.roles, claims.auth_time, claims.amr) == (frozenset(), 0, ())
     assert claims.expires_at - claims.issued_at == 120
     (event,) = await clients.token.events("token.issued")

@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import (
-    client_service_pb2,
-    client_service_pb2_grpc,
     key_service_pb2,
     key_service_pb2_grpc,
     token_issuer_pb2,
@@ -96,7 +94,7 @@ def environment(directory: Path, database_url: str, redis_url: str) -> dict[str,
     key = ec.generate_private_key(ec.SECP256R1())
     (directory / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return {
-        "PATH": os.environ.get("PATH", ""),
+        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
         "NODE": "token",
         "SOCKET": str(directory / "s"),
         "EGRESS": str(directory / "e"),
@@ -282,11 +280,8 @@ async def test_only_named_nodes_call_internal_methods(token: Process) -> None:
 
 async def test_what_comes_later_says_so(token: Process) -> None:
     admin = by("edge", (await token.admin(uuid.uuid4())).access_token)
-    keys, clients = key_service_pb2_grpc.KeyServiceStub(token.channel), client_service_pb2_grpc.ClientServiceStub(token.channel)
+    keys = key_service_pb2_grpc.KeyServiceStub(token.channel)
     assert await reason(keys.ListKeys(key_service_pb2.ListKeysRequest(), metadata=admin)) == "UNIMPLEMENTED NOT_IMPLEMENTED"
-    assert await reason(clients.ListClients(client_service_pb2.ListClientsRequest(), metadata=admin)) == "UNIMPLEMENTED NOT_IMPLEMENTED"
-    assertion = token_service_pb2.IssueClientTokenRequest(client_assertion="x")
-    assert await reason(token.tokens.IssueClientToken(assertion, metadata=by("edge"))) == "UNIMPLEMENTED NOT_IMPLEMENTED"
 
 
 async def test_it_stops_on_sigterm(new_database_url: Callable[[str], Awaitable[str]], valkey_server: Any) -> None:
