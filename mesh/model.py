@@ -231,6 +231,8 @@ class VirtualGateway(_Model):
     """Proxies in front that append to X-Forwarded-For; 0 when clients connect directly."""
     cors: Cors
     rate_limits: tuple[RateLimit, ...] = ()
+    cookie_methods: tuple[str, ...] = ()
+    """RPC paths that cookies reach and may be set by. To all others no cookie goes, and from them none comes."""
 
 
 class Jwks(_Model):

@@ -89,6 +89,9 @@ def _route_faults(mesh: Mesh, contract: Contract) -> Iterator[str]:
     known = {rpc.path for rpc in contract.rpcs.values()}
     for limit in mesh.virtual_gateway.rate_limits:
         yield from (f"virtualGateway: rate limit for {path}, which is not in the contract" for path in limit.methods if path not in known)
+    for path in mesh.virtual_gateway.cookie_methods:
+        if path not in known:
+            yield f"virtualGateway: cookies for {path}, which is not in the contract"
 
 
 def _gateway_faults(mesh: Mesh, contract: Contract) -> Iterator[str]:

@@ -7,6 +7,7 @@ from authmesh.auth.v1 import auth_service_pb2, auth_service_pb2_grpc, credential
 from google.protobuf import empty_pb2
 
 from mesh.rpc.call import current_call
+from mesh.tokens import refresh_cookie
 from services.auth.credentials import CredentialKeeper
 from services.auth.sign_in import Attempt, SignInDesk
 from services.auth.sign_up import Application, SignUpDesk
@@ -48,7 +49,8 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
             address=call.address if call else "",
             user_agent=call.user_agent if call else "",
         )
-        return auth_service_pb2.SignInResponse(tokens=await self._sign_ins.sign_in(attempt))
+        tokens = await refresh_cookie.keep_in_cookie(context, await self._sign_ins.sign_in(attempt))
+        return auth_service_pb2.SignInResponse(tokens=tokens)
 
 
 class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServicer):

@@ -14,6 +14,7 @@ from grpc import aio
 from mesh import page_token
 from mesh.errors import field_invalid
 from mesh.rpc.call import current_call
+from mesh.tokens import refresh_cookie
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import Revocation
 from services.token.answers import client_token_set, session_message, token_set
@@ -63,17 +64,18 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         """Spends a refresh token."""
         call = current_call()
         refresh = Refresh(
-            refresh_token=request.refresh_token,
+            refresh_token=refresh_cookie.token_of_request(request.refresh_token, "refresh_token"),
             client_id=request.client_id,
             instance_id=uuid.UUID(request.device.instance_id) if request.device.instance_id else None,
             scopes=frozenset(request.scopes),
             address=call.address if call else "",
         )
-        return token_set(await self._refreshes.refresh(refresh))
+        return await refresh_cookie.keep_in_cookie(context, token_set(await self._refreshes.refresh(refresh)))
 
     async def RevokeToken(self, request: token_service_pb2.RevokeTokenRequest, context: Context) -> token_service_pb2.RevokeTokenResponse:
         """Ends what a token stands for."""
-        await self._sign_outs.revoke_token(request.token)
+        await self._sign_outs.revoke_token(refresh_cookie.token_of_request(request.token, "token"))
+        await refresh_cookie.clear_cookie(context)
         return token_service_pb2.RevokeTokenResponse()
 
     async def IssueClientToken(self, request: token_service_pb2.IssueClientTokenRequest, context: Context) -> token_set_pb2.TokenSet:

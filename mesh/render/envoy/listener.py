@@ -98,6 +98,7 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         protocol.fault_finder(),
         protocol.cors(),
         protocol.grpc_web(),
+        protocol.csrf(mesh, placement),
         protocol.body_limit(_ABSORBED * edge.max_request_bytes),
         protocol.transcoder(contract, tuple(route.match.service_name for route in mesh.gateway_routes), edge.max_request_bytes),
         jwt_authn(mesh, contract, tokens, tuple(mesh.nodes)),

@@ -72,6 +72,11 @@ TABLE: tuple[LocalReply, ...] = (
         403,
     ),
     LocalReply(
+        f"{_DETAILS} == 'csrf_origin_mismatch'",
+        errors.PermissionDenied(Reason.CALLER_NOT_ALLOWED, "pages of this origin may not use the refresh token's cookie"),
+        403,
+    ),
+    LocalReply(
         f"{_DETAILS} == 'local_rate_limited'",
         errors.ResourceExhausted(Reason.RATE_LIMITED, "too many requests: wait and try again", retry_after=timedelta(seconds=5)),
         429,

@@ -2,14 +2,17 @@
 
 import math
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from mesh.contract import Contract
 from mesh.model import Mesh, RateLimit, TokenBucket
 from mesh.render.envoy.local_reply import UNREAD, WHOLE_REQUEST
 from mesh.render.envoy.placement import Placement
 from mesh.render.envoy.resource import Resource, extension, seconds, typed
+from mesh.tokens.refresh_cookie import ASKED_BY
 
 CORS = "envoy.filters.http.cors"
+CSRF = "envoy.filters.http.csrf"
 RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 HEALTH_BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 
@@ -70,16 +73,44 @@ def cors() -> Resource:
 
 
 def cors_policy(mesh: Mesh, placement: Placement) -> Resource:
-    """Which pages may call. Tokens travel in a header that pages set themselves, so no credentials of the browser are asked for."""
+    """Which pages may call. Access tokens travel in a header that pages set themselves; the one cookie there is holds the refresh token."""
     gateway = mesh.virtual_gateway
     return typed(
         "filters.http.cors.v3.CorsPolicy",
-        allow_origin_string_match=[{"exact": origin} for origin in dict.fromkeys((*gateway.cors.origins, *placement.cors_origins))],
+        allow_origin_string_match=[{"exact": origin} for origin in _origins(mesh, placement)],
+        allow_credentials=True,
         allow_methods="GET,POST,PATCH,DELETE",
-        allow_headers="authorization,content-type,grpc-timeout,x-grpc-web,x-request-id,x-user-agent",
+        allow_headers=f"authorization,content-type,grpc-timeout,{ASKED_BY},x-grpc-web,x-request-id,x-user-agent",
         expose_headers="grpc-message,grpc-status,grpc-status-details-bin,retry-after,x-request-id",
         max_age=f"{gateway.cors.max_age.total_seconds():.0f}",
     )
+
+
+def csrf(mesh: Mesh, placement: Placement) -> Resource:
+    """Demands of a request that asks for the refresh token's cookie that its `origin` be this host or one of those that may call. Others have no such
+    cookie and no origin: apps are not held against it.
+
+    Envoy compares host and port. The scheme is compared by CORS, which no page gets around that sets a header of its own, and by the browser: the
+    cookie is SameSite=Strict.
+    """
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    hosts = dict.fromkeys(urlsplit(origin).netloc for origin in _origins(mesh, placement))
+    policy = extension(CSRF, "filters.http.csrf.v3.CsrfPolicy", filter_enabled=always, additional_origins=[{"exact": host} for host in hosts])
+    header = {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": ASKED_BY}
+    # Whatever it says: what the process makes of the header is not to be guessed here.
+    asked_for = {"input": {"name": "header", "typed_config": header}, "value_match": {"safe_regex": {"google_re2": {}, "regex": ".*"}}}
+    skip = {"name": "skip", "typed_config": typed("filters.common.matcher.action.v3.SkipFilter")}
+    matcher = {"predicate": {"not_matcher": {"single_predicate": asked_for}}, "on_match": {"action": skip}}
+    return {
+        "name": CSRF,
+        "typed_config": typed(
+            "common.matching.v3.ExtensionWithMatcher", extension_config=policy, xds_matcher={"matcher_list": {"matchers": [matcher]}}
+        ),
+    }
+
+
+def _origins(mesh: Mesh, placement: Placement) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*mesh.virtual_gateway.cors.origins, *placement.cors_origins)))
 
 
 def body_limit(request_bytes: int) -> Resource:

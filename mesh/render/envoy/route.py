@@ -16,6 +16,8 @@ _CLIENT_CLAIMS = ["x-forwarded-for"]
 # A process speaks for nobody but itself.
 _PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address"]
 
+_NO_COOKIES: Resource = {"request_headers_to_remove": ["cookie"], "response_headers_to_remove": ["set-cookie"]}
+
 # App Mesh's events in Envoy's words (reference: what App Mesh's own control plane sent).
 _HTTP_EVENTS = {"stream-error": ("refused-stream",), "gateway-error": ("reset", "retriable-status-codes")}
 _TCP_EVENTS = {"connection-error": ("connect-failure",)}
@@ -55,6 +57,8 @@ def gateway_routes(mesh: Mesh, contract: Contract, placement: Placement, tokens:
                     **_route(rpc, policy, _target(mesh, policy)),
                     **_limited(rpc, limits.get(rpc.path), placement),
                     "response_headers_to_add": [_header("cache-control", _caching(rpc, tokens))],
+                    # Browsers send a cookie to every path of its host; who has no use for a refresh token doesn't get to see it.
+                    **({} if rpc.path in gateway.cookie_methods else _NO_COOKIES),
                 }
     host = {
         "name": gateway.name,
