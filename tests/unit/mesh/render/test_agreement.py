@@ -61,6 +61,10 @@ def test_the_mesh_agrees_with_the_contract() -> None:
             lambda raw: raw["virtualGateway"]["rateLimits"][0]["methods"].append("/a.B/C"),
             r"rate limit for /a.B/C, which is not in the contract",
         ),
+        (
+            lambda raw: raw["virtualGateway"]["cookieMethods"].append("/a.B/C"),
+            r"cookies for /a.B/C, which is not in the contract",
+        ),
     ],
 )
 def test_a_disagreement_names_the_rpc_and_the_node(tmp_path: Any, change: Any, message: str) -> None:

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 import services.token
 from mesh.errors import InvalidArgument
+from services.token.client_keys import client_keys
 from services.token.clients import Client, FileInvalidError, load_clients
 from services.token.grants import RoleScopes, grant, load_role_scopes
+from tests.tokens import Mint
 
 HERE = Path(services.token.__file__).parent
 ROLES = RoleScopes(default=frozenset({"a", "b"}), roles={"admin": frozenset({"x"}), "auditor": frozenset({"y"})})
@@ -32,6 +35,9 @@ def test_what_ships_is_good_and_fits_together() -> None:
     ("clients: {demo: {display_name: x, confidential: false, scopes: [], secret: y}}", "clients.demo.secret"),
     ("clients: {demo: {display_name: x, confidential: false, scopes: [], access_token_seconds: 3601}}", "clients.demo.access_token_seconds"),
     ("clients: {demo: {display_name: x, confidential: false, scopes: [], access_token_seconds: 600, session_seconds: 60}}", "clients.demo"),
+    ("clients: {demo: {display_name: x, confidential: false, scopes: [], jwks: {keys: []}}}", "clients.demo.jwks"),
+    ("clients: {demo: {display_name: x, confidential: true, scopes: [], jwks: {keys: [{kty: oct, k: c2VjcmV0}]}}}", "clients.demo.jwks"),
+    ("clients: {abcdef0123456789abcdef0123456789: {display_name: x, confidential: false, scopes: []}}", "clients.abcdef"),
 ])  # fmt: skip
 def test_a_mistake_in_the_clients_file_is_named_with_its_place(tmp_path: Path, text: str, place: str) -> None:
     file = tmp_path / "clients.yaml"
@@ -39,6 +45,18 @@ def test_a_mistake_in_the_clients_file_is_named_with_its_place(tmp_path: Path, t
     with pytest.raises(FileInvalidError, match=place.replace(".", r"\.")) as caught:
         load_clients(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_client_of_the_file_may_bring_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "clients.yaml"
+    mint = Mint("k1")
+    content = {"clients": {"backend": {"display_name": "B", "confidential": True, "scopes": ["a"], "jwks": {"keys": [mint.jwk]}}}}
+    file.write_text(yaml.safe_dump(content))
+    assert client_keys(load_clients(file)["backend"].jwks).keys() == {"k1"}
+    content["clients"]["backend"]["confidential"] = False
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(FileInvalidError, match="confidential"):
+        load_clients(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
