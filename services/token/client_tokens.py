@@ -16,6 +16,9 @@ from services.token.client_store import spend_assertion
 from services.token.clients import Clients, Registered
 from services.token.revoker import SECOND
 
+REFUSALS_APART = timedelta(seconds=10)
+"""How often a refusal of one client for one cause is written down by one process. Whoever picked up an old assertion can send it for ever."""
+
 
 class ClientTokenDesk:
     """Checks assertions and issues the tokens. There is no refresh token: the client signs another assertion."""
@@ -47,6 +50,8 @@ class ClientTokenDesk:
         self._issuer = issuer
         self._clock = clock
         self._new_id = new_id
+        # (client, cause) -> when it was written down last, and how often it was not since.
+        self._refusals: dict[tuple[str, Fault], tuple[datetime, int]] = {}
 
     async def issue(self, text: str, scopes: frozenset[str]) -> tuple[str, ClientGrant]:
         """A token for the client that signed this assertion, which is good once.
@@ -82,7 +87,7 @@ class ClientTokenDesk:
                 grant = self._grant(registered, granted, now)
                 await self._record_issued(tx, assertion, grant)
             else:
-                await self._record_refused(tx, assertion, fault)
+                await self._record_refused(tx, assertion, fault, now)
         # Behind the block, which commits what was written down.
         if fault:
             raise _refusal()
@@ -104,13 +109,18 @@ class ClientTokenDesk:
         detail = {"scopes": " ".join(sorted(grant.scopes)), "assertion": assertion.token_id}
         await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="token.issued", actor=client, client=client, detail=detail))
 
-    async def _record_refused(self, tx: Transaction, assertion: Assertion, fault: Fault) -> None:
+    async def _record_refused(self, tx: Transaction, assertion: Assertion, fault: Fault, now: datetime) -> None:
+        last, left_out = self._refusals.get((assertion.client_id, fault), (None, 0))
+        if last is not None and now - last < REFUSALS_APART:
+            self._refusals[assertion.client_id, fault] = last, left_out + 1
+            return
+        self._refusals[assertion.client_id, fault] = now, 0
         event = audit_event_pb2.AuditEvent(
             type="token.client_refused",
             outcome=audit_event_pb2.OUTCOME_FAILURE,
             reason=Reason.CREDENTIALS_INVALID,
             client=f"clients/{assertion.client_id}",
-            detail={"cause": fault, "assertion": assertion.token_id},
+            detail={"cause": fault, "assertion": assertion.token_id, "left_out": str(left_out)},
         )
         await self._outbox.record(tx, event)
 
