@@ -22,7 +22,7 @@ NOW = int(time.time())
 
 
 def make(mint: Any = MINT, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
-    return assertion(mint, "backend", changes.pop("aud", ISSUER), header=header, **changes)
+    return assertion(mint, "backend", changes.pop("aud", ISSUER), header=header, **{"iat": NOW, "exp": NOW + 60} | changes)
 
 
 def good(text: str, keys: str = jwks(MINT)) -> bool:
