@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0002_clients"
-down_revision = "0001"
+revision = "0003_clients"
+down_revision = "0002_audit_pipeline"
 
 TABLES = (
     # A deleted client stays as a row: the file that it came from must not bring it back, and its tokens of before stay refused when its id is used
