@@ -31,6 +31,11 @@ _ALGORITHMS: Mapping[str, ECAlgorithm | RSAAlgorithm] = {
     "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
 }
 _RSA_BITS = (2048, 4096)
+# Primes whose residues give away a modulus made by the broken generator of CVE-2017-15361 (ROCA): there it is a power of 65537.
+_ROCA_RESIDUES = {
+    prime: {pow(65537, exponent, prime) for exponent in range(prime)}
+    for prime in (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
+}
 _log = structlog.get_logger("authmesh.keys")
 
 
@@ -102,8 +107,15 @@ def _parse_key(member: object, algorithms: frozenset[str]) -> VerificationKey:
 def _is_strong(key: object) -> bool:
     if isinstance(key, EllipticCurvePublicKey):
         return isinstance(key.curve, SECP256R1)
+    if not isinstance(key, RSAPublicKey):
+        return False
     shortest, longest = _RSA_BITS
-    return isinstance(key, RSAPublicKey) and shortest <= key.key_size <= longest and key.public_numbers().e == 65537
+    numbers = key.public_numbers()
+    return shortest <= key.key_size <= longest and numbers.e == 65537 and not _is_roca(numbers.n)
+
+
+def _is_roca(modulus: int) -> bool:
+    return all(modulus % prime in residues for prime, residues in _ROCA_RESIDUES.items())
 
 
 class KeySet:

@@ -7,11 +7,14 @@ from mesh.render.envoy.access_log import HEALTH_PATH
 from mesh.render.envoy.names import node_cluster
 from mesh.render.envoy.placement import TokenRules
 from mesh.render.envoy.resource import Resource, extension
+from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 
 NAME = "envoy.filters.http.jwt_authn"
 
 _PROVIDER = "authmesh"
-_CLOCK_SKEW = 60
+_CLOCK_SKEW = LEEWAY_SECONDS
+# Envoy counts from now and not from `iat`, so a clock that is ahead of ours must be allowed for.
+_MAX_LIFETIME = MAX_LIFETIME_SECONDS + LEEWAY_SECONDS
 
 
 def jwt_authn(mesh: Mesh, contract: Contract, tokens: TokenRules, nodes: tuple[str, ...]) -> Resource:
@@ -40,6 +43,7 @@ def _provider(mesh: Mesh, tokens: TokenRules) -> Resource:
         "issuer": tokens.issuer,
         "audiences": [tokens.audience],
         "require_expiration": True,
+        "max_lifetime": f"{_MAX_LIFETIME}s",
         "clock_skew_seconds": _CLOCK_SKEW,
         "forward": True,
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
