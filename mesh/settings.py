@@ -4,13 +4,20 @@ import sys
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AnyUrl, Field, SecretStr, UrlConstraints, ValidationError
+from pydantic import AfterValidator, AnyUrl, Field, SecretStr, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mesh.redis_address import RedisAddress
 
 SOCKET_PATH_LIMIT = 107
 """Bytes in a unix socket's path on Linux (sun_path less the final NUL)."""
 
 SocketPath = Annotated[str, Field(min_length=1, max_length=SOCKET_PATH_LIMIT)]
+
+
+def _redis_address(url: SecretStr) -> SecretStr:
+    RedisAddress.parse(url.get_secret_value())
+    return url
 
 
 class Environment(StrEnum):
@@ -35,8 +42,8 @@ class ProcessSettings(BaseSettings):
     """Unix socket of the sidecar's egress listener: the way to every backend."""
     database_url: SecretStr
     """`postgresql://role:password@host/database` of the runtime role."""
-    redis_url: SecretStr
-    """`redis://`, `rediss://` or `unix://` address of Valkey or Redis."""
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_address)]
+    """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://` (`mesh.redis_address`)."""
     issuer: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"], preserve_empty_path=True)]
     """`iss` of every access token (RFC 9068)."""
     audience: str = Field(min_length=1)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from mesh.local.errors import LocalMeshError
 
 DEFAULT_EDGE_PORT = 8443
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Choices:
         """
         return cls(
             edge_port=_port(environment.get("EDGE_PORT") or str(DEFAULT_EDGE_PORT)),
-            redis_url=_url(environment, "REDIS_URL", ("redis", "rediss", "unix")),
+            redis_url=_url(environment, "REDIS_URL", REDIS_SCHEMES),
             database_url=_url(environment, "DATABASE_URL", ("postgresql",)),
             aws_endpoint_url=_url(environment, "AWS_ENDPOINT_URL", ("http", "https")),
             aws_environment=dict(environment),

@@ -73,10 +73,12 @@ async def start(home: Home, infra: Infra, sockets: Path, choices: Choices, memor
 
 
 async def _check_redis(url: str) -> None:
-    import redis.asyncio
+    import redis
+
+    from mesh.redis_address import RedisAddress
 
     try:
-        async with asyncio.timeout(5), redis.asyncio.from_url(url) as client:
+        async with asyncio.timeout(5), RedisAddress.parse(url).connect("authmesh", name="authmesh") as client:
             await client.ping()
     except (OSError, TimeoutError, ValueError, redis.RedisError) as error:
         raise LocalMeshError(f"REDIS_URL does not answer: {error}; unset it to have Valkey started for you") from None

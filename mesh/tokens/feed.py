@@ -14,11 +14,10 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from mesh.errors import MeshError
+from mesh.redis_address import RedisAddress
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
 
 STREAM = "authmesh:revocations"
@@ -27,6 +26,7 @@ HEARTBEAT_SECONDS = 0.5
 """How often a publisher proves that it is alive and has nothing left to publish."""
 
 _BLOCK_SECONDS = 5.0
+_ANSWER_SECONDS = 3.0
 _BATCH = 1000
 _BACKOFF_SECONDS = (0.05, 1.0)
 Entry = tuple[bytes, Mapping[bytes, bytes]]
@@ -81,13 +81,13 @@ class RevocationFeed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
-        redis_url: Where the streams are.
+        redis_url: Where the streams are (`mesh.redis_address`).
         load_snapshot: Asks Token for everything; raises `MeshError` when it can't be had.
         revocations: The set to keep.
         stream: Name of the stream of revocations.
         clock: Monotonic seconds.
         """
-        self._redis_url = redis_url
+        self._address = RedisAddress.parse(redis_url)
         self._load_snapshot = load_snapshot
         self._revocations = revocations
         self._stream = stream
@@ -120,13 +120,7 @@ class RevocationFeed:
             try:
                 if not self.loaded:
                     await self._load()
-                async with Redis.from_url(
-                    self._redis_url,
-                    retry=Retry(NoBackoff(), 0),
-                    socket_connect_timeout=2,
-                    socket_timeout=_BLOCK_SECONDS + 3,
-                    client_name="revocations",
-                ) as redis:
+                async with self._address.connect(self._stream, name="revocations") as redis:
                     await self._follow(redis)
             except (RedisError, OSError, MeshError, TimeoutError, ValueError, KeyError) as error:
                 _log.warning("revocation feed interrupted", error=type(error).__name__, staleness=round(self.staleness(), 1))
@@ -144,12 +138,16 @@ class RevocationFeed:
         # A heartbeat proves something about the time since we last saw that it was not there yet, and nothing about the time before: the one that we
         # find on connecting may be old, and this process may have been asleep.
         absent_at = self._clock()
-        newest: Any = await redis.xrevrange(self._heartbeats, count=1)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            newest: Any = await redis.xrevrange(self._heartbeats, count=1)
         heartbeat_id: bytes = newest[0][0] if newest else b"0-0"
         while True:
             asked_at = self._clock()
             # An unblocked read of two streams is of one moment. A blocked one is woken by whichever comes first, so `_drain` looks again.
-            found = await _read(redis, {self._stream: f"{self._sequence}-0", self._heartbeats: heartbeat_id}, block=int(_BLOCK_SECONDS * 1000))
+            found = await _read(redis, {self._stream: f"{self._sequence}-0", self._heartbeats: heartbeat_id}, block=_BLOCK_SECONDS)
+            if not found:
+                # Nobody publishes, or this server is no longer the one that they publish to: it may be cut off from those that chose another.
+                raise TimeoutError("no heartbeat")
             try:
                 self._apply(found.get(self._stream, ()))
                 for entry_id, fields in found.get(self._heartbeats, ()):
@@ -184,7 +182,8 @@ class RevocationFeed:
             self._sequence = max(self._sequence, revocation.sequence)
 
 
-async def _read(redis: Redis, streams: Mapping[str, str | bytes], block: int | None = None) -> dict[str, Sequence[Entry]]:
+async def _read(redis: Redis, streams: Mapping[str, str | bytes], block: float = 0) -> dict[str, Sequence[Entry]]:
     positions: dict[Any, Any] = dict(streams)
-    found: Any = await redis.xread(positions, count=_BATCH, block=block)
+    async with asyncio.timeout(block + _ANSWER_SECONDS):
+        found: Any = await redis.xread(positions, count=_BATCH, block=int(block * 1000) or None)
     return {name.decode(): entries for name, entries in found}

@@ -1,7 +1,8 @@
 """What a refresh token that could not be spent means: a race, a lost answer, a mistake or a theft. Rules only, no I/O.
 
 A session has one line of refresh tokens, never siblings. A spent token gets the same answer again within its grace, for the same installation; a
-grandparent, or a parent after its grace, means that two parties hold the line (RFC 9700, section 4.14.2). See docs/design.md, section 4.
+grandparent, or a parent after its grace, means that two parties hold the line (RFC 9700, section 4.14.2). The grace of an answer that could not be
+signed begins when it was given at last: an honest retry must never look like theft. See docs/design.md.
 """
 
 import uuid
@@ -68,6 +69,8 @@ class Lineage:
     replayed_ancestors: int
     """How many generations right before this one had any."""
     successor_is_spent: bool
+    unanswered: bool = False
+    """It was spent, and then the key was out of reach: whoever has it still waits for the answer."""
 
 
 def judge(lineage: Lineage | None, presented: Presented) -> Verdict:
@@ -89,7 +92,7 @@ def judge(lineage: Lineage | None, presented: Presented) -> Verdict:
         return Verdict.SCOPE_MISSING
     if lineage.rotate_time is None:
         return Verdict.SPENDABLE
-    if presented.time - lineage.rotate_time <= RACE:
+    if lineage.unanswered or presented.time - lineage.rotate_time <= RACE:
         return Verdict.RACE
     if lineage.replays >= REPLAYS or lineage.replayed_ancestors + 1 >= REPLAYED_GENERATIONS:
         return Verdict.REUSE
@@ -98,4 +101,4 @@ def judge(lineage: Lineage | None, presented: Presented) -> Verdict:
 
 def _is_graced(lineage: Lineage, rotate_time: datetime, presented: Presented) -> bool:
     grace = presented.grace if lineage.instance_id is not None else min(presented.grace, GRACE_WITHOUT_INSTANCE)
-    return not lineage.successor_is_spent and presented.time - rotate_time <= grace
+    return not lineage.successor_is_spent and (lineage.unanswered or presented.time - rotate_time <= grace)

@@ -14,11 +14,10 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from mesh.errors import MeshError
+from mesh.redis_address import RedisAddress
 from mesh.tokens.feed import HEARTBEAT_SECONDS, STREAM, decode, encode, heartbeat_stream
 from services.token.revocation_log import RevocationLog, Tail
 
@@ -27,6 +26,8 @@ KEPT_ENTRIES = 100_000
 BATCH = 1000
 LATE_SECONDS = 1.0
 """A heartbeat that takes longer from the database to Redis proves too little, and is not sent."""
+ANSWER_SECONDS = 3.0
+"""How long Redis may take for anything, before another connection is tried."""
 
 _BACKOFF_SECONDS = (0.05, 1.0)
 _PASSED = "equal or smaller"
@@ -38,12 +39,12 @@ class Publisher:
 
     def __init__(self, redis_url: str, log: RevocationLog, *, stream: str = STREAM, clock: Callable[[], float] = time.monotonic) -> None:
         """Args:
-        redis_url: Where the streams are.
+        redis_url: Where the streams are (`mesh.redis_address`).
         log: What is to be published.
         stream: Name of the stream of revocations.
         clock: Monotonic seconds.
         """
-        self._redis_url = redis_url
+        self._address = RedisAddress.parse(redis_url)
         self._log = log
         self._stream = stream
         self._clock = clock
@@ -55,9 +56,7 @@ class Publisher:
         while True:
             started = self._clock()
             try:
-                async with Redis.from_url(
-                    self._redis_url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, socket_timeout=3, client_name="publisher"
-                ) as redis:
+                async with self._address.connect(self._stream, name="publisher") as redis:
                     await self._publish(redis)
             except (RedisError, OSError, MeshError, TimeoutError) as error:
                 _log.warning("publishing interrupted", error=type(error).__name__)
@@ -77,21 +76,23 @@ class Publisher:
         """Publishes a batch. True when nothing was left and a heartbeat says so.
 
         Raises:
-            RedisError, Unavailable: one of the two stores is out of reach.
+            RedisError, TimeoutError, Unavailable: one of the two stores is out of reach.
         """
         # Redis first: whatever it has was committed before, so it is never ahead of the log read after it, unless the log was restored.
-        newest: Any = await redis.xrevrange(self._stream, count=1)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            newest: Any = await redis.xrevrange(self._stream, count=1)
         published = int(newest[0][0].partition(b"-")[0]) if newest else 0
         read_at = self._clock()
         tail = await self._log.tail(published, BATCH)
         if newest and _is_of_another_history(tail, *newest[0]):
             _log.warning("the revocation log was restored: beginning a new epoch", published=published, log=tail.sequence)
             if await self._log.begin_epoch(tail.epoch):
-                await redis.delete(self._stream)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await redis.delete(self._stream)
             return False
         missing = [revocation for revocation in tail.revocations if revocation.sequence > published]
         if missing:
-            async with redis.pipeline(transaction=False) as pipeline:
+            async with asyncio.timeout(ANSWER_SECONDS), redis.pipeline(transaction=False) as pipeline:
                 for revocation in missing:
                     fields: Any = encode(revocation)
                     pipeline.xadd(self._stream, fields, id=f"{revocation.sequence}-0", maxlen=KEPT_ENTRIES, approximate=True)
@@ -102,7 +103,8 @@ class Publisher:
         if len(tail.revocations) == BATCH:
             return False
         if self._clock() - read_at <= LATE_SECONDS:
-            await redis.xadd(heartbeat_stream(self._stream), {"epoch": tail.epoch, "sequence": tail.sequence}, maxlen=1, approximate=False)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await redis.xadd(heartbeat_stream(self._stream), {"epoch": tail.epoch, "sequence": tail.sequence}, maxlen=1, approximate=False)
         return True
 
 

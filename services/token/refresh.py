@@ -84,14 +84,17 @@ class RefreshDesk:
         grant = await self._store.rotate(self._rotation(request, client, successor, time))
         if grant:
             self._outbox.wake()
-            return await self._answer(successor, grant, client)
+            return await self._answer(request, successor, grant, client)
         presented = Presented(request.client_id, request.instance_id, request.scopes, timedelta(seconds=client.refresh_grace_seconds), time)
         found, verdict = await self._diagnose(request.refresh_token, presented)
         if verdict not in ANSWERED:
             raise _refusal(verdict)
         if found is None or found.successor is None or found.sealed_successor is None:
             raise _refusal(Verdict.SPENDABLE)
-        return await self._answer(unseal(request.refresh_token, found.sealed_successor), found.successor, client)
+        issued = await self._answer(request, unseal(request.refresh_token, found.sealed_successor), found.successor, client)
+        if found.lineage.unanswered:
+            await self._store.mark_answered(digest(request.refresh_token), time)
+        return issued
 
     def _rotation(self, request: Refresh, client: Client, successor: str, time: datetime) -> Rotation:
         event = audit_event_pb2.AuditEvent(type="token.refreshed", client=f"clients/{request.client_id}")
@@ -155,10 +158,14 @@ class RefreshDesk:
             event.detail["verdict"] = refused_as.name.lower()
         await self._outbox.record(tx, event)
 
-    async def _answer(self, refresh_token: str, grant: AccessGrant, client: Client) -> Issued:
+    async def _answer(self, request: Refresh, successor: str, grant: AccessGrant, client: Client) -> Issued:
         # A scope that the client has lost since the sign-in is in no new token.
         grant = replace(grant, scopes=grant.scopes & client.scopes)
-        return Issued(await self._writer.write(grant), refresh_token, grant)
+        try:
+            return Issued(await self._writer.write(grant), successor, grant)
+        except Unavailable:
+            await self._store.mark_unanswered(digest(request.refresh_token))
+            raise
 
 
 def _refusal(verdict: Verdict) -> MeshError:

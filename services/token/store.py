@@ -186,6 +186,16 @@ class Store:
             token_hash,
         )
 
+    async def mark_unanswered(self, token_hash: bytes) -> None:
+        """Notes that a spent token got no answer, because none could be signed."""
+        await self._database.execute("UPDATE refresh_tokens SET unanswered = true WHERE hash = $1 AND rotate_time IS NOT NULL", token_hash)
+
+    async def mark_answered(self, token_hash: bytes, time: datetime) -> None:
+        """Notes that it got one at last: its grace begins now."""
+        await self._database.execute(
+            "UPDATE refresh_tokens SET unanswered = false, rotate_time = $2 WHERE hash = $1 AND unanswered", token_hash, time
+        )
+
     async def lock_subject(self, tx: Transaction, subject: uuid.UUID) -> Subject:
         """The copy of a person's roles and status, made when there is none. Its lock orders sign-ins, role changes and revocations of one person."""
         row = await tx.fetchrow("INSERT INTO subjects (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id RETURNING *", subject)
@@ -358,6 +368,7 @@ def _found(row: Record | None) -> Found | None:
             rotate_time=row["rotate_time"],
             replays=row["replays"],
             replayed_ancestors=row["replayed_ancestors"],
+            unanswered=row["unanswered"],
             successor_is_spent=row["next_is_spent"],
         ),
         sealed_successor=row["sealed_successor"],

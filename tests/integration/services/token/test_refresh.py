@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated
+from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
 from services.token.sign_in import Issued
 
 from .conftest import Token
@@ -226,3 +226,21 @@ async def test_a_dead_database_is_unavailable_and_no_verdict(token: Token) -> No
     with pytest.raises(MeshError) as caught:
         await token.refresh(first.refresh_token)
     assert not isinstance(caught.value, Unauthenticated)
+
+
+async def test_a_retry_after_the_key_was_out_of_reach_is_no_theft_however_late(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def out_of_reach(_: object) -> bytes:
+        raise Unavailable(Reason.KEYS_UNAVAILABLE, "test")
+
+    first = await token.sign_in()
+    with monkeypatch.context() as outage:
+        outage.setattr(token.refreshes._writer._signer, "sign", out_of_reach)
+        assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+        token.clock.pass_by(minutes=5)
+        assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+    answer = await token.refresh(first.refresh_token)
+    # The grace begins with the answer.
+    token.clock.pass_by(seconds=9)
+    assert same_answer(token, answer, await token.refresh(first.refresh_token))
+    token.clock.pass_by(seconds=2)
+    assert await refusal(token, first.refresh_token) is Reason.REFRESH_REUSED

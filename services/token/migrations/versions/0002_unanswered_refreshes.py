@@ -1,0 +1,10 @@
+"""Refreshes that were committed and could not be signed."""
+
+from alembic import op
+
+revision = "0002_unanswered_refreshes"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE refresh_tokens ADD COLUMN unanswered boolean NOT NULL DEFAULT false")
