@@ -1,0 +1,83 @@
+"""A service whose handlers do nothing, with every stage of a real process around them: `python -m tests.bench.empty_service SOCKET JWKS_FILE [open]`.
+
+`open` leaves authentication out, and nothing else.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from authmesh.token.v1 import token_service_pb2, token_service_pb2_grpc
+from google.api import httpbody_pb2
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mesh.contract import Contract
+from mesh.rpc.admission import Admission
+from mesh.rpc.channel import OPTIONS
+from mesh.rpc.errors import error_table
+from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.telemetry import configure_logging, telemetry
+from mesh.rpc.validation import Validation
+from mesh.tokens.authentication import Authentication
+from mesh.tokens.feed import RevocationFeed
+from mesh.tokens.keys import KeySet
+from mesh.tokens.policy import Policy
+from mesh.tokens.revocations import RevocationSet, Snapshot
+from mesh.tokens.verifier import Verifier
+from tests.tokens import AUDIENCE, ISSUER
+
+_Base: Any = token_service_pb2_grpc.TokenServiceServicer
+
+
+class _Empty(_Base):  # type: ignore[misc]
+    def __init__(self, jwks: bytes) -> None:
+        self._jwks = jwks
+
+    async def GetJwks(self, request: Any, context: Any) -> Any:
+        return httpbody_pb2.HttpBody(content_type="application/json", data=self._jwks)
+
+    async def RevokeToken(self, request: Any, context: Any) -> Any:
+        """Public: nothing is demanded."""
+        return token_service_pb2.RevokeTokenResponse()
+
+    async def ListSessions(self, request: Any, context: Any) -> Any:
+        """Wants a token with a scope."""
+        return token_service_pb2.ListSessionsResponse()
+
+
+class _FreshFeed(RevocationFeed):
+    def staleness(self) -> float:
+        return 0.0
+
+
+async def main(socket: str, jwks: bytes, *, is_open: bool) -> None:
+    configure_logging("bench", "info")
+
+    async def fetch() -> bytes:
+        return jwks
+
+    async def nothing() -> Snapshot:
+        return Snapshot("e", 0, ())
+
+    keys, revocations = KeySet(fetch), RevocationSet()
+    await keys.refresh()
+    authentication = Authentication(
+        Verifier(keys, ISSUER, AUDIENCE), keys, revocations, _FreshFeed("unix:///nowhere", nothing, revocations), Policy()
+    )
+    admission: list[Stage] = [telemetry, error_table, Admission(1000)]
+    guarded: list[Stage] = [] if is_open else [authentication]
+    stages: list[Stage] = [*admission, *guarded, Validation()]
+    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), stages)], options=OPTIONS)
+    token_service_pb2_grpc.add_TokenServiceServicer_to_server(_Empty(jwks), server)
+    readiness = health.aio.HealthServicer()
+    await readiness.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], Path(sys.argv[2]).read_bytes(), is_open="open" in sys.argv))
