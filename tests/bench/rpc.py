@@ -73,7 +73,7 @@ async def measure(seconds: float, rounds: int) -> Table:
     ), rows, (
         f"{IN_FLIGHT} calls in flight on one connection from one grpc.aio client. The token is remembered: the path of every call but its first.",
         "Direct: one method of two services, one of which has no authentication stage. Through Envoy: a public method and one that wants a token.",
-        "Added: the median over the rounds of (with - without) / without, each pair one after the other. The header's way through HTTP/2 is part of it.",
+        "Added: the median over the rounds of (with - without) / without, pair by pair. The header's way through HTTP/2 is part of it.",
     ))  # fmt: skip
 
 

@@ -62,7 +62,7 @@ async def measure(seconds: float, rounds: int) -> Table:
     ]
     return Table("token", "The Token process on one core", ("", "a second and core", "CPU us each", "a second by the clock"), rows, (
         f"{LINES} in flight from one grpc.aio client over the process's unix socket; PostgreSQL commits with fsync; ES256 with a local key.",
-        "A second and core: calls by the CPU time of the process, its background tasks (outbox relay, feed, heartbeat) included and PostgreSQL's not.",
+        "A second and core: calls by CPU time of the process, its background tasks (outbox relay, feed, heartbeat) included and PostgreSQL's not.",
     ))  # fmt: skip
 
 

@@ -1,0 +1,101 @@
+"""The listings of docs/services.md, compiled and run, in front of a real Valkey; only Token is a stand-in behind the egress."""
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authmesh.token.v1 import token_issuer_pb2
+from google.api import httpbody_pb2
+from grpc import aio
+from redis.asyncio import Redis
+
+from mesh.contract import Contract
+from mesh.rpc.channel import OPTIONS
+from mesh.tokens.feed import STREAM
+from tests.e2e.protocols import CONTRACT, GrpcClient, method
+from tests.integration.mesh.envoy_chain import JWKS, StandIn, eventually
+from tests.integration.mesh.tokens.test_authentication import described
+from tests.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
+
+PROJECT = Path(__file__).resolve().parents[4]
+
+
+def listing(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", (PROJECT / "docs" / "services.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
+async def greeter(valkey_url: str) -> AsyncIterator[tuple[GrpcClient, Mint, Contract]]:
+    mint = Mint()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="own-")))
+        (folder / "greeter.proto").write_text(listing("proto"))
+        (folder / "service.py").write_text(listing("python"))
+        includes = [f"-I{folder}", f"-I{PROJECT}/protos", f"-I{PROJECT}/protos/third_party"]
+        outputs = [f"--python_out={folder}", f"--grpc_python_out={folder}", "--include_imports", f"--descriptor_set_out={folder}/greeter.binpb"]
+        compiler = await asyncio.create_subprocess_exec(sys.executable, "-m", "grpc_tools.protoc", *includes, *outputs, "greeter.proto")
+        assert await compiler.wait() == 0
+        token = StandIn(folder / "egress", CONTRACT)
+        token.answers[JWKS] = [httpbody_pb2.HttpBody(data=await mint.jwks())]
+        token.answers[method("TokenIssuer/GetRevocationSnapshot").path] = [token_issuer_pb2.GetRevocationSnapshotResponse(epoch="e")]
+        await token.start()
+        stack.push_async_callback(token.stop)
+        environment = {
+            "PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "NODE": "greeter", "SOCKET": f"{folder}/s",
+            "EGRESS": f"{folder}/egress", "DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": valkey_url, "ISSUER": ISSUER,
+            "AUDIENCE": AUDIENCE, "AWS_REGION": "eu-central-1", "EVENT_BUS": "none", "MESSAGES_TOPIC_ARN": "arn:none",
+        }  # fmt: skip
+        with (folder / "log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "service.py", cwd=folder, env=environment, stdout=log, stderr=asyncio.subprocess.STDOUT
+            )
+        file = folder / "greeter.binpb"
+        channel = await stack.enter_async_context(aio.insecure_channel(f"unix:{folder}/s", options=OPTIONS))
+        try:
+            yield GrpcClient(channel), mint, Contract(file.read_bytes(), file)
+        finally:
+            process.kill()
+            await process.wait()
+
+
+async def test_the_listed_service_admits_good_tokens_only_and_hears_of_revocations(
+    greeter: tuple[GrpcClient, Mint, Contract], valkey_url: str
+) -> None:
+    client, mint, contract = greeter
+    rpc = contract.rpcs["/greeter.v1.Greeter/Greet"]
+
+    async def outcome(token: str | None) -> str:
+        call = client.channel.unary_unary(rpc.path, request_serializer=bytes, response_deserializer=bytes)
+        metadata: Any = [("authorization", f"Bearer {token}")] if token else []
+        try:
+            answer: Any = contract.message_type(rpc.output_type).FromString(await call(b"", metadata=metadata, timeout=5))
+        except aio.AioRpcError as error:
+            return described(error)
+        return str(answer.text)
+
+    good = mint.token()
+
+    async def is_up() -> bool:
+        return await outcome(good) == f"Hello, {SUBJECT}"
+
+    await eventually(is_up)
+    assert await outcome(None) == "UNAUTHENTICATED TOKEN_MISSING"
+    assert await outcome(mint.token(aud="other")) == "UNAUTHENTICATED TOKEN_INVALID"
+    assert await outcome(mint.token(scope="resource:read")) == "PERMISSION_DENIED SCOPE_MISSING"
+    async with Redis.from_url(valkey_url) as redis:
+        await redis.xadd(STREAM, {"kind": 2, "value": SESSION, "not_before": 0, "expires_at": int(time.time()) + 600}, id="1-0")
+
+    async def is_revoked() -> bool:
+        return await outcome(good) == "UNAUTHENTICATED TOKEN_REVOKED"
+
+    await eventually(is_revoked)
