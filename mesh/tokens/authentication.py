@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+import structlog
 from grpc import aio
 
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
@@ -15,6 +16,7 @@ from mesh.rpc.call import Call
 from mesh.settings import ProcessSettings
 from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
+from mesh.tokens.figures import Figures
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
@@ -25,7 +27,10 @@ CACHED_TOKENS = 10_000
 """Verified tokens remembered, about 1 KB each."""
 SWEEP_SECONDS = 0.25
 """How often open streams are looked at: one ends within 1 s of its token's death."""
+REPORT_SECONDS = 60.0
+"""How often the figures are logged."""
 
+_log = structlog.get_logger("authmesh.tokens")
 OnDenied = Callable[[Call, MeshError], Awaitable[None]]
 """Told of an authenticated caller whom the policy refused, before the refusal is sent."""
 Task = Callable[[], Coroutine[Any, Any, None]]
@@ -72,6 +77,7 @@ class Authentication:
         # SHA-256 of the exact token -> its claims, never a decision. The least recently used goes first.
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
         self._streams: set[_Stream] = set()
+        self._hits = self._misses = 0
 
     @classmethod
     def for_mesh(cls, channel: aio.Channel, settings: ProcessSettings, on_denied: OnDenied | None = None) -> Self:
@@ -84,7 +90,7 @@ class Authentication:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """Background work, for `mesh.rpc.server.serve`."""
-        return (self._keys.run, self._feed.run, self._end_dead_streams)
+        return (self._keys.run, self._feed.run, self._end_dead_streams, self._report)
 
     @property
     def checks(self) -> Mapping[str, Callable[[], bool]]:
@@ -135,16 +141,38 @@ class Authentication:
         digest = hashlib.sha256(token.encode()).digest()
         claims = self._verified.get(digest)
         if claims is None or self._verifier.has_expired(claims) or self._keys.find(claims.key_id) is None:
+            self._misses += 1
             self._verified.pop(digest, None)
             claims = self._verifier.verify(token)
             self._verified[digest] = claims
             if len(self._verified) > self._cached_tokens:
                 self._verified.popitem(last=False)
         else:
+            self._hits += 1
             self._verified.move_to_end(digest)
         if self._revocations.refuses(claims):
             raise _revoked()
         return claims
+
+    def take_figures(self) -> Figures:
+        """What happened since this was asked last."""
+        figures = Figures(
+            cache_hits=self._hits,
+            cache_misses=self._misses,
+            cached_tokens=len(self._verified),
+            streams=len(self._streams),
+            revocations=self._revocations.sizes,
+            sequence=self._feed.sequence,
+            staleness=self._feed.staleness(),
+            deliveries=self._feed.take_deliveries(),
+        )
+        self._hits = self._misses = 0
+        return figures
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            _log.info("token checks", **self.take_figures().line())
 
     async def _authenticate(self, token: str) -> Claims:
         try:

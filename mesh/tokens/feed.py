@@ -9,6 +9,7 @@ snapshot from Token. Redis holds nothing that PostgreSQL can't refill.
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ _BLOCK_SECONDS = 5.0
 _ANSWER_SECONDS = 3.0
 _BATCH = 1000
 _BACKOFF_SECONDS = (0.05, 1.0)
+_PUBLISHED_AT = "published_at"
+_KEPT_DELIVERIES = 10_000
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 _log = structlog.get_logger("authmesh.revocations")
 
@@ -38,9 +41,10 @@ def heartbeat_stream(stream: str) -> str:
     return f"{{{stream}}}:heartbeat"
 
 
-def encode(revocation: Revocation) -> dict[str, str | int]:
-    """The fields of a stream entry. The sequence is its id."""
-    return {
+def encode(revocation: Revocation, published_at: float | None = None) -> dict[str, str | int]:
+    """The fields of a stream entry. The sequence is its id. When it was published (Unix seconds) is there to be measured by and for nothing else."""
+    published: dict[str, str | int] = {} if published_at is None else {_PUBLISHED_AT: int(published_at * 1000)}
+    return published | {
         "kind": int(revocation.kind),
         "value": revocation.value,
         "not_before": revocation.not_before,
@@ -96,6 +100,13 @@ class RevocationFeed:
         self._epoch: str | None = None
         self._sequence = 0
         self._complete_at = float("-inf")
+        self._deliveries: deque[float] = deque(maxlen=_KEPT_DELIVERIES)
+
+    def take_deliveries(self) -> list[float]:
+        """Seconds that each revocation took from its publication to this process, since this was asked last. Clocks that differ show in it."""
+        taken = list(self._deliveries)
+        self._deliveries.clear()
+        return taken
 
     @property
     def loaded(self) -> bool:
@@ -177,9 +188,15 @@ class RevocationFeed:
                 raise GapError(f"entry {entry_id!r} is no revocation") from error
             # Applied in any case: to refuse early is no harm. But what lies between must be had, too.
             self._revocations.add((revocation,))
+            self._note_delivery(fields)
             if revocation.sequence > self._sequence + 1:
                 raise GapError(f"{revocation.sequence} came behind {self._sequence}")
             self._sequence = max(self._sequence, revocation.sequence)
+
+    def _note_delivery(self, fields: Mapping[bytes, bytes]) -> None:
+        published_at = fields.get(_PUBLISHED_AT.encode(), b"")
+        if published_at.isdigit():
+            self._deliveries.append(time.time() - int(published_at) / 1000)
 
 
 async def _read(redis: Redis, streams: Mapping[str, str | bytes], block: float = 0) -> dict[str, Sequence[Entry]]:

@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -60,6 +60,11 @@ class RevocationSet:
 
     def __len__(self) -> int:
         return sum(len(entries) for entries in self._entries.values())
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Entries by kind: `session`, `subject` and so on."""
+        return {kind.name.lower(): len(entries) for kind, entries in self._entries.items()}
 
     def add(self, revocations: Iterable[Revocation]) -> None:
         """Refuses these, too, and forgets what has expired."""

@@ -94,7 +94,7 @@ class Publisher:
         if missing:
             async with asyncio.timeout(ANSWER_SECONDS), redis.pipeline(transaction=False) as pipeline:
                 for revocation in missing:
-                    fields: Any = encode(revocation)
+                    fields: Any = encode(revocation, time.time())
                     pipeline.xadd(self._stream, fields, id=f"{revocation.sequence}-0", maxlen=KEPT_ENTRIES, approximate=True)
                 for answer in await pipeline.execute(raise_on_error=False):
                     # Another process was faster: the entry is there, which is all that matters.

@@ -221,6 +221,20 @@ async def test_what_is_remembered_is_bounded(server: Server) -> None:
     assert len(server.authentication._verified) == 3
 
 
+async def test_what_happened_is_told_in_figures(server: Server) -> None:
+    server.authentication.take_figures()
+    token = own(server)
+    for _ in range(3):
+        assert await server.list_sessions(token) == "OK"
+    await server.list_sessions("Bearer x")
+    server.revoke(RevocationKind.SESSION, "another")
+    line = server.authentication.take_figures().line()
+    assert (line["cache_hits"], line["cache_misses"], line["cached_tokens"]) == (2, 2, 1)
+    assert (line["revoked_sessions"], line["revoked_keys"], line["staleness_seconds"]) == (1, 0, 0.0)
+    assert (line["delivered"], line["delivery_p99_ms"]) == (0, None)
+    assert server.authentication.take_figures().cache_hits == 0
+
+
 async def test_a_token_good_for_one_method_is_refused_at_another_and_that_is_told(server: Server) -> None:
     token = own(server, scope="resource:read")
     assert await server.list_sessions(token) == "PERMISSION_DENIED SCOPE_MISSING"
