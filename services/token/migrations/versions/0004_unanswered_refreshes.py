@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0002_unanswered_refreshes"
-down_revision = "0001"
+revision = "0004_unanswered_refreshes"
+down_revision = "0003_clients"
 
 
 def upgrade() -> None:
