@@ -48,6 +48,10 @@ class ProcessSettings(BaseSettings):
     """`iss` of every access token (RFC 9068)."""
     audience: str = Field(min_length=1)
     """`aud` of every access token: one for the mesh."""
+    token_algorithms: str = Field(default="ES256", pattern="^(ES256|RS256)(,(ES256|RS256))?$")
+    """`alg` that access tokens may be signed with: one, or both with a comma while a deployment changes from one to the other."""
+    jwks_cache_seconds: float = Field(default=60, gt=0)
+    """How often the keys of access tokens are read again: as old as a key that is gone may be trusted. The same as in the sidecars."""
     aws_region: str = Field(min_length=1)
     aws_endpoint_url: str | None = None
     """Set where the AWS APIs are emulated; unset in AWS."""
@@ -61,6 +65,11 @@ class ProcessSettings(BaseSettings):
     """Calls in flight before further ones are shed with OVERLOADED."""
     drain_seconds: float = Field(default=5, ge=0)
     """How long calls in flight may take after SIGTERM."""
+
+    @property
+    def accepted_algorithms(self) -> frozenset[str]:
+        """`token_algorithms`, one by one."""
+        return frozenset(self.token_algorithms.split(","))
 
     @classmethod
     def load(cls) -> Self:

@@ -62,7 +62,7 @@ async def running(database_url: str, redis_url: str, **variables: str) -> AsyncI
                 await _serving(channel, process, log)
                 key_file = Path(settings["SIGNING_KEY_FILE"])
                 key: Any = load_pem_private_key(key_file.read_bytes(), password=None)
-                yield TokenProcess(settings["SOCKET"], log, process.pid, LocalSigner.from_file(key_file), key, channel)
+                yield TokenProcess(settings["SOCKET"], log, process.pid, LocalSigner(key), key, channel)
         finally:
             if process.returncode is None:
                 process.kill()

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from mesh.local.errors import LocalMeshError
 
 DEFAULT_EDGE_PORT = 8443
+DEFAULT_JWKS_CACHE = 60
+"""Seconds."""
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 
@@ -27,10 +29,12 @@ class Choices:
     """Credentials for them."""
     rate_limit_factor: int = 1
     """Multiplies the edge's rate limits, for tests and load."""
+    jwks_cache: int = DEFAULT_JWKS_CACHE
+    """Seconds that sidecars and processes keep the JWKS, for drills of key rotation."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> "Choices":
-        """What `EDGE_PORT`, `REDIS_URL`, `DATABASE_URL`, `AWS_ENDPOINT_URL` and `RATE_LIMIT_FACTOR` say. Empty is unset.
+        """What `EDGE_PORT`, `REDIS_URL`, `DATABASE_URL`, `AWS_ENDPOINT_URL`, `RATE_LIMIT_FACTOR` and `JWKS_CACHE_SECONDS` say. Empty is unset.
 
         Raises:
             LocalMeshError: a variable makes no sense; it is named.
@@ -41,7 +45,8 @@ class Choices:
             database_url=_url(environment, "DATABASE_URL", ("postgresql",)),
             aws_endpoint_url=_url(environment, "AWS_ENDPOINT_URL", ("http", "https")),
             aws_environment=dict(environment),
-            rate_limit_factor=_factor(environment.get("RATE_LIMIT_FACTOR") or "1"),
+            rate_limit_factor=_number(environment, "RATE_LIMIT_FACTOR", 1, 10_000),
+            jwks_cache=_number(environment, "JWKS_CACHE_SECONDS", DEFAULT_JWKS_CACHE, 3600),
         )
 
 
@@ -51,9 +56,10 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _factor(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
-        raise LocalMeshError(f"RATE_LIMIT_FACTOR={text} is no factor: a number from 1 to 10000")
+def _number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = environment.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise LocalMeshError(f"{name}={text} is no good: a number from 1 to {most}")
     return int(text)
 
 

@@ -1,12 +1,16 @@
 """The processes of the mesh itself: for each node of mesh.yaml a service and its sidecar, and the edge."""
 
 import importlib.util
+import os
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mesh.contract import Contract
 from mesh.local.authority import MeshAuthorities, new_signing_key
+from mesh.local.choices import DEFAULT_JWKS_CACHE
 from mesh.local.components import service, sidecar
 from mesh.local.databases import ServiceDatabase
 from mesh.local.errors import LocalMeshError
@@ -22,8 +26,10 @@ from mesh.model import Mesh
 from mesh.render.envoy import Address, Placement, TokenRules, render
 
 AUDIENCE = "authmesh"
-JWKS_CACHE = 60
-"""Seconds."""
+KEY_LEAD_MARGIN = 30
+"""Seconds that a new signing key is in the JWKS beyond the time that anybody here keeps it."""
+TOKEN_CHOICES = ("SIGNING_ROTATION_SECONDS", "ACCESS_TOKEN_MAX_SECONDS", "SIGNING_LEAD_SECONDS", "CLIENTS_FILE")
+"""Variables of ours that Token gets, for drills with shortened clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Layout:
     """The ingress of each node."""
     rate_limit_factor: int = 1
     """Multiplies the edge's rate limits."""
+    jwks_cache: int = DEFAULT_JWKS_CACHE
+    """Seconds that sidecars and processes keep the JWKS."""
 
     @classmethod
     def chosen(
@@ -52,6 +60,7 @@ class Layout:
         authorities: MeshAuthorities,
         ports: HeldPorts,
         rate_limit_factor: int = 1,
+        jwks_cache: int = DEFAULT_JWKS_CACHE,
     ) -> "Layout":
         """With a port for each node's ingress.
 
@@ -59,7 +68,7 @@ class Layout:
             LocalMeshError: there are no free ports.
         """
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
-        return cls(home, infra, sockets, edge_port, mesh, authorities, addresses, rate_limit_factor)
+        return cls(home, infra, sockets, edge_port, mesh, authorities, addresses, rate_limit_factor, jwks_cache)
 
     @property
     def gateway(self) -> str:
@@ -134,6 +143,7 @@ def services(
             "REDIS_URL": servers.redis_url,
             "ISSUER": layout.issuer,
             "AUDIENCE": AUDIENCE,
+            "JWKS_CACHE_SECONDS": str(layout.jwks_cache),
             "EVENT_BUS": events.event_bus,
             "MESSAGES_TOPIC_ARN": events.messages_topic_arn,
             "ENVIRONMENT": "development",
@@ -149,13 +159,18 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
     """What one service needs and the others don't: the only place where the local mesh knows services apart."""
     match node:
         case "token":
-            key_file = layout.home.secrets / "signing-key.pem"
+            key_file, secret_file = layout.home.secrets / "signing-key.pem", layout.home.secrets / "signing-secret"
             kept(key_file, new_signing_key)
+            kept(secret_file, partial(secrets.token_bytes, 32))
             package = _package_directory("services.token")
             return {
+                "SIGNING_SECRET_FILE": str(secret_file),
                 "SIGNING_KEY_FILE": str(key_file),
+                "JWKS_MAX_CACHE_SECONDS": str(layout.jwks_cache),
+                "SIGNING_LEAD_SECONDS": str(layout.jwks_cache + KEY_LEAD_MARGIN),
                 "CLIENTS_FILE": str(package / "clients.yaml"),
                 "ROLES_FILE": str(package / "roles.yaml"),
+                **{name: os.environ[name] for name in TOKEN_CHOICES if name in os.environ},
             }
         case "auth":
             return {"NOTICES_QUEUE_URL": events.notices_queue_url}
@@ -189,6 +204,6 @@ def _envoy(layout: Layout, contract: Contract, node: str, name: str) -> Program:
         public_certificates=layout.authorities.public_certificates if is_edge else None,
         rate_limit_factor=layout.rate_limit_factor,
     )
-    files = render(layout.mesh, contract, node, placement, TokenRules(layout.issuer, AUDIENCE, JWKS_CACHE))
+    files = render(layout.mesh, contract, node, placement, TokenRules(layout.issuer, AUDIENCE, layout.jwks_cache))
     address = layout.edge_url if is_edge else f"{HOST}:{layout.addresses[node].port}"
     return sidecar.program(layout.infra, name, files, config, layout.admin_socket(node), layout.home.log(name), address=address, sockets=own_sockets)

@@ -138,7 +138,15 @@ class LocalMesh:
         self._servers = standing = await servers.start(home, self._infra, self._sockets, self._choices, self._memory, self._supervisor)
         mesh, contract = load_mesh(), Contract.load()
         layout = nodes.Layout.chosen(
-            home, self._infra, self._sockets, edge_port, mesh, self._authorities(mesh), self._ports, self._choices.rate_limit_factor
+            home,
+            self._infra,
+            self._sockets,
+            edge_port,
+            mesh,
+            self._authorities(mesh),
+            self._ports,
+            self._choices.rate_limit_factor,
+            self._choices.jwks_cache,
         )
         self._publish(edge=layout.edge_url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
         planned = databases.plan(standing.database_url, tuple(mesh.nodes), home.secrets)

@@ -83,7 +83,7 @@ class Authentication:
     def for_mesh(cls, channel: aio.Channel, settings: ProcessSettings, on_denied: OnDenied | None = None) -> Self:
         """The stage of a service that asks Token for keys and snapshots through its sidecar. Run its `tasks`, and depend on its `checks`."""
         revocations = RevocationSet()
-        keys = KeySet(lambda: fetch_jwks(channel))
+        keys = KeySet(lambda: fetch_jwks(channel), algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         feed = RevocationFeed(settings.redis_url.get_secret_value(), lambda: fetch_snapshot(channel), revocations)
         return cls(Verifier(keys, str(settings.issuer), settings.audience), keys, revocations, feed, Policy(), on_denied=on_denied)
 

@@ -126,15 +126,18 @@ class KeySet:
         fetch: Callable[[], Awaitable[bytes]],
         *,
         algorithms: frozenset[str] = frozenset({"ES256"}),
+        refresh_seconds: float = REFRESH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
         fetch: Reads the JWKS; raises `MeshError` when it can't.
         algorithms: What the deployment signs with.
+        refresh_seconds: How often the set is read again.
         clock: Monotonic seconds.
         """
         self._fetch = fetch
         self._algorithms = algorithms
+        self._refresh_seconds = refresh_seconds
         self._clock = clock
         self._keys: Mapping[str, VerificationKey] = {}
         self._asked_at = -REFETCH_SECONDS
@@ -184,7 +187,7 @@ class KeySet:
             await self.refresh()
             if self._current:
                 pause = 0.1
-                await asyncio.sleep(REFRESH_SECONDS)
+                await asyncio.sleep(self._refresh_seconds)
             else:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, REFRESH_SECONDS if self.loaded else 2.0)
+                pause = min(2 * pause, self._refresh_seconds if self.loaded else 2.0)

@@ -89,6 +89,10 @@ class RevocationSet:
         client = entries[RevocationKind.CLIENT].get(claims.client_id)
         return (subject is not None and claims.issued_at <= subject[0]) or (client is not None and claims.issued_at <= client[0])
 
+    def refuses_key(self, key_id: str) -> bool:
+        """Whether everything that a key has signed is revoked."""
+        return key_id in self._entries[RevocationKind.KEY]
+
     def _forget(self) -> None:
         # A verifier whose clock is behind still admits what has expired by ours.
         expired_before = self._clock() - LEEWAY_SECONDS

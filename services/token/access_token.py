@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.token.signer import Signer
+from services.token.signer import ActiveKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,13 @@ class ClientGrant:
 class AccessTokenWriter:
     """Signs grants."""
 
-    def __init__(self, signer: Signer, issuer: str, audience: str) -> None:
+    def __init__(self, keys: ActiveKey, issuer: str, audience: str) -> None:
         """Args:
-        signer: Has the key.
+        keys: Know which key signs.
         issuer: `iss`.
         audience: `aud`.
         """
-        self._signer = signer
+        self._keys = keys
         self._issuer = issuer
         self._audience = audience
 
@@ -62,7 +62,7 @@ class AccessTokenWriter:
         """The signed token.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE: the key is out of reach.
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: the key is out of reach.
         """
         payload = {
             "iss": self._issuer,
@@ -84,7 +84,7 @@ class AccessTokenWriter:
         """The signed token of a client itself: nobody's session, and nobody signed in.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE: the key is out of reach.
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: the key is out of reach.
         """
         payload = {
             "iss": self._issuer,
@@ -99,9 +99,10 @@ class AccessTokenWriter:
         return await self._sign(payload)
 
     async def _sign(self, payload: Mapping[str, Any]) -> str:
-        header = {"alg": self._signer.algorithm, "kid": self._signer.key_id, "typ": "at+jwt"}
+        signer = await self._keys.active()
+        header = {"alg": signer.algorithm, "kid": signer.key_id, "typ": "at+jwt"}
         signed = f"{_segment(header)}.{_segment(payload)}"
-        signature = await self._signer.sign(signed.encode())
+        signature = await signer.sign(signed.encode())
         return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 

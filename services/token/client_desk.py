@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from authmesh.audit.v1 import audit_event_pb2
@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mesh.database import Database, Transaction
 from mesh.errors import Aborted, AlreadyExists, FieldViolation, InvalidArgument, NotFound, PermissionDenied, Reason, field_invalid
 from mesh.outbox import Outbox
+from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
 from services.token.client_keys import client_keys
 from services.token.client_store import (
     add_client,
@@ -31,18 +32,29 @@ _CLIENT_ID: TypeAdapter[str] = TypeAdapter(ClientId)
 class ClientDesk:
     """Adds, changes and removes clients."""
 
-    def __init__(self, database: Database, revoker: Revoker, outbox: Outbox, role_scopes: RoleScopes, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        revoker: Revoker,
+        outbox: Outbox,
+        role_scopes: RoleScopes,
+        *,
+        clock: Callable[[], datetime],
+        longest_token: timedelta = timedelta(seconds=MAX_LIFETIME_SECONDS),
+    ) -> None:
         """Args:
         database: Token's own.
         revoker: Refuses the tokens of a client that is shut out.
         outbox: Takes the events.
         role_scopes: Says which scopes are more than everybody's.
         clock: The time.
+        longest_token: How long access tokens may live at the most: a signing key is kept no longer than that.
         """
         self._database = database
         self._revoker = revoker
         self._outbox = outbox
         self._clock = clock
+        self._longest_token = longest_token
         self._privileged = role_scopes.known - role_scopes.default
 
     async def create(self, client_id: str, values: Mapping[str, Any], caller_scopes: Collection[str]) -> Registered:
@@ -59,7 +71,7 @@ class ClientDesk:
             PermissionDenied: SCOPE_MISSING, the client would have more than the caller.
         """
         _check_id(client_id)
-        client = validated(values)
+        client = self._validated(values)
         denial = self._overreach(client, caller_scopes)
         async with self._database.transaction() as tx:
             if denial:
@@ -105,7 +117,7 @@ class ClientDesk:
         async with self._database.transaction() as tx:
             known = _existing(await lock_client(tx, client_id))
             _require_etag(known, etag)
-            client = validated({**dict(known.client), **changes})
+            client = self._validated({**dict(known.client), **changes})
             if client == known.client:
                 return known
             if client.confidential != known.client.confidential:
@@ -155,6 +167,12 @@ class ClientDesk:
         await self._record(tx, "token.client_updated", known.id, **detail, tokens="revoked")
         await self._revoker.revoke_client(tx, known.id, changed.not_before, time)
         return changed
+
+    def _validated(self, values: Mapping[str, Any]) -> Client:
+        client = validated(values)
+        if timedelta(seconds=client.access_token_seconds) > self._longest_token:
+            raise field_invalid("client.access_token_lifetime", f"is {self._longest_token.total_seconds():g} s at the most in this deployment")
+        return client
 
     def _overreach(self, client: Client, caller_scopes: Collection[str]) -> PermissionDenied | None:
         """Why the caller may not make such a client: with a key of their own choice they could have its tokens."""

@@ -2,11 +2,11 @@
 
 import sys
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from authmesh.token.v1.client_service_pb2_grpc import add_ClientServiceServicer_to_server
-from authmesh.token.v1.key_service_pb2_grpc import KeyServiceServicer, add_KeyServiceServicer_to_server
+from authmesh.token.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
 from authmesh.token.v1.token_issuer_pb2_grpc import add_TokenIssuerServicer_to_server
 from authmesh.token.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 
@@ -33,6 +33,14 @@ from services.token.clients import FileInvalidError, load_clients
 from services.token.discovery import metadata
 from services.token.grants import load_role_scopes
 from services.token.introspection import Introspection
+from services.token.keys.deployment import Deployment, SettingMissingError
+from services.token.keys.keeper import KeyKeeper
+from services.token.keys.local import SecretFileInvalidError
+from services.token.keys.orders import KeyOrders
+from services.token.keys.policy import KeyPolicyUnsafeError
+from services.token.keys.ring import KeyRing
+from services.token.keys.service import KeyService
+from services.token.keys.store import KeyStore
 from services.token.publisher import Publisher
 from services.token.purge import Purge
 from services.token.refresh import RefreshDesk
@@ -42,7 +50,7 @@ from services.token.service import TokenIssuer, TokenService
 from services.token.settings import TokenSettings
 from services.token.sign_in import SignInDesk
 from services.token.sign_out import SignOutDesk
-from services.token.signer import KeyFileInvalidError, LocalSigner
+from services.token.signer import KeyFileInvalidError
 from services.token.store import Store
 from services.token.subjects import SubjectDesk
 
@@ -57,8 +65,10 @@ async def main() -> None:
     settings = TokenSettings.load()
     try:
         first_clients, role_scopes = load_clients(settings.clients_file), load_role_scopes(settings.roles_file)
-        signer = LocalSigner.from_file(settings.signing_key_file)
-    except (FileInvalidError, KeyFileInvalidError) as error:
+        deployment, key_policy = Deployment.read(settings), settings.key_policy()
+        for client_id, client in first_clients.items():
+            key_policy.check_client(client_id, timedelta(seconds=client.access_token_seconds))
+    except (FileInvalidError, KeyFileInvalidError, SecretFileInvalidError, SettingMissingError, KeyPolicyUnsafeError) as error:
         sys.exit(f"authmesh: {error}")
     issuer, audience, redis_url = str(settings.issuer), settings.audience, settings.redis_url.get_secret_value()
     async with AsyncExitStack() as parts:
@@ -70,38 +80,59 @@ async def main() -> None:
         publisher = Publisher(redis_url, log)
         revoker = Revoker(store, log, outbox)
 
-        async def own_jwks() -> bytes:
-            return signer.jwks
-
-        keys = KeySet(own_jwks)
         revocations = RevocationSet()
+        key_store = KeyStore(database)
+        custodies = await parts.enter_async_context(deployment.open())
+        ring = KeyRing(key_store, custodies, is_revoked=revocations.refuses_key, clock=clock)
+        keeper = KeyKeeper(
+            database,
+            key_store,
+            custodies,
+            outbox,
+            key_policy,
+            algorithm=settings.signing_algorithm,
+            first=deployment.first,
+            clock=clock,
+            changed=ring.refresh,
+        )
+        key_orders = KeyOrders(database, key_store, log, outbox, key_policy.pace, clock=clock, changed=ring.refresh)
+
+        async def own_jwks() -> bytes:
+            return ring.jwks()
+
+        keys = KeySet(own_jwks, algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         feed = RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations)
         verifier = Verifier(keys, issuer, audience)
         authentication = Authentication(verifier, keys, revocations, feed, Policy(), on_denied=record_denials(database, outbox))
 
         clients = ClientDirectory(database)
         seed = ClientSeed(database, outbox, first_clients)
-        writer = AccessTokenWriter(signer, issuer, audience)
+        writer = AccessTokenWriter(ring, issuer, audience)
         sign_ins = SignInDesk(database, store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7)
         refreshes = RefreshDesk(database, store, revoker, outbox, writer, clients, clock=clock, new_id=uuid7)
         client_tokens = ClientTokenDesk(database, outbox, writer, clients, issuer, clock=clock, new_id=uuid7)
-        client_administration = ClientDesk(database, revoker, outbox, role_scopes, clock=clock)
+        client_administration = ClientDesk(database, revoker, outbox, role_scopes, clock=clock, longest_token=key_policy.token_lifetime)
         sign_outs = SignOutDesk(database, store, revoker, authentication.verify, clock=clock)
         subjects = SubjectDesk(database, store, revoker, outbox, role_scopes, clock=clock)
         introspection = Introspection(store, authentication.verify, issuer=issuer, audience=audience, clock=clock)
         purge = Purge(database, clock=clock)
-        service = TokenService(refreshes, client_tokens, sign_outs, introspection, jwks=signer.jwks, metadata=metadata(issuer, role_scopes.known))
+        service = TokenService(refreshes, client_tokens, sign_outs, introspection, jwks=ring.jwks, metadata=metadata(issuer, role_scopes.known))
         await serve(
             settings,
             services=[
                 (add_TokenServiceServicer_to_server, service),
                 (add_TokenIssuerServicer_to_server, TokenIssuer(sign_ins, subjects, log, clock=clock)),
-                (add_KeyServiceServicer_to_server, KeyServiceServicer()),  # type: ignore[abstract] # all of it is UNIMPLEMENTED
+                (add_KeyServiceServicer_to_server, KeyService(key_orders, clock=clock)),
                 (add_ClientServiceServicer_to_server, ClientService(client_administration)),
             ],
             authentication=authentication,
-            checks={"database": lambda: database.healthy, "clients": lambda: seed.sown, **authentication.checks},
-            tasks=[database.watch, seed.run, relay.run, publisher.run, purge.run, *authentication.tasks],
+            checks={
+                "database": lambda: database.healthy,
+                "clients": lambda: seed.sown,
+                "signing_keys": lambda: ring.loaded,
+                **authentication.checks,
+            },
+            tasks=[database.watch, seed.run, ring.run, keeper.run, relay.run, publisher.run, purge.run, *authentication.tasks],
         )
 
 

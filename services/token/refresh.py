@@ -1,10 +1,12 @@
 """Refreshing: the atomic rotation first, and the meaning of a token that it did not take afterwards."""
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
 from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.database import Database, Transaction
@@ -19,6 +21,7 @@ from services.token.sign_in import Issued
 from services.token.store import Found, Rotation, Store
 
 ANSWERED = (Verdict.RACE, Verdict.REPLAY)
+_log = structlog.get_logger("authmesh.refresh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +166,16 @@ class RefreshDesk:
         grant = replace(grant, scopes=grant.scopes & client.scopes)
         try:
             return Issued(await self._writer.write(grant), successor, grant)
-        except Unavailable:
-            await self._store.mark_unanswered(digest(request.refresh_token))
+        except BaseException:
+            # Also when the caller's deadline cut the signature short: the rotation is committed, and the client has nothing but its parent.
+            await asyncio.shield(asyncio.create_task(self._owe_answer(request)))
             raise
+
+    async def _owe_answer(self, request: Refresh) -> None:
+        try:
+            await self._store.mark_unanswered(digest(request.refresh_token))
+        except Unavailable:
+            _log.warning("an answer is owed and could not be noted: the token has its ordinary grace", client=request.client_id)
 
 
 def _refusal(verdict: Verdict) -> MeshError:

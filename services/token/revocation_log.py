@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from asyncpg import Record
 
@@ -12,7 +12,7 @@ from mesh.database import Database, Transaction
 from mesh.tokens.revocations import Revocation, RevocationKind, Snapshot
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 
-KEPT_SECONDS = MAX_LIFETIME_SECONDS + LEEWAY_SECONDS
+KEPT = timedelta(seconds=MAX_LIFETIME_SECONDS + LEEWAY_SECONDS)
 """How long an entry is kept: as long as any token lives that was issued before it."""
 
 
@@ -37,7 +37,16 @@ class RevocationLog:
         self.appended = asyncio.Event()
         """Set when an entry of this process was committed. Whoever waits for it clears it."""
 
-    async def append(self, tx: Transaction, kind: RevocationKind, values: Sequence[str], time: datetime, not_before: datetime | None = None) -> None:
+    async def append(
+        self,
+        tx: Transaction,
+        kind: RevocationKind,
+        values: Sequence[str],
+        time: datetime,
+        not_before: datetime | None = None,
+        *,
+        kept: timedelta = KEPT,
+    ) -> None:
         """Revokes, in the transaction of whatever is the cause. Call it last: it takes the lock that orders all revocations.
 
         Args:
@@ -46,6 +55,7 @@ class RevocationLog:
             values: The claims' values.
             time: Now.
             not_before: For subjects and clients: tokens with a later `iat` are good again.
+            kept: How long the entry is needed.
         """
         if not values:
             return
@@ -58,7 +68,7 @@ class RevocationLog:
             last - len(values),
             int(kind),
             int(not_before.timestamp()) if not_before else 0,
-            int(time.timestamp()) + KEPT_SECONDS,
+            int((time + kept).timestamp()),
             list(values),
         )
         tx.after_commit[self.appended.set] = None

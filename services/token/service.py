@@ -28,6 +28,8 @@ from services.token.subjects import SubjectDesk
 
 Context = aio.ServicerContext[Any, Any]
 DEFAULT_PAGE_SIZE = 50
+JWKS_MAX_AGE = 60
+"""Seconds that a browser or a proxy may keep the JWKS."""
 PIECE = 2000
 """Revocations in one message of a snapshot: about 200 KB."""
 
@@ -42,7 +44,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         sign_outs: SignOutDesk,
         introspection: Introspection,
         *,
-        jwks: bytes,
+        jwks: Callable[[], bytes],
         metadata: Mapping[str, Any],
     ) -> None:
         """Args:
@@ -50,7 +52,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         client_tokens: Gives clients tokens of their own.
         sign_outs: Lists and ends sessions.
         introspection: Describes tokens.
-        jwks: The JWK set.
+        jwks: The JWK set, as of now.
         metadata: The issuer's metadata.
         """
         self._refreshes = refreshes
@@ -119,8 +121,10 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         return token_service_pb2.RevokeAllSessionsResponse(revoked_count=count)
 
     async def GetJwks(self, request: token_service_pb2.GetJwksRequest, context: Context) -> httpbody_pb2.HttpBody:
-        """The keys."""
-        return httpbody_pb2.HttpBody(content_type="application/jwk-set+json", data=self._jwks)
+        """The keys. Computed from their state for each caller; whoever may keep the answer keeps it for less time than a key is there unused."""
+        document = self._jwks()
+        await context.send_initial_metadata((("cache-control", f"public, max-age={JWKS_MAX_AGE}"),))
+        return httpbody_pb2.HttpBody(content_type="application/jwk-set+json", data=document)
 
     async def GetDiscovery(self, request: token_service_pb2.GetDiscoveryRequest, context: Context) -> httpbody_pb2.HttpBody:
         """The metadata."""

@@ -1,34 +1,39 @@
-"""The port behind which the signing key is, and its local form."""
+"""The port behind which the signing key is, and its form with the key in memory."""
 
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+Algorithm = Literal["ES256", "RS256"]
+"""`alg` of tokens (RFC 7518): what the mesh can sign with."""
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+RSA_BITS = 2048
 _COORDINATE_BYTES = 32
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class Signer(Protocol):
-    """Signs access tokens."""
+    """Signs access tokens with one key."""
 
     @property
-    def algorithm(self) -> str:
-        """`alg` of the tokens (RFC 7518)."""
+    def algorithm(self) -> Algorithm:
+        """`alg` of the tokens."""
 
     @property
     def key_id(self) -> str:
-        """`kid` of the key in use: its thumbprint (RFC 7638)."""
-
-    @property
-    def jwks(self) -> bytes:
-        """The public keys that tokens in circulation may be signed with, as a JWK set (RFC 7517)."""
+        """`kid` of the key: its thumbprint (RFC 7638)."""
 
     async def sign(self, signed: bytes) -> bytes:
         """The JWS signature of these bytes.
@@ -38,60 +43,106 @@ class Signer(Protocol):
         """
 
 
+class ActiveKey(Protocol):
+    """Knows which key signs now."""
+
+    async def active(self) -> Signer:
+        """The key to sign the next token with.
+
+        Raises:
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: nobody can tell, or there is none.
+        """
+
+
 class KeyFileInvalidError(ValueError):
     """The file holds no key that tokens may be signed with; the message names the file."""
 
 
 class LocalSigner:
-    """ES256 with a key in memory."""
+    """A key in memory. ES256 takes some 60 us and RS256 some 400: too little for a thread."""
 
-    algorithm = "ES256"
-
-    def __init__(self, key: EllipticCurvePrivateKey) -> None:
+    def __init__(self, key: PrivateKey) -> None:
         """Args:
-        key: On P-256.
+        key: On P-256, or RSA.
         """
         self._key = key
-        members = public_jwk(key.public_key())
-        self.key_id = thumbprint(members)
-        document = {"keys": [{**members, "kid": self.key_id, "alg": self.algorithm, "use": "sig"}]}
-        self.jwks = json.dumps(document, separators=(",", ":")).encode()
-
-    @classmethod
-    def from_file(cls, file: Path) -> Self:
-        """Reads a PEM file.
-
-        Raises:
-            KeyFileInvalidError: it is missing, unreadable, encrypted, or of another kind of key.
-        """
-        try:
-            key = load_pem_private_key(file.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise KeyFileInvalidError(f"{file}: not a PEM private key without passphrase") from error
-        if not isinstance(key, EllipticCurvePrivateKey) or not isinstance(key.curve, SECP256R1):
-            raise KeyFileInvalidError(f"{file}: not a key on P-256")
-        return cls(key)
+        self.algorithm: Algorithm = algorithm_of(key)
+        self.key_id = thumbprint(public_jwk(key.public_key()))
 
     async def sign(self, signed: bytes) -> bytes:
-        """The signature as r||s (RFC 7518, section 3.4)."""
-        r, s = decode_dss_signature(self._key.sign(signed, ECDSA(SHA256())))
-        return r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
+        """The signature: r||s for ES256 (RFC 7518, section 3.4)."""
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(signed, PKCS1v15(), SHA256())
+        return raw_signature(self._key.sign(signed, ec.ECDSA(SHA256())))
 
 
-def public_jwk(key: EllipticCurvePublicKey) -> dict[str, str]:
-    """The required members of the public JWK of a P-256 key (RFC 7518, section 6.2.1)."""
-    numbers = key.public_numbers()
-    return {
-        "crv": "P-256",
-        "kty": "EC",
-        "x": _base64url(numbers.x.to_bytes(_COORDINATE_BYTES)),
-        "y": _base64url(numbers.y.to_bytes(_COORDINATE_BYTES)),
-    }
+def new_private_key(algorithm: Algorithm) -> PrivateKey:
+    """A new key for an algorithm."""
+    return ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else rsa.generate_private_key(65537, RSA_BITS)
 
 
-def thumbprint(members: dict[str, str]) -> str:
+def read_private_key(file: Path) -> PrivateKey:
+    """Reads a PEM file.
+
+    Raises:
+        KeyFileInvalidError: it is missing, unreadable, encrypted, or of another kind of key.
+    """
+    try:
+        key = load_pem_private_key(file.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise KeyFileInvalidError(f"{file}: not a PEM private key without passphrase") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise KeyFileInvalidError(f"{file}: not a key on P-256, nor an RSA key")
+    try:
+        algorithm_of(key)
+    except ValueError as error:
+        raise KeyFileInvalidError(f"{file}: {error}") from error
+    return key
+
+
+def algorithm_of(key: PrivateKey | PublicKey) -> Algorithm:
+    """What a key signs with.
+
+    Raises:
+        ValueError: it is on another curve, or too weak.
+    """
+    if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
+        if key.key_size < RSA_BITS:
+            raise ValueError(f"an RSA key has at least {RSA_BITS} bits")
+        return "RS256"
+    if not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("not a key on P-256")
+    return "ES256"
+
+
+def raw_signature(der: bytes) -> bytes:
+    """An ECDSA signature on P-256 as JWS wants it: r||s, 32 bytes each (RFC 7518, section 3.4), where OpenSSL and KMS give ASN.1.
+
+    Raises:
+        ValueError: it is no DER, or r or s is not in 1..n-1.
+    """
+    r, s = decode_dss_signature(der)
+    if not (0 < r < _P256_ORDER and 0 < s < _P256_ORDER):
+        raise ValueError("no signature on P-256")
+    return r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
+
+
+def public_jwk(key: PublicKey) -> dict[str, str]:
+    """The required members of a public key's JWK (RFC 7518, sections 6.2.1 and 6.3.1)."""
+    if isinstance(key, rsa.RSAPublicKey):
+        modulus, exponent = key.public_numbers().n, key.public_numbers().e
+        return {"e": _number(exponent, (exponent.bit_length() + 7) // 8), "kty": "RSA", "n": _number(modulus, (modulus.bit_length() + 7) // 8)}
+    point = key.public_numbers()
+    return {"crv": "P-256", "kty": "EC", "x": _number(point.x, _COORDINATE_BYTES), "y": _number(point.y, _COORDINATE_BYTES)}
+
+
+def thumbprint(members: Mapping[str, str]) -> str:
     """RFC 7638: the SHA-256 of the required members, sorted, without white space."""
-    return _base64url(hashlib.sha256(json.dumps(members, sort_keys=True, separators=(",", ":")).encode()).digest())
+    return _base64url(hashlib.sha256(json.dumps(dict(members), sort_keys=True, separators=(",", ":")).encode()).digest())
+
+
+def _number(value: int, length: int) -> str:
+    return _base64url(value.to_bytes(length))
 
 
 def _base64url(content: bytes) -> str:

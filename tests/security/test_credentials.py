@@ -21,6 +21,7 @@ from tests.integration.mesh.envoy_chain import JWKS, Chain, eventually
 from tests.integration.mesh.envoy_chain import running as running_chain
 from tests.integration.services.token.test_process import by, reason
 from tests.security.corpus import Case, Forger, corpus
+from tests.signing import OneKey
 from tests.token_process import TokenProcess, running
 
 METHOD = method("TokenService/ListSessions")
@@ -72,7 +73,7 @@ class Sidecar:
 @pytest.fixture(scope="module")
 async def sidecar(process: TokenProcess, forger: Forger) -> AsyncIterator[Sidecar]:
     async with held(running_chain(load_mesh(), Contract.load(), ["token"])) as chain:
-        chain.processes["token"].answers[JWKS] = [httpbody_pb2.HttpBody(content_type="application/json", data=process.signer.jwks)]
+        chain.processes["token"].answers[JWKS] = [httpbody_pb2.HttpBody(content_type="application/json", data=await OneKey(process.key).jwks())]
         certificates = chain.authorities.certificates(chain.gateway)
         context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
         context.check_hostname = False

@@ -106,6 +106,16 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """token.grants_changed: the roles or the status of a subject changed in Token."""
     EVENT_TYPE_TOKEN_KEY_CREATED: _EventType.ValueType  # 28
     """token.key_created: a signing key was made."""
+    EVENT_TYPE_TOKEN_KEY_ROTATED: _EventType.ValueType  # 29
+    """token.key_rotated: somebody had the next signing key take over before its time."""
+    EVENT_TYPE_TOKEN_KEY_ACTIVATED: _EventType.ValueType  # 30
+    """token.key_activated: a signing key signs from now on."""
+    EVENT_TYPE_TOKEN_KEY_RETIRED: _EventType.ValueType  # 31
+    """token.key_retired: a signing key signs no more; what it signed is still good."""
+    EVENT_TYPE_TOKEN_KEY_REVOKED: _EventType.ValueType  # 32
+    """token.key_revoked: every token that a signing key has signed is refused."""
+    EVENT_TYPE_TOKEN_KEY_REMOVED: _EventType.ValueType  # 37
+    """token.key_removed: a signing key left the JWKS for good: every token that it signed has expired."""
     EVENT_TYPE_TOKEN_CLIENT_CREATED: _EventType.ValueType  # 33
     """token.client_created: a client was added."""
     EVENT_TYPE_TOKEN_CLIENT_UPDATED: _EventType.ValueType  # 34
@@ -204,6 +214,16 @@ EVENT_TYPE_TOKEN_GRANTS_CHANGED: EventType.ValueType  # 27
 """token.grants_changed: the roles or the status of a subject changed in Token."""
 EVENT_TYPE_TOKEN_KEY_CREATED: EventType.ValueType  # 28
 """token.key_created: a signing key was made."""
+EVENT_TYPE_TOKEN_KEY_ROTATED: EventType.ValueType  # 29
+"""token.key_rotated: somebody had the next signing key take over before its time."""
+EVENT_TYPE_TOKEN_KEY_ACTIVATED: EventType.ValueType  # 30
+"""token.key_activated: a signing key signs from now on."""
+EVENT_TYPE_TOKEN_KEY_RETIRED: EventType.ValueType  # 31
+"""token.key_retired: a signing key signs no more; what it signed is still good."""
+EVENT_TYPE_TOKEN_KEY_REVOKED: EventType.ValueType  # 32
+"""token.key_revoked: every token that a signing key has signed is refused."""
+EVENT_TYPE_TOKEN_KEY_REMOVED: EventType.ValueType  # 37
+"""token.key_removed: a signing key left the JWKS for good: every token that it signed has expired."""
 EVENT_TYPE_TOKEN_CLIENT_CREATED: EventType.ValueType  # 33
 """token.client_created: a client was added."""
 EVENT_TYPE_TOKEN_CLIENT_UPDATED: EventType.ValueType  # 34

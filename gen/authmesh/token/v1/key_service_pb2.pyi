@@ -75,7 +75,7 @@ class Key(_message.Message):
 
     @_builtins.property
     def active_time(self) -> _timestamp_pb2.Timestamp:
-        """When it signs from."""
+        """When it signs from; of a published key: when it will, if nothing changes before."""
 
     @_builtins.property
     def retire_time(self) -> _timestamp_pb2.Timestamp:

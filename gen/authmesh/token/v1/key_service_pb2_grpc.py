@@ -57,21 +57,25 @@ class KeyServiceServicer:
     """
 
     def ListKeys(self, request, context):
-        """ListKeys lists the keys that exist, newest first.
+        """ListKeys lists the keys that exist, newest first. A key is forgotten when every token that it signed has expired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateKey(self, request, context):
-        """RotateKey publishes a new key, which becomes the active one when every verifier can have seen it.
+        """RotateKey has the next key take over as soon as every verifier can have seen it: at once where the key that waits in the JWKS has been there for
+        long enough, and otherwise at the answer's `active_time`. A repeat before that changes nothing. The key after it is made by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
-        """RevokeKey refuses every token that the key has signed.
+        """RevokeKey refuses every token that the key has signed: services at once, sidecars when their JWKS is read again. The key leaves the JWKS, and if it
+        was the active one the next key signs from now on.
+
+        Errors: NOT_FOUND KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,11 +17,17 @@ class KeyServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_service_pb2.ListKeysRequest, _key_service_pb2.ListKeysResponse]
-    """ListKeys lists the keys that exist, newest first."""
+    """ListKeys lists the keys that exist, newest first. A key is forgotten when every token that it signed has expired."""
     RotateKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RotateKeyRequest, _key_service_pb2.Key]
-    """RotateKey publishes a new key, which becomes the active one when every verifier can have seen it."""
+    """RotateKey has the next key take over as soon as every verifier can have seen it: at once where the key that waits in the JWKS has been there for
+    long enough, and otherwise at the answer's `active_time`. A repeat before that changes nothing. The key after it is made by itself.
+    """
     RevokeKey: _aio.UnaryUnaryMultiCallable[_key_service_pb2.RevokeKeyRequest, _key_service_pb2.Key]
-    """RevokeKey refuses every token that the key has signed."""
+    """RevokeKey refuses every token that the key has signed: services at once, sidecars when their JWKS is read again. The key leaves the JWKS, and if it
+    was the active one the next key signs from now on.
+
+    Errors: NOT_FOUND KEY_NOT_FOUND.
+    """
 
 class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """KeyService shows and changes the keys that access tokens are signed with."""
@@ -32,7 +38,7 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.ListKeysRequest,
         context: _aio.ServicerContext[_key_service_pb2.ListKeysRequest, _abc.Awaitable[_key_service_pb2.ListKeysResponse]],
     ) -> _abc.Awaitable[_key_service_pb2.ListKeysResponse]:
-        """ListKeys lists the keys that exist, newest first."""
+        """ListKeys lists the keys that exist, newest first. A key is forgotten when every token that it signed has expired."""
 
     @_abc_1.abstractmethod
     def RotateKey(
@@ -40,7 +46,9 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.RotateKeyRequest,
         context: _aio.ServicerContext[_key_service_pb2.RotateKeyRequest, _abc.Awaitable[_key_service_pb2.Key]],
     ) -> _abc.Awaitable[_key_service_pb2.Key]:
-        """RotateKey publishes a new key, which becomes the active one when every verifier can have seen it."""
+        """RotateKey has the next key take over as soon as every verifier can have seen it: at once where the key that waits in the JWKS has been there for
+        long enough, and otherwise at the answer's `active_time`. A repeat before that changes nothing. The key after it is made by itself.
+        """
 
     @_abc_1.abstractmethod
     def RevokeKey(
@@ -48,6 +56,10 @@ class KeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_service_pb2.RevokeKeyRequest,
         context: _aio.ServicerContext[_key_service_pb2.RevokeKeyRequest, _abc.Awaitable[_key_service_pb2.Key]],
     ) -> _abc.Awaitable[_key_service_pb2.Key]:
-        """RevokeKey refuses every token that the key has signed."""
+        """RevokeKey refuses every token that the key has signed: services at once, sidecars when their JWKS is read again. The key leaves the JWKS, and if it
+        was the active one the next key signs from now on.
+
+        Errors: NOT_FOUND KEY_NOT_FOUND.
+        """
 
 def add_KeyServiceServicer_to_server(servicer: KeyServiceServicer, server: _aio.Server) -> None: ...

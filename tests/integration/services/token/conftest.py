@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
-from cryptography.hazmat.primitives.asymmetric import ec
 
 import services.token
 from mesh.database import Database, Transaction
@@ -26,10 +25,11 @@ from services.token.revocation_log import RevocationLog
 from services.token.revoker import Revoker
 from services.token.sign_in import Issued, SignIn, SignInDesk
 from services.token.sign_out import SignOutDesk
-from services.token.signer import LocalSigner
+from services.token.signer import ActiveKey, PrivateKey
 from services.token.store import Store
 from services.token.subjects import SubjectDesk
 from tests.conftest import OpenDatabase
+from tests.signing import OneKey
 
 ISSUER = "https://issuer.test"
 AUDIENCE = "authmesh"
@@ -125,21 +125,17 @@ async def token(open_database: OpenDatabase) -> Token:
     return await assemble(database)
 
 
-async def assemble(database: Database, key: ec.EllipticCurvePrivateKey | None = None) -> Token:
+async def assemble(database: Database, key: PrivateKey | None = None, active: ActiveKey | None = None) -> Token:
     """The parts as main.py puts them together."""
     clock = Clock()
-    signer = LocalSigner(key or ec.generate_private_key(ec.SECP256R1()))
-
-    async def jwks() -> bytes:
-        return signer.jwks
-
-    keys = KeySet(jwks)
+    one_key = OneKey(key)
+    keys = KeySet(one_key.jwks)
     await keys.refresh()
     verifier = Verifier(keys, ISSUER, AUDIENCE, clock=lambda: clock().timestamp())
     role_scopes = load_role_scopes(Path(services.token.__file__).parent / "roles.yaml")
     clients = SomeClients(demo=Client(display_name="Demo", confidential=False, scopes=frozenset(role_scopes.known)))
     store, log, outbox, revocations = Store(database), RevocationLog(database), Outbox("token"), RevocationSet()
-    revoker, writer = Revoker(store, log, outbox), AccessTokenWriter(signer, ISSUER, AUDIENCE)
+    revoker, writer = Revoker(store, log, outbox), AccessTokenWriter(active or one_key, ISSUER, AUDIENCE)
 
     def verify(access_token: str) -> Claims:
         return verifier.verify(access_token)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from services.token.purge import Purge
 from services.token.refresh import RefreshDesk
 from services.token.revoker import Revoker
 from services.token.sign_in import Issued, SignInDesk
-from services.token.signer import LocalSigner
 from tests.clients import assertion, jwks
 from tests.conftest import OpenDatabase
+from tests.signing import OneKey
 from tests.tokens import Mint
 
 from .conftest import AUDIENCE, ISSUER, Clock, Token, assemble
@@ -70,7 +71,7 @@ async def clients(open_database: OpenDatabase) -> Clients:
     token = await assemble(await open_database("services.token"), key)
     outbox, seconds = Outbox("token"), Clock()
     directory = ClientDirectory(token.database, clock=lambda: seconds().timestamp())
-    revoker, writer = Revoker(token.store, token.log, outbox), AccessTokenWriter(LocalSigner(key), ISSUER, AUDIENCE)
+    revoker, writer = Revoker(token.store, token.log, outbox), AccessTokenWriter(OneKey(key), ISSUER, AUDIENCE)
     token.sign_ins = SignInDesk(token.database, token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7)
     token.refreshes = RefreshDesk(token.database, token.store, revoker, outbox, writer, directory, clock=token.clock, new_id=uuid7)
     return Clients(
@@ -452,3 +453,15 @@ async def test_what_the_database_has_is_what_was_written(clients: Clients) -> No
     found = await find_client(clients.token.database, "backend")
     assert isinstance(found, Registered)
     assert found == created
+
+
+async def test_a_deployment_whose_keys_are_kept_for_less_takes_no_client_with_longer_tokens(clients: Clients) -> None:
+    short = ClientDesk(
+        clients.token.database, Revoker(clients.token.store, clients.token.log, Outbox("token")), Outbox("token"), ROLES, clock=clients.token.clock,
+        longest_token=timedelta(seconds=300),
+    )  # fmt: skip
+    created = await short.create("app", APP | {"access_token_seconds": 300}, ADMIN)
+    for change in (short.create("other", APP, ADMIN), short.update("app", {"access_token_seconds": 301}, created.etag, ADMIN)):
+        error = await refusal(change)
+        assert isinstance(error, InvalidArgument)
+        assert [item.field for item in error.violations] == ["client.access_token_lifetime"]

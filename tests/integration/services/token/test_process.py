@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import (
-    key_service_pb2,
-    key_service_pb2_grpc,
     token_issuer_pb2,
     token_issuer_pb2_grpc,
     token_service_pb2,
@@ -93,6 +91,8 @@ async def eventually(call: Callable[[], Awaitable[str]], expected: str) -> float
 def environment(directory: Path, database_url: str, redis_url: str) -> dict[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     (directory / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (directory / "secret").write_bytes(os.urandom(32))
+    (directory / "secret").chmod(0o600)
     return {
         **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
         "NODE": "token",
@@ -111,6 +111,7 @@ def environment(directory: Path, database_url: str, redis_url: str) -> dict[str,
         "MESSAGES_TOPIC_ARN": "arn:aws:sns:eu-central-1:000000000000:authmesh-messages",
         "ENVIRONMENT": "production",
         "SIGNING_KEY_FILE": str(directory / "key.pem"),
+        "SIGNING_SECRET_FILE": str(directory / "secret"),
     }
 
 
@@ -190,7 +191,8 @@ async def test_what_other_nodes_fetch_is_there(token: Process) -> None:
     request = token_service_pb2.RevokeSessionRequest(name="users/me/sessions/current")
     await token.tokens.RevokeSession(request, metadata=by("edge", issued.access_token))
     async with open_channel(token.socket) as channel:
-        assert len(parse_jwks(await fetch_jwks(channel))) == 1
+        # The one that signs, and the one that will.
+        assert len(parse_jwks(await fetch_jwks(channel))) == 2
         snapshot = await fetch_snapshot(AsNode(channel))  # type: ignore[arg-type]
     assert issued.session.endswith(snapshot.revocations[-1].value)
     assert len(snapshot.revocations) == snapshot.sequence
@@ -278,12 +280,6 @@ async def test_only_named_nodes_call_internal_methods(token: Process) -> None:
     assert await reason(token.issuer.IssueTokens(request)) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
 
 
-async def test_what_comes_later_says_so(token: Process) -> None:
-    admin = by("edge", (await token.admin(uuid.uuid4())).access_token)
-    keys = key_service_pb2_grpc.KeyServiceStub(token.channel)
-    assert await reason(keys.ListKeys(key_service_pb2.ListKeysRequest(), metadata=admin)) == "UNIMPLEMENTED NOT_IMPLEMENTED"
-
-
 async def test_it_stops_on_sigterm(new_database_url: Callable[[str], Awaitable[str]], valkey_server: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="token-") as directory:
         variables = environment(Path(directory), await new_database_url("services.token"), valkey_server.url)
@@ -296,13 +292,16 @@ async def test_it_stops_on_sigterm(new_database_url: Callable[[str], Awaitable[s
 @pytest.mark.parametrize(("variable", "content", "expected"), [
     ("CLIENTS_FILE", "clients: {demo: {}}", "clients.demo.display_name"), ("ROLES_FILE", "[", "mistake"),
     ("SIGNING_KEY_FILE", "no key", "not a PEM private key"),
-    ("SIGNING_KEY_FILE", None, "SIGNING_KEY_FILE"),
+    ("SIGNING_SECRET_FILE", None, "SIGNING_SECRET_FILE"), ("SIGNING_LEAD_SECONDS", "60", "SIGNING_LEAD_SECONDS=60 is unsafe"),
+    ("ACCESS_TOKEN_MAX_SECONDS", "300", "the client demo"),
 ])  # fmt: skip
 async def test_a_wrong_setting_stops_it_with_one_clear_line(tmp_path: Path, variable: str, content: str | None, expected: str) -> None:
     variables = environment(tmp_path, "postgresql://x@/x", "redis://x")
     variables["SOCKET"] = variables["EGRESS"] = "/nonexistent/s"
     if content is None:
         del variables[variable]
+    elif not variable.endswith("_FILE"):
+        variables[variable] = content
     else:
         file = tmp_path / "mistake"
         file.write_text(content)

@@ -234,7 +234,7 @@ async def test_a_retry_after_the_key_was_out_of_reach_is_no_theft_however_late(t
 
     first = await token.sign_in()
     with monkeypatch.context() as outage:
-        outage.setattr(token.refreshes._writer._signer, "sign", out_of_reach)
+        outage.setattr(await token.refreshes._writer._keys.active(), "sign", out_of_reach)
         assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
         token.clock.pass_by(minutes=5)
         assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE

@@ -109,7 +109,8 @@ class Lineage(RuleBasedStateMachine):
 
     @property
     def signer(self) -> Any:
-        return self.token.refreshes._writer._signer
+        one_key: Any = self.token.refreshes._writer._keys
+        return one_key.signer
 
     @property
     def now(self) -> datetime:

@@ -1,0 +1,117 @@
+"""`authmesh keys`: the keys that tokens are signed with, for whoever has the machine (or a shell in the pod).
+
+It works on Token's own database, beside the running processes, which see the change within a second. So it needs neither an administrator's token,
+which nobody can get while no key signs and nobody should trust while one is stolen, nor any private key. From elsewhere the same is done with
+`authmesh call KeyService/RotateKey` and a token that has `admin:keys`.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+
+from mesh.database import Database
+from mesh.errors import MeshError
+from mesh.local.databases import running_url
+from mesh.local.errors import LocalMeshError
+from mesh.outbox import Outbox
+from services.token.keys.key import State
+from services.token.keys.orders import KeyOrders
+from services.token.keys.policy import KeyPolicy
+from services.token.keys.store import KeyStore
+from services.token.revocation_log import RevocationLog
+
+OPERATOR = "operator"
+"""The `actor` of what is done here."""
+Answer = TypeVar("Answer")
+
+commands = typer.Typer(no_args_is_help=True, help="The keys that tokens are signed with.")
+
+
+@commands.callback()
+def _group() -> None:
+    """The keys that tokens are signed with."""
+
+
+@commands.command("list")
+def list_keys() -> None:
+    """Show the keys, newest first."""
+    for line in _do(_list):
+        typer.echo(line)
+
+
+@commands.command()
+def rotate() -> None:
+    """Have the next key take over as soon as every verifier knows it."""
+
+    async def order(orders: KeyOrders) -> str:
+        key, due = await orders.rotate()
+        return f"{key.key_id} signs from {due:%Y-%m-%d %H:%M:%S} UTC on"
+
+    typer.echo(_do(order))
+
+
+@commands.command()
+def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authmesh keys list` shows it.")]) -> None:
+    """Refuse every token that a key has signed. People refresh, or sign in again; nobody's session ends."""
+
+    async def order(orders: KeyOrders) -> str:
+        await orders.revoke(key_id.removeprefix("keys/"))
+        return f"{key_id} is revoked: services refuse its tokens now, sidecars when they read the JWKS again"
+
+    typer.echo(_do(order))
+
+
+async def _list(orders: KeyOrders) -> list[str]:
+    keys, now = await orders.keys(), datetime.now(UTC)
+    due = orders.activation_time(keys)
+    lines = []
+    for key in keys:
+        state = key.state(now)
+        since = {State.PUBLISHED: key.publish_time, State.ACTIVE: key.active_time, State.RETIRING: key.retire_time}.get(state, key.revoke_time)
+        line = f"{key.key_id}  {key.algorithm}  {key.custody:10}  {state.name.lower():9}  since {since:%Y-%m-%d %H:%M:%S}"
+        lines.append(line + (f", signs from {due:%Y-%m-%d %H:%M:%S} on" if state is State.PUBLISHED and due else ""))
+    return lines
+
+
+def _do(order: Callable[[KeyOrders], Awaitable[Answer]]) -> Answer:
+    async def carry_out() -> Answer:
+        async with open_orders(os.environ) as orders:
+            return await order(orders)
+
+    try:
+        return asyncio.run(carry_out())
+    except (MeshError, LocalMeshError) as error:
+        _fail(str(error))
+
+
+@asynccontextmanager
+async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyOrders]:
+    """Orders for Token's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be anybody's.
+
+    Raises:
+        LocalMeshError: there is neither.
+        Unavailable: DEPENDENCY_UNAVAILABLE.
+    """
+    in_pod = environment.get("NODE") == "token" and environment.get("DATABASE_URL")
+    url = environment["DATABASE_URL"] if in_pod else running_url("token", environment)
+    async with Database.open(url, size=1) as database:
+        store = KeyStore(database)
+        yield KeyOrders(
+            database,
+            store,
+            RevocationLog(database),
+            Outbox(source="token"),
+            await store.pace() or KeyPolicy().pace,
+            clock=lambda: datetime.now(UTC),
+            actor=OPERATOR,
+        )
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"authmesh: {message}", err=True)
+    raise typer.Exit(1)

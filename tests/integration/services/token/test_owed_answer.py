@@ -1,0 +1,121 @@
+"""A refresh that was committed and could not be signed: the client's honest retry is never theft, however long the signer was away."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from mesh.errors import MeshError, Reason, Unavailable
+from services.token.signer import Signer
+from tests.conftest import OpenDatabase
+from tests.integration.services.token.conftest import Token, assemble
+from tests.signing import OneKey
+
+PHONE = uuid.uuid4()
+
+
+class Outage(OneKey):
+    """A key that is out of reach, or answers too late, when the test says so."""
+
+    down = False
+    slow = False
+
+    async def active(self) -> Signer:
+        if self.down:
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, "tokens can't be signed now")
+        if self.slow:
+            await asyncio.sleep(60)
+        return self.signer
+
+
+@pytest.fixture
+def signing() -> Outage:
+    return Outage()
+
+
+@pytest.fixture
+async def token(open_database: OpenDatabase, signing: Outage) -> Token:
+    return await assemble(await open_database("services.token"), signing.key, signing)
+
+
+async def refusal(token: Token, refresh_token: str, instance: uuid.UUID | None = PHONE) -> Reason:
+    with pytest.raises(MeshError) as caught:
+        await token.refresh(refresh_token, instance=instance)
+    return caught.value.reason
+
+
+async def test_the_grace_lasts_until_it_was_answered_once_and_then_as_ever(token: Token, signing: Outage) -> None:
+    first = await token.sign_in(instance=PHONE)
+    signing.down = True
+    assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+    # As often and as long as the outage has it.
+    for _ in range(10):
+        token.clock.pass_by(minutes=5)
+        assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+    signing.down = False
+    second = await token.refresh(first.refresh_token, instance=PHONE)
+    # The ordinary grace begins with the answer.
+    token.clock.pass_by(seconds=29)
+    again = await token.refresh(first.refresh_token, instance=PHONE)
+    assert again.refresh_token == second.refresh_token
+    third = await token.refresh(second.refresh_token, instance=PHONE)
+    assert third.refresh_token != second.refresh_token
+    types = [event.type for event in await token.events()]
+    assert types == ["token.issued", "token.refreshed", "token.grace_replay", "token.refreshed"]
+
+
+async def test_after_the_answer_a_replay_is_reuse_again(token: Token, signing: Outage) -> None:
+    first = await token.sign_in(instance=PHONE)
+    signing.down = True
+    assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+    signing.down = False
+    token.clock.pass_by(hours=1)
+    await token.refresh(first.refresh_token, instance=PHONE)
+    token.clock.pass_by(seconds=31)
+    assert await refusal(token, first.refresh_token) is Reason.REFRESH_REUSED
+
+
+async def test_a_spent_successor_makes_it_a_grandparent_whatever_is_owed(token: Token, signing: Outage) -> None:
+    first = await token.sign_in(instance=PHONE)
+    second = await token.refresh(first.refresh_token, instance=PHONE)
+    signing.down = True
+    assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+    signing.down = False
+    await token.refresh(second.refresh_token, instance=PHONE)
+    assert await refusal(token, first.refresh_token) is Reason.REFRESH_REUSED
+
+
+async def test_it_is_owed_to_the_same_installation_of_a_living_session_only(token: Token, signing: Outage) -> None:
+    first = await token.sign_in(instance=PHONE)
+    signing.down = True
+    assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+    signing.down = False
+    assert await refusal(token, first.refresh_token, uuid.uuid4()) is Reason.REFRESH_INVALID
+    other = await token.sign_in(instance=PHONE)
+    signing.down = True
+    assert await refusal(token, other.refresh_token) is Reason.KEYS_UNAVAILABLE
+    signing.down = False
+    await token.sign_outs.end_session(other.grant.subject, other.grant.session_id)
+    assert await refusal(token, other.refresh_token) is Reason.REFRESH_INVALID
+
+
+async def test_a_deadline_that_cuts_the_signature_short_owes_the_answer_too(token: Token, signing: Outage) -> None:
+    first = await token.sign_in(instance=PHONE)
+    signing.slow = True
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await token.refresh(first.refresh_token, instance=PHONE)
+    signing.slow = False
+    token.clock.pass_by(hours=1)
+    await token.refresh(first.refresh_token, instance=PHONE)
+
+
+async def test_two_retries_at_once_get_the_same_successor(token: Token, signing: Outage) -> None:
+    first = await token.sign_in(instance=PHONE)
+    signing.down = True
+    assert await refusal(token, first.refresh_token) is Reason.KEYS_UNAVAILABLE
+    signing.down = False
+    token.clock.pass_by(hours=1)
+    answers = await asyncio.gather(*(token.refresh(first.refresh_token, instance=PHONE) for _ in range(8)))
+    assert len({answer.refresh_token for answer in answers}) == 1
+    await token.refresh(answers[0].refresh_token, instance=PHONE)
