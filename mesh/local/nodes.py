@@ -24,6 +24,8 @@ from mesh.render.envoy import Address, Placement, TokenRules, render
 AUDIENCE = "authmesh"
 JWKS_CACHE = 60
 """Seconds."""
+CHECKPOINT_SECONDS = 60
+"""Between two checkpoints of the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,12 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
         case "auth":
             return {"NOTICES_QUEUE_URL": events.notices_queue_url}
         case "audit":
-            return {"AUDIT_QUEUE_URL": events.audit_queue_url, "AUDIT_BUCKET": events.audit_bucket}
+            return {
+                "AUDIT_QUEUE_URL": events.audit_queue_url,
+                "AUDIT_BUCKET": events.audit_bucket,
+                "AUDIT_CHECKPOINT_KEY": events.checkpoint_key,
+                "CHECKPOINT_SECONDS": str(CHECKPOINT_SECONDS),
+            }
         case _:
             return {}
 
