@@ -11,7 +11,7 @@ export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help run-mesh test test-slow lint format gen bench clean pins released
+.PHONY: help run-mesh test test-slow test-chaos lint format gen bench clean pins released
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS=
 
 test-slow: $(APP)/.dev $(INFRA)/.installed ## run the slow tests: chaos, failover, drills
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-chaos: $(APP)/.dev $(INFRA)/.installed ## 10,000 events while every part of the way to S3 is killed (some minutes)
+	@$(BIN)/python -m pytest -m slow -s tests/chaos $(ARGS)
 
 lint: $(APP)/.dev ## style, types, import rule, contracts, generated code, templates
 	@mkdir -p build

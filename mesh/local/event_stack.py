@@ -72,6 +72,23 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
         raise LocalMeshError(f"the event stack can't be made in {account.endpoint_url}: {error}{hint}") from None
 
 
+async def checkpoint_public_key(account: AwsAccount, key: str) -> bytes:
+    """The public half of the key that signs the audit trail's checkpoints, in PEM.
+
+    Raises:
+        LocalMeshError: KMS doesn't give it.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+    try:
+        async with account.client("kms") as kms:
+            answer = await kms.get_public_key(KeyId=key)
+    except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
+        raise LocalMeshError(f"the public key of the audit trail's checkpoints can't be had from {account.endpoint_url}: {error}") from None
+    return load_der_public_key(answer["PublicKey"]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
 async def _stack_outputs(cloudformation: Any) -> tuple[Mapping[str, str], bool]:
     """Its outputs, and whether anything was made or changed."""
     template = TEMPLATE.read_text()

@@ -68,6 +68,11 @@ class Home:
         """Certificate to trust when calling the edge."""
         return self.path / "ca.crt"
 
+    @property
+    def audit_key(self) -> Path:
+        """The public key that `authmesh audit verify` believes, in PEM. Written once: a key that changes must not go unnoticed."""
+        return self.path / "audit-checkpoints.pub.pem"
+
     def log(self, name: str) -> Path:
         """Log file of a process."""
         return self.logs / f"{name}.log"

@@ -30,6 +30,8 @@ KEY_LEAD_MARGIN = 30
 """Seconds that a new signing key is in the JWKS beyond the time that anybody here keeps it."""
 TOKEN_CHOICES = ("SIGNING_ROTATION_SECONDS", "ACCESS_TOKEN_MAX_SECONDS", "SIGNING_LEAD_SECONDS", "CLIENTS_FILE")
 """Variables of ours that Token gets, for drills with shortened clocks."""
+CHECKPOINT_SECONDS = 60
+"""Between two checkpoints of the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,12 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
         case "auth":
             return {"NOTICES_QUEUE_URL": events.notices_queue_url}
         case "audit":
-            return {"AUDIT_QUEUE_URL": events.audit_queue_url, "AUDIT_BUCKET": events.audit_bucket}
+            return {
+                "AUDIT_QUEUE_URL": events.audit_queue_url,
+                "AUDIT_BUCKET": events.audit_bucket,
+                "AUDIT_CHECKPOINT_KEY": events.checkpoint_key,
+                "CHECKPOINT_SECONDS": str(CHECKPOINT_SECONDS),
+            }
         case _:
             return {}
 

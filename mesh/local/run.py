@@ -26,7 +26,7 @@ from mesh.local.memory import Memory
 from mesh.local.ports import HeldPorts, free_port, is_free
 from mesh.local.process import Identity, age
 from mesh.local.process_memory import pss_mb
-from mesh.local.secret_file import write_private
+from mesh.local.secret_file import kept, write_private
 from mesh.local.status import Demo, Row, Runner, State, Status
 from mesh.local.supervisor import Supervisor
 from mesh.model import Mesh, load_mesh
@@ -204,7 +204,16 @@ class LocalMesh:
         events, changed = await event_stack.ensure(standing.account)
         if changed and standing.emulator:
             await save_state(standing.emulator)
+        await self._pin_audit_key(standing, events)
         return events
+
+    async def _pin_audit_key(self, standing: servers.Servers, events: event_stack.EventStack) -> None:
+        pem = await event_stack.checkpoint_public_key(standing.account, events.checkpoint_key)
+        if kept(self._home.audit_key, lambda: pem) != pem:
+            self._console.line(
+                f"The audit trail is signed with another key than the pinned one ({self._home.audit_key}): `authmesh audit verify` will refuse it. "
+                "If this is another AWS account than before, delete that file."
+            )
 
     async def _keep_events(self, standing: servers.Servers, emulator: Child) -> None:
         """An emulator that was killed and started again has forgotten what was made since its last orderly end."""

@@ -1,5 +1,6 @@
-"""Audit: what the other services say happened, on its way from the queue to S3, which is the record.
+"""Audit: what the other services say happened, on its way from the queue to S3, which is the record; and the proof that nothing of it is missing.
 
 `envelope` reads what EventBridge delivers and `objects` lays it out for S3: pure functions. `consumer` moves events with them, and never loses one.
-Queries (`QueryEvents`, `WatchEvents`) are not part of this release.
+`follower` reads the objects into the `projection`, from which `service` answers; `checkpointer` signs what is there (`checkpoints`, `merkle`).
+`verification` needs none of that: only the objects (`archive`) and one public key. `cli` is `authmesh audit`.
 """

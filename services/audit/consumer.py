@@ -65,13 +65,16 @@ class Consumer:
         *,
         queue_url: str,
         bucket: str,
+        stored: Callable[[AuditObject], None] = lambda item: None,
     ) -> None:
         """Args:
         open_sqs: Opens a client of the `sqs` API.
         open_s3: Opens a client of the `s3` API.
         queue_url: The queue that the bus fills.
         bucket: The bucket of the trail.
+        stored: Told of every object that is in the bucket now.
         """
+        self._tell_stored = stored
         self._open_sqs = open_sqs
         self._open_s3 = open_s3
         self._queue_url = queue_url
@@ -155,6 +158,7 @@ class Consumer:
         objects = lay_out(record for record in records if record.identity not in self._stored)
         for item in objects:
             await self._put(s3, item)
+            self._tell_stored(item)
         for record in records:
             self._stored[record.identity] = None
         while len(self._stored) > REMEMBERED_EVENTS:

@@ -1,9 +1,10 @@
 """`python -m services.audit.main`: the Audit process."""
 
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from functools import partial
 
-from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceServicer, add_AuditServiceServicer_to_server
+from authmesh.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 
 from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
@@ -13,8 +14,16 @@ from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import record_denials
+from services.audit.checkpointer import Checkpointer
 from services.audit.consumer import Consumer
+from services.audit.follower import Follower
+from services.audit.projection import Projection
+from services.audit.service import AuditService
 from services.audit.settings import AuditSettings
+from services.audit.watch import Watch
+
+HEARTBEAT = timedelta(seconds=30)
+"""Of a watch that has nothing to say."""
 
 
 async def main() -> None:
@@ -26,20 +35,31 @@ async def main() -> None:
         outbox = Outbox("audit")
         relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
         authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+        projection = Projection(database)
+        follower = Follower(projection)
+        checkpointer = Checkpointer(
+            database,
+            follower,
+            partial(open_client, "s3", settings),
+            partial(open_client, "kms", settings),
+            bucket=settings.audit_bucket,
+            key_id=settings.audit_checkpoint_key,
+            interval=timedelta(seconds=settings.checkpoint_seconds),
+        )
         consumer = Consumer(
             partial(open_client, "sqs", settings),
             partial(open_client, "s3", settings),
             queue_url=settings.audit_queue_url,
             bucket=settings.audit_bucket,
+            stored=follower.stored,
         )
 
         await serve(
             settings,
-            # The generated base class answers UNIMPLEMENTED: queries come with the projection.
-            services=[(add_AuditServiceServicer_to_server, AuditServiceServicer())],  # type: ignore[abstract]
+            services=[(add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, follower, HEARTBEAT)))],
             authentication=authentication,
             checks={"database": lambda: database.healthy, **authentication.checks},
-            tasks=[database.watch, *authentication.tasks, relay.run, consumer.run],
+            tasks=[database.watch, *authentication.tasks, relay.run, consumer.run, follower.run, checkpointer.run],
         )
 
 

@@ -15,6 +15,7 @@ from datetime import date
 from services.audit.envelope import Record
 
 PREFIX = "audit/"
+SUFFIX = ".jsonl.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +44,4 @@ def _encode(source: str, day: date, records: list[Record]) -> AuditObject:
     with gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0) as file:
         file.write(content)
     name = f"{records[0].sequence:016d}-{records[-1].sequence:016d}-{hashlib.sha256(content).hexdigest()[:32]}"
-    return AuditObject(f"{PREFIX}source={source}/dt={day.isoformat()}/{name}.jsonl.gz", packed.getvalue(), len(records))
+    return AuditObject(f"{PREFIX}source={source}/dt={day.isoformat()}/{name}{SUFFIX}", packed.getvalue(), len(records))

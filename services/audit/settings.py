@@ -12,3 +12,7 @@ class AuditSettings(ProcessSettings):
     """The SQS queue that the audit rule of the bus fills."""
     audit_bucket: str = Field(min_length=1)
     """The S3 bucket that keeps the trail."""
+    audit_checkpoint_key: str = Field(min_length=1)
+    """The KMS key that signs checkpoints: ARN, id or `alias/…` of an ECC_NIST_P256 key for signing."""
+    checkpoint_seconds: int = Field(default=300, ge=1)
+    """Between checkpoints. What was deleted before a checkpoint saw it can only be told from the gap it leaves."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from tests.bench import revocation, rpc, token, verify
+from tests.bench import audit, revocation, rpc, token, verify
 from tests.bench.report import Table
 
 MEASURES: dict[str, Callable[[float, int], Awaitable[Table]]] = {
@@ -17,6 +17,7 @@ MEASURES: dict[str, Callable[[float, int], Awaitable[Table]]] = {
     "rpc": rpc.measure,
     "token": token.measure,
     "revocation": revocation.measure,
+    "audit": audit.measure,
 }
 
 

@@ -397,8 +397,26 @@ async def test_a_claim_reads_its_rows_by_index_however_much_waits(database: Data
             await tx.execute(f"PREPARE claim (text, integer, double precision) AS {query}")
             plan = json.loads(await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('command', 16, 30)"))[0]["Plan"]
             await tx.execute("DEALLOCATE claim")
-        assert scans(plan) <= {"outbox_due", "outbox_pkey"}, json.dumps(plan, indent=1)
+        assert scans(plan) <= {"outbox_due", "outbox_first", "outbox_pkey"}, json.dumps(plan, indent=1)
         assert plan["Actual Rows"] == 16
+
+
+async def test_a_claim_of_new_rows_reads_few_of_a_backlog_that_no_statistics_know(database: Database, outbox: Outbox) -> None:
+    await database.execute("ANALYZE outbox")
+    await database.execute(
+        "INSERT INTO outbox (kind, destination, payload, sequence) SELECT 'audit', 'x', 'x', number FROM generate_series(1, 20000) AS number"
+    )
+    async with database.transaction() as tx:
+        await tx.execute(f"PREPARE claim (text, integer, double precision) AS {mesh.outbox.CLAIM_FIRST}")
+        plan = json.loads(await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('audit', 16, 30)"))[0]["Plan"]
+        await tx.execute("DEALLOCATE claim")
+    assert plan["Actual Rows"] == 16
+    assert most_rows(plan) <= 1_000, json.dumps(plan, indent=1)
+
+
+def most_rows(plan: dict[str, Any]) -> int:
+    """The most rows that any step of a plan gave."""
+    return max(int(plan["Actual Rows"]), *(most_rows(inner) for inner in plan.get("Plans", ())), 0)
 
 
 def scans(plan: dict[str, Any]) -> set[str]:

@@ -136,7 +136,7 @@ class WatchEventsResponse(_message.Message):
     """Where to continue after this message."""
     @_builtins.property
     def event(self) -> _audit_event_pb2.AuditEvent:
-        """The event."""
+        """The event; unset in a heartbeat."""
 
     def __init__(
         self,

@@ -59,7 +59,8 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """WatchEvents streams events as they are recorded.
+        """WatchEvents streams events as they are recorded, at least once each. A message without an event is a heartbeat: the first message says that the
+        watch began.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,7 +19,9 @@ class AuditServiceStub:
     QueryEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.QueryEventsRequest, _audit_service_pb2.QueryEventsResponse]
     """QueryEvents lists events, newest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_audit_service_pb2.WatchEventsRequest, _audit_service_pb2.WatchEventsResponse]
-    """WatchEvents streams events as they are recorded."""
+    """WatchEvents streams events as they are recorded, at least once each. A message without an event is a heartbeat: the first message says that the
+    watch began.
+    """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService lets administrators read the audit trail. S3 is the record; this service answers from a projection of it."""
@@ -38,6 +40,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.WatchEventsRequest,
         context: _aio.ServicerContext[_audit_service_pb2.WatchEventsRequest, _abc.AsyncIterator[_audit_service_pb2.WatchEventsResponse]],
     ) -> _abc.AsyncIterator[_audit_service_pb2.WatchEventsResponse]:
-        """WatchEvents streams events as they are recorded."""
+        """WatchEvents streams events as they are recorded, at least once each. A message without an event is a heartbeat: the first message says that the
+        watch began.
+        """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _aio.Server) -> None: ...

@@ -16,6 +16,8 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from mesh.aws import open_client
 from mesh.local.components import aws_emulator
 from services.audit.consumer import Consumer
+from services.audit.envelope import read
+from services.audit.objects import AuditObject, lay_out
 from services.audit.settings import AuditSettings
 from tests.unit.services.audit.envelopes import envelope
 
@@ -90,11 +92,19 @@ class Aws:
     bucket: str
     endpoint_url: str
 
-    def consumer(self, *, sqs_endpoint: str = "", s3_endpoint: str = "") -> Consumer:
-        def client(service: str, endpoint_url: str) -> Callable[[], Any]:
-            return partial(open_client, service, settings(endpoint_url or self.endpoint_url))
+    def client(self, service: str, endpoint_url: str = "") -> Callable[[], Any]:
+        return partial(open_client, service, settings(endpoint_url or self.endpoint_url))
 
-        return Consumer(client("sqs", sqs_endpoint), client("s3", s3_endpoint), queue_url=self.queue_url, bucket=self.bucket)
+    def consumer(self, *, sqs_endpoint: str = "", s3_endpoint: str = "", stored: Callable[[AuditObject], None] = lambda item: None) -> Consumer:
+        sqs, s3 = self.client("sqs", sqs_endpoint), self.client("s3", s3_endpoint)
+        return Consumer(sqs, s3, queue_url=self.queue_url, bucket=self.bucket, stored=stored)
+
+    async def put(self, *events: AuditEvent) -> list[str]:
+        """Stores events as the consumer does. Returns the keys."""
+        objects = lay_out(read(envelope(event)) for event in events)
+        for item in objects:
+            await self.s3.put_object(Bucket=self.bucket, Key=item.key, Body=item.body)
+        return [item.key for item in objects]
 
     async def send(self, *events: AuditEvent) -> None:
         await self.send_bodies(*(envelope(event) for event in events))

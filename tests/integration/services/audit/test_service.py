@@ -1,32 +1,159 @@
-"""What of AuditService is not part of this release says so."""
+"""QueryEvents and WatchEvents over the projection, behind the real interceptor."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
-from authmesh.audit.v1.audit_service_pb2 import QueryEventsRequest, WatchEventsRequest
-from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceServicer, AuditServiceStub, add_AuditServiceServicer_to_server
-from grpc import aio
+from authmesh.audit.v1.audit_event_pb2 import AuditEvent
+from authmesh.audit.v1.audit_service_pb2 import QueryEventsRequest, WatchEventsRequest, WatchEventsResponse
+from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
 
-from mesh.contract import Contract
-from mesh.errors import Reason, Unimplemented
-from mesh.rpc.channel import open_channel
-from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import MeshInterceptor
+from mesh.errors import InvalidArgument, PermissionDenied
+from services.audit.envelope import read
+from services.audit.follower import Follower
+from services.audit.objects import lay_out
+from services.audit.projection import Projection
+from services.audit.service import AuditService
+from services.audit.watch import Watch
+from tests.conftest import OpenDatabase
+from tests.integration.services.serving import TrustedCaller, served
+from tests.unit.services.audit.envelopes import NOON, envelope, event
+from tests.unit.services.audit.trail import chained
+
+HEARTBEAT = timedelta(milliseconds=300)
 
 
-async def test_queries_are_unimplemented_in_the_contracts_shape() -> None:
-    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table])])
-    add_AuditServiceServicer_to_server(AuditServiceServicer(), server)  # type: ignore[abstract]
-    with TemporaryDirectory() as directory:
-        server.add_insecure_port(f"unix:{Path(directory) / 'audit'}")
-        await server.start()
-        async with open_channel(str(Path(directory) / "audit")) as channel:
-            stub = AuditServiceStub(channel)
-            with pytest.raises(Unimplemented) as queried:
-                await stub.QueryEvents(QueryEventsRequest())
-            assert queried.value.reason is Reason.NOT_IMPLEMENTED
-            with pytest.raises(Unimplemented) as watched:
-                await anext(aiter(stub.WatchEvents(WatchEventsRequest())))
-            assert watched.value.reason is Reason.NOT_IMPLEMENTED
-        await server.stop(0)
+@dataclass
+class Reading:
+    """The service, and the way events come to it."""
+
+    stub: AuditServiceStub
+    caller: TrustedCaller
+    follower: Follower
+
+    async def store(self, *events: AuditEvent) -> None:
+        for item in lay_out(read(envelope(sent)) for sent in events):
+            await self.follower.project(item.key, item.body)
+
+    async def numbers(self, **request: object) -> list[int]:
+        return [found.sequence for found in (await self.stub.QueryEvents(QueryEventsRequest(**request))).events]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def reading(open_database: OpenDatabase) -> AsyncIterator[Reading]:
+    projection = Projection(await open_database("services.audit"))
+    follower, caller = Follower(projection), TrustedCaller()
+    caller.scopes = frozenset({"admin:audit"})
+    service = AuditService(projection, Watch(projection, follower, HEARTBEAT))
+    async with served([(add_AuditServiceServicer_to_server, service)], caller) as channel:
+        yield Reading(AuditServiceStub(channel), caller, follower)
+
+
+async def test_events_are_listed_newest_first_in_pages(reading: Reading) -> None:
+    await reading.store(*chained(1, 120))
+    seen: list[int] = []
+    token = ""
+    while True:
+        page = await reading.stub.QueryEvents(QueryEventsRequest(page_size=50, page_token=token))
+        seen += [found.sequence for found in page.events]
+        if not (token := page.next_page_token):
+            break
+        # What comes meanwhile is newer, and moves nothing.
+        await reading.store(event(1, source="token", at=NOON + timedelta(hours=1)))
+    assert seen == list(range(120, 0, -1))
+    assert len(await reading.numbers()) == 50
+
+
+async def test_an_event_comes_back_as_it_was_recorded(reading: Reading) -> None:
+    sent = event(1, actor="users/ada", subject="users/bob", session="s", detail={"a": "b"}, sealed=b"x" * 40, reason="NO")
+    await reading.store(sent)
+    assert (await reading.stub.QueryEvents(QueryEventsRequest())).events == [sent]
+
+
+async def test_filters_must_all_match(reading: Reading) -> None:
+    other_type = event(4, actor="users/ada", at=NOON + timedelta(minutes=4))
+    other_type.type = "token.refreshed"
+    await reading.store(
+        event(1, actor="users/ada", subject="users/ada"),
+        event(2, actor="users/ada", subject="users/bob", at=NOON + timedelta(minutes=2)),
+        event(3, actor="users/bob", subject="users/bob", at=NOON + timedelta(minutes=3)),
+        other_type,
+    )
+    assert await reading.numbers(actor="users/ada") == [4, 2, 1]
+    assert await reading.numbers(subject="users/bob") == [3, 2]
+    assert await reading.numbers(actor="users/ada", subject="users/bob") == [2]
+    assert await reading.numbers(type="token.refreshed") == [4]
+    assert await reading.numbers(start_time=NOON + timedelta(minutes=2), end_time=NOON + timedelta(minutes=4)) == [3, 2]
+    assert await reading.numbers(actor="users/nobody") == []
+
+
+async def test_what_is_delivered_again_is_there_once(reading: Reading) -> None:
+    events = chained(1, 10)
+    await reading.store(*events)
+    await reading.store(*events[2:7])
+    await reading.store(*events)
+    assert await reading.numbers() == list(range(10, 0, -1))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        QueryEventsRequest(page_token="made-up"),
+        QueryEventsRequest(type="no.such"),
+        QueryEventsRequest(page_size=201),
+        QueryEventsRequest(start_time={"seconds": 10**15}),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_bad_question_is_refused(reading: Reading, request_: QueryEventsRequest) -> None:
+    with pytest.raises(InvalidArgument):
+        await reading.stub.QueryEvents(request_)
+
+
+async def test_a_page_token_is_good_for_its_filters_only(reading: Reading) -> None:
+    await reading.store(*chained(1, 3))
+    page = await reading.stub.QueryEvents(QueryEventsRequest(page_size=1))
+    with pytest.raises(InvalidArgument):
+        await reading.stub.QueryEvents(QueryEventsRequest(page_size=1, page_token=page.next_page_token, actor="users/ada"))
+
+
+async def test_without_the_scope_nothing_is_told(reading: Reading) -> None:
+    reading.caller.scopes = frozenset({"resource:read"})
+    with pytest.raises(PermissionDenied):
+        await reading.stub.QueryEvents(QueryEventsRequest())
+    with pytest.raises(PermissionDenied):
+        await anext(aiter(reading.stub.WatchEvents(WatchEventsRequest())))
+
+
+async def test_a_watch_tells_what_is_recorded_and_goes_on_where_it_stopped(reading: Reading) -> None:
+    events = chained(1, 8)
+    await reading.store(*events[:2])
+    stream = reading.stub.WatchEvents(WatchEventsRequest())
+    watch = aiter(stream)
+    first: WatchEventsResponse = await anext(watch)
+    assert not first.HasField("event")
+    started = asyncio.get_running_loop().time()
+    await reading.store(*events[2:5])
+    got = [message for _ in range(3) if (message := await anext(watch)).HasField("event")]
+    assert asyncio.get_running_loop().time() - started < 1
+    assert [message.event.sequence for message in got] == [3, 4, 5]
+    assert not (await anext(watch)).HasField("event")
+    stream.cancel()
+    await reading.store(*events[5:])
+    again = aiter(reading.stub.WatchEvents(WatchEventsRequest(resume_token=got[1].resume_token)))
+    assert [(await anext(again)).event.sequence for _ in range(4)] == [5, 6, 7, 8]
+
+
+async def test_a_watch_of_one_type_tells_that_type(reading: Reading) -> None:
+    watch = aiter(reading.stub.WatchEvents(WatchEventsRequest(type="token.refreshed")))
+    await anext(watch)
+    other = event(2)
+    other.type = "token.refreshed"
+    await reading.store(event(1), other)
+    assert (await anext(watch)).event.sequence == 2
+
+
+async def test_a_made_up_resume_token_is_refused(reading: Reading) -> None:
+    with pytest.raises(InvalidArgument):
+        await anext(aiter(reading.stub.WatchEvents(WatchEventsRequest(resume_token="AAAA"))))

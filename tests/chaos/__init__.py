@@ -1,0 +1,1 @@
+"""What happens to the mesh when its parts die under load."""
