@@ -59,16 +59,18 @@ class RedisAddress:
         Raises:
             ValueError: it is none; the message names the part and never repeats it, for there may be a password in it.
         """
-        parts = urlsplit(url)
-        base, _, topology = parts.scheme.partition("+")
-        if parts.scheme in ("redis", "rediss", "unix"):
+        # Not by urlsplit: it knows one host to an address, and late versions refuse an IPv6 address among several.
+        scheme, _, rest = url.partition("://")
+        authority, _, path = rest.partition("/")
+        base, _, topology = scheme.partition("+")
+        if scheme in ("redis", "rediss", "unix"):
             return cls(url, Topology.ONE)
         if base not in ("redis", "rediss") or topology not in (Topology.SENTINEL, Topology.CLUSTER):
             raise ValueError("must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
-        credentials, _, listed = parts.netloc.rpartition("@")
+        credentials, _, listed = authority.rpartition("@")
         username, _, password = credentials.partition(":")
         port = _SENTINEL_PORT if topology == Topology.SENTINEL else _PORT
-        service = unquote(parts.path.strip("/"))
+        service = unquote(path.strip("/"))
         if topology == Topology.SENTINEL and not service:
             raise ValueError("names no set: redis+sentinel://host:26379/NAME")
         if topology == Topology.CLUSTER and service:
