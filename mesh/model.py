@@ -206,7 +206,7 @@ class RateLimit(_Model):
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     """RPC paths; each has buckets of its own."""
     per_client: TokenBucket
-    """For each client address."""
+    """For each client address; of IPv6, for each /64."""
     total: TokenBucket
     """For all clients of one gateway together."""
 

@@ -232,6 +232,7 @@ class Relay:
         """Relays for ever. A task of the server; cancel it at any moment, nothing is lost."""
         async with asyncio.TaskGroup() as group:
             group.create_task(backlog.watch(self._database, self._outbox.source))
+            group.create_task(subject_keys.forget_days(self._database))
             for sink in self._sinks:
                 group.create_task(self._serve(sink))
 

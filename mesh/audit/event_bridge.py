@@ -8,6 +8,7 @@ from typing import Any
 from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf import json_format
 
+from mesh.audit.chain import is_known
 from mesh.delivery import Delivery, is_malformed, is_passing, is_throttling, join, send_apart
 from mesh.outbox import Entry
 
@@ -39,12 +40,14 @@ class EventBridgeSink:
         return self._open()
 
     async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
-        """Puts the events, in as many calls as their size asks for. Those that EventBridge refused stay behind and are tried again alone, later."""
-        answers = [await self._put(client, part) for part in _calls([(entry.id, self._entry(entry)) for entry in entries])]
+        """Puts the events, in as many calls as their size asks for. Those that EventBridge refused stay behind and are tried again alone, later;
+        those of a newer release are left to it.
+        """
+        events = [(entry.id, audit_event_pb2.AuditEvent.FromString(entry.payload)) for entry in entries]
+        answers = [await self._put(client, part) for part in _calls([(number, self._entry(event)) for number, event in events if is_known(event)])]
         return join(answers)
 
-    def _entry(self, entry: Entry) -> dict[str, Any]:
-        event = audit_event_pb2.AuditEvent.FromString(entry.payload)
+    def _entry(self, event: audit_event_pb2.AuditEvent) -> dict[str, Any]:
         return {
             "EventBusName": self._bus,
             "Source": f"authmesh.{event.source}",

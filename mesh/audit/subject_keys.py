@@ -3,15 +3,19 @@
 A key that was erased leaves its row behind, empty: an event that comes late, such as the one that tells of the erasure, must not get a new key.
 """
 
+import asyncio
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mesh.audit.personal import KEY_BYTES
 from mesh.database import Database, Transaction
+from mesh.errors import Unavailable
 
 DAYS_KEPT = 90
 """For how many days the address of somebody without a name can be read."""
+FORGET_SECONDS = 3600.0
 
 TABLES = (
     """
@@ -51,9 +55,17 @@ async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
         )
         # A rival's key may have won. Read in a statement of its own: this one sees it.
         keys |= await _held(tx, missing)
-    if any(name.startswith("days/") for name in missing):
-        await tx.execute("DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - make_interval(days => $1)", DAYS_KEPT)
     return {name: keys[name] or os.urandom(KEY_BYTES) for name in wanted}
+
+
+async def forget_days(database: Database) -> None:
+    """Throws keys of days away when their time is over, for ever: also where no event needs a new one. A task of the relay."""
+    while True:
+        with suppress(Unavailable):
+            await database.execute(
+                "DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - make_interval(days => $1)", DAYS_KEPT
+            )
+        await asyncio.sleep(FORGET_SECONDS)
 
 
 async def held(database: Database, names: Collection[str]) -> Mapping[str, bytes | None]:

@@ -1,5 +1,6 @@
 """The list of started processes on disk, so that the next start can end what a killed one left behind, and nothing else."""
 
+import contextlib
 import json
 import signal
 import time
@@ -65,5 +66,7 @@ class Journal:
     def _write(self) -> None:
         lines = [json.dumps({"pid": one.pid, "started": one.started, "stop_signal": int(number)}) for one, number in self._running.values()]
         new = self._file.with_name(self._file.name + ".new")
-        new.write_text("".join(line + "\n" for line in lines))
-        new.replace(self._file)
+        # A full disk must not end the task that keeps the process: nobody would start it again, or stop it.
+        with contextlib.suppress(OSError):
+            new.write_text("".join(line + "\n" for line in lines))
+            new.replace(self._file)

@@ -120,7 +120,7 @@ class Authentication:
                 self._policy.admit_node(call)
                 yield
             case "authenticated":
-                call.claims = claims = await self._authenticate(bearer_token(call))
+                call.claims = claims = await self.verify(bearer_token(call))
                 max_staleness = self._policy.token_rule(call.rpc).max_staleness
                 self._demand_freshness(max_staleness)
                 await self._authorize(call, claims)
@@ -132,12 +132,20 @@ class Authentication:
             case _:
                 raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule")
 
-    def verify(self, token: str) -> Claims:
-        """The claims of a token that is good now by everything this process knows. For code that handles tokens as data (introspection).
+    async def verify(self, token: str) -> Claims:
+        """The claims of a token that is good now by everything this process knows. For code that handles tokens as data, too (introspection).
 
         Raises:
             Unauthenticated: TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.
+            Unavailable: KEYS_UNAVAILABLE.
         """
+        try:
+            return self._verify(token)
+        except UnknownKey as unknown:
+            await self._keys.learn(unknown.key_id)
+            return self._verify(token)
+
+    def _verify(self, token: str) -> Claims:
         digest = hashlib.sha256(token.encode()).digest()
         claims = self._verified.get(digest)
         if claims is None or self._verifier.has_expired(claims) or self._keys.find(claims.key_id) is None:
@@ -173,13 +181,6 @@ class Authentication:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             _log.info("token checks", **self.take_figures().line())
-
-    async def _authenticate(self, token: str) -> Claims:
-        try:
-            return self.verify(token)
-        except UnknownKey as unknown:
-            await self._keys.learn(unknown.key_id)
-            return self.verify(token)
 
     async def _authorize(self, call: Call, claims: Claims) -> None:
         try:

@@ -44,13 +44,14 @@ def token_of_request(given: str, field: str) -> str:
         field: Its name.
 
     Raises:
-        InvalidArgument: FIELD_INVALID `field`, there is none and no cookie was asked for.
+        InvalidArgument: FIELD_INVALID `field`, there is none and no cookie was asked for; or the header says something else. That must be known
+            before the token is spent.
         Unauthenticated: REFRESH_INVALID, the browser has no such cookie (any more), or two.
     """
+    asked, call = is_asked_for(), current_call()
     if given:
         return given
-    call = current_call()
-    if call is None or not is_asked_for():
+    if call is None or not asked:
         raise field_invalid(field, "is required")
     found = _cookies(call)
     if len(found) != 1:

@@ -1,6 +1,6 @@
-"""`authmesh audit`: prove the trail, follow it, make its projection again; `redrive` and `reveal` are modules of their own.
+"""`authmesh audit`: prove the trail, follow it, export it, make its projection again; `redrive` and `reveal` are modules of their own.
 
-Exit status of `verify`: 0 intact, 1 something was found, 2 it could not be verified.
+Exit status of `verify`: 0 intact, 1 something was found, 2 it could not be verified. Of `export`: 0 all of it, 1 something was left out, 2 it failed.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,17 +24,24 @@ FOUND, FAILED = 1, 2
 SHOWN = 20
 """Findings that are printed."""
 
-commands = typer.Typer(no_args_is_help=True, help="Prove, follow and rebuild the audit trail.")
+commands = typer.Typer(no_args_is_help=True, help="Prove, follow, export and rebuild the audit trail.")
 commands.command("redrive")(redrive.command)
 commands.command("reveal")(reveal.command)
 
 Bucket = Annotated[str | None, typer.Option(envvar="AUDIT_BUCKET", help="The bucket of the trail; by default that of the mesh that runs here.")]
 Endpoint = Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where the AWS APIs are, if not in AWS.")]
+Copy = Annotated[Path | None, typer.Option(exists=True, file_okay=False, help="A copy of the bucket on disk (`aws s3 sync`), instead of the bucket.")]
+
+
+class Format(StrEnum):
+    """What the trail can be exported as."""
+
+    PARQUET = "parquet"
 
 
 @commands.callback()
 def _group() -> None:
-    """Prove, follow and rebuild the audit trail."""
+    """Prove, follow, export and rebuild the audit trail."""
 
 
 @commands.command()
@@ -46,9 +54,7 @@ def verify(
     key: Annotated[
         Path | None, typer.Option(envvar="AUDIT_PUBLIC_KEY", help="The pinned public key, PEM; by default the one that the local mesh pinned.")
     ] = None,
-    directory: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="A copy of the bucket on disk (`aws s3 sync`), instead of the bucket.")
-    ] = None,
+    directory: Copy = None,
     at: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%SZ"], help="When the copy was made (UTC): what may be overdue is judged by it.")
     ] = None,
@@ -57,7 +63,6 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
     """Prove that no event of the trail was deleted, changed, reordered or cut off. Needs the objects and one public key, and nothing else."""
-    from services.audit.archive import Directory
     from services.audit.checkpoints import CheckpointError, PinnedKey
     from services.audit.verification import verify as verify_trail
 
@@ -72,11 +77,8 @@ def verify(
 
     async def work() -> Any:
         with _bar() as progress:
-            options: dict[str, Any] = {"since": _utc(since), "source": source, "now": _utc(at), "progress": progress}
-            if directory is not None:
-                return await verify_trail(Directory(directory), pinned, **options)
-            async with _bucket(bucket, endpoint_url) as archive:
-                return await verify_trail(archive, pinned, **options)
+            async with _archive(directory, bucket, endpoint_url) as archive:
+                return await verify_trail(archive, pinned, since=_utc(since), source=source, now=_utc(at), progress=progress)
 
     _show(_run(work()), pinned.fingerprint, as_json=as_json)
 
@@ -142,6 +144,40 @@ def rebuild(
         _fail(str(error))
 
 
+@commands.command()
+def export(
+    output: Annotated[Path, typer.Option(file_okay=False, help="Directory for source=…/dt=…/events.parquet; what is there is replaced, day by day.")],
+    form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.PARQUET,
+    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day (UTC).")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source: auth, token, user, resource, audit.")] = None,
+    directory: Copy = None,
+    bucket: Bucket = None,
+    endpoint_url: Endpoint = None,
+) -> None:
+    """Write the trail as Parquet, each event once, for Athena. It is a copy for reading: prove the trail first, with `verify`."""
+    try:
+        from services.audit import parquet
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "pyarrow":
+            raise
+        _fail(f"export as {form} needs pyarrow: {sys.executable} -m pip install pyarrow")
+
+    async def work() -> parquet.Exported:
+        days = {"since": since.date() if since else None, "until": until.date() if until else None}
+        with _bar("objects") as progress:
+            async with _archive(directory, bucket, endpoint_url) as archive:
+                return await parquet.export(archive, output, source=source, progress=lambda count: progress(count, 0), **days)
+
+    exported = _run(work())
+    for text in exported.left_out:
+        typer.echo(f"left out: {text}", err=True)
+    if exported.unlisted:
+        typer.echo(f"left out: {exported.unlisted} more", err=True)
+    typer.echo(f"{exported.events} events in {exported.files} files in {output}")
+    raise typer.Exit(FOUND if exported.left_out else 0)
+
+
 def one_line(event: dict[str, Any]) -> str:
     """An event, from its JSON, as a line for people."""
     facts = [event["eventTime"], f"{event['source']}#{event['sequence']}", event["type"]]
@@ -150,6 +186,18 @@ def one_line(event: dict[str, Any]) -> str:
     facts += [f"{name}={event[name]}" for name in ("actor", "subject", "target", "client", "address", "email") if event.get(name)]
     facts += [f"{name}={value}" for name, value in sorted(event.get("detail", {}).items())]
     return "  ".join([*facts, *(["(personal data sealed)"] if event.get("sealed") else [])])
+
+
+@asynccontextmanager
+async def _archive(directory: Path | None, bucket: str | None, endpoint_url: str | None) -> AsyncIterator[Any]:
+    """A copy of the bucket where one was named, else the bucket."""
+    if directory is not None:
+        from services.audit.archive import Directory
+
+        yield Directory(directory)
+        return
+    async with _bucket(bucket, endpoint_url) as archive:
+        yield archive
 
 
 @asynccontextmanager

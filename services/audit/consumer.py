@@ -33,8 +33,10 @@ MESSAGES_PER_CALL = 10
 """The most that SQS takes or gives at once."""
 LANES = 4
 """Receives side by side while the queue is full."""
-VISIBILITY_SECONDS = 60
-"""For how long messages are kept from other consumers when they are kept longer than the queue says."""
+VISIBILITY_SECONDS = 120
+"""For how long messages are kept from other consumers when they are kept longer than the queue says: beyond the longest pause and an attempt that
+gets no answer at all (`mesh.aws`: twice 25 s), or an outage would use up their receive counts.
+"""
 DRAIN_SECONDS = 5.0
 """How long storing may take when the process ends; what isn't stored then comes again."""
 BACKOFF_SECONDS = (0.2, 20.0)

@@ -55,7 +55,7 @@ def read(body: str) -> Record:
         detail = envelope["detail"]
         event = json_format.ParseDict(detail, AuditEvent(), ignore_unknown_fields=True)
         # ASCII: no reader takes a line separator of Unicode for the end of a line.
-        line = json.dumps(detail, separators=(",", ":"), sort_keys=True).encode()
+        line = json.dumps(detail, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
         _check(envelope, event)
         day = event.event_time.ToDatetime(UTC).date()
     except EnvelopeError:

@@ -71,7 +71,7 @@ class Follower:
             source, day = folder.removeprefix("source=").rstrip("/"), days.get(folder.removeprefix("source=").rstrip("/"))
             prefix = f"{PREFIX}{folder}"
             # Sorts before everything of that day, and behind what is before it.
-            after = f"{prefix}dt={day - SLACK}" if day else ""
+            after = f"{prefix}dt={day - SLACK}" if day and day > date.min else ""
             batch: list[str] = []
             async for key in archive.keys(prefix, after):
                 if key.endswith(SUFFIX):
@@ -98,10 +98,13 @@ class Follower:
             Unavailable: the database is away.
         """
         matched = _KEY.fullmatch(key)
-        if matched is None:
+        try:
+            source, day = (matched[1], date.fromisoformat(matched[2])) if matched else ("", None)
+        except ValueError:
+            day = None
+        if day is None:
             _log.error("not an object of the trail", key=key)
             return
-        source, day = matched[1], date.fromisoformat(matched[2])
         links: list[Link] = []
         whole = True
         try:

@@ -6,6 +6,7 @@ member this release knows. A member that it does not know is an error that says 
 
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from dataclasses import dataclass, replace
@@ -14,6 +15,9 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from google.protobuf import json_format
 
 from mesh.audit import tombstone
+
+MAX_CONTENT = 256 * 1024 * 1024
+"""Of an unpacked object. The consumer writes some 10 MiB at most and the function 500 events; a small file may unpack to anything."""
 
 
 class LineError(ValueError):
@@ -78,9 +82,12 @@ def unpack(body: bytes) -> list[bytes]:
         LineError: it is not the gzip file that the consumer writes.
     """
     try:
-        content = gzip.decompress(body)
+        # To the end of the file, whose checksum is looked at there.
+        content = gzip.GzipFile(fileobj=io.BytesIO(body)).read(MAX_CONTENT + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise LineError(f"it is no gzip file ({type(error).__name__})") from error
+    if len(content) > MAX_CONTENT:
+        raise LineError("it is far larger than any that the consumer writes")
     if content and not content.endswith(b"\n"):
         raise LineError("its last line is cut off")
     return content.split(b"\n")[:-1]

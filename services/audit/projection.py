@@ -14,6 +14,8 @@ from services.audit.lines import Link
 
 WALKED_AT_ONCE = 2_000
 DELETED_AT_ONCE = 20_000
+INDEXED_CHARACTERS = 500
+"""An entry of a PostgreSQL index has at most 2,704 bytes."""
 RETREAT = 20
 """How many numbers a chain that a forged event led astray goes back."""
 
@@ -88,7 +90,7 @@ class Projection:
             if links:
                 await _insert(tx, head, source, links)
                 await tx.execute("UPDATE trail_head SET position = $1", head + len(links))
-                await _advance(tx, source, day, max(link.sequence for link in links))
+                await _advance(tx, source, max(link.sequence for link in links))
 
     async def days(self) -> dict[str, date]:
         """The day of the last event up to which a source's chain is whole, by source."""
@@ -136,6 +138,8 @@ class Projection:
         while await self._database.fetchval(_DELETE_SOME, DELETED_AT_ONCE):
             pass
         async with self._database.transaction() as tx:
+            # The checkpointer's lock first, as it takes them: it waits in its pass for whoever holds the other one.
+            await tx.fetchval("SELECT number FROM checkpoint_chain FOR UPDATE")
             await tx.fetchval("SELECT position FROM trail_head FOR UPDATE")
             for table in ("trail_event", "trail_object", "trail_source"):
                 await tx.execute(f"DELETE FROM {table}")
@@ -154,18 +158,24 @@ async def _insert(tx: Transaction, head: int, source: str, links: Sequence[Link]
         [link.hash for link in links],
         [hashlib.sha256(link.payload).digest() for link in links],
         [event.event_time.ToDatetime(UTC) for event in events],
-        [event.type for event in events],
-        [event.actor for event in events],
-        [event.subject for event in events],
+        [_indexed(event.type) for event in events],
+        [_indexed(event.actor) for event in events],
+        [_indexed(event.subject) for event in events],
         [link.payload for link in links],
     )
 
 
-async def _advance(tx: Transaction, source: str, day: date, seen: int) -> None:
+def _indexed(text: str) -> str:
+    """What a column with an index can hold, of whatever an event says: one event must not stop the projection. The event itself is kept whole."""
+    return text.replace("\0", "\ufffd")[:INDEXED_CHARACTERS]
+
+
+async def _advance(tx: Transaction, source: str, seen: int) -> None:
     """Moves the source's head over what follows it without a gap."""
     await tx.execute(
-        "INSERT INTO trail_source VALUES ($1, 0, '', $2, $3) ON CONFLICT (source) DO UPDATE SET seen = greatest(trail_source.seen, $3)",
-        source, day, seen,
+        # As long as the first event was not read, the bucket is listed from its beginning: it may have years that this database never saw.
+        "INSERT INTO trail_source VALUES ($1, 0, '', 'epoch', $2) ON CONFLICT (source) DO UPDATE SET seen = greatest(trail_source.seen, $2)",
+        source, seen,
     )  # fmt: skip
     at = await tx.fetchrow("SELECT sequence, hash FROM trail_source WHERE source = $1", source)
     assert at is not None
@@ -182,7 +192,8 @@ async def _advance(tx: Transaction, source: str, day: date, seen: int) -> None:
         await tx.execute(
             """
             UPDATE trail_source SET sequence = $2, hash = $3, day = (
-                SELECT (event_time AT TIME ZONE 'UTC')::date FROM trail_event WHERE source = $1 AND sequence = $2 AND hash = $3 LIMIT 1
+                -- Not in the future, whatever the clock of the source said: what came after it would not be looked for.
+                SELECT (least(event_time, now()) AT TIME ZONE 'UTC')::date FROM trail_event WHERE source = $1 AND sequence = $2 AND hash = $3 LIMIT 1
             ) WHERE source = $1
             """,
             source, sequence, hash_,

@@ -168,7 +168,9 @@ class _Checkpoints:
         for source, head in statement.heads.items():
             word.vouched[source].setdefault(head.sequence, Vouched(head, statement.number))
         if not is_base:
-            word.objects |= {item.key: (item.root, statement.number) for item in statement.objects}
+            for item in statement.objects:
+                # The first word stands: an object that was changed later may have been listed once more.
+                word.objects.setdefault(item.key, (item.root, statement.number))
 
     def _judge_age(self, word: _Word, now: datetime) -> None:
         if word.newest is None:

@@ -135,7 +135,8 @@ class SignInDesk:
             raise
         # A refusal costs two hashes, whatever there is to compare with; a sign-in that works costs one.
         if not password_right and await self._hasher.is_right(sign_up.password_hash if sign_up else None, attempt.password):
-            await self._release(known)
+            # Not cleared: anybody may sign up at any address, and would begin anew to guess its password by signing in with their own in between.
+            await self._take_back(known)
             raise FailedPrecondition(Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it")
         if account is None or not password_right or account.disabled:
             await self._refuse(known, account, attempt)

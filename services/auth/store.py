@@ -191,11 +191,21 @@ class AttemptCounts:
 class Upkeep:
     """What is deleted when its time is over."""
 
-    async def sweep(self, tx: Transaction, *, sign_ups: datetime, attempts: datetime, familiar: datetime) -> None:
-        """Deletes what is older than the given times."""
-        await tx.execute("DELETE FROM sign_ups WHERE create_time < $1", sign_ups)
-        await tx.execute("DELETE FROM attempts WHERE last_time < $1", attempts)
-        await tx.execute("DELETE FROM familiar_sources WHERE last_time < $1", familiar)
+    async def sweep(self, tx: Transaction, limit: int, *, sign_ups: datetime, attempts: datetime, familiar: datetime) -> bool:
+        """Deletes what is older than the given times, at most `limit` rows of each kind. Returns whether there may be more."""
+        tags = [
+            await tx.execute(
+                f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {age} < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+                before,
+                limit,
+            )
+            for table, age, before in (
+                ("sign_ups", "create_time", sign_ups),
+                ("attempts", "last_time", attempts),
+                ("familiar_sources", "last_time", familiar),
+            )
+        ]
+        return f"DELETE {limit}" in tags
 
 
 def _attempts(row: asyncpg.Record) -> Attempts | None:

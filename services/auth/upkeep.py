@@ -12,6 +12,8 @@ from services.auth.account import SIGN_UP_LIFETIME
 from services.auth.throttle import MAIL, SIGN_IN
 
 SWEEP_SECONDS = 600.0
+BATCH = 1_000
+"""Rows deleted at once: a statement that takes too long is rolled back, and would never get done."""
 FAMILIAR_LIFETIME = timedelta(days=90)
 """How long a network or an installation is remembered after the last sign-in from it."""
 ATTEMPTS_LIFETIME = max(policy.forget_after for limit in (SIGN_IN, MAIL) for policy in (limit.by_network, limit.by_address))
@@ -28,8 +30,11 @@ class Upkeep:
     async def sweep(self) -> None:
         """Deletes what has expired."""
         now = self._clock()
-        async with self._database.transaction() as tx:
-            await self._tables.sweep(tx, sign_ups=now - SIGN_UP_LIFETIME, attempts=now - ATTEMPTS_LIFETIME, familiar=now - FAMILIAR_LIFETIME)
+        expired = {"sign_ups": now - SIGN_UP_LIFETIME, "attempts": now - ATTEMPTS_LIFETIME, "familiar": now - FAMILIAR_LIFETIME}
+        more = True
+        while more:
+            async with self._database.transaction() as tx:
+                more = await self._tables.sweep(tx, BATCH, **expired)
 
     async def run(self) -> None:
         """Sweeps for ever. A task of the server."""

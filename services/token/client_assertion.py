@@ -62,8 +62,8 @@ class Assertion:
             issuer: Who it must be for.
             now: Unix seconds.
         """
-        audience = self.payload.get("aud")
-        if issuer not in (audience if isinstance(audience, list) else [audience]):
+        # Alone: of an assertion that is for somebody else too, they could make use here before the client does (draft-ietf-oauth-rfc7523bis).
+        if self.payload.get("aud") not in (issuer, [issuer]):
             return Fault.AUDIENCE
         if now >= self.expires_at + LEEWAY_SECONDS:
             return Fault.EXPIRED

@@ -142,9 +142,9 @@ class ClientDesk:
         async with self._database.transaction() as tx:
             known = _existing(await lock_client(tx, client_id))
             _require_etag(known, etag)
-            ended = await end_sessions_of_client(tx, client_id, self._clock())
+            ended, last_used = await end_sessions_of_client(tx, client_id, self._clock())
             time = self._clock()
-            not_before = next_not_before(known.not_before, time)
+            not_before = next_not_before(known.not_before, time, last_used)
             await delete_client(tx, client_id, not_before, time)
             await self._record(tx, "token.client_deleted", client_id, sessions=str(ended))
             await self._revoker.revoke_client(tx, client_id, not_before, time)
@@ -154,15 +154,17 @@ class ClientDesk:
         before, after = known.client, changed.client
         shut_out = after.disabled and not before.disabled
         detail = {"fields": " ".join(CONTRACT_NAMES.get(name, name) for name in Client.model_fields if getattr(before, name) != getattr(after, name))}
+        last_used = known.not_before
         if shut_out:
-            detail["sessions"] = str(await end_sessions_of_client(tx, known.id, self._clock()))
+            ended, last_used = await end_sessions_of_client(tx, known.id, self._clock())
+            detail["sessions"] = str(ended)
         # Tokens of its own were given for a key and with scopes that may be gone. The sessions of a public client get new ones at their next refresh.
         if not (shut_out or (after.confidential and _takes(before, after))):
             await save_client(tx, changed)
             await self._record(tx, "token.client_updated", known.id, **detail)
             return changed
         time = self._clock()
-        changed = replace(changed, not_before=next_not_before(known.not_before, time))
+        changed = replace(changed, not_before=next_not_before(known.not_before, time, last_used))
         await save_client(tx, changed)
         await self._record(tx, "token.client_updated", known.id, **detail, tokens="revoked")
         await self._revoker.revoke_client(tx, known.id, changed.not_before, time)

@@ -3,9 +3,12 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from mesh.database import Database, Transaction
+from mesh.tokens.claims import is_name
+from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
 from services.token.client_store import find_client, hold_client
 from services.token.clients import Client, Registered
 
@@ -26,13 +29,17 @@ class ClientDirectory:
     statement, and a client that is deleted or disabled has no sessions.
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, database: Database, *, clock: Callable[[], float] = time.monotonic, longest_token: timedelta = timedelta(seconds=MAX_LIFETIME_SECONDS)
+    ) -> None:
         """Args:
         database: Token's own.
         clock: Monotonic seconds.
+        longest_token: How long access tokens may live at the most. A client that was allowed more before gets this: a signing key is kept no longer.
         """
         self._database = database
         self._clock = clock
+        self._longest_token = int(longest_token.total_seconds())
         self._memories: OrderedDict[str, _Memory] = OrderedDict()
 
     async def find(self, client_id: str) -> Client | None:
@@ -41,12 +48,15 @@ class ClientDirectory:
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE.
         """
+        if not is_name(client_id):
+            # PostgreSQL's text can't hold every string of protobuf.
+            return None
         now = self._clock()
         memory = self._memories.get(client_id)
         if memory is not None and now - memory.read_at <= KEPT_SECONDS:
             self._memories.move_to_end(client_id)
             return memory.client
-        found = _usable(await find_client(self._database, client_id))
+        found = self._usable(await find_client(self._database, client_id))
         client = found.client if found else None
         self._memories[client_id] = _Memory(client, now)
         self._memories.move_to_end(client_id)
@@ -56,8 +66,11 @@ class ClientDirectory:
 
     async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
         """The client as it is, and stays until the transaction ends; None when it is deleted, disabled, or never was."""
-        return _usable(await hold_client(tx, client_id))
+        return self._usable(await hold_client(tx, client_id)) if is_name(client_id) else None
 
-
-def _usable(found: Registered | None) -> Registered | None:
-    return None if found is None or found.client.disabled else found
+    def _usable(self, found: Registered | None) -> Registered | None:
+        if found is None or found.client.disabled:
+            return None
+        if found.client.access_token_seconds <= self._longest_token:
+            return found
+        return replace(found, client=found.client.model_copy(update={"access_token_seconds": self._longest_token}))

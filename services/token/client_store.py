@@ -78,17 +78,22 @@ async def delete_client(tx: Transaction, client_id: str, not_before: datetime, t
     await tx.execute("UPDATE clients SET delete_time = $3, not_before = $2, jwks = '' WHERE id = $1", client_id, not_before, time)
 
 
-async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime) -> int:
-    """Ends every session of a client, and says how many there were. None of them is refreshed any more when this returns."""
-    tag = await tx.execute(
+async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime) -> tuple[int, datetime]:
+    """Ends every session of a client, and says how many there were and when the last one was used. None is refreshed any more when this returns."""
+    row = await tx.fetchrow(
         """
-        UPDATE sessions SET end_time = $2
-        WHERE id IN (SELECT id FROM sessions WHERE client_id = $1 AND end_time IS NULL ORDER BY id FOR UPDATE) AND end_time IS NULL
+        WITH ended AS (
+            UPDATE sessions SET end_time = $2
+            WHERE id IN (SELECT id FROM sessions WHERE client_id = $1 AND end_time IS NULL ORDER BY id FOR UPDATE) AND end_time IS NULL
+            RETURNING last_used_time
+        )
+        SELECT count(*) AS sessions, coalesce(max(last_used_time), $2) AS last_used_time FROM ended
         """,
         client_id,
         time,
     )
-    return int(tag.removeprefix("UPDATE "))
+    assert row is not None
+    return row["sessions"], row["last_used_time"]
 
 
 async def spend_assertion(tx: Transaction, client_id: str, token_id: str, expire_time: datetime) -> bool:

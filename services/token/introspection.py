@@ -1,6 +1,6 @@
 """Says whether a token is good now and what it carries (RFC 7662)."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +16,12 @@ INACTIVE: dict[str, Any] = {"active": False}
 class Introspection:
     """Answers for access tokens from memory, for refresh tokens from the store."""
 
-    def __init__(self, store: Store, verify: Callable[[str], Claims], *, issuer: str, audience: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, verify: Callable[[str], Awaitable[Claims]], *, issuer: str, audience: str, clock: Callable[[], datetime]
+    ) -> None:
         """Args:
         store: Keeps the refresh tokens.
-        verify: The claims of an access token that is good now; raises Unauthenticated.
+        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can tell.
         issuer: `iss`.
         audience: `aud`.
         clock: The time.
@@ -35,7 +37,7 @@ class Introspection:
         if is_refresh_token(token):
             return await self._refresh_token(token)
         try:
-            claims = self._verify(token)
+            claims = await self._verify(token)
         except Unauthenticated:
             return INACTIVE
         answer = {

@@ -105,7 +105,7 @@ async def main() -> None:
         verifier = Verifier(keys, issuer, audience)
         authentication = Authentication(verifier, keys, revocations, feed, Policy(), on_denied=record_denials(database, outbox))
 
-        clients = ClientDirectory(database)
+        clients = ClientDirectory(database, longest_token=key_policy.token_lifetime)
         seed = ClientSeed(database, outbox, first_clients)
         writer = AccessTokenWriter(ring, issuer, audience)
         sign_ins = SignInDesk(database, store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7)

@@ -93,13 +93,14 @@ class RevocationLog:
         return Tail(str(rows[0]["epoch"]), rows[0]["newest"], tuple(_revocation(row) for row in rows if row["sequence"] is not None))
 
     async def snapshot(self, time: datetime) -> Snapshot:
-        """Everything that is revoked and has not expired at `time`. One statement, hence of one moment."""
+        """Everything that is revoked and has not expired at `time`, by any clock of the mesh. One statement, hence of one moment."""
         rows = await self._database.fetch(
             """
             SELECT log.epoch, log.sequence AS newest, entry.*
             FROM revocation_log AS log LEFT JOIN revocations AS entry ON entry.expire_time > $1
             """,
-            int(time.timestamp()),
+            # As `RevocationSet` forgets: a verifier whose clock is behind still admits what has expired by ours.
+            int(time.timestamp()) - LEEWAY_SECONDS,
         )
         return Snapshot(str(rows[0]["epoch"]), rows[0]["newest"], tuple(_revocation(row) for row in rows if row["sequence"] is not None))
 

@@ -67,12 +67,13 @@ class Revoker:
         await self._log.append(tx, RevocationKind.CLIENT, [client_id], time, not_before)
 
 
-def next_not_before(known: datetime, time: datetime) -> datetime:
+def next_not_before(known: datetime, time: datetime, *issued: datetime) -> datetime:
     """The second up to which tokens of a subject or client are refused, from now on.
 
     Args:
         known: The one up to now.
         time: Read when whatever could issue a token is locked, so that none was issued later. One second on top, because the clocks of Token's
             processes differ; and always past the last one, because the first token behind it says that it was issued one second later.
+        issued: When the tokens were issued that are known of, by whatever clock: one that is further ahead than a second must not save them.
     """
-    return max(time.replace(microsecond=0), known) + SECOND
+    return max([max(time.replace(microsecond=0), known) + SECOND, *(moment.replace(microsecond=0) for moment in issued)])

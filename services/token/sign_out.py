@@ -1,7 +1,7 @@
 """Ending sessions and tokens at their holder's wish: RFC 7009, and the list of sessions."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from authmesh.audit.v1 import audit_event_pb2
@@ -17,12 +17,14 @@ from services.token.store import Session, Store
 class SignOutDesk:
     """Lists and ends sessions."""
 
-    def __init__(self, database: Database, store: Store, revoker: Revoker, verify: Callable[[str], Claims], *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, store: Store, revoker: Revoker, verify: Callable[[str], Awaitable[Claims]], *, clock: Callable[[], datetime]
+    ) -> None:
         """Args:
         database: For transactions.
         store: Keeps the sessions.
         revoker: Ends them.
-        verify: The claims of an access token that is good now; raises Unauthenticated.
+        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can tell.
         clock: The time.
         """
         self._database = database
@@ -39,7 +41,7 @@ class SignOutDesk:
                 await self._end(found.subject, [found.session_id], "sign_out", client=f"clients/{found.own.client_id}")
             return
         try:
-            claims = self._verify(token)
+            claims = await self._verify(token)
         except Unauthenticated:
             return
         async with self._database.transaction() as tx:

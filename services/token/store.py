@@ -265,10 +265,12 @@ class Store:
         )
         return [row["id"] for row in rows]
 
-    async def lock_sessions(self, tx: Transaction, subject: uuid.UUID) -> list[uuid.UUID]:
-        """The person's sessions that were not ended. While they are locked none of them is refreshed."""
-        rows = await tx.fetch("SELECT id FROM sessions WHERE subject = $1 AND end_time IS NULL ORDER BY id FOR UPDATE", subject)
-        return [row["id"] for row in rows]
+    async def lock_sessions(self, tx: Transaction, subject: uuid.UUID) -> dict[uuid.UUID, datetime]:
+        """The person's sessions that were not ended, and when each was used last, by the clock of whoever issued its token. While they are locked
+        none of them is refreshed.
+        """
+        rows = await tx.fetch("SELECT id, last_used_time FROM sessions WHERE subject = $1 AND end_time IS NULL ORDER BY id FOR UPDATE", subject)
+        return {row["id"]: row["last_used_time"] for row in rows}
 
     async def end_sessions(self, tx: Transaction, subject: uuid.UUID, sessions: Collection[uuid.UUID], time: datetime) -> list[uuid.UUID]:
         """Ends those of a person's sessions that were not ended yet, and returns them."""

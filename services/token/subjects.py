@@ -1,7 +1,7 @@
 """What User decides about a person and Token has to follow: roles, status, and the end of everything."""
 
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -61,7 +61,7 @@ class SubjectDesk:
                 await self._end_everything(tx, changed, sessions, cause="disabled")
             elif changed.roles != known.roles:
                 time = self._clock()
-                changed = replace(changed, not_before=next_not_before(known.not_before, time))
+                changed = replace(changed, not_before=next_not_before(known.not_before, time, *sessions.values()))
                 await self._store.save_subject(tx, changed)
                 await self._store.change_sessions(tx, sessions, changed.roles, self._role_scopes.allowed(changed.roles), changed.not_before)
                 await self._revoker.revoke_subject(tx, subject, changed.not_before, time)
@@ -76,9 +76,9 @@ class SubjectDesk:
             known = await self._store.lock_subject(tx, subject)
             await self._end_everything(tx, known, await self._store.lock_sessions(tx, subject), cause="revoked")
 
-    async def _end_everything(self, tx: Transaction, subject: Subject, sessions: Collection[uuid.UUID], *, cause: str) -> None:
+    async def _end_everything(self, tx: Transaction, subject: Subject, sessions: Mapping[uuid.UUID, datetime], *, cause: str) -> None:
         time = self._clock()
-        subject = replace(subject, not_before=next_not_before(subject.not_before, time))
+        subject = replace(subject, not_before=next_not_before(subject.not_before, time, *sessions.values()))
         await self._store.save_subject(tx, subject)
         ended = await self._store.end_sessions(tx, subject.id, sessions, time)
         detail = {"cause": cause, "sessions": str(len(ended))}

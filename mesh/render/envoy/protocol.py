@@ -18,6 +18,8 @@ HEALTH_BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 
 _RESPONSE_BYTES = 4 * 1024 * 1024
 _CLIENT_ADDRESSES = 10_000
+_IPV6_PREFIX = 64
+"""One household's: whoever has one has all its addresses, and would never run out of buckets."""
 # Quotes inside JSON strings are escaped, so what is replaced can't be something that the client wrote.
 _FAULT_FINDER = """\
 function envoy_on_response(handle)
@@ -124,7 +126,7 @@ def rate_limiter() -> Resource:
 
 
 def rate_limit(limit: RateLimit, name: str, factor: int) -> Resource:
-    """The limit of one RPC: a bucket for each client address, and one for all of them."""
+    """The limit of one RPC: a bucket for each client address (of IPv6: each network), and one for all of them."""
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     return typed(
         "filters.http.local_ratelimit.v3.LocalRateLimit",
@@ -133,8 +135,8 @@ def rate_limit(limit: RateLimit, name: str, factor: int) -> Resource:
         filter_enabled=always,
         filter_enforced=always,
         # An entry without a value is a bucket for each value that comes by.
-        descriptors=[{"entries": [{"key": "remote_address"}], "token_bucket": _bucket(limit.per_client, factor)}],
-        rate_limits=[{"actions": [{"remote_address": {}}]}],
+        descriptors=[{"entries": [{"key": "masked_remote_address"}], "token_bucket": _bucket(limit.per_client, factor)}],
+        rate_limits=[{"actions": [{"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": _IPV6_PREFIX}}]}],
         max_dynamic_descriptors=_CLIENT_ADDRESSES,
         always_consume_default_token_bucket=True,
         rate_limited_as_resource_exhausted=True,

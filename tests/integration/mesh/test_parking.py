@@ -1,6 +1,7 @@
 """Entries that nobody takes are put aside with an alarm; destinations that ask for less get less; the backlog's age is there to be watched."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -15,9 +16,10 @@ from botocore.exceptions import ClientError
 import mesh.delivery
 import mesh.outbox
 from mesh import backlog
-from mesh.audit import tombstone
-from mesh.audit.chain import MAX_EVENT_BYTES
+from mesh.audit import subject_keys, tombstone
+from mesh.audit.chain import MAX_EVENT_BYTES, number_events
 from mesh.audit.event_bridge import BYTES_PER_CALL, EventBridgeSink
+from mesh.audit.personal import ERASED, key_names, reveal
 from mesh.database import Database
 from mesh.delivery import Delivery, Pace
 from mesh.messages import MessageSink
@@ -84,6 +86,51 @@ async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(databa
     assert [(event.type, event.detail.get("reason", "")) for event in events] == [(SIGNED_IN, ""), (tombstone.PARKED, "too_large"), (SIGNED_IN, "")]
     assert tombstone.REPLACES not in events[1].detail
     assert verifies(events)
+
+
+async def test_what_is_personal_in_a_parked_event_can_be_erased(database: Database, outbox: Outbox) -> None:
+    async with database.transaction() as tx:
+        detail = {"name": "x" * (MAX_EVENT_BYTES + 1)}
+        await outbox.record(tx, AuditEvent(type=SIGNED_IN, subject="users/ada", address="192.0.2.1", detail=detail))
+    await number_events(database, "auth")
+    parked = AuditEvent.FromString(await database.fetchval("SELECT payload FROM outbox_parked"))
+    assert parked.address == ""
+    assert reveal(parked, await subject_keys.held(database, key_names(parked))).address == "192.0.2.1"
+    async with database.transaction() as tx:
+        await subject_keys.erase(tx, "users/ada")
+    assert reveal(parked, await subject_keys.held(database, key_names(parked))).address == ERASED
+
+
+NEWER = b"\xb8\x3e\x01"
+"""A field of a later release."""
+
+
+async def test_an_event_of_a_newer_release_is_left_to_that(database: Database, outbox: Outbox) -> None:
+    await record(database, outbox, "a", "b")
+    await database.execute("UPDATE outbox SET payload = payload || $1 WHERE id = (SELECT max(id) FROM outbox)", NEWER)
+    sink = Collector()
+    async with relaying(database, outbox, sink):
+        await until(lambda: len(sink.events) == 1)
+        await asyncio.sleep(0.1)
+    # Neither sent nor numbered: a personal field that is not known could not be sealed.
+    assert [event.sequence for event in sink.events] == [1]
+    assert await count(database, "sequence IS NULL AND refusals = 0") == 1
+
+
+async def test_an_event_that_a_newer_release_has_numbered_is_not_sent_without_its_new_field() -> None:
+    calls: list[int] = []
+
+    class Bus:
+        async def put_events(self, **request: Any) -> Any:
+            calls.append(len(request["Entries"]))
+            return {"Entries": [{"EventId": "x"} for _ in request["Entries"]]}
+
+    payload = AuditEvent(source="auth", sequence=1, type=SIGNED_IN).SerializeToString()
+    entries = [Entry(1, SIGNED_IN, payload, 0), Entry(2, SIGNED_IN, payload + NEWER, 0)]
+    sink = EventBridgeSink(lambda: contextlib.nullcontext(), "bus")
+    assert await sink.send(Bus(), entries) == Delivery(accepted=[1], refused={})
+    assert await sink.send(Bus(), entries[1:]) == Delivery(accepted=[], refused={})
+    assert calls == [1]
 
 
 async def test_an_event_without_a_possible_time_holds_up_nothing(database: Database, outbox: Outbox) -> None:

@@ -49,6 +49,12 @@ def test_a_method_that_changes_state_says_what_it_leaves_in_the_audit_trail() ->
     assert any(not rpc.changes_state for rpc in CONTRACT.rpcs.values())
 
 
+def test_what_administrators_change_they_change_by_fresh_knowledge_of_revocations() -> None:
+    changes = [rpc for rpc in CONTRACT.rpcs.values() if rpc.changes_state and any(s.startswith("admin:") for s in rpc.access.authenticated.scopes)]
+    assert len(changes) > 5
+    assert [rpc.path for rpc in changes if not 0 < rpc.access.authenticated.max_staleness.seconds <= 5] == []
+
+
 def test_the_catalogue_speaks_in_dotted_names() -> None:
     assert "token.reuse_detected" in EVENT_TYPES
     assert "auth.sign_in_failed" in EVENT_TYPES

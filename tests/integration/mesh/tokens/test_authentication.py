@@ -215,6 +215,11 @@ async def test_a_new_key_is_learnt_when_its_first_token_comes(server: Server) ->
     assert await server.list_sessions(own(server)) == "OK"
 
 
+async def test_a_new_key_is_learnt_too_when_a_token_comes_as_data(server: Server) -> None:
+    server.mint.key_id = "k2"
+    assert (await server.authentication.verify(own(server).removeprefix("Bearer "))).subject == SUBJECT
+
+
 async def test_what_is_remembered_is_bounded(server: Server) -> None:
     for number in range(10):
         assert await server.list_sessions(own(server, jti=f"t{number}")) == "OK"

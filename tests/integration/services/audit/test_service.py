@@ -103,6 +103,8 @@ async def test_what_is_delivered_again_is_there_once(reading: Reading) -> None:
         QueryEventsRequest(page_token="made-up"),
         QueryEventsRequest(type="no.such"),
         QueryEventsRequest(page_size=201),
+        QueryEventsRequest(actor="users/\x00"),
+        QueryEventsRequest(subject="\x00"),
         QueryEventsRequest(start_time={"seconds": 10**15}),  # type: ignore[arg-type]
     ],
 )

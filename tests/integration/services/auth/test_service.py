@@ -11,6 +11,7 @@ from authmesh.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServ
 from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectoryStub, add_CredentialDirectoryServicer_to_server
 
 from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, Reason, Unauthenticated, Unimplemented
+from mesh.tokens import refresh_cookie
 from services.auth.service import AuthService, CredentialDirectory
 from tests.integration.services.serving import TrustedCaller, served
 
@@ -55,6 +56,9 @@ async def test_from_sign_up_to_sign_in(service: Served) -> None:
     await service.auth.ResendCode(auth_service_pb2.ResendCodeRequest(email=EMAIL))
     code = await service.parts.newest_code()
     await service.auth.VerifyEmail(auth_service_pb2.VerifyEmailRequest(email=EMAIL, code=code))
+    nonsense = service.auth.SignIn(sign_in, metadata=((refresh_cookie.ASKED_BY, "Cookie"),))
+    await refused(nonsense, InvalidArgument, Reason.FIELD_INVALID, refresh_cookie.ASKED_BY)
+    # Before there was a session: the one order is that of the sign-in that works.
     answer = await service.auth.SignIn(sign_in)
     assert answer.tokens.access_token
     (order,) = service.parts.token.orders

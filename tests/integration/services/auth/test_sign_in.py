@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mesh.errors import Reason, ResourceExhausted, Unauthenticated, Unavailable, field_invalid
+from mesh.errors import FailedPrecondition, Reason, ResourceExhausted, Unauthenticated, Unavailable, field_invalid
+from services.auth import upkeep
 from services.auth.hasher import Hasher
 
 if TYPE_CHECKING:
@@ -97,6 +98,19 @@ async def test_too_many_wrong_passwords_have_to_wait_longer_and_longer(auth: "Au
     auth.clock.pass_(seconds=2)
     assert (await auth.sign_in()).access_token
     assert isinstance((await fail(auth))[0], Unauthenticated)
+
+
+@pytest.mark.parametrize("has_account", [True, False])
+async def test_a_strangers_own_sign_up_at_the_address_gives_no_further_guesses(auth: "Auth", *, has_account: bool) -> None:
+    if has_account:
+        await auth.verified()
+    await auth.sign_up(password="the stranger's password", address=ELSEWHERE)
+    refusals: list[BaseException] = []
+    for _ in range(4):
+        refusals += await fail(auth, 4, address=ELSEWHERE)
+        with pytest.raises((FailedPrecondition, ResourceExhausted)):
+            await auth.sign_in(password="the stranger's password", address=ELSEWHERE)
+    assert sum(isinstance(refusal, Unauthenticated) for refusal in refusals) == 10
 
 
 async def test_an_unknown_address_is_throttled_alike(auth: "Auth") -> None:
@@ -196,7 +210,9 @@ async def test_erased_credentials_are_gone_and_the_address_is_free(auth: "Auth")
     assert await auth.verified() != user_id
 
 
-async def test_upkeep_forgets_what_has_expired(auth: "Auth") -> None:
+async def test_upkeep_forgets_what_has_expired(auth: "Auth", monkeypatch: pytest.MonkeyPatch) -> None:
+    # However much it is, no statement takes long.
+    monkeypatch.setattr(upkeep, "BATCH", 1)
     await auth.verified()
     await auth.sign_in()
     await auth.sign_up("bob@example.com")

@@ -137,7 +137,7 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
     store, log, outbox, revocations = Store(database), RevocationLog(database), Outbox("token"), RevocationSet()
     revoker, writer = Revoker(store, log, outbox), AccessTokenWriter(active or one_key, ISSUER, AUDIENCE)
 
-    def verify(access_token: str) -> Claims:
+    async def verify(access_token: str) -> Claims:
         return verifier.verify(access_token)
 
     return Token(

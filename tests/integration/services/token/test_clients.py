@@ -266,6 +266,15 @@ async def test_a_client_that_comes_back_gets_tokens_that_are_good_in_the_same_se
     assert not await clients.token.refuses(refreshed)
 
 
+@pytest.mark.parametrize("how", ["delete", "disable"])
+async def test_a_token_of_a_replica_whose_clock_is_ahead_goes_with_its_client(clients: Clients, how: str) -> None:
+    clients.token.clock.pass_by(seconds=20)
+    (issued,) = await sessions(clients, 1)
+    clients.token.clock.pass_by(seconds=-20)
+    await (clients.desk.delete("app", "") if how == "delete" else clients.desk.update("app", {"disabled": True}, "", ADMIN))
+    assert await clients.token.refuses(issued)
+
+
 async def test_no_sign_in_that_runs_beside_a_deletion_outlives_it(clients: Clients) -> None:
     for _ in range(5):
         await clients.desk.create("app", APP, ADMIN)
@@ -405,6 +414,26 @@ async def test_it_can_be_revoked_and_what_was_used_is_purged(clients: Clients) -
     clients.token.clock.pass_by(days=2)
     await purge.purge_once()
     assert await clients.token.database.fetchval("SELECT count(*) FROM client_assertions") == 0
+
+
+async def test_an_id_that_no_client_can_have_is_an_unknown_one(clients: Clients) -> None:
+    await clients.desk.create("app", APP, ADMIN)
+    issued = await clients.token.sign_in(client="app")
+    for odd in ("a\x00pp", "äpp", "a pp", "x" * 300):
+        assert (await refusal(clients.token.refresh(issued.refresh_token, client=odd))).reason == Reason.REFRESH_INVALID
+        assert isinstance(await refusal(clients.token.sign_in(client=odd)), InvalidArgument)
+    assert (await clients.token.refresh(issued.refresh_token, client="app")).access_token
+
+
+async def test_no_token_lives_longer_than_the_deployment_allows_by_now(clients: Clients) -> None:
+    await clients.desk.create("app", APP | {"access_token_seconds": 3600}, ADMIN)
+    await clients.desk.create("backend", BACKEND | {"access_token_seconds": 3600}, ADMIN)
+    shorter = ClientDirectory(clients.token.database, longest_token=timedelta(seconds=300))
+    async with clients.token.database.transaction() as tx:
+        held = [await shorter.hold(tx, "app"), await shorter.hold(tx, "backend")]
+    found = await shorter.find("app")
+    assert found
+    assert {found.access_token_seconds, *(one.client.access_token_seconds for one in held if one)} == {300}
 
 
 async def test_every_refusal_reads_the_same(clients: Clients) -> None:

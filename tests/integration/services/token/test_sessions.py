@@ -203,6 +203,20 @@ async def test_a_disabled_user_loses_everything_at_once_and_cannot_come_back(tok
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("change", ["revoked", "disabled", "roles"])
+async def test_a_token_of_a_replica_whose_clock_is_ahead_is_refused_too(token: Token, change: str) -> None:
+    token.clock.pass_by(seconds=20)
+    issued = await token.sign_in(ALICE)
+    refreshed = await token.refresh(issued.refresh_token)
+    token.clock.pass_by(seconds=-20)
+    if change == "revoked":
+        await token.subjects.revoke(ALICE, uuid.uuid4())
+    else:
+        await token.subjects.set_grants(ALICE, ["admin"], disabled=change == "disabled", version=1)
+    assert await token.refuses(issued)
+    assert await token.refuses(refreshed)
+
+
 async def test_a_revoked_subject_may_sign_in_again_and_a_repeat_of_the_command_does_no_harm(token: Token) -> None:
     issued = await token.sign_in(ALICE)
     command = uuid.uuid4()

@@ -1,6 +1,7 @@
 """What a killed run left behind is ended; strangers are not."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -62,3 +63,9 @@ def test_what_has_ended_is_forgotten(tmp_path: Path) -> None:
     assert (tmp_path / "processes").read_text() == ""
     process.kill()
     process.wait()
+
+
+def test_a_list_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "missing" / "processes")
+    journal.add(os.getpid(), signal.SIGTERM)
+    journal.remove(os.getpid())

@@ -197,6 +197,14 @@ def test_rate_limits_can_be_raised_for_load_tests() -> None:
     assert float(limit["token_bucket"]["fill_interval"].removesuffix("s")) >= 0.05
 
 
+def test_all_addresses_of_one_ipv6_network_share_a_rate_limit() -> None:
+    text = render(MESH, CONTRACT, "edge", placement("edge"), TOKENS)["rds_ingress_http2_8443.yaml"]
+    found = {route["name"]: route for route in yaml.safe_load(text)["resources"][0]["virtual_hosts"][0]["routes"]}
+    limit = found["AuthService.SignIn"]["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
+    assert limit["rate_limits"] == [{"actions": [{"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}]}]
+    assert limit["descriptors"][0]["entries"] == [{"key": "masked_remote_address"}]
+
+
 @pytest.mark.parametrize("node", ALL)
 def test_logs_name_no_header_with_a_credential_and_no_query(node: str) -> None:
     for manager in managers(node).values():

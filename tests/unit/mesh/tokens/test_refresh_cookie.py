@@ -52,6 +52,12 @@ def test_a_token_in_the_request_goes_before_the_cookie() -> None:
     assert found("given", ASKED, ("cookie", "__Host-authmesh-refresh=t")) == "given"
 
 
+@pytest.mark.parametrize("metadata", [[(refresh_cookie.ASKED_BY, "Cookie")], [ASKED, ASKED]])
+def test_a_header_that_says_nonsense_is_refused_before_the_token_is_spent(metadata: list[tuple[str, str]]) -> None:
+    with pytest.raises(InvalidArgument):
+        found("given", *metadata)
+
+
 @pytest.mark.parametrize(("metadata", "error"), [
     ([("cookie", "__Host-authmesh-refresh=t")], InvalidArgument), ([], InvalidArgument),
     ([(refresh_cookie.ASKED_BY, "Cookie"), ("cookie", "__Host-authmesh-refresh=t")], InvalidArgument),

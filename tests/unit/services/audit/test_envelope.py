@@ -91,6 +91,12 @@ def test_no_content_makes_anything_but_a_record_or_a_refusal(detail: dict[str, A
     assert record.sequence >= 1
 
 
+def test_a_number_that_json_has_no_word_for_is_refused() -> None:
+    # Python reads it as infinity, and what it would write of that spoils the object for everybody else.
+    with pytest.raises(EnvelopeError):
+        read(envelope(event(1)).replace('"eventId"', '"newMember": 1e999, "eventId"'))
+
+
 def test_a_refusal_does_not_repeat_the_content() -> None:
     with pytest.raises(EnvelopeError) as caught:
         read(envelope(event(1), detail={"email": ["ada@example.com"]}))

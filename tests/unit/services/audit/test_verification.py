@@ -1,5 +1,6 @@
 """The proof against everybody who would cheat it: each has write access to every object, and not the key."""
 
+import gzip
 import random
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.audit import checkpoints
+from services.audit import checkpoints, lines, merkle
+from services.audit.checkpoints import Witnessed
 from services.audit.findings import Kind, Report
 from tests.unit.services.audit.envelopes import event
 from tests.unit.services.audit.trail import INTERVAL, Trail, chain_hash, chained, utc
@@ -325,3 +327,21 @@ async def test_every_single_change_is_found(tmp_path: Path) -> None:
                 body[generator.randrange(10, len(body))] ^= 1 << generator.randrange(8)
                 trail.put(victim, bytes(body))
         assert not (await trail.verify()).intact, attempt
+
+
+async def test_an_object_that_a_later_checkpoint_lists_anew_is_held_against_the_first(trail: Trail) -> None:
+    # A checkpointer with a new database lists what it finds: also what was changed since it was vouched for.
+    first = key(trail, 1)
+    trail.edit(first, lambda lines: lines[::-1])
+    leaves = [merkle.leaf(line) for line in gzip.decompress(trail.get(first)).splitlines()]
+    trail.vouch(Witnessed(first, len(leaves), merkle.root(leaves)))
+    trail.checkpoint()
+    assert [finding.kind for finding in (await trail.verify()).findings] == [Kind.REORDERED]
+
+
+async def test_a_small_object_that_unpacks_to_gigabytes_is_no_object(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_CONTENT", 200_000)
+    trail.put(key(trail, 1), gzip.compress(b"\n" * 300_000))
+    report = await trail.verify()
+    assert (Kind.UNREADABLE, "auth", 0) in found(report)
+    assert any("far larger" in finding.text for finding in report.findings)

@@ -68,6 +68,10 @@ class Trail:
                 self._heads[sent.source] = Head(sent.sequence, chain_hash(sent), sent.sequence)
         return keys
 
+    def vouch(self, item: Witnessed) -> None:
+        """Has the next checkpoint list an object."""
+        self._unsigned.append(item)
+
     def checkpoint(self) -> int:
         """Signs what was written. Returns its number."""
         number = len(self.statements) + 1
