@@ -29,7 +29,7 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
 
     async def VerifyEmail(self, request: auth_service_pb2.VerifyEmailRequest, context: Any) -> auth_service_pb2.VerifyEmailResponse:
         """Proves an address."""
-        await self._sign_ups.verify_email(request.email, request.code, _address())
+        await self._sign_ups.verify_email(request.email, request.code, _address(), request.password)
         return auth_service_pb2.VerifyEmailResponse()
 
     async def ResendCode(self, request: auth_service_pb2.ResendCodeRequest, context: Any) -> auth_service_pb2.ResendCodeResponse:

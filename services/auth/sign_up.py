@@ -127,8 +127,15 @@ class SignUpDesk:
             if refusal:
                 raise refusal
 
-    async def verify_email(self, email: str, code: str, address: str) -> None:
+    async def verify_email(self, email: str, code: str, address: str, password: str = "") -> None:
         """Makes an account of the sign-up whose code it is; User is told to make the profile.
+
+        Args:
+            email: The address.
+            code: As typed.
+            address: The caller's.
+            password: If given, the sign-up must be the one with this password. A stranger may sign up with somebody's address, and its owner
+                might type the code of that mail: without the password it would be the stranger's that opens the account.
 
         Raises:
             InvalidArgument: CODE_INVALID.
@@ -141,14 +148,17 @@ class SignUpDesk:
             async with self._database.transaction() as tx:
                 waiting = await self._sign_ups.lock_open(tx, email, now)
                 verdict = verification.judge(waiting, digest, now)
-                verified = verdict.verified is not None and await self._accounts.add(tx, verdict.verified, now)
-                if verdict.verified and verified:
+                proven, tried = verdict.verified, verdict.tried
+                if proven and password and not await self._hasher.is_right(proven.password_hash, password):
+                    tried, proven = (proven,), None
+                verified = proven is not None and await self._accounts.add(tx, proven, now)
+                if proven and verified:
                     await self._sign_ups.close(tx, waiting)
-                    await self._sign_ups.mark_verified(tx, verdict.verified, now)
-                    await self._welcome(tx, verdict.verified)
-                elif verdict.tried:
-                    await self._sign_ups.count_wrong_code(tx, verdict.tried)
-                    await self._outbox.record(tx, _refused_code(verdict.tried[0]))
+                    await self._sign_ups.mark_verified(tx, proven, now)
+                    await self._welcome(tx, proven)
+                elif tried:
+                    await self._sign_ups.count_wrong_code(tx, tried)
+                    await self._outbox.record(tx, _refused_code(tried[0]))
                 else:
                     # No row of its own: the address awaits no code, or its codes are used up, and a stranger could go on for ever.
                     await self._denials.count(tx, Reason.CODE_INVALID, address)

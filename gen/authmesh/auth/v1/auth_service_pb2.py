@@ -30,7 +30,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/auth/v1/auth_service.proto\x12\x10\x61uthmesh.auth.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x01\n\rSignUpRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1c\n\x08password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x10\n\x0eSignUpResponse\"H\n\x12VerifyEmailRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x17\n\x04\x63ode\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x14\"\x15\n\x13VerifyEmailResponse\".\n\x11ResendCodeRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x14\n\x12ResendCodeResponse\"8\n\x1bRequestPasswordResetRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x1e\n\x1cRequestPasswordResetResponse\"l\n\x14ResetPasswordRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x17\n\x04\x63ode\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x14\x12 \n\x0cnew_password\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\"\x17\n\x15ResetPasswordResponse\"\xb3\x01\n\rSignInRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1c\n\x08password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\x12\x1c\n\tclient_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x05 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"\x82\x01\n\x0eSignInResponse\x12-\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.authmesh.token.v1.TokenSetH\x00\x12\x37\n\rmfa_challenge\x18\x02 \x01(\x0b\x32\x1e.authmesh.auth.v1.MfaChallengeH\x00\x42\x08\n\x06result\"c\n\x0cMfaChallenge\x12\x11\n\tchallenge\x18\x01 \x01(\t\x12\x0f\n\x07methods\x18\x02 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x10VerifyMfaRequest\x12\x1d\n\tchallenge\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x10\x12!\n\x04totp\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$H\x00\x12\"\n\rrecovery_code\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x00\x42\x0f\n\x06\x66\x61\x63tor\x12\x05\xbaH\x02\x08\x01\"\x97\x01\n\x14\x45xchangeTokenRequest\x12\x1d\n\x08id_token\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\x80\x01\x12\x17\n\x05nonce\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1c\n\tclient_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\"_\n\x15\x43hangePasswordRequest\x12$\n\x10\x63urrent_password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\x12 \n\x0cnew_password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\"\x18\n\x16\x43hangePasswordResponse\"\x13\n\x11\x45nrollTotpRequest\")\n\x12\x45nrollTotpResponse\x12\x13\n\x0botpauth_uri\x18\x01 \x01(\t\"5\n\x12\x43onfirmTotpRequest\x12\x1f\n\x04totp\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"-\n\x13\x43onfirmTotpResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\"5\n\x12\x44isableTotpRequest\x12\x1f\n\x04totp\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"\x15\n\x13\x44isableTotpResponse\" \n\x1eRegenerateRecoveryCodesRequest\"9\n\x1fRegenerateRecoveryCodesResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t2\xd8\x12\n\x0b\x41uthService\x12\x93\x01\n\x06SignUp\x12\x1f.authmesh.auth.v1.SignUpRequest\x1a .authmesh.auth.v1.SignUpResponse\"F\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\"\n\x0e\x61uth.signed_up\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signUp:\x01*\x12\xad\x01\n\x0bVerifyEmail\x12$.authmesh.auth.v1.VerifyEmailRequest\x1a%.authmesh.auth.v1.VerifyEmailResponse\"Q\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.email_verified\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:verifyEmail:\x01*\x12\x93\x01\n\nResendCode\x12#.authmesh.auth.v1.ResendCodeRequest\x1a$.authmesh.auth.v1.ResendCodeResponse\":\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:resendCode:\x01*\x12\xbb\x01\n\x14RequestPasswordReset\x12-.authmesh.auth.v1.RequestPasswordResetRequest\x1a..authmesh.auth.v1.RequestPasswordResetResponse\"D\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\"\"\x1d/v1/auth:requestPasswordReset:\x01*\x12\xb5\x01\n\rResetPassword\x12&.authmesh.auth.v1.ResetPasswordRequest\x1a\'.authmesh.auth.v1.ResetPasswordResponse\"S\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.password_reset\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:resetPassword:\x01*\x12\xae\x01\n\x06SignIn\x12\x1f.authmesh.auth.v1.SignInRequest\x1a .authmesh.auth.v1.SignInResponse\"a\xca\xc1\x18\x02\n\x00\xd2\xc1\x18=\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x16\x61uth.sign_in_throttled\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signIn:\x01*\x12\x96\x01\n\tVerifyMfa\x12\".authmesh.auth.v1.VerifyMfaRequest\x1a\x1b.authmesh.token.v1.TokenSet\"H\xca\xc1\x18\x02\n\x00\xd2\xc1\x18!\n\x0e\x61uth.signed_in\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x17\"\x12/v1/auth:verifyMfa:\x01*\x12\xbc\x01\n\rExchangeToken\x12&.authmesh.auth.v1.ExchangeTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"f\xca\xc1\x18\x02\n\x00\xd2\xc1\x18;\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x14\x61uth.identity_linked\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:exchangeToken:\x01*\x12\xd6\x01\n\x0e\x43hangePassword\x12\'.authmesh.auth.v1.ChangePasswordRequest\x1a(.authmesh.auth.v1.ChangePasswordResponse\"q\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18,\n\x15\x61uth.password_changed\n\x13\x61uth.sign_in_failed\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/auth:changePassword:\x01*\x12\xad\x01\n\nEnrollTotp\x12#.authmesh.auth.v1.EnrollTotpRequest\x1a$.authmesh.auth.v1.EnrollTotpResponse\"T\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_enrolled\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:enrollTotp:\x01*\x12\xc1\x01\n\x0b\x43onfirmTotp\x12$.authmesh.auth.v1.ConfirmTotpRequest\x1a%.authmesh.auth.v1.ConfirmTotpResponse\"e\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18#\n\x10\x61uth.mfa_enabled\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:confirmTotp:\x01*\x12\xb1\x01\n\x0b\x44isableTotp\x12$.authmesh.auth.v1.DisableTotpRequest\x1a%.authmesh.auth.v1.DisableTotpResponse\"U\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_disabled\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:disableTotp:\x01*\x12\xec\x01\n\x17RegenerateRecoveryCodes\x12\x30.authmesh.auth.v1.RegenerateRecoveryCodesRequest\x1a\x31.authmesh.auth.v1.RegenerateRecoveryCodesResponse\"l\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x1e\n\x1c\x61uth.recovery_codes_replaced\x82\xd3\xe4\x93\x02%\" /v1/auth:regenerateRecoveryCodes:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/auth/v1/auth_service.proto\x12\x10\x61uthmesh.auth.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x01\n\rSignUpRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1c\n\x08password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"\x10\n\x0eSignUpResponse\"d\n\x12VerifyEmailRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x17\n\x04\x63ode\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x14\x12\x1a\n\x08password\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\x80\x08\"\x15\n\x13VerifyEmailResponse\".\n\x11ResendCodeRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x14\n\x12ResendCodeResponse\"8\n\x1bRequestPasswordResetRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x1e\n\x1cRequestPasswordResetResponse\"l\n\x14ResetPasswordRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x17\n\x04\x63ode\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x14\x12 \n\x0cnew_password\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\"\x17\n\x15ResetPasswordResponse\"\xb3\x01\n\rSignInRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1c\n\x08password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\x12\x1c\n\tclient_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x05 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"\x82\x01\n\x0eSignInResponse\x12-\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.authmesh.token.v1.TokenSetH\x00\x12\x37\n\rmfa_challenge\x18\x02 \x01(\x0b\x32\x1e.authmesh.auth.v1.MfaChallengeH\x00\x42\x08\n\x06result\"c\n\x0cMfaChallenge\x12\x11\n\tchallenge\x18\x01 \x01(\t\x12\x0f\n\x07methods\x18\x02 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x10VerifyMfaRequest\x12\x1d\n\tchallenge\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x10\x12!\n\x04totp\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$H\x00\x12\"\n\rrecovery_code\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x00\x42\x0f\n\x06\x66\x61\x63tor\x12\x05\xbaH\x02\x08\x01\"\x97\x01\n\x14\x45xchangeTokenRequest\x12\x1d\n\x08id_token\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01\x18\x80\x80\x01\x12\x17\n\x05nonce\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1c\n\tclient_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\"_\n\x15\x43hangePasswordRequest\x12$\n\x10\x63urrent_password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\x12 \n\x0cnew_password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\"\x18\n\x16\x43hangePasswordResponse\"\x13\n\x11\x45nrollTotpRequest\")\n\x12\x45nrollTotpResponse\x12\x13\n\x0botpauth_uri\x18\x01 \x01(\t\"5\n\x12\x43onfirmTotpRequest\x12\x1f\n\x04totp\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"-\n\x13\x43onfirmTotpResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\"5\n\x12\x44isableTotpRequest\x12\x1f\n\x04totp\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"\x15\n\x13\x44isableTotpResponse\" \n\x1eRegenerateRecoveryCodesRequest\"9\n\x1fRegenerateRecoveryCodesResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t2\xd8\x12\n\x0b\x41uthService\x12\x93\x01\n\x06SignUp\x12\x1f.authmesh.auth.v1.SignUpRequest\x1a .authmesh.auth.v1.SignUpResponse\"F\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\"\n\x0e\x61uth.signed_up\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signUp:\x01*\x12\xad\x01\n\x0bVerifyEmail\x12$.authmesh.auth.v1.VerifyEmailRequest\x1a%.authmesh.auth.v1.VerifyEmailResponse\"Q\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.email_verified\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:verifyEmail:\x01*\x12\x93\x01\n\nResendCode\x12#.authmesh.auth.v1.ResendCodeRequest\x1a$.authmesh.auth.v1.ResendCodeResponse\":\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:resendCode:\x01*\x12\xbb\x01\n\x14RequestPasswordReset\x12-.authmesh.auth.v1.RequestPasswordResetRequest\x1a..authmesh.auth.v1.RequestPasswordResetResponse\"D\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\"\"\x1d/v1/auth:requestPasswordReset:\x01*\x12\xb5\x01\n\rResetPassword\x12&.authmesh.auth.v1.ResetPasswordRequest\x1a\'.authmesh.auth.v1.ResetPasswordResponse\"S\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.password_reset\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:resetPassword:\x01*\x12\xae\x01\n\x06SignIn\x12\x1f.authmesh.auth.v1.SignInRequest\x1a .authmesh.auth.v1.SignInResponse\"a\xca\xc1\x18\x02\n\x00\xd2\xc1\x18=\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x16\x61uth.sign_in_throttled\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signIn:\x01*\x12\x96\x01\n\tVerifyMfa\x12\".authmesh.auth.v1.VerifyMfaRequest\x1a\x1b.authmesh.token.v1.TokenSet\"H\xca\xc1\x18\x02\n\x00\xd2\xc1\x18!\n\x0e\x61uth.signed_in\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x17\"\x12/v1/auth:verifyMfa:\x01*\x12\xbc\x01\n\rExchangeToken\x12&.authmesh.auth.v1.ExchangeTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"f\xca\xc1\x18\x02\n\x00\xd2\xc1\x18;\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x14\x61uth.identity_linked\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:exchangeToken:\x01*\x12\xd6\x01\n\x0e\x43hangePassword\x12\'.authmesh.auth.v1.ChangePasswordRequest\x1a(.authmesh.auth.v1.ChangePasswordResponse\"q\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18,\n\x15\x61uth.password_changed\n\x13\x61uth.sign_in_failed\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/auth:changePassword:\x01*\x12\xad\x01\n\nEnrollTotp\x12#.authmesh.auth.v1.EnrollTotpRequest\x1a$.authmesh.auth.v1.EnrollTotpResponse\"T\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_enrolled\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:enrollTotp:\x01*\x12\xc1\x01\n\x0b\x43onfirmTotp\x12$.authmesh.auth.v1.ConfirmTotpRequest\x1a%.authmesh.auth.v1.ConfirmTotpResponse\"e\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18#\n\x10\x61uth.mfa_enabled\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:confirmTotp:\x01*\x12\xb1\x01\n\x0b\x44isableTotp\x12$.authmesh.auth.v1.DisableTotpRequest\x1a%.authmesh.auth.v1.DisableTotpResponse\"U\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_disabled\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:disableTotp:\x01*\x12\xec\x01\n\x17RegenerateRecoveryCodes\x12\x30.authmesh.auth.v1.RegenerateRecoveryCodesRequest\x1a\x31.authmesh.auth.v1.RegenerateRecoveryCodesResponse\"l\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x1e\n\x1c\x61uth.recovery_codes_replaced\x82\xd3\xe4\x93\x02%\" /v1/auth:regenerateRecoveryCodes:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYEMAILREQUEST'].fields_by_name['email']._serialized_options = b'\272H\007r\005(\376\001`\001'
   _globals['_VERIFYEMAILREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_VERIFYEMAILREQUEST'].fields_by_name['code']._serialized_options = b'\272H\006r\004\020\001\030\024'
+  _globals['_VERIFYEMAILREQUEST'].fields_by_name['password']._loaded_options = None
+  _globals['_VERIFYEMAILREQUEST'].fields_by_name['password']._serialized_options = b'\272H\005r\003(\200\010'
   _globals['_RESENDCODEREQUEST'].fields_by_name['email']._loaded_options = None
   _globals['_RESENDCODEREQUEST'].fields_by_name['email']._serialized_options = b'\272H\007r\005(\376\001`\001'
   _globals['_REQUESTPASSWORDRESETREQUEST'].fields_by_name['email']._loaded_options = None
@@ -120,51 +122,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNUPRESPONSE']._serialized_start=390
   _globals['_SIGNUPRESPONSE']._serialized_end=406
   _globals['_VERIFYEMAILREQUEST']._serialized_start=408
-  _globals['_VERIFYEMAILREQUEST']._serialized_end=480
-  _globals['_VERIFYEMAILRESPONSE']._serialized_start=482
-  _globals['_VERIFYEMAILRESPONSE']._serialized_end=503
-  _globals['_RESENDCODEREQUEST']._serialized_start=505
-  _globals['_RESENDCODEREQUEST']._serialized_end=551
-  _globals['_RESENDCODERESPONSE']._serialized_start=553
-  _globals['_RESENDCODERESPONSE']._serialized_end=573
-  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_start=575
-  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_end=631
-  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_start=633
-  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_end=663
-  _globals['_RESETPASSWORDREQUEST']._serialized_start=665
-  _globals['_RESETPASSWORDREQUEST']._serialized_end=773
-  _globals['_RESETPASSWORDRESPONSE']._serialized_start=775
-  _globals['_RESETPASSWORDRESPONSE']._serialized_end=798
-  _globals['_SIGNINREQUEST']._serialized_start=801
-  _globals['_SIGNINREQUEST']._serialized_end=980
-  _globals['_SIGNINRESPONSE']._serialized_start=983
-  _globals['_SIGNINRESPONSE']._serialized_end=1113
-  _globals['_MFACHALLENGE']._serialized_start=1115
-  _globals['_MFACHALLENGE']._serialized_end=1214
-  _globals['_VERIFYMFAREQUEST']._serialized_start=1217
-  _globals['_VERIFYMFAREQUEST']._serialized_end=1354
-  _globals['_EXCHANGETOKENREQUEST']._serialized_start=1357
-  _globals['_EXCHANGETOKENREQUEST']._serialized_end=1508
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1510
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1605
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1607
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1631
-  _globals['_ENROLLTOTPREQUEST']._serialized_start=1633
-  _globals['_ENROLLTOTPREQUEST']._serialized_end=1652
-  _globals['_ENROLLTOTPRESPONSE']._serialized_start=1654
-  _globals['_ENROLLTOTPRESPONSE']._serialized_end=1695
-  _globals['_CONFIRMTOTPREQUEST']._serialized_start=1697
-  _globals['_CONFIRMTOTPREQUEST']._serialized_end=1750
-  _globals['_CONFIRMTOTPRESPONSE']._serialized_start=1752
-  _globals['_CONFIRMTOTPRESPONSE']._serialized_end=1797
-  _globals['_DISABLETOTPREQUEST']._serialized_start=1799
-  _globals['_DISABLETOTPREQUEST']._serialized_end=1852
-  _globals['_DISABLETOTPRESPONSE']._serialized_start=1854
-  _globals['_DISABLETOTPRESPONSE']._serialized_end=1875
-  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_start=1877
-  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_end=1909
-  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_start=1911
-  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_end=1968
-  _globals['_AUTHSERVICE']._serialized_start=1971
-  _globals['_AUTHSERVICE']._serialized_end=4363
+  _globals['_VERIFYEMAILREQUEST']._serialized_end=508
+  _globals['_VERIFYEMAILRESPONSE']._serialized_start=510
+  _globals['_VERIFYEMAILRESPONSE']._serialized_end=531
+  _globals['_RESENDCODEREQUEST']._serialized_start=533
+  _globals['_RESENDCODEREQUEST']._serialized_end=579
+  _globals['_RESENDCODERESPONSE']._serialized_start=581
+  _globals['_RESENDCODERESPONSE']._serialized_end=601
+  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_start=603
+  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_end=659
+  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_start=661
+  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_end=691
+  _globals['_RESETPASSWORDREQUEST']._serialized_start=693
+  _globals['_RESETPASSWORDREQUEST']._serialized_end=801
+  _globals['_RESETPASSWORDRESPONSE']._serialized_start=803
+  _globals['_RESETPASSWORDRESPONSE']._serialized_end=826
+  _globals['_SIGNINREQUEST']._serialized_start=829
+  _globals['_SIGNINREQUEST']._serialized_end=1008
+  _globals['_SIGNINRESPONSE']._serialized_start=1011
+  _globals['_SIGNINRESPONSE']._serialized_end=1141
+  _globals['_MFACHALLENGE']._serialized_start=1143
+  _globals['_MFACHALLENGE']._serialized_end=1242
+  _globals['_VERIFYMFAREQUEST']._serialized_start=1245
+  _globals['_VERIFYMFAREQUEST']._serialized_end=1382
+  _globals['_EXCHANGETOKENREQUEST']._serialized_start=1385
+  _globals['_EXCHANGETOKENREQUEST']._serialized_end=1536
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1538
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1633
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1635
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1659
+  _globals['_ENROLLTOTPREQUEST']._serialized_start=1661
+  _globals['_ENROLLTOTPREQUEST']._serialized_end=1680
+  _globals['_ENROLLTOTPRESPONSE']._serialized_start=1682
+  _globals['_ENROLLTOTPRESPONSE']._serialized_end=1723
+  _globals['_CONFIRMTOTPREQUEST']._serialized_start=1725
+  _globals['_CONFIRMTOTPREQUEST']._serialized_end=1778
+  _globals['_CONFIRMTOTPRESPONSE']._serialized_start=1780
+  _globals['_CONFIRMTOTPRESPONSE']._serialized_end=1825
+  _globals['_DISABLETOTPREQUEST']._serialized_start=1827
+  _globals['_DISABLETOTPREQUEST']._serialized_end=1880
+  _globals['_DISABLETOTPRESPONSE']._serialized_start=1882
+  _globals['_DISABLETOTPRESPONSE']._serialized_end=1903
+  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_start=1905
+  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_end=1937
+  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_start=1939
+  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_end=1996
+  _globals['_AUTHSERVICE']._serialized_start=1999
+  _globals['_AUTHSERVICE']._serialized_end=4391
 # @@protoc_insertion_point(module_scope)

@@ -123,7 +123,7 @@ class AuthServiceServicer:
     def VerifyEmail(self, request, context):
         """VerifyEmail proves the address with the code that was sent to it. The person can sign in afterwards.
 
-        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, or tried too often).
+        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,7 +29,7 @@ class AuthServiceStub:
     VerifyEmail: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyEmailRequest, _auth_service_pb2.VerifyEmailResponse]
     """VerifyEmail proves the address with the code that was sent to it. The person can sign in afterwards.
 
-    Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, or tried too often).
+    Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password).
     """
     ResendCode: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ResendCodeRequest, _auth_service_pb2.ResendCodeResponse]
     """ResendCode sends a new verification code; the earlier one is void. Nothing is sent to an address that needs none."""
@@ -88,7 +88,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_auth_service_pb2.VerifyEmailResponse]:
         """VerifyEmail proves the address with the code that was sent to it. The person can sign in afterwards.
 
-        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, or tried too often).
+        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password).
         """
 
     @_abc_1.abstractmethod

@@ -162,6 +162,19 @@ async def test_the_password_that_counts_is_that_of_the_sign_up_whose_code_was_us
         await refusal_of(message["code"], auth)
 
 
+async def test_with_the_password_a_code_confirms_no_strangers_sign_up(auth: "Auth") -> None:
+    await auth.sign_up(password=PASSWORD)
+    mine = await auth.newest_code()
+    await auth.sign_up(password="mallory comes later", name="Mallory")
+    strangers = await auth.newest_code()
+    with pytest.raises(InvalidArgument) as refused:
+        await auth.desk.verify_email(EMAIL, strangers, HOME, PASSWORD)
+    assert refused.value.reason is Reason.CODE_INVALID
+    assert await auth.database.fetchval("SELECT count(*) FROM accounts") == 0
+    await auth.desk.verify_email(EMAIL, mine, HOME, PASSWORD)
+    assert (await auth.sign_in()).access_token
+
+
 async def test_a_repeated_request_changes_nothing(auth: "Auth") -> None:
     request_id = uuid.uuid4()
     await asyncio.gather(*(auth.sign_up(request_id=request_id) for _ in range(5)))
