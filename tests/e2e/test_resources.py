@@ -1,5 +1,10 @@
 """Sharing, and the stream of changes."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
+from grpc import aio
+
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_up
 from tests.e2e.protocols import Client, GrpcClient
 
@@ -81,14 +86,11 @@ async def test_an_open_stream_ends_when_its_session_does(mesh: RunningMesh, pers
     assert answer == "UNAUTHENTICATED"
 
 
-async def ended(changes: object) -> str:
-    import asyncio
-
-    from grpc import aio
-
+async def ended(changes: AsyncIterator[object]) -> str:
+    """The status that a stream ends with."""
     try:
         async with asyncio.timeout(5):
-            async for _ in changes:  # type: ignore[attr-defined]
+            async for _ in changes:
                 pass
     except aio.AioRpcError as error:
         return error.code().name
