@@ -14,6 +14,7 @@ from mesh.render.envoy.authorization import gateway_rbac, ingress_rbac
 from mesh.render.envoy.local_reply import local_reply_config
 from mesh.render.envoy.placement import Address, Placement, TokenRules
 from mesh.render.envoy.resource import Resource, extension, typed
+from mesh.render.envoy.script import edge_script
 from mesh.render.envoy.tls import mesh_server, public_server
 
 LIVENESS_PATH = "/healthz"
@@ -95,7 +96,7 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
     # transcoder bounds only what it has not parsed yet, so a body limit goes before it, too.
     filters = [
         protocol.liveness(LIVENESS_PATH),
-        protocol.fault_finder(),
+        edge_script(),
         protocol.cors(),
         protocol.grpc_web(),
         protocol.csrf(mesh, placement),
@@ -177,7 +178,7 @@ def _manager(placement: Placement, listener: str, routes: Resource, filters: lis
             **routes,
         },
         http_filters=filters,
-        local_reply_config=local_reply_config(),
+        local_reply_config=local_reply_config(scripted=listener == "edge"),
         access_log=access_log(placement, listener),
         tracing=_tracing(listener),
         early_header_mutation_extensions=[

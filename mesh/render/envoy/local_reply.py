@@ -14,18 +14,18 @@ from urllib.parse import quote
 from google.protobuf import json_format
 
 from mesh import errors
-from mesh.errors import FieldViolation, MeshError, Reason
+from mesh.errors import MeshError, Reason, field_invalid
 from mesh.render.envoy.resource import Resource, typed
 from mesh.rpc.errors import to_status
 
 _DETAILS = "response.code_details"
 _TOKEN = f"{_DETAILS}.startsWith('jwt_authn_access_denied')"
-_LOCAL_BODY = "%LOCAL_REPLY_BODY%"
 
 UNREAD = "x-authmesh-unread"
-"""Marks the JSON answer about a request that the transcoder could not read; `protocol.fault_finder` takes it off."""
-WHOLE_REQUEST = "request"
-"""The field at fault while nothing better is known."""
+"""Marks the JSON answer about a request that the transcoder could not read: its body is the transcoder's text, which quotes the request.
+`script.edge_script` takes both off."""
+UNREADABLE = field_invalid("request", "this is no JSON that the method can read")
+"""What a client learns of such a request while no field is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,8 @@ TABLE: tuple[LocalReply, ...] = (
         503,
     ),
     LocalReply(
-        # The transcoder says what it could not read, and where; nothing else does.
         f"{_DETAILS}.contains('grpc_json_transcode_failure') && response.code == 400",
-        errors.InvalidArgument(Reason.FIELD_INVALID, _LOCAL_BODY, violations=(FieldViolation(WHOLE_REQUEST, _LOCAL_BODY),)),
+        UNREADABLE,
         400,
     ),
     LocalReply(
@@ -131,17 +130,26 @@ _GRPC = (
 )
 
 
-def local_reply_config() -> Resource:
-    """The `local_reply_config` of every HTTP connection manager."""
-    return {"mappers": [mapper for reply in TABLE for mapper in _mappers(reply)]}
+def local_reply_config(*, scripted: bool = False) -> Resource:
+    """The `local_reply_config` of an HTTP connection manager.
+
+    Args:
+        scripted: Whether `script.edge_script` is among its filters, and names the field of what the transcoder could not read.
+    """
+    return {"mappers": [mapper for reply in TABLE for mapper in _mappers(reply, scripted)]}
 
 
-def _mappers(reply: LocalReply) -> list[Resource]:
-    return [_json(reply)] if _of_transcoder(reply) else [_grpc(reply), _json(reply)]
+def _mappers(reply: LocalReply, scripted: bool) -> list[Resource]:
+    return [_unread(reply)] if scripted and reply.refusal is UNREADABLE else [_grpc(reply), _json(reply)]
 
 
-def _of_transcoder(reply: LocalReply) -> bool:
-    return _LOCAL_BODY in reply.refusal.message
+def _unread(reply: LocalReply) -> Resource:
+    return {
+        "filter": _cel(reply.when),
+        "status_code": reply.http,
+        "headers_to_add": _headers({UNREAD: "1"}),
+        "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"},
+    }
 
 
 def _grpc(reply: LocalReply) -> Resource:
@@ -158,8 +166,6 @@ def _grpc(reply: LocalReply) -> Resource:
 def _json(reply: LocalReply) -> Resource:
     body: dict[str, Any] = json.loads(json_format.MessageToJson(to_status(reply.refusal)))
     headers = {"www-authenticate": reply.challenge} if reply.challenge else {}
-    if _of_transcoder(reply):
-        headers[UNREAD] = "1"
     if reply.refusal.retry_after is not None:
         headers["retry-after"] = f"{reply.refusal.retry_after.total_seconds():.0f}"
     return {

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from mesh.contract import Contract
 from mesh.model import Mesh, RateLimit, TokenBucket
-from mesh.render.envoy.local_reply import UNREAD, WHOLE_REQUEST
 from mesh.render.envoy.placement import Placement
 from mesh.render.envoy.resource import Resource, extension, seconds, typed
 from mesh.tokens.refresh_cookie import ASKED_BY
@@ -20,21 +19,6 @@ _RESPONSE_BYTES = 4 * 1024 * 1024
 _CLIENT_ADDRESSES = 10_000
 _IPV6_PREFIX = 64
 """One household's: whoever has one has all its addresses, and would never run out of buckets."""
-# Quotes inside JSON strings are escaped, so what is replaced can't be something that the client wrote.
-_FAULT_FINDER = """\
-function envoy_on_response(handle)
-  if handle:headers():get("UNREAD") == nil then return end
-  handle:headers():remove("UNREAD")
-  local body = handle:body()
-  local text = body:getBytes(0, body:length())
-  local field = string.match(text, '"message":"([%a_][%w_.]*): ')
-    or string.match(text, '"message":"Could not find field .-([%a_][%w_.]*)')
-    or string.match(text, '"message":": invalid value Starting an? %a+ on a scalar field for type ([%a_][%w_.]*)')
-  if field then
-    body:setBytes((string.gsub(text, '"field":"WHOLE_REQUEST"', '"field":"' .. field .. '"', 1)))
-  end
-end
-"""
 _SMALLEST_STEP = timedelta(milliseconds=50)
 
 
@@ -56,12 +40,6 @@ def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int
         max_request_body_size=request_bytes,
         max_response_body_size=_RESPONSE_BYTES,
     )
-
-
-def fault_finder() -> Resource:
-    """Names the field in the answer about JSON that the transcoder could not read: Envoy's formats can quote its message, but not take it apart."""
-    script = _FAULT_FINDER.replace("UNREAD", UNREAD).replace("WHOLE_REQUEST", WHOLE_REQUEST)
-    return extension("envoy.filters.http.lua", "filters.http.lua.v3.Lua", default_source_code={"inline_string": script})
 
 
 def grpc_web() -> Resource:

@@ -373,28 +373,37 @@ async def test_a_message_of_5_mb_is_too_large(chain: Chain, clients: dict[str, C
 
 
 @pytest.mark.parametrize(
-    ("request_line", "body", "field"),
+    ("request_line", "body", "field", "description"),
     [
-        ("GET /v1/resources?nothing=1", None, "nothing"),
-        ("GET /v1/resources?pageSize=many", None, "page_size"),
-        ("POST /v1/auth:signIn", '{"email": 5}', "email"),
-        ("POST /v1/auth:signIn", '{"email": {}}', "email"),
-        ("POST /v1/auth:signIn", '{"device": {"instanceId": 5}}', "device.instance_id"),
-        ("POST /v1/auth:signIn", '{"email": ', "request"),
-        ("POST /v1/auth:signIn", b'{"email": "\xff\xfe"}', "request"),
-        ("POST /v1/auth:signIn", "email=a&password=b", "request"),
+        ("GET /v1/resources?nothing=hunter2", None, "nothing", "there is no such field"),
+        (f"GET /v1/resources?{'n' * 5000}=hunter2", None, "n" * 100, "there is no such field"),
+        ("GET /v1/resources?pageSize=hunter2", None, "page_size", "the value is not of the field's type"),
+        ("POST /v1/auth:signIn", '{"password": "hunter2", "email": 5}', "email", "the value is not of the field's type"),
+        ("POST /v1/auth:signIn", '{"email": {"password": "hunter2"}}', "email", "the value is not of the field's type"),
+        ("POST /v1/auth:signIn", '{"device": {"instanceId": 5}}', "device.instance_id", "the value is not of the field's type"),
+        ("POST /v1/auth:signIn", '{"password": "hunter2", "email": ', "request", "this is no JSON that the method can read"),
+        ("POST /v1/auth:signIn", '{"password": hunter2}', "request", "this is no JSON that the method can read"),
+        ("POST /v1/auth:signIn", '{"password": "hunter2"} hunter2', "request", "this is no JSON that the method can read"),
+        ("POST /v1/auth:signIn", 'email: "hunter2"', "request", "this is no JSON that the method can read"),
+        ("POST /v1/auth:signIn", b'{"password": "hunter2\xff\xfe"}', "request", "this is no JSON that the method can read"),
+        ("POST /v1/auth:signIn", "email=a&password=hunter2", "request", "this is no JSON that the method can read"),
+        ("POST /v1/auth:signIn", "hunter2" * 10_000, "request", "this is no JSON that the method can read"),
     ],
 )
-async def test_json_that_can_t_be_read_is_refused_with_the_field(chain: Chain, request_line: str, body: str | bytes | None, field: str) -> None:
+async def test_json_that_can_t_be_read_is_refused_with_the_field_and_not_quoted(
+    chain: Chain, request_line: str, body: str | bytes | None, field: str, description: str
+) -> None:
     verb, path = request_line.split(" ", 1)
     headers = {"authorization": f"Bearer {chain.signer.token()}", "content-type": "application/json"}
     async with chain.http() as http:
         response = await http.request(verb, path, content=body, headers=headers)
     assert response.status_code == 400
+    assert "hunter2" not in response.text
     answer = response.json()
     assert answer["code"] == 3
+    assert answer["message"] == f"{field}: {description}"
     assert answer["details"][0]["reason"] == "FIELD_INVALID"
-    assert answer["details"][1]["fieldViolations"][0]["field"] == field
+    assert answer["details"][1]["fieldViolations"] == [{"field": field, "description": description}]
     assert not [name for name in response.headers if name.startswith("x-authmesh")]
 
 

@@ -87,6 +87,27 @@ async def test_no_other_method_sees_or_sets_a_cookie(chain: Chain) -> None:
         assert "cookie" not in chain.processes["auth"].heard[-1].metadata
 
 
+@pytest.mark.parametrize(
+    ("sent", "forwarded"),
+    [
+        ([f"theme=dark; {COOKIE}; id=1"], COOKIE),
+        (["theme=dark", COOKIE], COOKIE),
+        ([b"name=Andr\xe9; " + COOKIE.encode()], COOKIE),
+        ([f"{COOKIE}; {COOKIE}2"], f"{COOKIE}; {COOKIE}2"),
+        ([f"x{COOKIE}; {COOKIE.lower()}"], None),
+        ([b"__Host-authmesh-refresh=secr\xe9t"], None),
+        (["__Host-authmesh-refresh="], None),
+        (["theme=dark", ";", ""], None),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+async def test_cookies_of_other_applications_stop_at_the_edge(chain: Chain, protocol: str, sent: list[str | bytes], forwarded: str | None) -> None:
+    headers = [("origin", ORIGIN), ("x-authmesh-refresh", "cookie"), *(("cookie", cookie) for cookie in sent)]
+    async with chain.http(http2=protocol == "h2", http1=protocol != "h2") as http:
+        assert (await http.post(json_path(REFRESH), json={}, headers=headers)).status_code == 200  # type: ignore[arg-type]
+    assert chain.processes["token"].heard[-1].metadata.get("cookie") == forwarded
+
+
 async def test_a_page_of_an_allowed_origin_may_send_the_header_and_the_cookie(chain: Chain) -> None:
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-authmesh-refresh"}
     async with chain.http() as http:

@@ -1,0 +1,83 @@
+"""What no filter of Envoy does, in Lua, at the edge.
+
+Cookies of other applications stop here. And an answer about unreadable JSON quotes nothing of it: Envoy's transcoder
+says what it could not read by repeating it, passwords and tokens with it. Its words come to this script alone, as the
+body of an answer marked `UNREAD`; the field is taken out of them, and the client gets one of the fixed answers below.
+"""
+
+import json
+
+from google.protobuf import json_format
+
+from mesh.errors import InvalidArgument, field_invalid
+from mesh.render.envoy.local_reply import UNREAD, UNREADABLE
+from mesh.render.envoy.resource import Resource, extension
+from mesh.rpc.errors import to_status
+from mesh.tokens.refresh_cookie import NAME
+
+_FIELD = "$"
+_LONGEST_FIELD = 100
+"""The name of an unknown query parameter is the client's."""
+_UNKNOWN_FIELD = field_invalid(_FIELD, "there is no such field")
+_WRONG_TYPE = field_invalid(_FIELD, "the value is not of the field's type")
+
+_SCRIPT = """\
+local ANSWERS = {
+  unreadable = [==[UNREADABLE]==],
+  unknown_field = [==[UNKNOWN_FIELD]==],
+  wrong_type = [==[WRONG_TYPE]==],
+}
+
+function envoy_on_request(handle)
+  local headers, kept = handle:headers(), {}
+  local count = headers:getNumValues("cookie")
+  if count == 0 then return end
+  for index = 0, count - 1 do
+    for pair in string.gmatch(headers:getAtIndex("cookie", index), "[^;]+") do
+      local value = string.match(pair, "^%s*COOKIE=([%w_.-]+)%s*$")
+      if value then kept[#kept + 1] = "PLAIN_COOKIE=" .. value end
+    end
+  end
+  headers:remove("cookie")
+  if #kept > 0 then headers:add("cookie", table.concat(kept, "; ")) end
+end
+
+local function answer(text)
+  local field = string.match(text, '^Could not find field .-([%a_][%w_.]*)')
+  if field then return ANSWERS.unknown_field, field end
+  field = string.match(text, '^([%a_][%w_.]*): ')
+    or string.match(text, '^: invalid value Starting an? %a+ on a scalar field for type ([%a_][%w_.]*)')
+  if field then return ANSWERS.wrong_type, field end
+  return ANSWERS.unreadable, ''
+end
+
+function envoy_on_response(handle)
+  if handle:headers():get("MARK") == nil then return end
+  handle:headers():remove("MARK")
+  local body = handle:body()
+  local text, field = answer(body:getBytes(0, math.min(body:length(), 1000)))
+  body:setBytes((string.gsub(text, '%$', string.sub(field, 1, LONGEST))))
+end
+"""
+
+
+def edge_script() -> Resource:
+    """The filter. It comes before whatever reads a cookie, and sees every answer last."""
+    words = {
+        "UNREADABLE": _json(UNREADABLE),
+        "UNKNOWN_FIELD": _json(_UNKNOWN_FIELD),
+        "WRONG_TYPE": _json(_WRONG_TYPE),
+        "PLAIN_COOKIE": NAME,
+        # A hyphen is an operator of Lua's patterns.
+        "COOKIE": NAME.replace("-", "%-"),
+        "MARK": UNREAD,
+        "LONGEST": str(_LONGEST_FIELD),
+    }
+    script = _SCRIPT
+    for word, text in words.items():
+        script = script.replace(word, text)
+    return extension("envoy.filters.http.lua", "filters.http.lua.v3.Lua", default_source_code={"inline_string": script})
+
+
+def _json(refusal: InvalidArgument) -> str:
+    return json.dumps(json.loads(json_format.MessageToJson(to_status(refusal))))
