@@ -1,14 +1,16 @@
 """`make gen`: protos/ -> gen/, and the checks that a generator can make.
 
 Writes messages, typed stubs and async service stubs under `gen/authmesh`; one descriptor set, `gen/authmesh/contract.binpb`, for Envoy's transcoder
-and for the access rules; and the table in `docs/access.md`. Refuses an RPC that does not say who may call it.
+and for the access rules; `gen/authmesh/openapi.json`; and the table in `docs/access.md`. Refuses an RPC that does not say who may call it.
 """
 
 import importlib.resources
+import json
 import os
 import shutil
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
@@ -94,6 +96,15 @@ def access_table(output: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_openapi(output: Path) -> None:
+    """Describes the JSON form of the contract in `authmesh/openapi.json`."""
+    from openapi import document
+
+    files = descriptor_pb2.FileDescriptorSet.FromString((output / "authmesh" / "contract.binpb").read_bytes())
+    version = tomllib.loads((PROTOS.parent / "pyproject.toml").read_text())["project"]["version"]
+    (output / "authmesh" / "openapi.json").write_text(json.dumps(document(files, version), indent=1, ensure_ascii=False) + "\n")
+
+
 def drift(output: Path) -> list[str]:
     """The files of gen/ that are not what the protos say."""
     fresh, committed = (
@@ -110,6 +121,7 @@ def main() -> None:
         compile_protos(output)
         if missing := rpcs_without_access_rule(output):
             sys.exit("\n".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)" for rpc in missing))
+        write_openapi(output)
         if "--check" in sys.argv:
             stale = [f"gen/{path}" for path in drift(output)] + (["docs/access.md"] if ACCESS_TABLE.read_text() != access_table(output) else [])
             sys.exit("\n".join(f"{path} differs from protos/: run `make gen` and commit it" for path in stale) or 0)
