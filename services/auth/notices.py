@@ -137,11 +137,16 @@ class NoticeDesk:
 
 def _event(body: str) -> audit_event_pb2.AuditEvent:
     try:
-        event = json_format.ParseDict(json.loads(body)["detail"], audit_event_pb2.AuditEvent(), ignore_unknown_fields=True)
+        envelope = json.loads(body)
+        event = json_format.ParseDict(envelope["detail"], audit_event_pb2.AuditEvent(), ignore_unknown_fields=True)
+        source = envelope["source"]
     except (ValueError, TypeError, KeyError, RecursionError, json_format.Error) as error:
         raise NoticeError(f"not an envelope with an audit event ({type(error).__name__})") from None
     if event.type not in MESSAGE_OF_EVENT:
         raise NoticeError("an event that nobody is told of")
+    # IAM lets each node put events with its own name as `source` only: another service can have nobody told that their token was stolen.
+    if source != f"authmesh.{event.source}" or event.type.partition(".")[0] != event.source:
+        raise NoticeError("the event comes from another service than the one whose event it is")
     return event
 
 

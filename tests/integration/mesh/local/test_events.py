@@ -115,6 +115,7 @@ async def test_events_that_a_person_should_hear_of_reach_the_notices_queue_and_o
             Entries=[
                 entry | {"DetailType": "token.refreshed", "Detail": '{"n": 1}'},
                 entry | {"DetailType": "token.reuse_detected", "Detail": '{"n": 2}'},
+                entry | {"Source": "authmesh.resource", "DetailType": "token.reuse_detected", "Detail": '{"n": 3}'},
             ]
         )
         received = await sqs.receive_message(QueueUrl=stack.notices_queue_url, WaitTimeSeconds=3, MaxNumberOfMessages=10)

@@ -29,9 +29,11 @@ async def fail(auth: Auth, times: int, *, email: str = EMAIL, address: str = HOM
             await auth.sign_in(email, "wrong", address=address)
 
 
-def notice(auth: Auth, user_id: uuid.UUID | str, *, session: str = "one", event_type: str = "token.reuse_detected") -> str:
-    event = AuditEvent(type=event_type, source="token", sequence=1, subject=f"users/{user_id}", session=f"users/{user_id}/sessions/{session}")
-    return json.dumps({"source": "authmesh.token", "detail-type": event_type, "detail": json_format.MessageToDict(event)})
+def notice(
+    auth: Auth, user_id: uuid.UUID | str, *, session: str = "one", event_type: str = "token.reuse_detected", source: str = "token", bus: str = "token"
+) -> str:
+    event = AuditEvent(type=event_type, source=source, sequence=1, subject=f"users/{user_id}", session=f"users/{user_id}/sessions/{session}")
+    return json.dumps({"source": f"authmesh.{bus}", "detail-type": event_type, "detail": json_format.MessageToDict(event)})
 
 
 def desk(auth: Auth) -> NoticeDesk:
@@ -95,6 +97,14 @@ async def test_what_is_no_notice_is_refused(auth: Auth) -> None:
     for body in ("no json", "[]", "{}", '{"detail": 7}', notice(auth, "nobody"), notice(auth, user_id, event_type="token.refreshed")):
         with pytest.raises(NoticeError):
             await desk(auth).deliver(body)
+
+
+@pytest.mark.parametrize(("source", "bus"), [("token", "resource"), ("resource", "resource"), ("resource", "token")])
+async def test_no_service_has_a_person_told_of_what_another_one_should_have_seen(auth: Auth, source: str, bus: str) -> None:
+    user_id = await auth.verified()
+    with pytest.raises(NoticeError, match="another service"):
+        await desk(auth).deliver(notice(auth, user_id, source=source, bus=bus))
+    assert await kinds(auth) == []
 
 
 async def test_notices_come_from_the_queue_and_poison_stays_in_it(
