@@ -11,7 +11,7 @@ from typing import Any
 from authmesh.token.v1 import token_set_pb2
 from grpc import aio
 
-from mesh.errors import Reason, Unauthenticated, field_invalid
+from mesh.errors import PermissionDenied, Reason, Unauthenticated, field_invalid
 from mesh.rpc.call import Call, current_call
 
 ASKED_BY = "x-authmesh-refresh"
@@ -28,12 +28,20 @@ def is_asked_for() -> bool:
 
     Raises:
         InvalidArgument: FIELD_INVALID, the header says something else.
+        PermissionDenied: CALLER_NOT_ALLOWED, the page was not served over https: its browser would drop the cookie and lose the session.
     """
     call = current_call()
     values = call.values(ASKED_BY) if call else []
-    if values not in ([], ["cookie"]):
+    if not call or not values:
+        return False
+    if values != ["cookie"]:
         raise field_invalid(ASKED_BY, "its one value is `cookie`")
-    return bool(values)
+    if any(origin.startswith("http:") for origin in call.values("origin")):
+        raise PermissionDenied(
+            Reason.CALLER_NOT_ALLOWED,
+            f"browsers keep the refresh token's cookie for https pages only: serve the page over https, or leave {ASKED_BY} out",
+        )
+    return True
 
 
 def token_of_request(given: str, field: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from authmesh.token.v1 import token_set_pb2
 
 from mesh.contract import Contract
-from mesh.errors import InvalidArgument, MeshError, Unauthenticated
+from mesh.errors import InvalidArgument, MeshError, PermissionDenied, Unauthenticated
 from mesh.rpc.call import Call, set_current_call
 from mesh.tokens import refresh_cookie
 
@@ -68,6 +68,12 @@ def test_a_header_that_says_nonsense_is_refused_before_the_token_is_spent(metada
 def test_without_one_cookie_that_was_asked_for_there_is_none(metadata: list[tuple[str, str]], error: type[MeshError]) -> None:
     with pytest.raises(error):
         found("", *metadata)
+
+
+def test_a_page_without_tls_is_told_that_its_browser_would_drop_the_cookie() -> None:
+    with pytest.raises(PermissionDenied, match="serve the page over https"):
+        found("", ASKED, ("origin", "http://localhost:5173"), ("cookie", "__Host-authmesh-refresh=t"))
+    assert found("given", ("origin", "http://localhost:5173")) == "given"
 
 
 async def test_outside_of_a_call_nothing_is_asked_for() -> None:
