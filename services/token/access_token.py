@@ -3,7 +3,7 @@
 import base64
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,8 +69,7 @@ class AccessTokenWriter:
             "sub": str(grant.subject),
             "aud": self._audience,
             "client_id": grant.client_id,
-            "scope": " ".join(sorted(grant.scopes)),
-            "roles": sorted(grant.roles),
+            **scope_and_roles(grant.scopes, grant.roles),
             "sid": str(grant.session_id),
             "jti": str(grant.token_id),
             "iat": int(grant.issue_time.timestamp()),
@@ -91,7 +90,7 @@ class AccessTokenWriter:
             "sub": grant.client_id,
             "aud": self._audience,
             "client_id": grant.client_id,
-            "scope": " ".join(sorted(grant.scopes)),
+            **scope_and_roles(grant.scopes),
             "jti": str(grant.token_id),
             "iat": int(grant.issue_time.timestamp()),
             "exp": int(grant.expire_time.timestamp()),
@@ -104,6 +103,13 @@ class AccessTokenWriter:
         signed = f"{_segment(header)}.{_segment(payload)}"
         signature = await signer.sign(signed.encode())
         return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def scope_and_roles(scopes: Collection[str], roles: Collection[str] = ()) -> dict[str, Any]:
+    """The claims `scope` and `roles`, without those that are empty: an empty scope is not a scope (RFC 6749, section 3.3), and validators of RFC 9068
+    tokens refuse an empty list of roles.
+    """
+    return ({"scope": " ".join(sorted(scopes))} if scopes else {}) | ({"roles": sorted(roles)} if roles else {})
 
 
 def _segment(content: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mesh.errors import Unauthenticated
 from mesh.tokens.claims import Claims
+from services.token.access_token import scope_and_roles
 from services.token.refresh_token import digest, is_refresh_token
 from services.token.store import Store
 
@@ -46,12 +47,11 @@ class Introspection:
             "sub": claims.subject,
             "aud": self._audience,
             "client_id": claims.client_id,
-            "scope": " ".join(sorted(claims.scopes)),
+            **scope_and_roles(claims.scopes, claims.roles),
             "token_type": "Bearer",
             "jti": claims.token_id,
             "iat": claims.issued_at,
             "exp": claims.expires_at,
-            "roles": sorted(claims.roles),
         }
         if claims.session:
             answer |= {"sid": claims.session, "auth_time": claims.auth_time, "amr": list(claims.amr)}
@@ -67,7 +67,7 @@ class Introspection:
             "iss": self._issuer,
             "sub": str(found.subject),
             "client_id": found.own.client_id,
-            "scope": " ".join(sorted(found.lineage.session_scopes)),
+            **scope_and_roles(found.lineage.session_scopes),
             "iat": int(found.own.issue_time.timestamp()),
             "exp": int(found.lineage.expire_time.timestamp()),
             "sid": str(found.session_id),

@@ -35,7 +35,7 @@ class KeyPolicy:
     """
 
     jwks_max_cache: timedelta = timedelta(minutes=20)
-    """The longest that anybody who verifies our tokens keeps a JWKS (Envoy 10 min, Istio 20 min, API Gateway 2 h). JWKS_MAX_CACHE_SECONDS."""
+    """The longest that anybody who verifies our tokens keeps a JWKS (Envoy 10 min, Istio 20 min, API Gateway up to 2 h). JWKS_MAX_CACHE_SECONDS."""
     lead: timedelta = timedelta(minutes=30)
     """How long a key is in the JWKS before it signs. SIGNING_LEAD_SECONDS."""
     period: timedelta = timedelta(days=30)

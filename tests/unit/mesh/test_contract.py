@@ -1,4 +1,5 @@
 from authmesh.options.v1 import access_pb2
+from buf.validate import validate_pb2
 from google.protobuf import descriptor_pb2
 
 from mesh.audit.catalogue import EVENT_TYPES
@@ -26,7 +27,27 @@ def test_http_bindings_carry_method_template_and_body() -> None:
     update = CONTRACT.rpcs["/authmesh.user.v1.UserService/UpdateUser"]
     assert update.http == (HttpBinding("PATCH", "/v1/{user.name=users/*}", "user"),)
     discovery = CONTRACT.rpcs["/authmesh.token.v1.TokenService/GetDiscovery"]
-    assert [binding.template for binding in discovery.http] == ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"]
+    assert discovery.http == (HttpBinding("GET", "/.well-known/oauth-authorization-server", ""),)
+
+
+def test_no_method_is_served_under_the_name_of_an_openid_document() -> None:
+    templates = {binding.template for rpc in CONTRACT.rpcs.values() for binding in rpc.http}
+    assert not [template for template in templates if "openid" in template]
+
+
+def test_every_client_id_that_a_caller_sends_has_the_pattern_of_one() -> None:
+    files = descriptor_pb2.FileDescriptorSet.FromString(CONTRACT.descriptors).file
+    patterns = {
+        f"{message.name}.{field.name}": field.options.Extensions[validate_pb2.field].string.pattern
+        for file in files
+        for message in file.message_type
+        for field in message.field
+        if message.name.endswith("Request") and field.name == "client_id"
+    }
+    assert patterns == dict.fromkeys(
+        ["SignInRequest.client_id", "ExchangeTokenRequest.client_id", "RefreshTokenRequest.client_id", "IssueTokensRequest.client_id"],
+        "^[a-z][a-z0-9-]{0,62}$",
+    )
 
 
 def test_methods_that_spend_something_are_never_retried() -> None:

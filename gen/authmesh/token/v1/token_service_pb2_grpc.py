@@ -155,7 +155,8 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDiscovery(self, request, context):
-        """GetDiscovery is the issuer's metadata (RFC 8414). It names only endpoints that work for a stock client.
+        """GetDiscovery is the issuer's metadata in the form of RFC 8414. It has the issuer, the keys and the scopes, and neither `token_endpoint` nor
+        `authorization_endpoint`: tokens are asked for in JSON or gRPC, not by the form posts that a stock client would send (docs/contract.md).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

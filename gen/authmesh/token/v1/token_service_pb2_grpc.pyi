@@ -49,7 +49,9 @@ class TokenServiceStub:
     GetJwks: _aio.UnaryUnaryMultiCallable[_token_service_pb2.GetJwksRequest, _httpbody_pb2.HttpBody]
     """GetJwks is the set of keys that tokens are verified with (RFC 7517)."""
     GetDiscovery: _aio.UnaryUnaryMultiCallable[_token_service_pb2.GetDiscoveryRequest, _httpbody_pb2.HttpBody]
-    """GetDiscovery is the issuer's metadata (RFC 8414). It names only endpoints that work for a stock client."""
+    """GetDiscovery is the issuer's metadata in the form of RFC 8414. It has the issuer, the keys and the scopes, and neither `token_endpoint` nor
+    `authorization_endpoint`: tokens are asked for in JSON or gRPC, not by the form posts that a stock client would send (docs/contract.md).
+    """
 
 class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
     """TokenService refreshes, revokes and describes tokens, and lists the sessions they belong to."""
@@ -137,6 +139,8 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _token_service_pb2.GetDiscoveryRequest,
         context: _aio.ServicerContext[_token_service_pb2.GetDiscoveryRequest, _abc.Awaitable[_httpbody_pb2.HttpBody]],
     ) -> _abc.Awaitable[_httpbody_pb2.HttpBody]:
-        """GetDiscovery is the issuer's metadata (RFC 8414). It names only endpoints that work for a stock client."""
+        """GetDiscovery is the issuer's metadata in the form of RFC 8414. It has the issuer, the keys and the scopes, and neither `token_endpoint` nor
+        `authorization_endpoint`: tokens are asked for in JSON or gRPC, not by the form posts that a stock client would send (docs/contract.md).
+        """
 
 def add_TokenServiceServicer_to_server(servicer: TokenServiceServicer, server: _aio.Server) -> None: ...

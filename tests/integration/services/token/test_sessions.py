@@ -234,6 +234,8 @@ async def test_introspection_follows_rfc_7662(token: Token) -> None:
     assert access["active"] is True
     assert (access["sub"], access["client_id"], access["scope"]) == (str(ALICE), "demo", "resource:read user:read")
     assert (access["token_type"], access["exp"] - access["iat"]) == ("Bearer", 600)
+    # As in the token itself: no roles, no member.
+    assert "roles" not in access
     refresh = await token.introspection.introspect(issued.refresh_token)
     assert (refresh["active"], refresh["sub"], refresh["client_id"]) == (True, str(ALICE), "demo")
     assert "token_type" not in refresh
