@@ -47,7 +47,7 @@ class Admission:
         """
         if (len(self._streams) if call.rpc.server_streaming else self._unary) >= self._limit:
             raise ResourceExhausted(Reason.OVERLOADED, "too many calls at once: wait and try again", retry_after=timedelta(seconds=1))
-        if len(call.payload) > MESSAGE_LIMIT:
+        if call.payload is not None and len(call.payload) > MESSAGE_LIMIT:
             raise ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"a message holds at most {MESSAGE_LIMIT} bytes")
         async with self._stream(call) if call.rpc.server_streaming else self._counted(call):
             yield

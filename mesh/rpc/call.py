@@ -40,7 +40,8 @@ class Call:
 
     rpc: Rpc
     context: "aio.ServicerContext[Any, Any]"
-    payload: bytes
+    payload: bytes | None
+    """The request message's bytes. None when the request ended before a whole message."""
     parse: Any
     """The generated class's `FromString`."""
     metadata: Sequence[tuple[str, str | bytes]]
@@ -62,9 +63,11 @@ class Call:
         """The request message, parsed when it is asked for first.
 
         Raises:
-            InvalidArgument: FIELD_INVALID when the bytes are no such message.
+            InvalidArgument: FIELD_INVALID when there is no whole message, or the bytes are not one of this type.
         """
         if self._request is None:
+            if self.payload is None:
+                raise field_invalid("request", f"the body ends before a whole {self.rpc.input_type}: send its 5-byte prefix and all its bytes")
             try:
                 self._request = self.parse(self.payload)
             except (DecodeError, UnicodeDecodeError, ValueError) as error:
@@ -77,7 +80,7 @@ class Call:
         return [value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key]
 
 
-def new_call(rpc: Rpc, payload: bytes, parse: Any, context: "aio.ServicerContext[Any, Any]", trust_domain: str = TRUST_DOMAIN) -> Call:
+def new_call(rpc: Rpc, payload: bytes | None, parse: Any, context: "aio.ServicerContext[Any, Any]", trust_domain: str = TRUST_DOMAIN) -> Call:
     """Reads the metadata that the sidecar vouches for: it overwrites `x-forwarded-client-cert`, and the edge overwrites the client's address."""
     metadata = [(name, value) for name, value in context.invocation_metadata() or ()]
     first = {name: value if isinstance(value, str) else "" for name, value in reversed(metadata)}

@@ -19,6 +19,9 @@ METADATA_LIMIT = 32 * 1024
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_metadata_size", METADATA_LIMIT),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_LIMIT),
+    # No table of headers seen before: grpc keeps those in it that it could not parse, and then fails every call that names one, whoever makes it. The
+    # sidecar brings calls of everybody on one connection.
+    ("grpc.http2.hpack_table_size.decoder", 0),
     # Retries happen once, in Envoy, for methods that declare that they may be retried.
     ("grpc.enable_retries", 0),
     # The sidecar is on this machine: asking for it costs nothing, and by default the pause between two attempts grows to two minutes.

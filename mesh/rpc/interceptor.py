@@ -10,7 +10,7 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from mesh.contract import Contract
-from mesh.errors import PermissionDenied, Reason, Unimplemented
+from mesh.errors import PermissionDenied, Reason, Unimplemented, field_invalid
 from mesh.rpc.call import TRUST_DOMAIN, Call, new_call, set_current_call
 from mesh.rpc.errors import to_status
 
@@ -22,6 +22,8 @@ UNGUARDED = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflecti
 """The only methods outside the contract: their protos can't carry an access rule."""
 
 Handler = Callable[[Call], Awaitable[Any]]
+
+_INCOMPLETE = rpc_status.to_status(to_status(field_invalid("request", "the body ends before a whole message")))
 
 
 class MeshInterceptor(aio.ServerInterceptor):
@@ -50,9 +52,7 @@ class MeshInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return _refusal(Unimplemented(Reason.NOT_IMPLEMENTED, "no such method"))
-        if not path.startswith(UNGUARDED):
-            handler = self._wrap(path, handler)
-        self._wrapped[path] = handler
+        self._wrapped[path] = handler = _unguarded(handler) if path.startswith(UNGUARDED) else self._wrap(path, handler)
         return handler
 
     def _wrap(self, path: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
@@ -64,16 +64,39 @@ class MeshInterceptor(aio.ServerInterceptor):
             proceed = _around(stage, proceed)
         parse = handler.request_deserializer
 
-        async def serve(payload: bytes, context: "aio.ServicerContext[Any, Any]") -> Any:
-            call = new_call(rpc, payload, parse, context, self._trust_domain)
+        async def serve(_: object, context: "aio.ServicerContext[Any, Any]") -> Any:
+            call = new_call(rpc, await _message(context), parse, context, self._trust_domain)
             set_current_call(call)
             return await proceed(call)
 
         # Bytes come in, and of a unary call go out, as they are: what can't be read or written is ours to answer, not grpc's UNKNOWN with a Python
-        # class in it.
+        # class in it. For the same reason we read the request ourselves: grpc.aio never answers a unary request that ends before a whole message.
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(serve, request_deserializer=None, response_serializer=handler.response_serializer)
-        return grpc.unary_unary_rpc_method_handler(serve, request_deserializer=None, response_serializer=None)
+            return grpc.stream_stream_rpc_method_handler(serve, request_deserializer=None, response_serializer=handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(serve, request_deserializer=None, response_serializer=None)
+
+
+async def _message(context: "aio.ServicerContext[Any, Any]") -> bytes | None:
+    """The request message, or None when the request ended before a whole one."""
+    message: Any = await context.read()
+    return None if message is aio.EOF else message
+
+
+def _unguarded(handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
+    """The handler as it is, but for unary requests that end before a whole message."""
+    if handler.request_streaming:
+        return handler
+    behaviour: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
+
+    async def serve(_: object, context: "aio.ServicerContext[Any, Any]") -> Any:
+        message: Any = await context.read()
+        if message is aio.EOF:
+            await context.abort_with_status(_INCOMPLETE)
+        return await behaviour(message, context)
+
+    if handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(serve, handler.request_deserializer, handler.response_serializer)
+    return grpc.stream_unary_rpc_method_handler(serve, handler.request_deserializer, handler.response_serializer)
 
 
 def _unary(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
@@ -112,7 +135,8 @@ def _around(stage: Stage, proceed: Handler) -> Handler:
 def _refusal(error: PermissionDenied | Unimplemented) -> "grpc.RpcMethodHandler[Any, Any]":
     status = rpc_status.to_status(to_status(error))
 
-    async def refuse(_: bytes, context: "aio.ServicerContext[Any, Any]") -> None:
+    async def refuse(_: object, context: "aio.ServicerContext[Any, Any]") -> None:
         await context.abort_with_status(status)
 
-    return grpc.unary_unary_rpc_method_handler(refuse, request_deserializer=None, response_serializer=None)
+    # Refuses without reading: a client that opens a stream sends nothing more before it has an answer.
+    return grpc.stream_unary_rpc_method_handler(refuse, request_deserializer=None, response_serializer=None)

@@ -60,8 +60,14 @@ async def serve(
     interceptor = MeshInterceptor(contract, [telemetry, error_table, admission, authentication, Validation()], settings.trust_domain)
     server = aio.server(
         interceptors=[interceptor],
-        # gRPC refuses without a reason, so it does so only where Admission would have to hold far too much to say it.
-        options=[*OPTIONS, ("grpc.max_receive_message_length", 2 * MESSAGE_LIMIT), ("grpc.max_send_message_length", MESSAGE_LIMIT)],
+        options=[
+            *OPTIONS,
+            # gRPC refuses without a reason, so it does so only where Admission would have to hold far too much to say it.
+            ("grpc.max_receive_message_length", 2 * MESSAGE_LIMIT),
+            ("grpc.max_send_message_length", MESSAGE_LIMIT),
+            # Identity alone: the limits on a request count the bytes that come in, and a few of them can unpack to megabytes.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
+        ],
     )
     names = _Names(server)
     for add, servicer in services:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -176,6 +177,11 @@ def grpc_head(path: str, *more: tuple[str, str | bytes | None]) -> list[tuple[st
     fields += [(name, value) for name, value in more if value is not None]
     # Pseudo-headers go first.
     return sorted(fields, key=lambda field: not field[0].startswith(":"))
+
+
+def frame(message: bytes) -> bytes:
+    """A message as gRPC sends it: a prefix of five bytes, of which four are its length."""
+    return struct.pack(">BI", 0, len(message)) + message
 
 
 def _bytes(value: str | bytes) -> bytes:

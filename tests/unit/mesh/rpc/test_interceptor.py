@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 import pytest
 from authmesh.options.v1 import access_pb2
+from authmesh.resource.v1 import resource_service_pb2_grpc
+from authmesh.user.v1 import user_directory_pb2_grpc
 from google.protobuf import descriptor_pb2
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,6 +19,9 @@ from mesh.errors import NotFound, Reason, Unavailable
 from mesh.rpc.call import Call
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.validation import Validation
+from tests.e2e.protocols import from_trailers
+from tests.security.raw_http2 import connected, frame, grpc_head
 from tests.unit.mesh.rpc.kit import (
     CHANGE,
     CONTRACT,
@@ -29,6 +34,7 @@ from tests.unit.mesh.rpc.kit import (
     dialled,
     found,
     refusal,
+    served,
     serving,
     socket_path,
     stream,
@@ -185,6 +191,70 @@ async def test_health_is_served_without_a_rule_and_nothing_else_of_grpc() -> Non
                 assert (await refusal(unary(channel, "/grpc.channelz.v1.Channelz/GetServers"))).reason == "CALLER_NOT_ALLOWED"
         finally:
             await server.stop(None)
+
+
+INCOMPLETE = {"nothing": b"", "a part of the prefix": b"\0\0\0", "a prefix alone": b"\0\0\0\0\5", "a part of the message": b"\0\0\0\0\5abc"}
+
+
+@pytest.mark.parametrize("body", INCOMPLETE.values(), ids=INCOMPLETE.keys())
+async def test_a_request_that_ends_before_a_whole_message_is_answered(body: bytes) -> None:
+    async def lookup(_: object) -> object:
+        raise AssertionError
+
+    with socket_path() as path:
+        server = aio.server(interceptors=[MeshInterceptor(CONTRACT, [error_table, Validation()])])
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+        user_directory_pb2_grpc.add_UserDirectoryServicer_to_server(Directory(lookup), server)
+        resource_service_pb2_grpc.add_ResourceServiceServicer_to_server(Changes(watch), server)
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+        try:
+            async with connected(path) as connection:
+                for method in (LOOKUP, WATCH, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"):
+                    answer = await (await connection.request(grpc_head(method), body)).end(within=5)
+                    refused = from_trailers(answer.headers)
+                    assert (*refused.outcome, refused.fields) == ("INVALID_ARGUMENT", "FIELD_INVALID", ("request",)), method
+        finally:
+            await server.stop(None)
+
+
+async def test_a_stream_to_a_method_that_is_not_there_is_refused_before_it_says_anything() -> None:
+    with socket_path() as path:
+        async with served(path, Directory(found)), connected(path) as connection:
+            stream = await connection.open(grpc_head("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"))
+            assert from_trailers((await stream.end(within=5)).headers).outcome == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
+
+
+# What grpc core parses of a request, whatever the service does. One of each way to fail.
+UNREADABLE = (
+    ("grpc-timeout", "abc"),
+    ("grpc-encoding", "nothing"),
+    ("grpc-internal-encoding-request", "nothing"),
+    ("grpc-retry-pushback-ms", "soon"),
+    ("grpc-previous-rpc-attempts", "many"),
+    ("grpc-status", "good"),
+    ("te", "gzip"),
+    (":method", "DELETE"),
+    (":scheme", "ftp"),
+    ("some-bin", "!"),
+    ("some!thing", "x"),
+)
+
+
+@pytest.mark.parametrize("header", UNREADABLE, ids=lambda header: header[0])
+async def test_a_header_that_grpc_can_t_parse_costs_its_own_call_and_no_other_of_the_connection(header: tuple[str, str]) -> None:
+    good = {"grpc-timeout": "1S", "te": "trailers", "grpc-encoding": "identity", ":method": "POST", ":scheme": "http", "some-bin": "YQ"}
+    with socket_path() as path:
+        async with served(path, Directory(found)), connected(path) as connection:
+
+            async def status(*more: tuple[str, str]) -> str:
+                return (await (await connection.request(grpc_head(LOOKUP, *more), frame(REQUEST))).end()).headers["grpc-status"]
+
+            assert await status() == "0"
+            assert await status(header) != "0"
+            assert await status() == "0"
+            if header[0] in good:
+                assert await status((header[0], good[header[0]])) == "0"
 
 
 async def test_two_first_calls_at_once_are_both_served() -> None:

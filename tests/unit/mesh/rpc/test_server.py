@@ -1,6 +1,7 @@
 """A service process, run as one: it becomes ready, drains on SIGTERM without losing a call, and ends when a part of it died."""
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from grpc_health.v1 import health_pb2
 from mesh.rpc.admission import MESSAGE_LIMIT
 from mesh.rpc.server import serve
 from mesh.settings import ProcessSettings
+from tests.security.raw_http2 import connected, frame, grpc_head
 from tests.unit.mesh.rpc import server_process
 from tests.unit.mesh.rpc.kit import CHANGE, FOUND, Directory, admit, dialled, found, health, refusal, socket_path, stream, unary
 
@@ -210,6 +212,14 @@ async def test_a_message_above_the_limit_is_too_large_and_says_so() -> None:
     async with running() as server:
         refused = await refusal(unary(server.channel, request=b"\x0a" + b"x" * MESSAGE_LIMIT))
     assert (refused.status, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+
+
+async def test_a_compressed_message_is_not_unpacked() -> None:
+    packed = gzip.compress(bytes(MESSAGE_LIMIT))
+    async with running() as server, connected(str(server.directory / "s")) as connection:
+        head = grpc_head("/authmesh.user.v1.UserDirectory/LookupUser", ("grpc-encoding", "gzip"))
+        answer = await (await connection.request(head, b"\1" + frame(packed)[1:])).end()
+    assert answer.headers["grpc-status"] == str(grpc.StatusCode.UNIMPLEMENTED.value[0])
 
 
 async def test_a_service_that_the_contract_does_not_have_is_refused_at_boot(monkeypatch: pytest.MonkeyPatch) -> None:
