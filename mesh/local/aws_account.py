@@ -1,12 +1,21 @@
 """The AWS account of a local mesh: the emulator, or whatever AWS_ENDPOINT_URL of the user names."""
 
+import os
+import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mesh.local.components.aws_emulator import CREDENTIALS, REGION
+from mesh.local.components.aws_emulator import REGION, AwsEmulator
+from mesh.local.errors import LocalMeshError
+from mesh.local.home import Home
+from mesh.local.secret_file import write_private
+from mesh.local.status import read_status
 
+ANY_KEY = {"AWS_ACCESS_KEY_ID": "authmesh", "AWS_SECRET_ACCESS_KEY": "authmesh"}
+"""For emulators of the user, which check none."""
 PASSED_ON = (
     "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
     "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE", "HOME",
@@ -26,25 +35,64 @@ class AwsAccount:
     """Whether it is our own emulator, whose gaps are ours to fill."""
 
     @classmethod
+    def of_emulator(cls, emulator: AwsEmulator) -> "AwsAccount":
+        """The account that our emulator serves."""
+        return cls(emulator.endpoint_url, REGION, emulator.environment, emulated=True)
+
+    @classmethod
     def of_user(cls, endpoint_url: str, environment: Mapping[str, str]) -> "AwsAccount":
         """The account behind the user's endpoint. Without credentials it gets those that emulators take."""
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or REGION
         passed_on = {name: environment[name] for name in PASSED_ON if environment.get(name)}
         if not {"AWS_ACCESS_KEY_ID", "AWS_PROFILE"} & passed_on.keys():
-            passed_on |= CREDENTIALS
+            passed_on |= ANY_KEY
         return cls(
             endpoint_url, region, passed_on | {"AWS_ENDPOINT_URL": endpoint_url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}, emulated=False
         )
 
+    @classmethod
+    def running(cls, environment: Mapping[str, str] = os.environ) -> "AwsAccount":
+        """The account of the mesh that runs on this machine.
+
+        Raises:
+            LocalMeshError: no mesh runs, or it has no account yet.
+        """
+        home = Home.chosen(environment)
+        read_status(home.status)
+        try:
+            published = dict(line.split("=", 1) for line in shlex.split(home.aws_environment.read_text()))
+            return cls(published["AWS_ENDPOINT_URL"], published["AWS_REGION"], published, emulated=False)
+        except (OSError, ValueError, KeyError):
+            raise LocalMeshError(f"the mesh in {home.path} has no AWS account yet: wait until `authmesh status` says ready") from None
+
+    def publish(self, file: Path) -> None:
+        """Notes the account in a private file, for commands beside the running mesh and for shells (`set -a; . FILE`).
+
+        Raises:
+            LocalMeshError: it can't be written.
+        """
+        write_private(file, "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items())).encode())
+
     @asynccontextmanager
-    async def client(self, service: str) -> AsyncIterator[Any]:
-        """A client of one API."""
+    async def client(self, service: str, **options: Any) -> AsyncIterator[Any]:
+        """A client of one API, which sees this account's environment and takes nothing from the process's.
+
+        Args:
+            service: botocore's name of the API: `s3`, `sqs`.
+            options: Of botocore's `Config`, where they differ from ours.
+        """
         from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
+        from aiobotocore.session import AioSession
+        from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
         # No proxies: they are for the world outside, and this is inside.
-        config = AioConfig(connect_timeout=3, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3}, proxies={})
-        session: Any = get_session()
+        ours: dict[str, Any] = {"connect_timeout": 3, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 3}, "proxies": {}}
+        session: Any = AioSession(
+            session_vars={
+                name: (key, None, self._variable(variables) or default, convert)
+                for name, (key, variables, default, convert) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
+            }
+        )
         async with session.create_client(
             service,
             region_name=self.region,
@@ -52,6 +100,10 @@ class AwsAccount:
             aws_access_key_id=self.environment.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=self.environment.get("AWS_SECRET_ACCESS_KEY"),
             aws_session_token=self.environment.get("AWS_SESSION_TOKEN"),
-            config=config,
+            config=AioConfig(**(ours | options)),
         ) as client:
             yield client
+
+    def _variable(self, names: str | list[str] | None) -> str | None:
+        listed = [names] if isinstance(names, str) else names or []
+        return next((self.environment[name] for name in listed if name in self.environment), None)

@@ -54,6 +54,11 @@ class Home:
         return self.secrets / "databases.json"
 
     @property
+    def aws_environment(self) -> Path:
+        """The AWS account as variables, for shells and commands: endpoint, region, access key."""
+        return self.secrets / "aws.env"
+
+    @property
     def logs(self) -> Path:
         """One file for each process, and one for each sidecar's calls."""
         return self.path / "logs"

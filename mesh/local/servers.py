@@ -1,7 +1,6 @@
 """What services stand on: PostgreSQL, Valkey, AWS. Started here, or the user's own."""
 
 import asyncio
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +44,12 @@ async def start(home: Home, infra: Infra, sockets: Path, choices: Choices, memor
     if choices.aws_endpoint_url:
         account = AwsAccount.of_user(choices.aws_endpoint_url, choices.aws_environment or {})
     else:
-        # The user's own AWS settings are for the world outside: a profile that isn't there would even be an error.
-        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-            os.environ.pop(name, None)
         if memory.aws_port is None or not is_free(memory.aws_port):
             memory.aws_port = free_port()
         prepared = aws_emulator.prepare(infra, home.path / "aws", port=memory.aws_port, log=home.log("aws"))
-        account = AwsAccount(prepared.endpoint_url, aws_emulator.REGION, prepared.environment, emulated=True)
+        account = AwsAccount.of_emulator(prepared)
         (emulator,) = supervisor.start([prepared.program])
+    account.publish(home.aws_environment)
     children = [emulator] if emulator else []
     if choices.redis_url:
         await _check_redis(choices.redis_url)

@@ -206,21 +206,24 @@ async def _bucket(bucket: str | None, endpoint_url: str | None) -> AsyncIterator
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
-    from mesh.local.components.aws_emulator import CREDENTIALS, REGION
+    from mesh.local.aws_account import ANY_KEY, AwsAccount
+    from mesh.local.components.aws_emulator import REGION
     from services.audit import archive
 
-    options: dict[str, Any] = {"endpoint_url": endpoint_url}
+    config: dict[str, Any] = {"max_pool_connections": archive.READS_AHEAD, "retries": {"mode": "standard", "total_max_attempts": 5}}
     if bucket is None:
         found = _status()
         if not found.audit_bucket:
             raise LocalMeshError(f"the mesh is {found.state} and has no bucket yet: wait until `authmesh status` says ready")
-        bucket, options["endpoint_url"] = found.audit_bucket, found.aws_endpoint_url
-    if options["endpoint_url"] and not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_PROFILE"):
-        # An emulator: it takes any.
-        options |= {"region_name": REGION, "aws_access_key_id": CREDENTIALS["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": "any"}
+        async with AwsAccount.running().client("s3", **config) as s3:
+            yield archive.Bucket(s3, found.audit_bucket)
+        return
+    options: dict[str, Any] = {"endpoint_url": endpoint_url}
+    if endpoint_url and not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_PROFILE"):
+        # Somebody's emulator: it takes any.
+        options |= {"region_name": REGION} | {name.lower(): value for name, value in ANY_KEY.items()}
     session: Any = get_session()
-    config = AioConfig(max_pool_connections=archive.READS_AHEAD, retries={"mode": "standard", "total_max_attempts": 5})
-    async with session.create_client("s3", config=config, **options) as s3:
+    async with session.create_client("s3", config=AioConfig(**config), **options) as s3:
         yield archive.Bucket(s3, bucket)
 
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mesh.local.components.aws_emulator import CREDENTIALS, REGION
+from mesh.local.aws_account import ANY_KEY, AwsAccount
+from mesh.local.components.aws_emulator import REGION
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import Home
-from mesh.local.status import read_status
 from services.audit.envelope import EnvelopeError, read
 
 if TYPE_CHECKING:
@@ -93,14 +92,13 @@ def command(
     """Move dead letters back to the audit queue, when what kept them from being stored is mended."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    if queue_url is None:
-        try:
-            endpoint_url = read_status(Home.chosen().status).aws_endpoint_url
-        except LocalMeshError as error:
-            _fail(f"{error}; or name a queue with --queue-url")
+    try:
+        account = AwsAccount.running() if queue_url is None else None
+    except LocalMeshError as error:
+        _fail(f"{error}; or name a queue with --queue-url")
 
     async def work() -> tuple[int, int]:
-        async with _sqs(endpoint_url) as sqs:
+        async with account.client("sqs") if account else _sqs(endpoint_url) as sqs:
             url = queue_url or (await sqs.get_queue_url(QueueName=QUEUE))["QueueUrl"]
             return await redrive(sqs, dead_letters_url=dead_letters_url or f"{url}-dlq", queue_url=url, everything=everything)
 
@@ -119,8 +117,8 @@ async def _sqs(endpoint_url: str | None) -> AsyncIterator["SQSClient"]:
 
     options: dict[str, Any] = {"endpoint_url": endpoint_url}
     if endpoint_url and not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_PROFILE"):
-        # An emulator: it takes any.
-        options |= {"region_name": REGION} | {name.lower(): value for name, value in CREDENTIALS.items()}
+        # Somebody's emulator: it takes any.
+        options |= {"region_name": REGION} | {name.lower(): value for name, value in ANY_KEY.items()}
     async with get_session().create_client("sqs", **options) as sqs:
         yield sqs
 

@@ -154,7 +154,7 @@ async def latencies(stack: AsyncExitStack, db: Database, directory: Path) -> lis
     """Seconds from commit to S3 of single events, through the stack that `make run-mesh` uses."""
     emulator = await stack.enter_async_context(aws_emulator.running(directory))
     os.environ |= emulator.environment
-    account = AwsAccount(emulator.endpoint_url, aws_emulator.REGION, emulator.environment, emulated=True)
+    account = AwsAccount.of_emulator(emulator)
     events, _ = await event_stack.ensure(account)
     committed: dict[str, float] = {}
     arrived: dict[str, float] = {}

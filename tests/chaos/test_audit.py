@@ -14,12 +14,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiobotocore.session import get_session
 
-from mesh.local.components.aws_emulator import CREDENTIALS, REGION
 from mesh.local.home import Home
 from services.audit.archive import Bucket, read_all
 from services.audit.checkpoints import PinnedKey
@@ -91,9 +88,7 @@ async def kill_in_turn(mesh: RunningMesh, load: Load) -> list[str]:
 
 @asynccontextmanager
 async def bucket(mesh: RunningMesh) -> AsyncIterator[Bucket]:
-    session: Any = get_session()
-    keys = {"aws_access_key_id": CREDENTIALS["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": CREDENTIALS["AWS_SECRET_ACCESS_KEY"]}
-    async with session.create_client("s3", region_name=REGION, endpoint_url=mesh.status["aws_endpoint_url"], **keys) as s3:
+    async with mesh.aws.client("s3") as s3:
         yield Bucket(s3, mesh.status["audit_bucket"])
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mesh.local.aws_account import AwsAccount
 from tests.conftest import held
 from tests.e2e.protocols import Client, SidecarClient, open_clients
 
@@ -47,6 +48,11 @@ class RunningMesh:
         """.mesh/status.json, as scripts read it."""
         content: dict[str, Any] = json.loads((self.home / "status.json").read_text())
         return content
+
+    @property
+    def aws(self) -> AwsAccount:
+        """The AWS account that it uses."""
+        return AwsAccount.running({"AUTHMESH_HOME": str(self.home)})
 
     def row(self, name: str) -> dict[str, Any]:
         """The row of one process in the status."""

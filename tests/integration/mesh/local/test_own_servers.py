@@ -15,7 +15,7 @@ from tests.integration.mesh.local.test_run import authmesh
 async def test_it_uses_them_and_leaves_them_running(
     postgres_server: postgres.Postgres, valkey_server: valkey.Valkey, aws_server: aws_emulator.AwsEmulator, tmp_path: Path
 ) -> None:
-    own = {"DATABASE_URL": postgres_server.admin_url, "REDIS_URL": valkey_server.url, "AWS_ENDPOINT_URL": aws_server.endpoint_url}
+    own = {"DATABASE_URL": postgres_server.admin_url, "REDIS_URL": valkey_server.url, **aws_server.environment}
     async with running(tmp_path / "mesh", **own) as mesh:
         assert not {"postgres", "valkey", "aws"} & {row["name"] for row in mesh.status["processes"]}
         assert mesh.status["aws_endpoint_url"] == aws_server.endpoint_url

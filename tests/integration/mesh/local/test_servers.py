@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import signal
 from pathlib import Path
 
@@ -55,6 +56,25 @@ async def test_postgresql_leaves_nothing_outside_its_directory(tmp_path: Path) -
     async with postgres.running(tmp_path, durable=False) as server:
         assert server.sockets.exists()
     assert not server.sockets.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs PostgreSQL as himself")
+async def test_postgresql_of_root_shares_its_account_with_nobody(tmp_path: Path) -> None:
+    async with postgres.running(tmp_path, durable=False) as server:
+        await query(server.admin_url, "CREATE TABLE kept AS SELECT 7 AS number")
+        owner = (tmp_path / "data").stat().st_uid
+        assert owner in postgres.NAMELESS
+        with pytest.raises(KeyError):
+            pwd.getpwuid(owner)
+        assert Path(f"/proc/{(tmp_path / 'data' / 'postmaster.pid').read_text().split()[0]}").stat().st_uid == owner
+        assert {path.stat().st_uid for path in (tmp_path / "data").rglob("*")} == {owner}
+    # A cluster of an older release, which ran as `nobody`, is given an account of its own.
+    nobody = pwd.getpwnam("nobody").pw_uid
+    for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
+        os.chown(path, nobody, -1)
+    async with postgres.running(tmp_path, durable=False) as server:
+        assert await query(server.admin_url, "SELECT number FROM kept") == 7
+        assert nobody not in {path.stat().st_uid for path in (tmp_path / "data").rglob("*")}
 
 
 async def test_postgresql_starts_from_a_copy_where_its_account_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

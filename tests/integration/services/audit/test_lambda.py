@@ -37,8 +37,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     folder = tmp_path_factory.mktemp("functions")
     archive = folder / "functions.zip"
     runpy.run_path(str(PROJECT / "deploy" / "aws" / "package.py"))["pack"](archive)
-    async with held(aws_emulator.running(folder / "aws")) as emulator:
-        account = AwsAccount(emulator.endpoint_url, aws_emulator.REGION, emulator.environment, emulated=True)
+    async with held(aws_emulator.running(folder / "aws", services=(*aws_emulator.SERVICES, "lambda", "ses"))) as emulator:
+        account = AwsAccount.of_emulator(emulator)
         async with account.client("s3") as s3, account.client("sesv2") as ses, account.client("cloudformation") as cloudformation:
             await s3.create_bucket(Bucket="functions")
             await s3.put_object(Bucket="functions", Key="authmesh-functions.zip", Body=archive.read_bytes())

@@ -4,14 +4,14 @@ import hashlib
 import itertools
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 
-from mesh.local.components.aws_emulator import CREDENTIALS, REGION, AwsEmulator
+from mesh.local.aws_account import AwsAccount
+from mesh.local.components.aws_emulator import AwsEmulator
 from services.token.keys.custody import Custody, NewKey
 from services.token.keys.key import SigningKey
 from services.token.keys.kms import KmsKeys, SignQuota
@@ -23,22 +23,13 @@ ISSUER = "https://issuer.test"
 numbers = itertools.count()
 
 
-def kms_client(endpoint_url: str) -> Any:
-    config = AioConfig(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 1}, proxies={})
-    session: Any = get_session()
-    return session.create_client(
-        "kms",
-        region_name=REGION,
-        endpoint_url=endpoint_url,
-        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        config=config,
-    )
+def kms_client(account: AwsAccount) -> AbstractAsyncContextManager[Any]:
+    return account.client("kms", connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 1})
 
 
 @pytest.fixture(scope="session")
 async def kms(aws_server: AwsEmulator) -> AsyncIterator[Any]:
-    async with held(kms_client(aws_server.endpoint_url)) as client:
+    async with held(kms_client(AwsAccount.of_emulator(aws_server))) as client:
         yield client
 
 

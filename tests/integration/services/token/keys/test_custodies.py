@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mesh.errors import Reason, Unavailable
+from mesh.local.aws_account import AwsAccount
 from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
 from services.token.keys import kms as kms_module
 from services.token.keys.custody import Custodies, Custody
@@ -179,7 +180,7 @@ async def test_a_kms_that_does_not_answer_is_given_up_in_time(monkeypatch: pytes
 
 
 async def test_a_kms_that_is_not_there_is_unavailable() -> None:
-    async with kms_client("http://127.0.0.1:9") as nobody:
+    async with kms_client(AwsAccount.of_user("http://127.0.0.1:9", {})) as nobody:
         for custody in (KmsKeys(nobody, SignQuota(1), description="test"), KmsRootedKeys(nobody, "x", issuer=ISSUER)):
             async with unavailable():
                 await custody.create("ES256")
