@@ -18,6 +18,14 @@ from mesh.rpc.call import Call
 
 DOMAIN = "authmesh"
 
+VIOLATIONS = 5
+"""The most fields at fault that an answer names."""
+# A status travels in headers, its message twice. With these it is below 5 KiB on the wire whatever it says; clients, and
+# Envoys between, take 8 KiB, and answer a larger one by ending the connection with all its calls.
+_MESSAGE_BYTES = 400
+_FIELD_BYTES = 100
+_DESCRIPTION_BYTES = 250
+
 _STATUS: dict[type[MeshError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
@@ -43,16 +51,22 @@ def status_code(error: MeshError) -> grpc.StatusCode:
 
 
 def to_status(error: MeshError) -> status_pb2.Status:
-    """The `google.rpc.Status` of a refusal: ErrorInfo always, BadRequest and RetryInfo where there is something to say."""
+    """The `google.rpc.Status` of a refusal: ErrorInfo always, BadRequest and RetryInfo where there is something to say.
+
+    Whatever the refusal holds, the status is small: what is too long is cut, and of many violations the first few are told.
+    """
     details = [_packed(error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason))]
     if error.violations:
-        violations = [error_details_pb2.BadRequest.FieldViolation(field=item.field, description=item.description) for item in error.violations]
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=_cut(item.field, _FIELD_BYTES), description=_cut(item.description, _DESCRIPTION_BYTES))
+            for item in error.violations[:VIOLATIONS]
+        ]
         details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromTimedelta(error.retry_after)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status_pb2.Status(code=status_code(error).value[0], message=error.message, details=details)
+    return status_pb2.Status(code=status_code(error).value[0], message=_cut(error.message, _MESSAGE_BYTES), details=details)
 
 
 def from_rpc_error(error: aio.AioRpcError) -> MeshError:
@@ -105,6 +119,13 @@ async def error_table(call: Call) -> AsyncIterator[None]:
 
 def _fault(call: Call) -> errors.Internal:
     return errors.Internal(Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}")
+
+
+def _cut(text: str, most: int) -> str:
+    """The text in at most that many bytes of UTF-8, with three dots where some of it is missing."""
+    # Lone surrogates, which no protobuf string holds, become question marks.
+    encoded = text[: most + 1].encode(errors="replace")
+    return encoded.decode() if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "..."
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:

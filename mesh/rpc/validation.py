@@ -1,16 +1,22 @@
-"""The stage that holds a request against the field rules of its proto (protovalidate)."""
+"""The stage that holds a request against its proto: first how much a field may hold and what is text
+(`mesh.rpc.fields`), then the rules of protovalidate.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import islice
 
+from google.protobuf.message import Message
 from protovalidate import Validator
 
 from mesh.errors import FieldViolation, InvalidArgument, Reason
 from mesh.rpc.call import Call
+from mesh.rpc.errors import VIOLATIONS
+from mesh.rpc.fields import violations
 
 
 class Validation:
-    """Refuses a request that breaks a rule of the contract, with every field at fault named."""
+    """Refuses a request that breaks a rule of the contract, with the first few fields at fault named."""
 
     def __init__(self) -> None:
         self._validator = Validator()
@@ -22,11 +28,20 @@ class Validation:
         Raises:
             InvalidArgument: FIELD_INVALID, with the fields and what each must be. Values are not repeated.
         """
-        if found := self._validator.collect_violations(call.request):
-            violations = tuple(FieldViolation(_path(item.proto), item.proto.message or item.proto.rule_id) for item in found)
-            summary = "; ".join(f"{item.field}: {item.description}" for item in violations[:3])
-            raise InvalidArgument(Reason.FIELD_INVALID, summary, violations=violations)
+        found = list(islice(violations(call.request), VIOLATIONS))
+        # Rules take time in the number of items: they are asked only when the look at all fields came to its end.
+        if len(found) < VIOLATIONS:
+            named = {item.field for item in found}
+            found += [item for item in self._broken_rules(call.request) if item.field not in named]
+        if found:
+            first = tuple(dict.fromkeys(found))[:VIOLATIONS]
+            summary = "; ".join(f"{item.field}: {item.description}" for item in first[:3])
+            raise InvalidArgument(Reason.FIELD_INVALID, summary, violations=first)
         yield
+
+    def _broken_rules(self, request: Message) -> list[FieldViolation]:
+        broken = (item.proto for item in self._validator.collect_violations(request))
+        return [FieldViolation(_path(item), item.message or item.rule_id) for item in broken]
 
 
 def _path(violation: object) -> str:

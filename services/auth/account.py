@@ -1,11 +1,8 @@
 """What Auth knows of people: accounts, and sign-ups that may become one."""
 
-import unicodedata
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-from mesh.errors import field_invalid
 
 SIGN_UP_LIFETIME = timedelta(hours=24)
 """How long a sign-up may wait for its code to be used, and how long its `request_id` is remembered."""
@@ -37,14 +34,3 @@ class SignUp:
     code_attempts: int
     """Wrong codes tried since this one was sent."""
     create_time: datetime
-
-
-def clean_display_name(name: str) -> str:
-    """The name without white space around it.
-
-    Raises:
-        InvalidArgument: FIELD_INVALID, for control and format characters: they fake lines in mails and logs, and PostgreSQL has no NUL.
-    """
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character != "\u200d" for character in name):
-        raise field_invalid("display_name", "must not contain control characters")
-    return name.strip()

@@ -15,7 +15,7 @@ from mesh.database import Database, Transaction
 from mesh.errors import FieldViolation, InvalidArgument, MeshError, Reason
 from mesh.outbox import Outbox
 from services.auth import throttle, verification
-from services.auth.account import SignUp, clean_display_name
+from services.auth.account import SignUp
 from services.auth.address import block, normalise
 from services.auth.answer_time import AnswerTime
 from services.auth.denials import AnonymousDenials
@@ -82,10 +82,9 @@ class SignUpDesk:
             ResourceExhausted: RATE_LIMITED (too many messages to this address), OVERLOADED.
         """
         email = normalise(application.email)
-        name = clean_display_name(application.display_name)
-        self._policy.check(application.password, field="password", email=email, names=(name,))
+        self._policy.check(application.password, field="password", email=email, names=(application.display_name,))
         async with self._answer_time.level():
-            if await self._is_repeat(application, email, name):
+            if await self._is_repeat(application, email):
                 return
             code = verification.new_code(self._randbelow)
             password_hash, code_hash = await asyncio.gather(self._hasher.hash_password(application.password), self._hasher.digest_code(email, code))
@@ -94,7 +93,7 @@ class SignUpDesk:
                 user_id=self._new_id(),
                 request_id=application.request_id,
                 email=email,
-                display_name=name,
+                display_name=application.display_name,
                 password_hash=password_hash,
                 code_hash=code_hash,
                 code_expire_time=now + verification.CODE_LIFETIME,
@@ -105,7 +104,7 @@ class SignUpDesk:
             if isinstance(written, MeshError):
                 raise written
             if written is _Written.REPEAT:
-                await self._is_repeat(application, email, name)
+                await self._is_repeat(application, email)
 
     async def resend_code(self, email: str, address: str) -> None:
         """Sends another code for the newest sign-up of an address, if it has one that waits.
@@ -165,7 +164,7 @@ class SignUpDesk:
             if not verified:
                 raise verification.code_invalid()
 
-    async def _is_repeat(self, application: Application, email: str, name: str) -> bool:
+    async def _is_repeat(self, application: Application, email: str) -> bool:
         """Whether this very sign-up was made already. The password is compared with its Argon2id hash: nothing quicker to guess is kept of it."""
         if application.request_id is None:
             return False
@@ -174,7 +173,7 @@ class SignUpDesk:
         if earlier is None:
             return False
         same_password = await self._hasher.is_right(earlier.password_hash, application.password)
-        if not (same_password and (earlier.email, earlier.display_name) == (email, name)):
+        if not (same_password and (earlier.email, earlier.display_name) == (email, application.display_name)):
             message = "was used for another sign-up in the last 24 hours: make a new one"
             raise InvalidArgument(Reason.REQUEST_ID_REUSED, f"request_id {message}", violations=(FieldViolation("request_id", message),))
         return True

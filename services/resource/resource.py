@@ -29,14 +29,6 @@ class Draft:
     display_name: str
     content: str
 
-    def __post_init__(self) -> None:
-        """Raises:
-        InvalidArgument: FIELD_INVALID; PostgreSQL text cannot hold U+0000, which protobuf strings can.
-        """
-        for field in CHANGEABLE:
-            if "\x00" in getattr(self, field):
-                raise field_invalid(f"resource.{field}", "must not hold the character U+0000")
-
     def digest(self) -> bytes:
         """SHA-256 that two drafts share only when they are equal."""
         name, content = self.display_name.encode(), self.content.encode()

@@ -180,7 +180,8 @@ class ClientDesk:
         """Why the caller may not make such a client: with a key of their own choice they could have its tokens."""
         if not client.confidential or not (missing := (client.scopes & self._privileged) - set(caller_scopes)):
             return None
-        return PermissionDenied(Reason.SCOPE_MISSING, f"nobody gives a client more than they have: the token lacks {' '.join(sorted(missing))}")
+        lacking = " ".join(sorted(missing))[:100]
+        return PermissionDenied(Reason.SCOPE_MISSING, f"nobody gives a client more than they have: the token lacks {lacking}")
 
     async def _record(self, tx: Transaction, event_type: str, client_id: str, **detail: str) -> None:
         await self._outbox.record(tx, audit_event_pb2.AuditEvent(type=event_type, target=f"clients/{client_id}", detail=detail))

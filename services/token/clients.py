@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from mesh.database import Transaction
+from mesh.resources.text import clean
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
 from services.token.client_keys import client_keys
 
@@ -55,7 +56,7 @@ class Client(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    display_name: str = Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+    display_name: Annotated[str, AfterValidator(clean), Field(max_length=100)]
     confidential: bool
     """Whether it can keep a key secret. Such a client acts for itself and never for a person: nothing in a sign-in proves that it is it."""
     scopes: Annotated[frozenset[Scope], Field(strict=False, max_length=50)]

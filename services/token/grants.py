@@ -50,7 +50,7 @@ def grant(requested: Collection[str], client: Client, roles: Collection[str], ro
         InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anybody, or nothing is left.
     """
     if unknown := set(requested) - role_scopes.known:
-        raise field_invalid("scopes", f"no rule grants {' '.join(sorted(unknown))[:200]}")
+        raise field_invalid("scopes", f"no rule grants {' '.join(sorted(unknown))[:100]}")
     granted = role_scopes.allowed(roles) & client.scopes
     if requested:
         granted &= frozenset(requested)

@@ -12,7 +12,7 @@ from mesh import page_token
 from mesh.database import Database
 from mesh.errors import field_invalid
 from mesh.outbox import Outbox
-from services.user.profile import User, clean_display_name, demand_etag, fields_to_change, not_found
+from services.user.profile import User, demand_etag, fields_to_change, not_found
 from services.user.store import Users
 
 CLAIM_SHARES = "/authmesh.resource.v1.ResourceDirectory/ClaimShares"
@@ -69,10 +69,8 @@ class Directory:
             email: Only the profile with this address; empty: all.
 
         Raises:
-            InvalidArgument: FIELD_INVALID `page_token` or `email`.
+            InvalidArgument: FIELD_INVALID `page_token`.
         """
-        if not email.isprintable():
-            raise field_invalid("email", "must be an address of mail")
         size, email = size or DEFAULT_PAGE_SIZE, email.lower()
         list_name = f"users?email={email}"
         after = _parse(page_token.decode(list_name, token)) if token else None
@@ -95,7 +93,7 @@ class Directory:
             InvalidArgument: FIELD_INVALID.
         """
         fields = fields_to_change(mask, given)
-        name = clean_display_name(given.get("display_name", ""), "user.display_name") if "display_name" in fields else None
+        name = given.get("display_name", "") if "display_name" in fields else None
         async with self._database.transaction() as tx:
             user = await self._users.lock(tx, user_id)
             if user is None:

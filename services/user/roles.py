@@ -17,7 +17,7 @@ def known(roles: Iterable[str]) -> tuple[str, ...]:
     """
     for role in roles:
         if role not in KNOWN:
-            raise field_invalid("roles", f"there is no role `{role}`: {', '.join(sorted(KNOWN))} exist")
+            raise field_invalid("roles", f"there is no role `{role[:100]}`: {', '.join(sorted(KNOWN))} exist")
     return tuple(sorted(set(roles)))
 
 

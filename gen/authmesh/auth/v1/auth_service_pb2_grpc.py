@@ -156,8 +156,9 @@ class AuthServiceServicer:
         """SignIn checks a password and starts a session.
 
         Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
-        after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, or a scope that nobody can have), PERMISSION_DENIED
-        SCOPE_MISSING (a scope that this person can't have), RESOURCE_EXHAUSTED RATE_LIMITED.
+        after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that nobody can have, or scopes of which
+        this person can have none with this client), RESOURCE_EXHAUSTED RATE_LIMITED. Some of several scopes that can't be had are left out
+        (RFC 6749, section 3.3).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,9 @@ class AuthServiceStub:
     """SignIn checks a password and starts a session.
 
     Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
-    after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, or a scope that nobody can have), PERMISSION_DENIED
-    SCOPE_MISSING (a scope that this person can't have), RESOURCE_EXHAUSTED RATE_LIMITED.
+    after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that nobody can have, or scopes of which
+    this person can have none with this client), RESOURCE_EXHAUSTED RATE_LIMITED. Some of several scopes that can't be had are left out
+    (RFC 6749, section 3.3).
     """
     VerifyMfa: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyMfaRequest, _token_set_pb2.TokenSet]
     """VerifyMfa answers the challenge of a sign-in with a second factor."""
@@ -127,8 +128,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """SignIn checks a password and starts a session.
 
         Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
-        after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, or a scope that nobody can have), PERMISSION_DENIED
-        SCOPE_MISSING (a scope that this person can't have), RESOURCE_EXHAUSTED RATE_LIMITED.
+        after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that nobody can have, or scopes of which
+        this person can have none with this client), RESOURCE_EXHAUSTED RATE_LIMITED. Some of several scopes that can't be had are left out
+        (RFC 6749, section 3.3).
         """
 
     @_abc_1.abstractmethod

@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
+from authmesh.options.v1 import text_pb2 as authmesh_dot_options_dot_v1_dot_text__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
@@ -31,7 +32,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+authmesh/resource/v1/resource_service.proto\x12\x14\x61uthmesh.resource.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x02\n\x08Resource\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1a\n\x07\x63ontent\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04\x12\x16\n\x05owner\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.authmesh.resource.v1.Role\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\x8e\x01\n\x05Share\x12\x0e\n\x04user\x18\x01 \x01(\tH\x00\x12\x0f\n\x05\x65mail\x18\x02 \x01(\tH\x00\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.authmesh.resource.v1.Role\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07grantee\"r\n\x15\x43reateResourceRequest\x12\x38\n\x08resource\x18\x01 \x01(\x0b\x32\x1e.authmesh.resource.v1.ResourceB\x06\xbaH\x03\xc8\x01\x01\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\"i\n\x12GetResourceRequest\x12S\n\x04name\x18\x01 \x01(\tBE\xbaHBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\"S\n\x14ListResourcesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"c\n\x15ListResourcesResponse\x12\x31\n\tresources\x18\x01 \x03(\x0b\x32\x1e.authmesh.resource.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x02\n\x15UpdateResourceRequest\x12\xbb\x01\n\x08resource\x18\x01 \x01(\x0b\x32\x1e.authmesh.resource.v1.ResourceB\x88\x01\xbaH\x84\x01\xba\x01~\n\rresource.name\x12\x18must be resources/{uuid}\x1aSthis.name.matches(\'^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x83\x01\n\x15\x44\x65leteResourceRequest\x12S\n\x04name\x18\x01 \x01(\tBE\xbaHBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\xa3\x02\n\x14ShareResourceRequest\x12S\n\x04name\x18\x01 \x01(\tBE\xbaHBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12Q\n\x04user\x18\x02 \x01(\tBA\xbaH>r<2:^users/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$H\x00\x12\x1b\n\x05\x65mail\x18\x03 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01H\x00\x12\x34\n\x04role\x18\x04 \x01(\x0e\x32\x1a.authmesh.resource.v1.RoleB\n\xbaH\x07\x82\x01\x04\x18\x01\x18\x02\x42\x10\n\x07grantee\x12\x05\xbaH\x02\x08\x01\"\xa5\x01\n\x11ListSharesRequest\x12S\n\x04name\x18\x01 \x01(\tBE\xbaHBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Z\n\x12ListSharesResponse\x12+\n\x06shares\x18\x01 \x03(\x0b\x32\x1b.authmesh.resource.v1.Share\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf4\x01\n\x16UnshareResourceRequest\x12S\n\x04name\x18\x01 \x01(\tBE\xbaHBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12V\n\x04user\x18\x02 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$H\x00\x12\x1b\n\x05\x65mail\x18\x03 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01H\x00\x42\x10\n\x07grantee\x12\x05\xbaH\x02\x08\x01\"7\n\x15WatchResourcesRequest\x12\x1e\n\x0cresume_token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"\x97\x02\n\x16WatchResourcesResponse\x12\x43\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x33.authmesh.resource.v1.WatchResourcesResponse.Change\x12\x30\n\x08resource\x18\x02 \x01(\x0b\x32\x1e.authmesh.resource.v1.Resource\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"p\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANGE_ADDED\x10\x01\x12\x12\n\x0e\x43HANGE_UPDATED\x10\x02\x12\x12\n\x0e\x43HANGE_REMOVED\x10\x03\x12\x14\n\x10\x43HANGE_HEARTBEAT\x10\x04*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_READER\x10\x01\x12\x0f\n\x0bROLE_EDITOR\x10\x02\x12\x0e\n\nROLE_OWNER\x10\x03\x32\xac\r\n\x0fResourceService\x12\xaa\x01\n\x0e\x43reateResource\x12+.authmesh.resource.v1.CreateResourceRequest\x1a\x1e.authmesh.resource.v1.Resource\"K\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18\x12\n\x10resource.created\x82\xd3\xe4\x93\x02\x19\"\r/v1/resources:\x08resource\x12\xab\x01\n\x0bGetResource\x12(.authmesh.resource.v1.GetResourceRequest\x1a\x1e.authmesh.resource.v1.Resource\"R\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\xd2\xc1\x18\x18\n\x16resource.access_denied\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/{name=resources/*}\x12\x97\x01\n\rListResources\x12*.authmesh.resource.v1.ListResourcesRequest\x1a+.authmesh.resource.v1.ListResourcesResponse\"-\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/resources\x12\xd4\x01\n\x0eUpdateResource\x12+.authmesh.resource.v1.UpdateResourceRequest\x1a\x1e.authmesh.resource.v1.Resource\"u\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18*\n\x10resource.updated\n\x16resource.access_denied\x82\xd3\xe4\x93\x02+2\x1f/v1/{resource.name=resources/*}:\x08resource\x12\xb9\x01\n\x0e\x44\x65leteResource\x12+.authmesh.resource.v1.DeleteResourceRequest\x1a\x16.google.protobuf.Empty\"b\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18*\n\x10resource.deleted\n\x16resource.access_denied\x82\xd3\xe4\x93\x02\x18*\x16/v1/{name=resources/*}\x12\xe1\x01\n\rShareResource\x12*.authmesh.resource.v1.ShareResourceRequest\x1a\x1b.authmesh.resource.v1.Share\"\x86\x01\x90\x02\x02\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18\x42\n\x0fresource.shared\n\x17resource.shares_claimed\n\x16resource.access_denied\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=resources/*}:share:\x01*\x12\xba\x01\n\nListShares\x12\'.authmesh.resource.v1.ListSharesRequest\x1a(.authmesh.resource.v1.ListSharesResponse\"Y\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\xd2\xc1\x18\x18\n\x16resource.access_denied\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=resources/*}/shares\x12\xca\x01\n\x0fUnshareResource\x12,.authmesh.resource.v1.UnshareResourceRequest\x1a\x16.google.protobuf.Empty\"q\x90\x02\x02\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18+\n\x11resource.unshared\n\x16resource.access_denied\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=resources/*}:unshare:\x01*\x12\xa2\x01\n\x0eWatchResources\x12+.authmesh.resource.v1.WatchResourcesRequest\x1a,.authmesh.resource.v1.WatchResourcesResponse\"3\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/resources:watch0\x01\x42P\n\x14\x61uthmesh.resource.v1P\x01Z\x1f\x61uthmesh/resource/v1;resourcev1\xaa\x02\x14\x41uthmesh.Resource.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+authmesh/resource/v1/resource_service.proto\x12\x14\x61uthmesh.resource.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x02\n\x08Resource\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xbaH\x04r\x02\x18\x64\xe0\xc1\x18\x01\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1e\n\x07\x63ontent\x18\x03 \x01(\tB\r\xbaH\x06r\x04(\x80\x80\x04\xe0\xc1\x18\x01\x12\x1a\n\x05owner\x18\x04 \x01(\tB\x0b\xbaH\x04r\x02\x18\x64\xe0\xc1\x18\x01\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.authmesh.resource.v1.Role\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\x8e\x01\n\x05Share\x12\x0e\n\x04user\x18\x01 \x01(\tH\x00\x12\x0f\n\x05\x65mail\x18\x02 \x01(\tH\x00\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.authmesh.resource.v1.Role\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07grantee\"t\n\x15\x43reateResourceRequest\x12\x38\n\x08resource\x18\x01 \x01(\x0b\x32\x1e.authmesh.resource.v1.ResourceB\x06\xbaH\x03\xc8\x01\x01\x12!\n\nrequest_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\"k\n\x12GetResourceRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xbaHDrB\x18.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\"S\n\x14ListResourcesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"c\n\x15ListResourcesResponse\x12\x31\n\tresources\x18\x01 \x03(\x0b\x32\x1e.authmesh.resource.v1.Resource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x02\n\x15UpdateResourceRequest\x12\xbb\x01\n\x08resource\x18\x01 \x01(\x0b\x32\x1e.authmesh.resource.v1.ResourceB\x88\x01\xbaH\x84\x01\xba\x01~\n\rresource.name\x12\x18must be resources/{uuid}\x1aSthis.name.matches(\'^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\')\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x85\x01\n\x15\x44\x65leteResourceRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xbaHDrB\x18.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\xa7\x02\n\x14ShareResourceRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xbaHDrB\x18.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12S\n\x04user\x18\x02 \x01(\tBC\xbaH@r>\x18*2:^users/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$H\x00\x12\x1b\n\x05\x65mail\x18\x03 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01H\x00\x12\x34\n\x04role\x18\x04 \x01(\x0e\x32\x1a.authmesh.resource.v1.RoleB\n\xbaH\x07\x82\x01\x04\x18\x01\x18\x02\x42\x10\n\x07grantee\x12\x05\xbaH\x02\x08\x01\"\xa7\x01\n\x11ListSharesRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xbaHDrB\x18.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Z\n\x12ListSharesResponse\x12+\n\x06shares\x18\x01 \x03(\x0b\x32\x1b.authmesh.resource.v1.Share\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf8\x01\n\x16UnshareResourceRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xbaHDrB\x18.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\x12X\n\x04user\x18\x02 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$H\x00\x12\x1b\n\x05\x65mail\x18\x03 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01H\x00\x42\x10\n\x07grantee\x12\x05\xbaH\x02\x08\x01\"7\n\x15WatchResourcesRequest\x12\x1e\n\x0cresume_token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"\x97\x02\n\x16WatchResourcesResponse\x12\x43\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x33.authmesh.resource.v1.WatchResourcesResponse.Change\x12\x30\n\x08resource\x18\x02 \x01(\x0b\x32\x1e.authmesh.resource.v1.Resource\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"p\n\x06\x43hange\x12\x16\n\x12\x43HANGE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HANGE_ADDED\x10\x01\x12\x12\n\x0e\x43HANGE_UPDATED\x10\x02\x12\x12\n\x0e\x43HANGE_REMOVED\x10\x03\x12\x14\n\x10\x43HANGE_HEARTBEAT\x10\x04*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_READER\x10\x01\x12\x0f\n\x0bROLE_EDITOR\x10\x02\x12\x0e\n\nROLE_OWNER\x10\x03\x32\xac\r\n\x0fResourceService\x12\xaa\x01\n\x0e\x43reateResource\x12+.authmesh.resource.v1.CreateResourceRequest\x1a\x1e.authmesh.resource.v1.Resource\"K\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18\x12\n\x10resource.created\x82\xd3\xe4\x93\x02\x19\"\r/v1/resources:\x08resource\x12\xab\x01\n\x0bGetResource\x12(.authmesh.resource.v1.GetResourceRequest\x1a\x1e.authmesh.resource.v1.Resource\"R\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\xd2\xc1\x18\x18\n\x16resource.access_denied\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/{name=resources/*}\x12\x97\x01\n\rListResources\x12*.authmesh.resource.v1.ListResourcesRequest\x1a+.authmesh.resource.v1.ListResourcesResponse\"-\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/resources\x12\xd4\x01\n\x0eUpdateResource\x12+.authmesh.resource.v1.UpdateResourceRequest\x1a\x1e.authmesh.resource.v1.Resource\"u\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18*\n\x10resource.updated\n\x16resource.access_denied\x82\xd3\xe4\x93\x02+2\x1f/v1/{resource.name=resources/*}:\x08resource\x12\xb9\x01\n\x0e\x44\x65leteResource\x12+.authmesh.resource.v1.DeleteResourceRequest\x1a\x16.google.protobuf.Empty\"b\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18*\n\x10resource.deleted\n\x16resource.access_denied\x82\xd3\xe4\x93\x02\x18*\x16/v1/{name=resources/*}\x12\xe1\x01\n\rShareResource\x12*.authmesh.resource.v1.ShareResourceRequest\x1a\x1b.authmesh.resource.v1.Share\"\x86\x01\x90\x02\x02\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18\x42\n\x0fresource.shared\n\x17resource.shares_claimed\n\x16resource.access_denied\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=resources/*}:share:\x01*\x12\xba\x01\n\nListShares\x12\'.authmesh.resource.v1.ListSharesRequest\x1a(.authmesh.resource.v1.ListSharesResponse\"Y\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\xd2\xc1\x18\x18\n\x16resource.access_denied\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=resources/*}/shares\x12\xca\x01\n\x0fUnshareResource\x12,.authmesh.resource.v1.UnshareResourceRequest\x1a\x16.google.protobuf.Empty\"q\x90\x02\x02\xca\xc1\x18\x12\x1a\x10\n\x0eresource:write\xd2\xc1\x18+\n\x11resource.unshared\n\x16resource.access_denied\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=resources/*}:unshare:\x01*\x12\xa2\x01\n\x0eWatchResources\x12+.authmesh.resource.v1.WatchResourcesRequest\x1a,.authmesh.resource.v1.WatchResourcesResponse\"3\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\rresource:read\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/resources:watch0\x01\x42P\n\x14\x61uthmesh.resource.v1P\x01Z\x1f\x61uthmesh/resource/v1;resourcev1\xaa\x02\x14\x41uthmesh.Resource.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024authmesh.resource.v1P\001Z\037authmesh/resource/v1;resourcev1\252\002\024Authmesh.Resource.V1'
   _globals['_RESOURCE'].fields_by_name['name']._loaded_options = None
-  _globals['_RESOURCE'].fields_by_name['name']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_RESOURCE'].fields_by_name['name']._serialized_options = b'\272H\004r\002\030d\340\301\030\001'
   _globals['_RESOURCE'].fields_by_name['display_name']._loaded_options = None
   _globals['_RESOURCE'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_RESOURCE'].fields_by_name['content']._loaded_options = None
-  _globals['_RESOURCE'].fields_by_name['content']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _globals['_RESOURCE'].fields_by_name['content']._serialized_options = b'\272H\006r\004(\200\200\004\340\301\030\001'
   _globals['_RESOURCE'].fields_by_name['owner']._loaded_options = None
-  _globals['_RESOURCE'].fields_by_name['owner']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_RESOURCE'].fields_by_name['owner']._serialized_options = b'\272H\004r\002\030d\340\301\030\001'
   _globals['_RESOURCE'].fields_by_name['etag']._loaded_options = None
   _globals['_RESOURCE'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_CREATERESOURCEREQUEST'].fields_by_name['resource']._loaded_options = None
   _globals['_CREATERESOURCEREQUEST'].fields_by_name['resource']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATERESOURCEREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_CREATERESOURCEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_CREATERESOURCEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\nr\005\030$\260\001\001\330\001\001'
   _globals['_GETRESOURCEREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_GETRESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+  _globals['_GETRESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HDrB\030.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
   _globals['_LISTRESOURCESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTRESOURCESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTRESOURCESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -62,21 +63,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATERESOURCEREQUEST'].fields_by_name['resource']._loaded_options = None
   _globals['_UPDATERESOURCEREQUEST'].fields_by_name['resource']._serialized_options = b'\272H\204\001\272\001~\n\rresource.name\022\030must be resources/{uuid}\032Sthis.name.matches(\'^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$\')\310\001\001'
   _globals['_DELETERESOURCEREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_DELETERESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+  _globals['_DELETERESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HDrB\030.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
   _globals['_DELETERESOURCEREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETERESOURCEREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_SHARERESOURCEREQUEST'].oneofs_by_name['grantee']._loaded_options = None
   _globals['_SHARERESOURCEREQUEST'].oneofs_by_name['grantee']._serialized_options = b'\272H\002\010\001'
   _globals['_SHARERESOURCEREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_SHARERESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+  _globals['_SHARERESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HDrB\030.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
   _globals['_SHARERESOURCEREQUEST'].fields_by_name['user']._loaded_options = None
-  _globals['_SHARERESOURCEREQUEST'].fields_by_name['user']._serialized_options = b'\272H>r<2:^users/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+  _globals['_SHARERESOURCEREQUEST'].fields_by_name['user']._serialized_options = b'\272H@r>\030*2:^users/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
   _globals['_SHARERESOURCEREQUEST'].fields_by_name['email']._loaded_options = None
   _globals['_SHARERESOURCEREQUEST'].fields_by_name['email']._serialized_options = b'\272H\007r\005(\376\001`\001'
   _globals['_SHARERESOURCEREQUEST'].fields_by_name['role']._loaded_options = None
   _globals['_SHARERESOURCEREQUEST'].fields_by_name['role']._serialized_options = b'\272H\007\202\001\004\030\001\030\002'
   _globals['_LISTSHARESREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_LISTSHARESREQUEST'].fields_by_name['name']._serialized_options = b'\272HBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+  _globals['_LISTSHARESREQUEST'].fields_by_name['name']._serialized_options = b'\272HDrB\030.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
   _globals['_LISTSHARESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTSHARESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTSHARESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -84,9 +85,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNSHARERESOURCEREQUEST'].oneofs_by_name['grantee']._loaded_options = None
   _globals['_UNSHARERESOURCEREQUEST'].oneofs_by_name['grantee']._serialized_options = b'\272H\002\010\001'
   _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HBr@2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
+  _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\272HDrB\030.2>^resources/[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'
   _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['user']._loaded_options = None
-  _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['user']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['user']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['email']._loaded_options = None
   _globals['_UNSHARERESOURCEREQUEST'].fields_by_name['email']._serialized_options = b'\272H\007r\005(\376\001`\001'
   _globals['_WATCHRESOURCESREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -109,38 +110,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOURCESERVICE'].methods_by_name['UnshareResource']._serialized_options = b'\220\002\002\312\301\030\022\032\020\n\016resource:write\322\301\030+\n\021resource.unshared\n\026resource.access_denied\202\323\344\223\002#\"\036/v1/{name=resources/*}:unshare:\001*'
   _globals['_RESOURCESERVICE'].methods_by_name['WatchResources']._loaded_options = None
   _globals['_RESOURCESERVICE'].methods_by_name['WatchResources']._serialized_options = b'\220\002\001\312\301\030\021\032\017\n\rresource:read\202\323\344\223\002\025\022\023/v1/resources:watch'
-  _globals['_ROLE']._serialized_start=2667
-  _globals['_ROLE']._serialized_end=2745
-  _globals['_RESOURCE']._serialized_start=292
-  _globals['_RESOURCE']._serialized_end=572
-  _globals['_SHARE']._serialized_start=575
-  _globals['_SHARE']._serialized_end=717
-  _globals['_CREATERESOURCEREQUEST']._serialized_start=719
-  _globals['_CREATERESOURCEREQUEST']._serialized_end=833
-  _globals['_GETRESOURCEREQUEST']._serialized_start=835
-  _globals['_GETRESOURCEREQUEST']._serialized_end=940
-  _globals['_LISTRESOURCESREQUEST']._serialized_start=942
-  _globals['_LISTRESOURCESREQUEST']._serialized_end=1025
-  _globals['_LISTRESOURCESRESPONSE']._serialized_start=1027
-  _globals['_LISTRESOURCESRESPONSE']._serialized_end=1126
-  _globals['_UPDATERESOURCEREQUEST']._serialized_start=1129
-  _globals['_UPDATERESOURCEREQUEST']._serialized_end=1391
-  _globals['_DELETERESOURCEREQUEST']._serialized_start=1394
-  _globals['_DELETERESOURCEREQUEST']._serialized_end=1525
-  _globals['_SHARERESOURCEREQUEST']._serialized_start=1528
-  _globals['_SHARERESOURCEREQUEST']._serialized_end=1819
-  _globals['_LISTSHARESREQUEST']._serialized_start=1822
-  _globals['_LISTSHARESREQUEST']._serialized_end=1987
-  _globals['_LISTSHARESRESPONSE']._serialized_start=1989
-  _globals['_LISTSHARESRESPONSE']._serialized_end=2079
-  _globals['_UNSHARERESOURCEREQUEST']._serialized_start=2082
-  _globals['_UNSHARERESOURCEREQUEST']._serialized_end=2326
-  _globals['_WATCHRESOURCESREQUEST']._serialized_start=2328
-  _globals['_WATCHRESOURCESREQUEST']._serialized_end=2383
-  _globals['_WATCHRESOURCESRESPONSE']._serialized_start=2386
-  _globals['_WATCHRESOURCESRESPONSE']._serialized_end=2665
-  _globals['_WATCHRESOURCESRESPONSE_CHANGE']._serialized_start=2553
-  _globals['_WATCHRESOURCESRESPONSE_CHANGE']._serialized_end=2665
-  _globals['_RESOURCESERVICE']._serialized_start=2748
-  _globals['_RESOURCESERVICE']._serialized_end=4456
+  _globals['_ROLE']._serialized_start=2727
+  _globals['_ROLE']._serialized_end=2805
+  _globals['_RESOURCE']._serialized_start=324
+  _globals['_RESOURCE']._serialized_end=616
+  _globals['_SHARE']._serialized_start=619
+  _globals['_SHARE']._serialized_end=761
+  _globals['_CREATERESOURCEREQUEST']._serialized_start=763
+  _globals['_CREATERESOURCEREQUEST']._serialized_end=879
+  _globals['_GETRESOURCEREQUEST']._serialized_start=881
+  _globals['_GETRESOURCEREQUEST']._serialized_end=988
+  _globals['_LISTRESOURCESREQUEST']._serialized_start=990
+  _globals['_LISTRESOURCESREQUEST']._serialized_end=1073
+  _globals['_LISTRESOURCESRESPONSE']._serialized_start=1075
+  _globals['_LISTRESOURCESRESPONSE']._serialized_end=1174
+  _globals['_UPDATERESOURCEREQUEST']._serialized_start=1177
+  _globals['_UPDATERESOURCEREQUEST']._serialized_end=1439
+  _globals['_DELETERESOURCEREQUEST']._serialized_start=1442
+  _globals['_DELETERESOURCEREQUEST']._serialized_end=1575
+  _globals['_SHARERESOURCEREQUEST']._serialized_start=1578
+  _globals['_SHARERESOURCEREQUEST']._serialized_end=1873
+  _globals['_LISTSHARESREQUEST']._serialized_start=1876
+  _globals['_LISTSHARESREQUEST']._serialized_end=2043
+  _globals['_LISTSHARESRESPONSE']._serialized_start=2045
+  _globals['_LISTSHARESRESPONSE']._serialized_end=2135
+  _globals['_UNSHARERESOURCEREQUEST']._serialized_start=2138
+  _globals['_UNSHARERESOURCEREQUEST']._serialized_end=2386
+  _globals['_WATCHRESOURCESREQUEST']._serialized_start=2388
+  _globals['_WATCHRESOURCESREQUEST']._serialized_end=2443
+  _globals['_WATCHRESOURCESRESPONSE']._serialized_start=2446
+  _globals['_WATCHRESOURCESRESPONSE']._serialized_end=2725
+  _globals['_WATCHRESOURCESRESPONSE_CHANGE']._serialized_start=2613
+  _globals['_WATCHRESOURCESRESPONSE_CHANGE']._serialized_end=2725
+  _globals['_RESOURCESERVICE']._serialized_start=2808
+  _globals['_RESOURCESERVICE']._serialized_end=4516
 # @@protoc_insertion_point(module_scope)

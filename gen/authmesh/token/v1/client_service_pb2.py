@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
+from authmesh.options.v1 import text_pb2 as authmesh_dot_options_dot_v1_dot_text__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
@@ -31,7 +32,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&authmesh/token/v1/client_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"\xe7\x03\n\x06\x43lient\x12\x33\n\x04name\x18\x01 \x01(\tB%\xbaH\"r 2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x14\n\x0c\x63onfidential\x18\x03 \x01(\x08\x12\x18\n\x06scopes\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x32\x12\x38\n\x15\x61\x63\x63\x65ss_token_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x15refresh_idle_lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10session_lifetime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rrefresh_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\rsession_limit\x18\t \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x19\n\x11instance_required\x18\n \x01(\x08\x12\x17\n\x04jwks\x18\x0b \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\x12\x15\n\x04\x65tag\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x10\n\x08\x64isabled\x18\r \x01(\x08\"H\n\x13\x43reateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\"G\n\x10GetClientRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xbaH\"r 2\x1e^clients/[a-z][a-z0-9-]{0,62}$\"Q\n\x12ListClientsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Z\n\x13ListClientsResponse\x12*\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x19.authmesh.token.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"y\n\x13UpdateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"a\n\x13\x44\x65leteClientRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xbaH\"r 2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\x9c\x06\n\rClientService\x12\xa1\x01\n\x0c\x43reateClient\x12&.authmesh.token.v1.CreateClientRequest\x1a\x19.authmesh.token.v1.Client\"N\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_created\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/clients:\x06\x63lient\x12\x81\x01\n\tGetClient\x12#.authmesh.token.v1.GetClientRequest\x1a\x19.authmesh.token.v1.Client\"4\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=clients/*}\x12\x89\x01\n\x0bListClients\x12%.authmesh.token.v1.ListClientsRequest\x1a&.authmesh.token.v1.ListClientsResponse\"+\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/clients\x12\xb1\x01\n\x0cUpdateClient\x12&.authmesh.token.v1.UpdateClientRequest\x1a\x19.authmesh.token.v1.Client\"^\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_updated\x82\xd3\xe4\x93\x02%2\x1b/v1/{client.name=clients/*}:\x06\x63lient\x12\xa2\x01\n\x0c\x44\x65leteClient\x12&.authmesh.token.v1.DeleteClientRequest\x1a\x16.google.protobuf.Empty\"R\x90\x02\x02\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_deleted\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=clients/*}BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&authmesh/token/v1/client_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"\xf3\x03\n\x06\x43lient\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x14\n\x0c\x63onfidential\x18\x03 \x01(\x08\x12\x1e\n\x06scopes\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x32\"\x04r\x02\x18\x64\x12\x38\n\x15\x61\x63\x63\x65ss_token_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x15refresh_idle_lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10session_lifetime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rrefresh_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\rsession_limit\x18\t \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x19\n\x11instance_required\x18\n \x01(\x08\x12\x1b\n\x04jwks\x18\x0b \x01(\tB\r\xbaH\x06r\x04\x18\x80\x80\x01\xe0\xc1\x18\x01\x12\x15\n\x04\x65tag\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x10\n\x08\x64isabled\x18\r \x01(\x08\"H\n\x13\x43reateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\"I\n\x10GetClientRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\"Q\n\x12ListClientsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Z\n\x13ListClientsResponse\x12*\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x19.authmesh.token.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"y\n\x13UpdateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"c\n\x13\x44\x65leteClientRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\x9c\x06\n\rClientService\x12\xa1\x01\n\x0c\x43reateClient\x12&.authmesh.token.v1.CreateClientRequest\x1a\x19.authmesh.token.v1.Client\"N\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_created\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/clients:\x06\x63lient\x12\x81\x01\n\tGetClient\x12#.authmesh.token.v1.GetClientRequest\x1a\x19.authmesh.token.v1.Client\"4\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=clients/*}\x12\x89\x01\n\x0bListClients\x12%.authmesh.token.v1.ListClientsRequest\x1a&.authmesh.token.v1.ListClientsResponse\"+\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/clients\x12\xb1\x01\n\x0cUpdateClient\x12&.authmesh.token.v1.UpdateClientRequest\x1a\x19.authmesh.token.v1.Client\"^\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_updated\x82\xd3\xe4\x93\x02%2\x1b/v1/{client.name=clients/*}:\x06\x63lient\x12\xa2\x01\n\x0c\x44\x65leteClient\x12&.authmesh.token.v1.DeleteClientRequest\x1a\x16.google.protobuf.Empty\"R\x90\x02\x02\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_deleted\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=clients/*}BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021authmesh.token.v1P\001Z\031authmesh/token/v1;tokenv1\252\002\021Authmesh.Token.V1'
   _globals['_CLIENT'].fields_by_name['name']._loaded_options = None
-  _globals['_CLIENT'].fields_by_name['name']._serialized_options = b'\272H\"r 2\036^clients/[a-z][a-z0-9-]{0,62}$'
+  _globals['_CLIENT'].fields_by_name['name']._serialized_options = b'\272H$r\"\030G2\036^clients/[a-z][a-z0-9-]{0,62}$'
   _globals['_CLIENT'].fields_by_name['display_name']._loaded_options = None
   _globals['_CLIENT'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030d'
   _globals['_CLIENT'].fields_by_name['scopes']._loaded_options = None
-  _globals['_CLIENT'].fields_by_name['scopes']._serialized_options = b'\272H\005\222\001\002\0202'
+  _globals['_CLIENT'].fields_by_name['scopes']._serialized_options = b'\272H\013\222\001\010\0202\"\004r\002\030d'
   _globals['_CLIENT'].fields_by_name['session_limit']._loaded_options = None
   _globals['_CLIENT'].fields_by_name['session_limit']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_CLIENT'].fields_by_name['jwks']._loaded_options = None
-  _globals['_CLIENT'].fields_by_name['jwks']._serialized_options = b'\272H\006r\004\030\200\200\001'
+  _globals['_CLIENT'].fields_by_name['jwks']._serialized_options = b'\272H\006r\004\030\200\200\001\340\301\030\001'
   _globals['_CLIENT'].fields_by_name['etag']._loaded_options = None
   _globals['_CLIENT'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_CREATECLIENTREQUEST'].fields_by_name['client']._loaded_options = None
   _globals['_CREATECLIENTREQUEST'].fields_by_name['client']._serialized_options = b'\272H\003\310\001\001'
   _globals['_GETCLIENTREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_GETCLIENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\"r 2\036^clients/[a-z][a-z0-9-]{0,62}$'
+  _globals['_GETCLIENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H$r\"\030G2\036^clients/[a-z][a-z0-9-]{0,62}$'
   _globals['_LISTCLIENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTCLIENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTCLIENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -62,7 +63,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATECLIENTREQUEST'].fields_by_name['client']._loaded_options = None
   _globals['_UPDATECLIENTREQUEST'].fields_by_name['client']._serialized_options = b'\272H\003\310\001\001'
   _globals['_DELETECLIENTREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_DELETECLIENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\"r 2\036^clients/[a-z][a-z0-9-]{0,62}$'
+  _globals['_DELETECLIENTREQUEST'].fields_by_name['name']._serialized_options = b'\272H$r\"\030G2\036^clients/[a-z][a-z0-9-]{0,62}$'
   _globals['_DELETECLIENTREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETECLIENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_CLIENTSERVICE'].methods_by_name['CreateClient']._loaded_options = None
@@ -75,20 +76,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTSERVICE'].methods_by_name['UpdateClient']._serialized_options = b'\312\301\030\025\032\023\n\radmin:clients\032\002\010\005\322\301\030\026\n\024token.client_updated\202\323\344\223\002%2\033/v1/{client.name=clients/*}:\006client'
   _globals['_CLIENTSERVICE'].methods_by_name['DeleteClient']._loaded_options = None
   _globals['_CLIENTSERVICE'].methods_by_name['DeleteClient']._serialized_options = b'\220\002\002\312\301\030\025\032\023\n\radmin:clients\032\002\010\005\322\301\030\026\n\024token.client_deleted\202\323\344\223\002\026*\024/v1/{name=clients/*}'
-  _globals['_CLIENT']._serialized_start=283
-  _globals['_CLIENT']._serialized_end=770
-  _globals['_CREATECLIENTREQUEST']._serialized_start=772
-  _globals['_CREATECLIENTREQUEST']._serialized_end=844
-  _globals['_GETCLIENTREQUEST']._serialized_start=846
-  _globals['_GETCLIENTREQUEST']._serialized_end=917
-  _globals['_LISTCLIENTSREQUEST']._serialized_start=919
-  _globals['_LISTCLIENTSREQUEST']._serialized_end=1000
-  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1002
-  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1092
-  _globals['_UPDATECLIENTREQUEST']._serialized_start=1094
-  _globals['_UPDATECLIENTREQUEST']._serialized_end=1215
-  _globals['_DELETECLIENTREQUEST']._serialized_start=1217
-  _globals['_DELETECLIENTREQUEST']._serialized_end=1314
-  _globals['_CLIENTSERVICE']._serialized_start=1317
-  _globals['_CLIENTSERVICE']._serialized_end=2113
+  _globals['_CLIENT']._serialized_start=315
+  _globals['_CLIENT']._serialized_end=814
+  _globals['_CREATECLIENTREQUEST']._serialized_start=816
+  _globals['_CREATECLIENTREQUEST']._serialized_end=888
+  _globals['_GETCLIENTREQUEST']._serialized_start=890
+  _globals['_GETCLIENTREQUEST']._serialized_end=963
+  _globals['_LISTCLIENTSREQUEST']._serialized_start=965
+  _globals['_LISTCLIENTSREQUEST']._serialized_end=1046
+  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1048
+  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1138
+  _globals['_UPDATECLIENTREQUEST']._serialized_start=1140
+  _globals['_UPDATECLIENTREQUEST']._serialized_end=1261
+  _globals['_DELETECLIENTREQUEST']._serialized_start=1263
+  _globals['_DELETECLIENTREQUEST']._serialized_end=1362
+  _globals['_CLIENTSERVICE']._serialized_start=1365
+  _globals['_CLIENTSERVICE']._serialized_end=2161
 # @@protoc_insertion_point(module_scope)

@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
+from authmesh.options.v1 import text_pb2 as authmesh_dot_options_dot_v1_dot_text__pb2
 from authmesh.token.v1 import token_set_pb2 as authmesh_dot_token_dot_v1_dot_token__set__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
@@ -32,7 +33,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/token/v1/token_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x01\n\x13RefreshTokenRequest\x12\x1f\n\rrefresh_token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x30\n\tclient_id\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"-\n\x12RevokeTokenRequest\x12\x17\n\x05token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\"\x15\n\x13RevokeTokenResponse\"a\n\x17IssueClientTokenRequest\x12$\n\x10\x63lient_assertion\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@\x12 \n\x06scopes\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"3\n\x16IntrospectTokenRequest\x12\x19\n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@\"\xb1\x02\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x12\n\nuser_agent\x18\x08 \x01(\t\x12\x0e\n\x06scopes\x18\t \x03(\t\x12\x0f\n\x07\x63urrent\x18\n \x01(\x08\"\xaa\x01\n\x13ListSessionsRequest\x12V\n\x06parent\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"]\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.authmesh.token.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb7\x01\n\x14RevokeSessionRequest\x12\x9e\x01\n\x04name\x18\x01 \x01(\tB\x8f\x01\xbaH\x8b\x01r\x88\x01\x32\x85\x01^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})/sessions/(current|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x8a\x01\n\x18RevokeAllSessionsRequest\x12V\n\x06parent\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x16\n\x0e\x65xcept_current\x18\x02 \x01(\x08\"2\n\x19RevokeAllSessionsResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\"\x10\n\x0eGetJwksRequest\"\x15\n\x13GetDiscoveryRequest2\x93\x0c\n\x0cTokenService\x12\xcd\x01\n\x0cRefreshToken\x12&.authmesh.token.v1.RefreshTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"x\xca\xc1\x18\x02\n\x00\xd2\xc1\x18R\n\x0ftoken.refreshed\n\x12token.grace_replay\n\x14token.reuse_detected\n\x15token.refresh_refused\x82\xd3\xe4\x93\x02\x16\"\x11/v1/token:refresh:\x01*\x12\x95\x01\n\x0bRevokeToken\x12%.authmesh.token.v1.RevokeTokenRequest\x1a&.authmesh.token.v1.RevokeTokenResponse\"7\x90\x02\x02\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x15\"\x10/v1/token:revoke:\x01*\x12\xab\x01\n\x10IssueClientToken\x12*.authmesh.token.v1.IssueClientTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"N\xca\xc1\x18\x02\n\x00\xd2\xc1\x18$\n\x0ctoken.issued\n\x14token.client_refused\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/token:issueClient:\x01*\x12\x92\x01\n\x0fIntrospectToken\x12).authmesh.token.v1.IntrospectTokenRequest\x1a\x14.google.api.HttpBody\">\x90\x02\x01\xca\xc1\x18\x18\x1a\x16\n\x10token:introspect\x1a\x02\x08\x05\x82\xd3\xe4\x93\x02\x19\"\x14/v1/token:introspect:\x01*\x12\xb6\x01\n\x0cListSessions\x12&.authmesh.token.v1.ListSessionsRequest\x1a\'.authmesh.token.v1.ListSessionsResponse\"U\x90\x02\x01\xca\xc1\x18)\x1a\'\n\x0esession:manage2\x15\n\x06parent\x12\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=users/*}/sessions\x12\xbc\x01\n\rRevokeSession\x12\'.authmesh.token.v1.RevokeSessionRequest\x1a\x16.google.protobuf.Empty\"j\x90\x02\x02\xca\xc1\x18+\x1a)\n\x0esession:manage\x1a\x02\x08\x05\x32\x13\n\x04name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=users/*/sessions/*}\x12\xe9\x01\n\x11RevokeAllSessions\x12+.authmesh.token.v1.RevokeAllSessionsRequest\x1a,.authmesh.token.v1.RevokeAllSessionsResponse\"y\x90\x02\x02\xca\xc1\x18-\x1a+\n\x0esession:manage\x1a\x02\x08\x05\x32\x15\n\x06parent\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02,\"\'/v1/{parent=users/*}/sessions:revokeAll:\x01*\x12k\n\x07GetJwks\x12!.authmesh.token.v1.GetJwksRequest\x1a\x14.google.api.HttpBody\"\'\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x12\x86\x01\n\x0cGetDiscovery\x12&.authmesh.token.v1.GetDiscoveryRequest\x1a\x14.google.api.HttpBody\"8\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02)\x12\'/.well-known/oauth-authorization-serverBD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/token/v1/token_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb9\x01\n\x13RefreshTokenRequest\x12#\n\rrefresh_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80\x04\xe0\xc1\x18\x01\x12\x30\n\tclient_id\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"1\n\x12RevokeTokenRequest\x12\x1b\n\x05token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80@\xe0\xc1\x18\x01\"\x15\n\x13RevokeTokenResponse\"e\n\x17IssueClientTokenRequest\x12(\n\x10\x63lient_assertion\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80@\xe0\xc1\x18\x01\x12 \n\x06scopes\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"7\n\x16IntrospectTokenRequest\x12\x1d\n\x05token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80@\xe0\xc1\x18\x01\"\xb1\x02\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x12\n\nuser_agent\x18\x08 \x01(\t\x12\x0e\n\x06scopes\x18\t \x03(\t\x12\x0f\n\x07\x63urrent\x18\n \x01(\x08\"\xac\x01\n\x13ListSessionsRequest\x12X\n\x06parent\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"]\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.authmesh.token.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x01\n\x14RevokeSessionRequest\x12\xa0\x01\n\x04name\x18\x01 \x01(\tB\x91\x01\xbaH\x8d\x01r\x8a\x01\x18X2\x85\x01^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})/sessions/(current|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x8c\x01\n\x18RevokeAllSessionsRequest\x12X\n\x06parent\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x16\n\x0e\x65xcept_current\x18\x02 \x01(\x08\"2\n\x19RevokeAllSessionsResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\"\x10\n\x0eGetJwksRequest\"\x15\n\x13GetDiscoveryRequest2\x93\x0c\n\x0cTokenService\x12\xcd\x01\n\x0cRefreshToken\x12&.authmesh.token.v1.RefreshTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"x\xca\xc1\x18\x02\n\x00\xd2\xc1\x18R\n\x0ftoken.refreshed\n\x12token.grace_replay\n\x14token.reuse_detected\n\x15token.refresh_refused\x82\xd3\xe4\x93\x02\x16\"\x11/v1/token:refresh:\x01*\x12\x95\x01\n\x0bRevokeToken\x12%.authmesh.token.v1.RevokeTokenRequest\x1a&.authmesh.token.v1.RevokeTokenResponse\"7\x90\x02\x02\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x15\"\x10/v1/token:revoke:\x01*\x12\xab\x01\n\x10IssueClientToken\x12*.authmesh.token.v1.IssueClientTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"N\xca\xc1\x18\x02\n\x00\xd2\xc1\x18$\n\x0ctoken.issued\n\x14token.client_refused\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/token:issueClient:\x01*\x12\x92\x01\n\x0fIntrospectToken\x12).authmesh.token.v1.IntrospectTokenRequest\x1a\x14.google.api.HttpBody\">\x90\x02\x01\xca\xc1\x18\x18\x1a\x16\n\x10token:introspect\x1a\x02\x08\x05\x82\xd3\xe4\x93\x02\x19\"\x14/v1/token:introspect:\x01*\x12\xb6\x01\n\x0cListSessions\x12&.authmesh.token.v1.ListSessionsRequest\x1a\'.authmesh.token.v1.ListSessionsResponse\"U\x90\x02\x01\xca\xc1\x18)\x1a\'\n\x0esession:manage2\x15\n\x06parent\x12\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=users/*}/sessions\x12\xbc\x01\n\rRevokeSession\x12\'.authmesh.token.v1.RevokeSessionRequest\x1a\x16.google.protobuf.Empty\"j\x90\x02\x02\xca\xc1\x18+\x1a)\n\x0esession:manage\x1a\x02\x08\x05\x32\x13\n\x04name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=users/*/sessions/*}\x12\xe9\x01\n\x11RevokeAllSessions\x12+.authmesh.token.v1.RevokeAllSessionsRequest\x1a,.authmesh.token.v1.RevokeAllSessionsResponse\"y\x90\x02\x02\xca\xc1\x18-\x1a+\n\x0esession:manage\x1a\x02\x08\x05\x32\x15\n\x06parent\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02,\"\'/v1/{parent=users/*}/sessions:revokeAll:\x01*\x12k\n\x07GetJwks\x12!.authmesh.token.v1.GetJwksRequest\x1a\x14.google.api.HttpBody\"\'\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x12\x86\x01\n\x0cGetDiscovery\x12&.authmesh.token.v1.GetDiscoveryRequest\x1a\x14.google.api.HttpBody\"8\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02)\x12\'/.well-known/oauth-authorization-serverBD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,29 +42,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021authmesh.token.v1P\001Z\031authmesh/token/v1;tokenv1\252\002\021Authmesh.Token.V1'
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._loaded_options = None
-  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\272H\005r\003\030\200\004\340\301\030\001'
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['client_id']._loaded_options = None
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['client_id']._serialized_options = b'\272H\032r\0302\026^[a-z][a-z0-9-]{0,62}$'
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['scopes']._loaded_options = None
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\r\222\001\n\0202\"\006r\004\020\001\030d'
   _globals['_REVOKETOKENREQUEST'].fields_by_name['token']._loaded_options = None
-  _globals['_REVOKETOKENREQUEST'].fields_by_name['token']._serialized_options = b'\272H\005r\003\030\200@'
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['token']._serialized_options = b'\272H\005r\003\030\200@\340\301\030\001'
   _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['client_assertion']._loaded_options = None
-  _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['client_assertion']._serialized_options = b'\272H\007r\005\020\001\030\200@'
+  _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['client_assertion']._serialized_options = b'\272H\007r\005\020\001\030\200@\340\301\030\001'
   _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['scopes']._loaded_options = None
   _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\r\222\001\n\0202\"\006r\004\020\001\030d'
   _globals['_INTROSPECTTOKENREQUEST'].fields_by_name['token']._loaded_options = None
-  _globals['_INTROSPECTTOKENREQUEST'].fields_by_name['token']._serialized_options = b'\272H\007r\005\020\001\030\200@'
+  _globals['_INTROSPECTTOKENREQUEST'].fields_by_name['token']._serialized_options = b'\272H\007r\005\020\001\030\200@\340\301\030\001'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['parent']._loaded_options = None
-  _globals['_LISTSESSIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_LISTSESSIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_REVOKESESSIONREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_REVOKESESSIONREQUEST'].fields_by_name['name']._serialized_options = b'\272H\213\001r\210\0012\205\001^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})/sessions/(current|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_REVOKESESSIONREQUEST'].fields_by_name['name']._serialized_options = b'\272H\215\001r\212\001\030X2\205\001^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})/sessions/(current|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_REVOKEALLSESSIONSREQUEST'].fields_by_name['parent']._loaded_options = None
-  _globals['_REVOKEALLSESSIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_REVOKEALLSESSIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_TOKENSERVICE'].methods_by_name['RefreshToken']._loaded_options = None
   _globals['_TOKENSERVICE'].methods_by_name['RefreshToken']._serialized_options = b'\312\301\030\002\n\000\322\301\030R\n\017token.refreshed\n\022token.grace_replay\n\024token.reuse_detected\n\025token.refresh_refused\202\323\344\223\002\026\"\021/v1/token:refresh:\001*'
   _globals['_TOKENSERVICE'].methods_by_name['RevokeToken']._loaded_options = None
@@ -82,32 +83,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSERVICE'].methods_by_name['GetJwks']._serialized_options = b'\220\002\001\312\301\030\002\n\000\202\323\344\223\002\030\022\026/.well-known/jwks.json'
   _globals['_TOKENSERVICE'].methods_by_name['GetDiscovery']._loaded_options = None
   _globals['_TOKENSERVICE'].methods_by_name['GetDiscovery']._serialized_options = b'\220\002\001\312\301\030\002\n\000\202\323\344\223\002)\022\'/.well-known/oauth-authorization-server'
-  _globals['_REFRESHTOKENREQUEST']._serialized_start=311
-  _globals['_REFRESHTOKENREQUEST']._serialized_end=492
-  _globals['_REVOKETOKENREQUEST']._serialized_start=494
-  _globals['_REVOKETOKENREQUEST']._serialized_end=539
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=541
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=562
-  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_start=564
-  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_end=661
-  _globals['_INTROSPECTTOKENREQUEST']._serialized_start=663
-  _globals['_INTROSPECTTOKENREQUEST']._serialized_end=714
-  _globals['_SESSION']._serialized_start=717
-  _globals['_SESSION']._serialized_end=1022
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1025
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1195
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1197
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1290
-  _globals['_REVOKESESSIONREQUEST']._serialized_start=1293
-  _globals['_REVOKESESSIONREQUEST']._serialized_end=1476
-  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_start=1479
-  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_end=1617
-  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_start=1619
-  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_end=1669
-  _globals['_GETJWKSREQUEST']._serialized_start=1671
-  _globals['_GETJWKSREQUEST']._serialized_end=1687
-  _globals['_GETDISCOVERYREQUEST']._serialized_start=1689
-  _globals['_GETDISCOVERYREQUEST']._serialized_end=1710
-  _globals['_TOKENSERVICE']._serialized_start=1713
-  _globals['_TOKENSERVICE']._serialized_end=3268
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=343
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=528
+  _globals['_REVOKETOKENREQUEST']._serialized_start=530
+  _globals['_REVOKETOKENREQUEST']._serialized_end=579
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=581
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=602
+  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_start=604
+  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_end=705
+  _globals['_INTROSPECTTOKENREQUEST']._serialized_start=707
+  _globals['_INTROSPECTTOKENREQUEST']._serialized_end=762
+  _globals['_SESSION']._serialized_start=765
+  _globals['_SESSION']._serialized_end=1070
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1073
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1245
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1247
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1340
+  _globals['_REVOKESESSIONREQUEST']._serialized_start=1343
+  _globals['_REVOKESESSIONREQUEST']._serialized_end=1528
+  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_start=1531
+  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_end=1671
+  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_start=1673
+  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_end=1723
+  _globals['_GETJWKSREQUEST']._serialized_start=1725
+  _globals['_GETJWKSREQUEST']._serialized_end=1741
+  _globals['_GETDISCOVERYREQUEST']._serialized_start=1743
+  _globals['_GETDISCOVERYREQUEST']._serialized_end=1764
+  _globals['_TOKENSERVICE']._serialized_start=1767
+  _globals['_TOKENSERVICE']._serialized_end=3322
 # @@protoc_insertion_point(module_scope)

@@ -31,7 +31,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/user/v1/user_service.proto\x12\x10\x61uthmesh.user.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x02\n\x04User\x12T\n\x04name\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\xfe\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x17\n\x05roles\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"f\n\x0eGetUserRequest\x12T\n\x04name\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"r\n\x11UpdateUserRequest\x12,\n\x04user\x18\x01 \x01(\x0b\x32\x16.authmesh.user.v1.UserB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"h\n\x10ListUsersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x17\n\x05\x65mail\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\xfe\x01\"S\n\x11ListUsersResponse\x12%\n\x05users\x18\x01 \x03(\x0b\x32\x16.authmesh.user.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb6\x01\n\x0fSetRolesRequest\x12T\n\x04name\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x36\n\x05roles\x18\x02 \x03(\tB\'\xbaH$\x92\x01!\x10\x14\x18\x01\"\x1br\x19\x32\x17^[a-z][a-z0-9_-]{0,49}$\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"j\n\x12\x44isableUserRequest\x12T\n\x04name\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"i\n\x11\x45nableUserRequest\x12T\n\x04name\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x80\x01\n\x11\x44\x65leteUserRequest\x12T\n\x04name\x18\x01 \x01(\tBF\xbaHCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\xbe\x08\n\x0bUserService\x12\x88\x01\n\x07GetUser\x12 .authmesh.user.v1.GetUserRequest\x1a\x16.authmesh.user.v1.User\"C\x90\x02\x01\xca\xc1\x18\"\x1a \n\tuser:read2\x13\n\x04name\x12\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=users/*}\x12\xae\x01\n\nUpdateUser\x12#.authmesh.user.v1.UpdateUserRequest\x1a\x16.authmesh.user.v1.User\"c\xca\xc1\x18(\x1a&\n\nuser:write2\x18\n\tuser.name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0e\n\x0cuser.updated\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{user.name=users/*}:\x04user\x12}\n\tListUsers\x12\".authmesh.user.v1.ListUsersRequest\x1a#.authmesh.user.v1.ListUsersResponse\"\'\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/users\x12\x9f\x01\n\x08SetRoles\x12!.authmesh.user.v1.SetRolesRequest\x1a\x16.authmesh.user.v1.User\"X\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x14\n\x12user.roles_changed\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=users/*}:setRoles:\x01*\x12\x9f\x01\n\x0b\x44isableUser\x12$.authmesh.user.v1.DisableUserRequest\x1a\x16.authmesh.user.v1.User\"R\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0f\n\ruser.disabled\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=users/*}:disable:\x01*\x12\x9b\x01\n\nEnableUser\x12#.authmesh.user.v1.EnableUserRequest\x1a\x16.authmesh.user.v1.User\"P\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.enabled\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/{name=users/*}:enable:\x01*\x12\x91\x01\n\nDeleteUser\x12#.authmesh.user.v1.DeleteUserRequest\x1a\x16.google.protobuf.Empty\"F\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.deleted\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=users/*}B@\n\x10\x61uthmesh.user.v1P\x01Z\x17\x61uthmesh/user/v1;userv1\xaa\x02\x10\x41uthmesh.User.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/user/v1/user_service.proto\x12\x10\x61uthmesh.user.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x02\n\x04User\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\xfe\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1d\n\x05roles\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x14\"\x04r\x02\x18\x32\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"h\n\x0eGetUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"r\n\x11UpdateUserRequest\x12,\n\x04user\x18\x01 \x01(\x0b\x32\x16.authmesh.user.v1.UserB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"h\n\x10ListUsersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x17\n\x05\x65mail\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\xfe\x01\"S\n\x11ListUsersResponse\x12%\n\x05users\x18\x01 \x03(\x0b\x32\x16.authmesh.user.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xba\x01\n\x0fSetRolesRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x38\n\x05roles\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x10\x14\x18\x01\"\x1dr\x1b\x18\x32\x32\x17^[a-z][a-z0-9_-]{0,49}$\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"l\n\x12\x44isableUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"k\n\x11\x45nableUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x82\x01\n\x11\x44\x65leteUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\xbe\x08\n\x0bUserService\x12\x88\x01\n\x07GetUser\x12 .authmesh.user.v1.GetUserRequest\x1a\x16.authmesh.user.v1.User\"C\x90\x02\x01\xca\xc1\x18\"\x1a \n\tuser:read2\x13\n\x04name\x12\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=users/*}\x12\xae\x01\n\nUpdateUser\x12#.authmesh.user.v1.UpdateUserRequest\x1a\x16.authmesh.user.v1.User\"c\xca\xc1\x18(\x1a&\n\nuser:write2\x18\n\tuser.name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0e\n\x0cuser.updated\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{user.name=users/*}:\x04user\x12}\n\tListUsers\x12\".authmesh.user.v1.ListUsersRequest\x1a#.authmesh.user.v1.ListUsersResponse\"\'\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/users\x12\x9f\x01\n\x08SetRoles\x12!.authmesh.user.v1.SetRolesRequest\x1a\x16.authmesh.user.v1.User\"X\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x14\n\x12user.roles_changed\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=users/*}:setRoles:\x01*\x12\x9f\x01\n\x0b\x44isableUser\x12$.authmesh.user.v1.DisableUserRequest\x1a\x16.authmesh.user.v1.User\"R\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0f\n\ruser.disabled\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=users/*}:disable:\x01*\x12\x9b\x01\n\nEnableUser\x12#.authmesh.user.v1.EnableUserRequest\x1a\x16.authmesh.user.v1.User\"P\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.enabled\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/{name=users/*}:enable:\x01*\x12\x91\x01\n\nDeleteUser\x12#.authmesh.user.v1.DeleteUserRequest\x1a\x16.google.protobuf.Empty\"F\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.deleted\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=users/*}B@\n\x10\x61uthmesh.user.v1P\x01Z\x17\x61uthmesh/user/v1;userv1\xaa\x02\x10\x41uthmesh.User.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,17 +40,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020authmesh.user.v1P\001Z\027authmesh/user/v1;userv1\252\002\020Authmesh.User.V1'
   _globals['_USER'].fields_by_name['name']._loaded_options = None
-  _globals['_USER'].fields_by_name['name']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_USER'].fields_by_name['name']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_USER'].fields_by_name['email']._loaded_options = None
   _globals['_USER'].fields_by_name['email']._serialized_options = b'\272H\005r\003(\376\001'
   _globals['_USER'].fields_by_name['display_name']._loaded_options = None
   _globals['_USER'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030d'
   _globals['_USER'].fields_by_name['roles']._loaded_options = None
-  _globals['_USER'].fields_by_name['roles']._serialized_options = b'\272H\005\222\001\002\020\024'
+  _globals['_USER'].fields_by_name['roles']._serialized_options = b'\272H\013\222\001\010\020\024\"\004r\002\0302'
   _globals['_USER'].fields_by_name['etag']._loaded_options = None
   _globals['_USER'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_GETUSERREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_GETUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_GETUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_UPDATEUSERREQUEST'].fields_by_name['user']._loaded_options = None
   _globals['_UPDATEUSERREQUEST'].fields_by_name['user']._serialized_options = b'\272H\003\310\001\001'
   _globals['_LISTUSERSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -60,17 +60,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTUSERSREQUEST'].fields_by_name['email']._loaded_options = None
   _globals['_LISTUSERSREQUEST'].fields_by_name['email']._serialized_options = b'\272H\005r\003(\376\001'
   _globals['_SETROLESREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_SETROLESREQUEST'].fields_by_name['name']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_SETROLESREQUEST'].fields_by_name['name']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_SETROLESREQUEST'].fields_by_name['roles']._loaded_options = None
-  _globals['_SETROLESREQUEST'].fields_by_name['roles']._serialized_options = b'\272H$\222\001!\020\024\030\001\"\033r\0312\027^[a-z][a-z0-9_-]{0,49}$'
+  _globals['_SETROLESREQUEST'].fields_by_name['roles']._serialized_options = b'\272H&\222\001#\020\024\030\001\"\035r\033\03022\027^[a-z][a-z0-9_-]{0,49}$'
   _globals['_SETROLESREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_SETROLESREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_DISABLEUSERREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_DISABLEUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_DISABLEUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_ENABLEUSERREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_ENABLEUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_ENABLEUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_DELETEUSERREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_DELETEUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HCrA2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_DELETEUSERREQUEST'].fields_by_name['name']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_DELETEUSERREQUEST'].fields_by_name['etag']._loaded_options = None
   _globals['_DELETEUSERREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_USERSERVICE'].methods_by_name['GetUser']._loaded_options = None
@@ -88,23 +88,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSERVICE'].methods_by_name['DeleteUser']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['DeleteUser']._serialized_options = b'\220\002\002\312\301\030\023\032\021\n\013admin:users\032\002\010\005\322\301\030\016\n\014user.deleted\202\323\344\223\002\024*\022/v1/{name=users/*}'
   _globals['_USER']._serialized_start=280
-  _globals['_USER']._serialized_end=592
-  _globals['_GETUSERREQUEST']._serialized_start=594
-  _globals['_GETUSERREQUEST']._serialized_end=696
-  _globals['_UPDATEUSERREQUEST']._serialized_start=698
-  _globals['_UPDATEUSERREQUEST']._serialized_end=812
-  _globals['_LISTUSERSREQUEST']._serialized_start=814
-  _globals['_LISTUSERSREQUEST']._serialized_end=918
-  _globals['_LISTUSERSRESPONSE']._serialized_start=920
-  _globals['_LISTUSERSRESPONSE']._serialized_end=1003
-  _globals['_SETROLESREQUEST']._serialized_start=1006
-  _globals['_SETROLESREQUEST']._serialized_end=1188
-  _globals['_DISABLEUSERREQUEST']._serialized_start=1190
-  _globals['_DISABLEUSERREQUEST']._serialized_end=1296
-  _globals['_ENABLEUSERREQUEST']._serialized_start=1298
-  _globals['_ENABLEUSERREQUEST']._serialized_end=1403
-  _globals['_DELETEUSERREQUEST']._serialized_start=1406
-  _globals['_DELETEUSERREQUEST']._serialized_end=1534
-  _globals['_USERSERVICE']._serialized_start=1537
-  _globals['_USERSERVICE']._serialized_end=2623
+  _globals['_USER']._serialized_end=600
+  _globals['_GETUSERREQUEST']._serialized_start=602
+  _globals['_GETUSERREQUEST']._serialized_end=706
+  _globals['_UPDATEUSERREQUEST']._serialized_start=708
+  _globals['_UPDATEUSERREQUEST']._serialized_end=822
+  _globals['_LISTUSERSREQUEST']._serialized_start=824
+  _globals['_LISTUSERSREQUEST']._serialized_end=928
+  _globals['_LISTUSERSRESPONSE']._serialized_start=930
+  _globals['_LISTUSERSRESPONSE']._serialized_end=1013
+  _globals['_SETROLESREQUEST']._serialized_start=1016
+  _globals['_SETROLESREQUEST']._serialized_end=1202
+  _globals['_DISABLEUSERREQUEST']._serialized_start=1204
+  _globals['_DISABLEUSERREQUEST']._serialized_end=1312
+  _globals['_ENABLEUSERREQUEST']._serialized_start=1314
+  _globals['_ENABLEUSERREQUEST']._serialized_end=1421
+  _globals['_DELETEUSERREQUEST']._serialized_start=1424
+  _globals['_DELETEUSERREQUEST']._serialized_end=1554
+  _globals['_USERSERVICE']._serialized_start=1557
+  _globals['_USERSERVICE']._serialized_end=2643
 # @@protoc_insertion_point(module_scope)

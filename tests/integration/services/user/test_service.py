@@ -126,6 +126,8 @@ async def test_lists_are_for_administrators(service: Served) -> None:
     await refused(service.users.ListUsers(too_many), InvalidArgument, Reason.FIELD_INVALID, "page_size")
     wrong = user_service_pb2.ListUsersRequest(page_token="nonsense")
     await refused(service.users.ListUsers(wrong), InvalidArgument, Reason.FIELD_INVALID, "page_token")
+    unheard_of = user_service_pb2.ListUsersRequest(email="a\0b")
+    await refused(service.users.ListUsers(unheard_of), InvalidArgument, Reason.FIELD_INVALID, "email")
 
 
 async def test_token_and_auth_have_heard_when_the_administrator_is_answered(service: Served) -> None:

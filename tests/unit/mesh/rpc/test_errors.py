@@ -1,7 +1,9 @@
 """Every way to refuse reaches the client as one status with one reason; whatever else goes wrong tells it a request id and nothing more."""
 
+from base64 import b64encode
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import grpc
@@ -11,8 +13,8 @@ from grpc import aio
 
 from mesh import errors
 from mesh.errors import FieldViolation, MeshError, Reason
-from mesh.rpc.errors import from_rpc_error
-from tests.unit.mesh.rpc.kit import CHANGE, CREATE, Changes, Directory, found, refusal, serving, stream, unary
+from mesh.rpc.errors import from_rpc_error, to_status
+from tests.unit.mesh.rpc.kit import CHANGE, CREATE, Changes, Directory, found, read, refusal, serving, stream, unary
 
 STATUSES = [
     (errors.Unauthenticated, Reason.TOKEN_EXPIRED, grpc.StatusCode.UNAUTHENTICATED),
@@ -65,6 +67,26 @@ async def test_fields_at_fault_and_the_time_to_wait_are_told() -> None:
         assert (await refusal(unary(channel))).violations == {"user.name": "must be set"}
     async with serving(refusing(errors.Unavailable(Reason.KEYS_UNAVAILABLE, "wait", retry_after=timedelta(seconds=2.5)))) as channel:
         assert (await refusal(unary(channel))).retry_seconds == 2.5
+
+
+@pytest.mark.parametrize("character", ["x", "é", "漢", "🙂", "\0", "%"])
+async def test_whatever_a_refusal_holds_its_answer_is_small_and_can_be_read(character: str) -> None:
+    violations = tuple(FieldViolation(character * 5000, character * 5000) for _ in range(2500))
+    error = errors.InvalidArgument(Reason.FIELD_INVALID, character * 100_000, violations=violations, retry_after=timedelta(days=1))
+    async with serving(refusing(error)) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await unary(channel)
+    refused = read(caught.value)
+    assert (refused.status, refused.reason, len(refused.violations)) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", 1)
+    assert refused.message.startswith(character * 90)
+    details = b64encode(to_status(error).SerializeToString())
+    assert len(details) + len(quote(refused.message)) < 5000
+
+
+def test_what_is_cut_says_so_and_what_fits_is_whole() -> None:
+    assert to_status(errors.NotFound(Reason.USER_NOT_FOUND, "x" * 400)).message == "x" * 400
+    assert to_status(errors.NotFound(Reason.USER_NOT_FOUND, "x" * 401)).message == "x" * 397 + "..."
+    assert to_status(errors.NotFound(Reason.USER_NOT_FOUND, "\ud800")).message == "?"
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,23 @@
 """Requests are held against the rules of their proto before a handler sees them, and the answer names what to mend."""
 
+import time
+import uuid
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import grpc
 import pytest
 from authmesh.resource.v1 import resource_service_pb2
+from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from authmesh.user.v1 import user_directory_pb2
+from google.protobuf import empty_pb2
 
-from mesh.rpc.errors import error_table
+from mesh.errors import InvalidArgument
+from mesh.rpc.call import new_call
+from mesh.rpc.errors import error_table, to_status
 from mesh.rpc.interceptor import Stage
 from mesh.rpc.validation import Validation
-from tests.unit.mesh.rpc.kit import CHANGE, CREATE, FOUND, WATCH, Changes, Directory, refusal, serving, stream, unary
+from tests.unit.mesh.rpc.kit import CHANGE, CONTRACT, CREATE, FOUND, WATCH, Changes, Directory, refusal, serving, stream, unary
 
 
 async def never(_: object) -> object:
@@ -39,6 +46,46 @@ async def test_every_field_at_fault_is_named_and_its_value_is_not(stages: list[S
     assert set(refused.violations) == {"user_id", "email", "display_name"}
     assert all(refused.violations.values())
     assert "the-" not in str(refused)
+
+
+async def test_text_comes_to_the_handler_in_its_one_form(stages: list[Stage]) -> None:
+    class Profiles(Directory):
+        async def CreateUser(self, request: user_directory_pb2.CreateUserRequest, context: object) -> empty_pb2.Empty:
+            assert request.display_name == "Zo\u00eb"
+            return empty_pb2.Empty()
+
+    request = user_directory_pb2.CreateUserRequest(user_id=str(uuid.uuid4()), email="zoe@example.org", display_name=" Zoe\u0308\n")
+    async with serving(Profiles(never), stages=stages) as channel:
+        assert await unary(channel, CREATE, request.SerializeToString()) == b""
+
+
+BOMBS = {
+    "items": token_issuer_pb2.IssueTokensRequest(scopes=[""] * 300_000, amr=["\x1b"] * 300_000),
+    "items of every kind": token_issuer_pb2.IssueTokensRequest(
+        subject="x" * 400_000,
+        client_id="\x1b" * 400_000,
+        scopes=["\x1b"] * 300_000,
+        amr=["\u202e" * 99] * 2000,
+        device=token_set_pb2.Device(display_name="\0"),
+    ),
+    "long items": token_issuer_pb2.IssueTokensRequest(scopes=["\u0344" * 10_000] * 50),
+    "one item too long": token_issuer_pb2.IssueTokensRequest(subject="x" * 3_000_000),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
+async def test_no_request_takes_long_to_refuse_or_has_a_long_answer(bomb: token_issuer_pb2.IssueTokensRequest) -> None:
+    rpc, context = CONTRACT.rpcs["/authmesh.token.v1.TokenIssuer/IssueTokens"], Mock(**{"invocation_metadata.return_value": ()})
+    call, stage = new_call(rpc, bomb.SerializeToString(), token_issuer_pb2.IssueTokensRequest.FromString, context), Validation()
+    assert call.request
+    started = time.thread_time()
+    with pytest.raises(InvalidArgument) as refused:
+        async with stage(call):
+            pass
+    assert time.thread_time() - started < 0.1
+    status = to_status(refused.value)
+    assert status.ByteSize() < 2500
+    assert 1 <= len(refused.value.violations) <= 5
 
 
 async def test_streams_are_held_against_the_rules_too(stages: list[Stage]) -> None:

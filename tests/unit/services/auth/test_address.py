@@ -3,7 +3,6 @@
 import pytest
 
 from mesh.errors import InvalidArgument
-from services.auth.account import clean_display_name
 from services.auth.address import block, normalise
 
 
@@ -30,14 +29,3 @@ def test_what_is_not_ascii_is_no_address(email: str) -> None:
 )
 def test_an_address_belongs_to_its_network(address: str, network: str) -> None:
     assert block(address) == network
-
-
-@pytest.mark.parametrize("name", ["Ada\nLovelace", "Ada\0", "Ada\u202egro.live", "\u2028"])
-def test_a_name_has_no_control_characters(name: str) -> None:
-    with pytest.raises(InvalidArgument) as refusal:
-        clean_display_name(name)
-    assert refusal.value.violations[0].field == "display_name"
-
-
-def test_a_name_may_be_of_any_script() -> None:
-    assert clean_display_name("  Ада Лавлейс 👩‍💻 ") == "Ада Лавлейс 👩‍💻"

@@ -68,8 +68,3 @@ def test_an_edit_of_anything_else_is_refused(path: str) -> None:
 def test_drafts_that_differ_have_different_digests() -> None:
     assert Draft("ab", "c").digest() != Draft("a", "bc").digest()
     assert Draft("ab", "c").digest() == Draft("ab", "c").digest()
-
-
-def test_a_draft_holds_no_nul() -> None:
-    with pytest.raises(InvalidArgument):
-        Draft("a\x00", "")

@@ -8,7 +8,7 @@ import pytest
 
 from mesh.errors import Aborted, FailedPrecondition, InvalidArgument, Reason
 from services.user import roles
-from services.user.profile import User, clean_display_name, demand_etag, fields_to_change
+from services.user.profile import User, demand_etag, fields_to_change
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 USER = User(uuid.UUID(int=1), "ada@example.com", "Ada", (), disabled=False, version=1, create_time=NOW, update_time=NOW)
@@ -47,12 +47,6 @@ def test_another_state_is_not_overwritten() -> None:
     with pytest.raises(Aborted) as refusal:
         demand_etag(replace(USER, version=2), USER.etag)
     assert refusal.value.reason is Reason.ETAG_MISMATCH
-
-
-def test_a_name_with_control_characters_is_refused_by_its_path() -> None:
-    with pytest.raises(InvalidArgument) as refusal:
-        clean_display_name("Ada\r\nBcc: x", "user.display_name")
-    assert refusal.value.violations[0].field == "user.display_name"
 
 
 def test_roles_are_sorted_and_known() -> None:

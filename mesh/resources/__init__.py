@@ -1,0 +1,1 @@
+"""What every resource-oriented API has (the Google AIPs), once for all services: here, the text that people read."""
