@@ -47,11 +47,17 @@ def node(mesh: Mesh, name: str, placement: Placement) -> Resource:
             _health_check(seconds(check.interval), seconds(check.timeout), healthy=check.healthy_threshold, unhealthy=check.unhealthy_threshold)
         ],
         "outlier_detection": {
-            # Gateway failures only (UNAVAILABLE, DEADLINE_EXCEEDED): UNIMPLEMENTED is a 5xx too, and anybody can provoke it.
+            # Nothing that a caller can provoke. Of what the node answers, gateway failures only: UNIMPLEMENTED is a 5xx too. DEADLINE_EXCEEDED is one
+            # of them, and Envoy can't leave it out: callers' deadlines end at the edge instead (route.py). What this Envoy sees by itself is counted
+            # apart: connections that fail and streams that are reset.
+            "split_external_local_origin_errors": True,
             "consecutive_gateway_failure": outliers.max_server_errors,
             "enforcing_consecutive_gateway_failure": 100,
+            "consecutive_local_origin_failure": outliers.max_server_errors,
+            "enforcing_consecutive_local_origin_failure": 100,
             "enforcing_consecutive_5xx": 0,
             "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
             "interval": seconds(outliers.interval),
             "base_ejection_time": seconds(outliers.base_ejection_duration),
             "max_ejection_percent": outliers.max_ejection_percent,

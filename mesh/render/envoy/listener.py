@@ -19,8 +19,10 @@ from mesh.render.envoy.tls import mesh_server, public_server
 
 LIVENESS_PATH = "/healthz"
 
-_HEADER_KIB = 32
-"""Room for a token of 8 KiB and everything else."""
+_EDGE_HEADER_KIB = 32
+_MESH_HEADER_KIB = 64
+"""Whatever the edge lets in passes every hop behind it: a sidecar resets a stream whose headers are too large, and
+that counts as a failure of its node."""
 _ABSORBED = 8
 """How many times the allowed size is read before it is refused. Envoy closes an HTTP/1.1 connection on which it answers early, and the client, still
 sending, may lose the answer; what is a little too large is read to its end instead. Beyond that: at once, and never more than this in memory."""
@@ -188,7 +190,7 @@ def _manager(placement: Placement, listener: str, routes: Resource, filters: lis
                 mutations=_ORDERS if listener == "ingress" else _ALL_ORDERS,
             )
         ],
-        max_request_headers_kb=_HEADER_KIB,
+        max_request_headers_kb=_EDGE_HEADER_KIB if listener == "edge" else _MESH_HEADER_KIB,
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",

@@ -12,7 +12,9 @@ from mesh.render.envoy.protocol import CORS, HEALTH_BRIDGE, RATE_LIMIT, cors_pol
 from mesh.render.envoy.resource import Resource, seconds, typed
 
 # What a client claims about where it comes from stops at the edge; the edge's own word (x-envoy-external-address) goes on.
-_CLIENT_CLAIMS = ["x-forwarded-for"]
+# A client's deadline is kept at the edge, which ends the call and so cancels it behind: a node that answered
+# DEADLINE_EXCEEDED would be counted as failing.
+_CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout"]
 # A process speaks for nobody but itself.
 _PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address"]
 

@@ -139,8 +139,9 @@ class Chain:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.addresses[self.gateway].port}"
 
-    def placement(self, node: str) -> Placement:
-        folder = self.folder / node
+    def placement(self, name: str) -> Placement:
+        """Where an Envoy is. `token-2` is a second sidecar of the process of `token`."""
+        folder, node = self.folder / name, name.partition("-")[0]
         is_gateway = node == self.gateway
         return Placement(
             config=folder,
@@ -149,8 +150,8 @@ class Chain:
             access_log=folder / "access.log",
             # Both forms are to be seen working.
             reload=is_gateway,
-            nodes={name: address for name, address in self.addresses.items() if name != self.gateway},
-            ingress=None if is_gateway else self.addresses[node],
+            nodes={name: address for name, address in self.addresses.items() if name in self.mesh.nodes},
+            ingress=None if is_gateway else self.addresses[name],
             service_socket=None if is_gateway else self.folder / f"{node}.sock",
             egress_socket=None if is_gateway else folder / "egress.sock",
             listener=self.addresses[node] if is_gateway else None,
@@ -158,12 +159,14 @@ class Chain:
             cors_origins=(ORIGIN,),
         )
 
-    def write(self, node: str) -> Path:
-        """Writes the configuration of a node; returns its folder."""
-        placement = self.placement(node)
+    def write(self, name: str) -> Path:
+        """Writes the configuration of an Envoy; returns its folder."""
+        if name not in self.addresses:
+            self.addresses[name] = Address("127.0.0.1", free_port())
+        placement = self.placement(name)
         placement.config.mkdir(exist_ok=True)
-        for name, text in render(self.mesh, self.contract, node, placement, TOKENS).items():
-            (placement.config / name).write_text(text)
+        for file, text in render(self.mesh, self.contract, name.partition("-")[0], placement, TOKENS).items():
+            (placement.config / file).write_text(text)
         return placement.config
 
     async def start(self, node: str) -> None:
@@ -204,10 +207,13 @@ class Chain:
         """New clients of the edge, by protocol."""
         return open_clients(self.url, self.authorities.public_certificates / "ca.crt")
 
+    def client_context(self) -> ssl.SSLContext:
+        """What a client of the edge trusts."""
+        return ssl.create_default_context(cafile=str(self.authorities.public_certificates / "ca.crt"))
+
     def http(self, **options: Any) -> httpx.AsyncClient:
         """A plain client of the edge."""
-        context = ssl.create_default_context(cafile=str(self.authorities.public_certificates / "ca.crt"))
-        return httpx.AsyncClient(verify=context, base_url=self.url, timeout=PATIENCE, **options)
+        return httpx.AsyncClient(verify=self.client_context(), base_url=self.url, timeout=PATIENCE, **options)
 
     async def as_peer(self, certificates: Path, node: str, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """One gRPC call to the ingress of a node, with somebody's mesh certificate and an empty message."""
