@@ -1,8 +1,14 @@
 """Addresses: of mail, as people are known by; and of the network, as attempts are counted by."""
 
 import ipaddress
+import re
 
 from mesh.errors import field_invalid
+
+# RFC 5321, section 4.5.3.1.1; RFC 5322, section 3.2.3 (dot-atom); and a host of the public DNS, which has a dot (RFC 7085)
+# and whose last label is no number. Others are addresses to some program, and no letter reaches them.
+_LOCAL_PART = re.compile(r"(?=.{1,64}$)[^@.]+(\.[^@.]+)*")
+_DOMAIN = re.compile(r"(?=.{1,253}$)[^@]+\.(?=[^@.]*[^@.0-9])[^@.]+")
 
 
 def normalise(email: str) -> str:
@@ -12,10 +18,11 @@ def normalise(email: str) -> str:
     people's addresses could become one.
 
     Raises:
-        InvalidArgument: FIELD_INVALID, for an address that isn't ASCII or is empty.
+        InvalidArgument: FIELD_INVALID, for an address that isn't ASCII, or that no letter can be sent to.
     """
-    if not email or not email.isascii() or not email.isprintable():
-        raise field_invalid("email", "must be an address of mail")
+    local_part, _, domain = email.partition("@")
+    if not (email.isascii() and email.isprintable() and _LOCAL_PART.fullmatch(local_part) and _DOMAIN.fullmatch(domain)):
+        raise field_invalid("email", "must be an address that a letter can be sent to: name@example.com")
     return email.lower()
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mesh.errors import FieldViolation, InvalidArgument, Reason
+from mesh.resources.text import digits
 from services.auth.account import SignUp
 
 CODE_DIGITS = 8
@@ -32,8 +33,15 @@ def new_code(randbelow: Callable[[int], int]) -> str:
 
 
 def typed(code: str) -> str:
-    """The code without what people put between digits."""
-    return code.replace(" ", "").replace("-", "")
+    """The digits of a code, however they were typed or pasted.
+
+    Raises:
+        InvalidArgument: CODE_INVALID, it can't be a code. Nobody's attempt: it guesses nothing.
+    """
+    if len(meant := digits(code)) != CODE_DIGITS or not (meant.isascii() and meant.isdigit()):
+        message = f"a code has {CODE_DIGITS} digits"
+        raise InvalidArgument(Reason.CODE_INVALID, message, violations=(FieldViolation("code", message),))
+    return meant
 
 
 def judge(sign_ups: Sequence[SignUp], digest: bytes, now: datetime) -> Verdict:

@@ -7,6 +7,7 @@ down to letters first: a letter must not carry a stranger's words to an address 
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ DEVICE_CHARACTERS = 60
 
 _KIND = re.compile(r"[a-z_]{1,40}")
 _ADDRESS = re.compile(r"[^\s@<>,;\"]{1,64}@[^\s@<>,;\"]{1,255}")
-_UNPRINTED = re.compile(r"[^\w ()'+-]+")
+_SIGNS_OF_A_NAME = " _()'’+-"
+_JOINERS = "\u200c\u200d"
 
 
 class LetterError(ValueError):
@@ -70,7 +72,17 @@ def compose(body: str) -> Letter:
 
 
 def _device(facts: Mapping[str, Any]) -> str:
-    return _UNPRINTED.sub(" ", str(facts.get("device", ""))).strip()[:DEVICE_CHARACTERS] or "a device without a name"
+    kept = ""
+    for character in str(facts.get("device", "")):
+        kept += character if _is_of_a_name(character, kept[-1:]) else " "
+    return " ".join(kept.split())[:DEVICE_CHARACTERS] or "a device without a name"
+
+
+def _is_of_a_name(character: str, before: str) -> bool:
+    """Letters, digits and a few signs; of any script, so with its marks, and with joiners behind a letter or a mark."""
+    if character in _JOINERS:
+        return before.isalnum() or (before != "" and unicodedata.category(before).startswith("M"))
+    return character.isalnum() or character in _SIGNS_OF_A_NAME or unicodedata.category(character).startswith("M")
 
 
 def _time(message: Mapping[str, Any]) -> str:

@@ -42,6 +42,19 @@ async def test_a_sign_up_sends_a_code_and_the_code_makes_the_account(auth: "Auth
     assert (await auth.sign_in()).access_token
 
 
+async def test_what_is_no_code_spends_no_attempt_and_a_code_may_be_pasted_with_what_surrounds_it(auth: "Auth") -> None:
+    await auth.sign_up()
+    for typed in ("", "1234567", "123456789", "1234 567x", "my code") * 3:
+        with pytest.raises(InvalidArgument) as refused:
+            await auth.desk.verify_email(EMAIL, typed, HOME)
+        assert refused.value.reason is Reason.CODE_INVALID
+    assert await auth.denied("CODE_INVALID") == 0
+    assert await auth.events("auth.code_refused") == []
+    code = await auth.newest_code()
+    await auth.desk.verify_email(EMAIL, f"\u200b{code[:4]}\u00a0{code[4:]}\n".translate({48 + n: 0xFF10 + n for n in range(10)}), HOME)
+    assert await auth.database.fetchval("SELECT count(*) FROM accounts") == 1
+
+
 async def test_neither_code_nor_password_is_kept_or_audited(auth: "Auth") -> None:
     await auth.sign_up()
     code = (await auth.newest_code()).encode()

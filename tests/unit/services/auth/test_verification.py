@@ -3,6 +3,9 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from mesh.errors import InvalidArgument, Reason
 from services.auth.account import SignUp
 from services.auth.verification import CODE_ATTEMPTS, judge, new_code, typed
 
@@ -18,8 +21,16 @@ def test_a_code_has_eight_digits_with_leading_zeros() -> None:
     assert new_code(lambda limit: limit - 1) == "99999999"
 
 
-def test_people_may_type_spaces_and_dashes() -> None:
-    assert typed(" 1234-5678 ") == "12345678"
+@pytest.mark.parametrize("code", [" 1234-5678 ", "12345678\n", "1234\u00a05678", "12\u200b345678", "１２３４５６７８"])
+def test_a_code_may_be_typed_and_pasted_in_many_ways(code: str) -> None:
+    assert typed(code) == "12345678"
+
+
+@pytest.mark.parametrize("code", ["1234567", "123456789", "1234567x", "", " ", "²²²²²²²²x", "code 12345678"])
+def test_what_is_not_eight_digits_is_no_code(code: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        typed(code)
+    assert (refused.value.reason, refused.value.violations[0].field) == (Reason.CODE_INVALID, "code")
 
 
 def test_the_sign_up_whose_code_it_is_counts() -> None:

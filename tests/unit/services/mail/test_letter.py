@@ -40,6 +40,16 @@ def test_a_notice_says_when_and_what() -> None:
     assert "Ada&#x27;s phone" in letter.html
 
 
+@pytest.mark.parametrize("name", ["हिन्दी फ़ोन", "گوشی‌های من", "ශ්\u200dරී", "Zoë’s phone", "さくらのスマホ"])
+def test_a_device_may_be_named_in_any_script(name: str) -> None:
+    assert name in compose(message(kind="new_device", code="", facts={"device": name})).text
+
+
+@pytest.mark.parametrize("name", ["👩\u200d💻", "\u202e\u2066", "<>&", " \u200d "])
+def test_a_name_without_a_letter_is_no_name(name: str) -> None:
+    assert "a device without a name" in compose(message(kind="new_device", code="", facts={"device": name})).text
+
+
 def test_no_stranger_writes_in_a_letter() -> None:
     evil = '<a href="https://evil.example">win</a>\nSubject: hi'
     letter = compose(message(kind="new_device", display_name=evil, facts={"device": evil}))
