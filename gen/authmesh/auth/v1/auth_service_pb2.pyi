@@ -268,7 +268,7 @@ class SignInRequest(_message.Message):
 
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The scopes asked for. Empty: all that this person may have with this client by default."""
+        """The scopes asked for (RFC 6749, 3.3), at most 30. Empty: all that this person may have with this client by default."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/token/v1/token_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x01\n\x13RefreshTokenRequest\x12#\n\rrefresh_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80\x04\xe0\xc1\x18\x01\x12\x32\n\tclient_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"1\n\x12RevokeTokenRequest\x12\x1b\n\x05token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80@\xe0\xc1\x18\x01\"\x15\n\x13RevokeTokenResponse\"e\n\x17IssueClientTokenRequest\x12(\n\x10\x63lient_assertion\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80@\xe0\xc1\x18\x01\x12 \n\x06scopes\x18\x02 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"7\n\x16IntrospectTokenRequest\x12\x1d\n\x05token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80@\xe0\xc1\x18\x01\"\xb1\x02\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x12\n\nuser_agent\x18\x08 \x01(\t\x12\x0e\n\x06scopes\x18\t \x03(\t\x12\x0f\n\x07\x63urrent\x18\n \x01(\x08\"\xac\x01\n\x13ListSessionsRequest\x12X\n\x06parent\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"]\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.authmesh.token.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x01\n\x14RevokeSessionRequest\x12\xa0\x01\n\x04name\x18\x01 \x01(\tB\x91\x01\xbaH\x8d\x01r\x8a\x01\x18X2\x85\x01^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})/sessions/(current|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x8c\x01\n\x18RevokeAllSessionsRequest\x12X\n\x06parent\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x16\n\x0e\x65xcept_current\x18\x02 \x01(\x08\"2\n\x19RevokeAllSessionsResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\"\x10\n\x0eGetJwksRequest\"\x15\n\x13GetDiscoveryRequest2\x93\x0c\n\x0cTokenService\x12\xcd\x01\n\x0cRefreshToken\x12&.authmesh.token.v1.RefreshTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"x\xca\xc1\x18\x02\n\x00\xd2\xc1\x18R\n\x0ftoken.refreshed\n\x12token.grace_replay\n\x14token.reuse_detected\n\x15token.refresh_refused\x82\xd3\xe4\x93\x02\x16\"\x11/v1/token:refresh:\x01*\x12\x95\x01\n\x0bRevokeToken\x12%.authmesh.token.v1.RevokeTokenRequest\x1a&.authmesh.token.v1.RevokeTokenResponse\"7\x90\x02\x02\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x15\"\x10/v1/token:revoke:\x01*\x12\xab\x01\n\x10IssueClientToken\x12*.authmesh.token.v1.IssueClientTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"N\xca\xc1\x18\x02\n\x00\xd2\xc1\x18$\n\x0ctoken.issued\n\x14token.client_refused\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/token:issueClient:\x01*\x12\x92\x01\n\x0fIntrospectToken\x12).authmesh.token.v1.IntrospectTokenRequest\x1a\x14.google.api.HttpBody\">\x90\x02\x01\xca\xc1\x18\x18\x1a\x16\n\x10token:introspect\x1a\x02\x08\x05\x82\xd3\xe4\x93\x02\x19\"\x14/v1/token:introspect:\x01*\x12\xb6\x01\n\x0cListSessions\x12&.authmesh.token.v1.ListSessionsRequest\x1a\'.authmesh.token.v1.ListSessionsResponse\"U\x90\x02\x01\xca\xc1\x18)\x1a\'\n\x0esession:manage2\x15\n\x06parent\x12\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=users/*}/sessions\x12\xbc\x01\n\rRevokeSession\x12\'.authmesh.token.v1.RevokeSessionRequest\x1a\x16.google.protobuf.Empty\"j\x90\x02\x02\xca\xc1\x18+\x1a)\n\x0esession:manage\x1a\x02\x08\x05\x32\x13\n\x04name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=users/*/sessions/*}\x12\xe9\x01\n\x11RevokeAllSessions\x12+.authmesh.token.v1.RevokeAllSessionsRequest\x1a,.authmesh.token.v1.RevokeAllSessionsResponse\"y\x90\x02\x02\xca\xc1\x18-\x1a+\n\x0esession:manage\x1a\x02\x08\x05\x32\x15\n\x06parent\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02,\"\'/v1/{parent=users/*}/sessions:revokeAll:\x01*\x12k\n\x07GetJwks\x12!.authmesh.token.v1.GetJwksRequest\x1a\x14.google.api.HttpBody\"\'\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x12\x86\x01\n\x0cGetDiscovery\x12&.authmesh.token.v1.GetDiscoveryRequest\x1a\x14.google.api.HttpBody\"8\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02)\x12\'/.well-known/oauth-authorization-serverBD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/token/v1/token_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x01\n\x13RefreshTokenRequest\x12#\n\rrefresh_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80\x04\xe0\xc1\x18\x01\x12\x32\n\tclient_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12.\n\x06scopes\x18\x04 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10\x1e\"\x14r\x12\x18\x32\x32\x0e^[!#-\\[\\]-~]+$\"1\n\x12RevokeTokenRequest\x12\x1b\n\x05token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80@\xe0\xc1\x18\x01\"\x15\n\x13RevokeTokenResponse\"s\n\x17IssueClientTokenRequest\x12(\n\x10\x63lient_assertion\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80@\xe0\xc1\x18\x01\x12.\n\x06scopes\x18\x02 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10\x1e\"\x14r\x12\x18\x32\x32\x0e^[!#-\\[\\]-~]+$\"7\n\x16IntrospectTokenRequest\x12\x1d\n\x05token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80@\xe0\xc1\x18\x01\"\xb1\x02\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_used_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x12\n\nuser_agent\x18\x08 \x01(\t\x12\x0e\n\x06scopes\x18\t \x03(\t\x12\x0f\n\x07\x63urrent\x18\n \x01(\x08\"\xac\x01\n\x13ListSessionsRequest\x12X\n\x06parent\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"]\n\x14ListSessionsResponse\x12,\n\x08sessions\x18\x01 \x03(\x0b\x32\x1a.authmesh.token.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x01\n\x14RevokeSessionRequest\x12\xa0\x01\n\x04name\x18\x01 \x01(\tB\x91\x01\xbaH\x8d\x01r\x8a\x01\x18X2\x85\x01^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})/sessions/(current|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x8c\x01\n\x18RevokeAllSessionsRequest\x12X\n\x06parent\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x16\n\x0e\x65xcept_current\x18\x02 \x01(\x08\"2\n\x19RevokeAllSessionsResponse\x12\x15\n\rrevoked_count\x18\x01 \x01(\x05\"\x10\n\x0eGetJwksRequest\"\x15\n\x13GetDiscoveryRequest2\x93\x0c\n\x0cTokenService\x12\xcd\x01\n\x0cRefreshToken\x12&.authmesh.token.v1.RefreshTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"x\xca\xc1\x18\x02\n\x00\xd2\xc1\x18R\n\x0ftoken.refreshed\n\x12token.grace_replay\n\x14token.reuse_detected\n\x15token.refresh_refused\x82\xd3\xe4\x93\x02\x16\"\x11/v1/token:refresh:\x01*\x12\x95\x01\n\x0bRevokeToken\x12%.authmesh.token.v1.RevokeTokenRequest\x1a&.authmesh.token.v1.RevokeTokenResponse\"7\x90\x02\x02\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x15\"\x10/v1/token:revoke:\x01*\x12\xab\x01\n\x10IssueClientToken\x12*.authmesh.token.v1.IssueClientTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"N\xca\xc1\x18\x02\n\x00\xd2\xc1\x18$\n\x0ctoken.issued\n\x14token.client_refused\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/token:issueClient:\x01*\x12\x92\x01\n\x0fIntrospectToken\x12).authmesh.token.v1.IntrospectTokenRequest\x1a\x14.google.api.HttpBody\">\x90\x02\x01\xca\xc1\x18\x18\x1a\x16\n\x10token:introspect\x1a\x02\x08\x05\x82\xd3\xe4\x93\x02\x19\"\x14/v1/token:introspect:\x01*\x12\xb6\x01\n\x0cListSessions\x12&.authmesh.token.v1.ListSessionsRequest\x1a\'.authmesh.token.v1.ListSessionsResponse\"U\x90\x02\x01\xca\xc1\x18)\x1a\'\n\x0esession:manage2\x15\n\x06parent\x12\x0b\x61\x64min:users\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=users/*}/sessions\x12\xbc\x01\n\rRevokeSession\x12\'.authmesh.token.v1.RevokeSessionRequest\x1a\x16.google.protobuf.Empty\"j\x90\x02\x02\xca\xc1\x18+\x1a)\n\x0esession:manage\x1a\x02\x08\x05\x32\x13\n\x04name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/{name=users/*/sessions/*}\x12\xe9\x01\n\x11RevokeAllSessions\x12+.authmesh.token.v1.RevokeAllSessionsRequest\x1a,.authmesh.token.v1.RevokeAllSessionsResponse\"y\x90\x02\x02\xca\xc1\x18-\x1a+\n\x0esession:manage\x1a\x02\x08\x05\x32\x15\n\x06parent\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0f\n\rtoken.revoked\x82\xd3\xe4\x93\x02,\"\'/v1/{parent=users/*}/sessions:revokeAll:\x01*\x12k\n\x07GetJwks\x12!.authmesh.token.v1.GetJwksRequest\x1a\x14.google.api.HttpBody\"\'\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x12\x86\x01\n\x0cGetDiscovery\x12&.authmesh.token.v1.GetDiscoveryRequest\x1a\x14.google.api.HttpBody\"8\x90\x02\x01\xca\xc1\x18\x02\n\x00\x82\xd3\xe4\x93\x02)\x12\'/.well-known/oauth-authorization-serverBD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,13 +46,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['client_id']._loaded_options = None
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['client_id']._serialized_options = b'\272H\034r\032\030?2\026^[a-z][a-z0-9-]{0,62}$'
   _globals['_REFRESHTOKENREQUEST'].fields_by_name['scopes']._loaded_options = None
-  _globals['_REFRESHTOKENREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\r\222\001\n\0202\"\006r\004\020\001\030d'
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\033\222\001\030\020\036\"\024r\022\03022\016^[!#-\\[\\]-~]+$'
   _globals['_REVOKETOKENREQUEST'].fields_by_name['token']._loaded_options = None
   _globals['_REVOKETOKENREQUEST'].fields_by_name['token']._serialized_options = b'\272H\005r\003\030\200@\340\301\030\001'
   _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['client_assertion']._loaded_options = None
   _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['client_assertion']._serialized_options = b'\272H\007r\005\020\001\030\200@\340\301\030\001'
   _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['scopes']._loaded_options = None
-  _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\r\222\001\n\0202\"\006r\004\020\001\030d'
+  _globals['_ISSUECLIENTTOKENREQUEST'].fields_by_name['scopes']._serialized_options = b'\272H\033\222\001\030\020\036\"\024r\022\03022\016^[!#-\\[\\]-~]+$'
   _globals['_INTROSPECTTOKENREQUEST'].fields_by_name['token']._loaded_options = None
   _globals['_INTROSPECTTOKENREQUEST'].fields_by_name['token']._serialized_options = b'\272H\007r\005\020\001\030\200@\340\301\030\001'
   _globals['_LISTSESSIONSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -84,31 +84,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSERVICE'].methods_by_name['GetDiscovery']._loaded_options = None
   _globals['_TOKENSERVICE'].methods_by_name['GetDiscovery']._serialized_options = b'\220\002\001\312\301\030\002\n\000\202\323\344\223\002)\022\'/.well-known/oauth-authorization-server'
   _globals['_REFRESHTOKENREQUEST']._serialized_start=343
-  _globals['_REFRESHTOKENREQUEST']._serialized_end=530
-  _globals['_REVOKETOKENREQUEST']._serialized_start=532
-  _globals['_REVOKETOKENREQUEST']._serialized_end=581
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=583
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=604
-  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_start=606
-  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_end=707
-  _globals['_INTROSPECTTOKENREQUEST']._serialized_start=709
-  _globals['_INTROSPECTTOKENREQUEST']._serialized_end=764
-  _globals['_SESSION']._serialized_start=767
-  _globals['_SESSION']._serialized_end=1072
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1075
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1247
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1249
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1342
-  _globals['_REVOKESESSIONREQUEST']._serialized_start=1345
-  _globals['_REVOKESESSIONREQUEST']._serialized_end=1530
-  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_start=1533
-  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_end=1673
-  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_start=1675
-  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_end=1725
-  _globals['_GETJWKSREQUEST']._serialized_start=1727
-  _globals['_GETJWKSREQUEST']._serialized_end=1743
-  _globals['_GETDISCOVERYREQUEST']._serialized_start=1745
-  _globals['_GETDISCOVERYREQUEST']._serialized_end=1766
-  _globals['_TOKENSERVICE']._serialized_start=1769
-  _globals['_TOKENSERVICE']._serialized_end=3324
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=544
+  _globals['_REVOKETOKENREQUEST']._serialized_start=546
+  _globals['_REVOKETOKENREQUEST']._serialized_end=595
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=597
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=618
+  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_start=620
+  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_end=735
+  _globals['_INTROSPECTTOKENREQUEST']._serialized_start=737
+  _globals['_INTROSPECTTOKENREQUEST']._serialized_end=792
+  _globals['_SESSION']._serialized_start=795
+  _globals['_SESSION']._serialized_end=1100
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1103
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1275
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1277
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1370
+  _globals['_REVOKESESSIONREQUEST']._serialized_start=1373
+  _globals['_REVOKESESSIONREQUEST']._serialized_end=1558
+  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_start=1561
+  _globals['_REVOKEALLSESSIONSREQUEST']._serialized_end=1701
+  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_start=1703
+  _globals['_REVOKEALLSESSIONSRESPONSE']._serialized_end=1753
+  _globals['_GETJWKSREQUEST']._serialized_start=1755
+  _globals['_GETJWKSREQUEST']._serialized_end=1771
+  _globals['_GETDISCOVERYREQUEST']._serialized_start=1773
+  _globals['_GETDISCOVERYREQUEST']._serialized_end=1794
+  _globals['_TOKENSERVICE']._serialized_start=1797
+  _globals['_TOKENSERVICE']._serialized_end=3352
 # @@protoc_insertion_point(module_scope)
