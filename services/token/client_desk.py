@@ -24,7 +24,7 @@ from services.token.client_store import (
 )
 from services.token.clients import Client, ClientId, Registered
 from services.token.grants import RoleScopes
-from services.token.revoker import Revoker, next_not_before
+from services.token.revoker import Revoker, next_not_before_of_client
 
 _CLIENT_ID: TypeAdapter[str] = TypeAdapter(ClientId)
 
@@ -113,8 +113,9 @@ class ClientDesk:
             Aborted: ETAG_MISMATCH.
             InvalidArgument: FIELD_INVALID.
             PermissionDenied: SCOPE_MISSING, the client would be given more than the caller has.
+            ResourceExhausted: RATE_LIMITED, its tokens were revoked too often in a few seconds.
         """
-        async with self._database.transaction() as tx:
+        async with self._revoker.transaction() as tx:
             known = _existing(await lock_client(tx, client_id))
             _require_etag(known, etag)
             client = self._validated({**dict(known.client), **changes})
@@ -138,13 +139,14 @@ class ClientDesk:
         Raises:
             NotFound: CLIENT_NOT_FOUND.
             Aborted: ETAG_MISMATCH.
+            ResourceExhausted: RATE_LIMITED, its tokens were revoked too often in a few seconds.
         """
-        async with self._database.transaction() as tx:
+        async with self._revoker.transaction() as tx:
             known = _existing(await lock_client(tx, client_id))
             _require_etag(known, etag)
-            ended, last_used = await end_sessions_of_client(tx, client_id, self._clock())
+            ended, issued = await end_sessions_of_client(tx, client_id, self._clock())
             time = self._clock()
-            not_before = next_not_before(known.not_before, time, last_used)
+            not_before = next_not_before_of_client(known.not_before, time, issued)
             await delete_client(tx, client_id, not_before, time)
             await self._record(tx, "token.client_deleted", client_id, sessions=str(ended))
             await self._revoker.revoke_client(tx, client_id, not_before, time)
@@ -154,9 +156,9 @@ class ClientDesk:
         before, after = known.client, changed.client
         shut_out = after.disabled and not before.disabled
         detail = {"fields": " ".join(CONTRACT_NAMES.get(name, name) for name in Client.model_fields if getattr(before, name) != getattr(after, name))}
-        last_used = known.not_before
+        issued = known.not_before
         if shut_out:
-            ended, last_used = await end_sessions_of_client(tx, known.id, self._clock())
+            ended, issued = await end_sessions_of_client(tx, known.id, self._clock())
             detail["sessions"] = str(ended)
         # Tokens of its own were given for a key and with scopes that may be gone. The sessions of a public client get new ones at their next refresh.
         if not (shut_out or (after.confidential and _takes(before, after))):
@@ -164,7 +166,7 @@ class ClientDesk:
             await self._record(tx, "token.client_updated", known.id, **detail)
             return changed
         time = self._clock()
-        changed = replace(changed, not_before=next_not_before(known.not_before, time, last_used))
+        changed = replace(changed, not_before=next_not_before_of_client(known.not_before, time, issued))
         await save_client(tx, changed)
         await self._record(tx, "token.client_updated", known.id, **detail, tokens="revoked")
         await self._revoker.revoke_client(tx, known.id, changed.not_before, time)

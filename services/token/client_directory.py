@@ -64,6 +64,10 @@ class ClientDirectory:
             self._memories.popitem(last=False)
         return client
 
+    async def read(self, client_id: str) -> Registered | None:
+        """The client as it is now; None as above."""
+        return self._usable(await find_client(self._database, client_id)) if is_name(client_id) else None
+
     async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
         """The client as it is, and stays until the transaction ends; None when it is deleted, disabled, or never was."""
         return self._usable(await hold_client(tx, client_id)) if is_name(client_id) else None

@@ -8,6 +8,7 @@ from asyncpg import Record
 
 from mesh.database import Database, Transaction
 from services.token.clients import Client, Registered
+from services.token.store import ISSUED
 
 _FIELDS = tuple(Client.model_fields)
 _COLUMNS = ", ".join(_FIELDS)
@@ -79,21 +80,24 @@ async def delete_client(tx: Transaction, client_id: str, not_before: datetime, t
 
 
 async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime) -> tuple[int, datetime]:
-    """Ends every session of a client, and says how many there were and when the last one was used. None is refreshed any more when this returns."""
+    """Ends every session of a client, and says how many there were and the `iat` of their newest token.
+
+    None is refreshed any more when this returns.
+    """
     row = await tx.fetchrow(
-        """
+        f"""
         WITH ended AS (
             UPDATE sessions SET end_time = $2
             WHERE id IN (SELECT id FROM sessions WHERE client_id = $1 AND end_time IS NULL ORDER BY id FOR UPDATE) AND end_time IS NULL
-            RETURNING last_used_time
+            RETURNING {ISSUED} AS issued
         )
-        SELECT count(*) AS sessions, coalesce(max(last_used_time), $2) AS last_used_time FROM ended
+        SELECT count(*) AS sessions, coalesce(max(issued), 'epoch') AS issued FROM ended
         """,
         client_id,
         time,
     )
     assert row is not None
-    return row["sessions"], row["last_used_time"]
+    return row["sessions"], row["issued"]
 
 
 async def spend_assertion(tx: Transaction, client_id: str, token_id: str, expire_time: datetime) -> bool:

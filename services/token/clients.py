@@ -110,6 +110,9 @@ class Clients(Protocol):
     async def find(self, client_id: str) -> Client | None:
         """The client as it was at most a second ago."""
 
+    async def read(self, client_id: str) -> Registered | None:
+        """The client as it is now."""
+
     async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
         """The client as it is, and stays until the transaction ends: whoever deletes it waits, and sees what was issued to it."""
 

@@ -46,6 +46,7 @@ class Publisher:
         """
         self._address = RedisAddress.parse(redis_url)
         self._log = log
+        self._log.published(0)
         self._stream = stream
         self._clock = clock
 
@@ -90,6 +91,7 @@ class Publisher:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await redis.delete(self._stream)
             return False
+        self._log.published(published)
         missing = [revocation for revocation in tail.revocations if revocation.sequence > published]
         if missing:
             async with asyncio.timeout(ANSWER_SECONDS), redis.pipeline(transaction=False) as pipeline:
@@ -100,6 +102,7 @@ class Publisher:
                     # Another process was faster: the entry is there, which is all that matters.
                     if isinstance(answer, Exception) and not (isinstance(answer, ResponseError) and _PASSED in str(answer)):
                         raise answer
+            self._log.published(missing[-1].sequence)
         if len(tail.revocations) == BATCH:
             return False
         if self._clock() - read_at <= LATE_SECONDS:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import structlog
 from authmesh.audit.v1 import audit_event_pb2
 
-from mesh.database import Database, Transaction
+from mesh.database import Transaction
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
 from mesh.outbox import Outbox
 from services.token.access_token import AccessGrant, AccessTokenWriter
@@ -40,7 +40,6 @@ class RefreshDesk:
 
     def __init__(
         self,
-        database: Database,
         store: Store,
         revoker: Revoker,
         outbox: Outbox,
@@ -51,7 +50,6 @@ class RefreshDesk:
         new_id: Callable[[], uuid.UUID],
     ) -> None:
         """Args:
-        database: For transactions.
         store: Keeps the lines.
         revoker: Ends a family.
         outbox: Takes the events.
@@ -60,7 +58,6 @@ class RefreshDesk:
         clock: The time.
         new_id: Makes ids.
         """
-        self._database = database
         self._store = store
         self._revoker = revoker
         self._outbox = outbox
@@ -123,7 +120,7 @@ class RefreshDesk:
         if verdict in (Verdict.UNKNOWN, Verdict.RACE, Verdict.SPENDABLE):
             return found, verdict
         # Something is to be written: look again under the token's lock, so that repetitions are counted one by one.
-        async with self._database.transaction() as tx:
+        async with self._revoker.transaction() as tx:
             found = await self._store.find_locked(tx, token_hash, presented.time)
             verdict = judge(found.lineage if found else None, presented)
             if found:

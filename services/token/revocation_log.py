@@ -2,9 +2,11 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from weakref import WeakKeyDictionary
 
 from asyncpg import Record
 
@@ -14,6 +16,8 @@ from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 
 KEPT = timedelta(seconds=MAX_LIFETIME_SECONDS + LEEWAY_SECONDS)
 """How long an entry is kept: as long as any token lives that was issued before it."""
+PUBLISHED_SECONDS = 1.0
+"""How long a transaction that revoked something waits for its publication, at the most: less than any caller's deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,36 @@ class RevocationLog:
         self._database = database
         self.appended = asyncio.Event()
         """Set when an entry of this process was committed. Whoever waits for it clears it."""
+        self._last_of: WeakKeyDictionary[Transaction, int] = WeakKeyDictionary()
+        self._published: int | None = None
+        self._progress = asyncio.Event()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """A transaction that may revoke. When its block has ended, what it revoked is committed and published.
+
+        So an answer that is given then comes no sooner than the revocation is on its way to every process. While Redis is out of
+        reach the block ends `PUBLISHED_SECONDS` after the commit all the same.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE, as any transaction.
+        """
+        async with self._database.transaction() as tx:
+            yield tx
+        if last := self._last_of.get(tx):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PUBLISHED_SECONDS):
+                    await self._until_published(last)
+
+    async def _until_published(self, sequence: int) -> None:
+        while self._published is not None and self._published < sequence:
+            await self._progress.wait()
+
+    def published(self, sequence: int) -> None:
+        """Told by this process's publisher how far Redis has the log, and 0 at first. Without a publisher nothing waits."""
+        self._published = sequence
+        self._progress.set()
+        self._progress = asyncio.Event()
 
     async def append(
         self,
@@ -46,6 +80,7 @@ class RevocationLog:
         not_before: datetime | None = None,
         *,
         kept: timedelta = KEPT,
+        holder: str = "",
     ) -> None:
         """Revokes, in the transaction of whatever is the cause. Call it last: it takes the lock that orders all revocations.
 
@@ -56,22 +91,32 @@ class RevocationLog:
             time: Now.
             not_before: For subjects and clients: tokens with a later `iat` are good again.
             kept: How long the entry is needed.
+            holder: For tokens: the session that they belong to, or the client.
         """
         if not values:
             return
         last = await tx.fetchval("UPDATE revocation_log SET sequence = sequence + $1 RETURNING sequence", len(values))
         await tx.execute(
             """
-            INSERT INTO revocations (sequence, kind, value, not_before, expire_time)
-            SELECT $1 + place, $2, value, $3, $4 FROM unnest($5::text[]) WITH ORDINALITY AS revoked (value, place)
+            INSERT INTO revocations (sequence, kind, value, not_before, expire_time, holder)
+            SELECT $1 + place, $2, value, $3, $4, $6 FROM unnest($5::text[]) WITH ORDINALITY AS revoked (value, place)
             """,
             last - len(values),
             int(kind),
             int(not_before.timestamp()) if not_before else 0,
             int((time + kept).timestamp()),
             list(values),
+            holder,
         )
+        self._last_of[tx] = last
         tx.after_commit[self.appended.set] = None
+
+    async def tokens_of(self, tx: Transaction, holder: str, time: datetime) -> set[str]:
+        """The tokens of a session or a client that were revoked alone and that somebody may still have to refuse."""
+        rows = await tx.fetch(
+            "SELECT value FROM revocations WHERE kind = 1 AND holder = $1 AND expire_time > $2", holder, int(time.timestamp()) - LEEWAY_SECONDS
+        )
+        return {row["value"] for row in rows}
 
     async def tail(self, first: int, limit: int) -> Tail:
         """The log from one sequence on. One statement, hence of one moment.

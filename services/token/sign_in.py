@@ -2,21 +2,24 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from authmesh.audit.v1 import audit_event_pb2
 
-from mesh.database import Database, Transaction
-from mesh.errors import Reason, Unauthenticated, field_invalid
+from mesh.database import Transaction
+from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
 from mesh.outbox import Outbox
 from mesh.tokens.claims import is_name
 from services.token.access_token import AccessGrant, AccessTokenWriter
-from services.token.clients import Client, Clients, Registered
+from services.token.clients import Clients, Registered
 from services.token.grants import RoleScopes, grant
 from services.token.refresh_token import digest, new_refresh_token
 from services.token.revoker import Revoker
 from services.token.store import Session, Store, Subject
+
+ATTEMPTS = 5
+"""How often a sign-in is decided anew because the person's roles or the client changed while its token was signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,20 @@ class Issued:
     grant: AccessGrant
 
 
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a sign-in is decided by."""
+
+    subject: Subject
+    registered: Registered | None
+    """The client."""
+
+
 class SignInDesk:
     """Starts sessions."""
 
     def __init__(
         self,
-        database: Database,
         store: Store,
         revoker: Revoker,
         outbox: Outbox,
@@ -62,7 +73,6 @@ class SignInDesk:
         new_id: Callable[[], uuid.UUID],
     ) -> None:
         """Args:
-        database: For the transaction.
         store: Keeps subjects and sessions.
         revoker: Ends the sessions that are one too many.
         outbox: Takes the event.
@@ -72,7 +82,6 @@ class SignInDesk:
         clock: The time.
         new_id: Makes ids that sort by time.
         """
-        self._database = database
         self._store = store
         self._revoker = revoker
         self._outbox = outbox
@@ -89,31 +98,42 @@ class SignInDesk:
             InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, impossible scopes, or control
                 characters in a name.
             Unauthenticated: CREDENTIALS_INVALID: the person is disabled.
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: nothing was written, and no session ended.
         """
         if not all(is_name(method) for method in sign_in.amr):
             raise field_invalid("amr", "names of methods have no spaces (RFC 8176)")
         refresh_token = new_refresh_token()
-        async with self._database.transaction() as tx:
-            subject = await self._store.lock_subject(tx, sign_in.subject)
-            # Held until the commit: whoever deletes or disables the client finds this session, or this sign-in finds no client.
-            registered = _for_people(await self._clients.hold(tx, sign_in.client_id), sign_in)
-            client = registered.client
-            if subject.disabled:
-                raise Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in")
-            subject = replace(subject, not_before=max(subject.not_before, registered.not_before))
-            scopes = grant(sign_in.scopes, client, subject.roles, self._role_scopes)
-            session, access = self._begin(sign_in, client, subject, scopes)
-            await self._store.add_session(tx, session, digest(refresh_token), access)
-            await self._record(tx, session)
-            if client.session_limit:
-                await self._enforce_limit(tx, session, client.session_limit)
-        return Issued(await self._writer.write(access), refresh_token, access)
+        basis = _Basis(await self._store.find_subject(sign_in.subject), await self._clients.read(sign_in.client_id))
+        for _ in range(ATTEMPTS):
+            session, access, limit = self._begin(sign_in, basis)
+            # Before anything is written, and outside of the transaction: a sign-in that can't be signed leaves nothing
+            # behind and ends no session, and no lock waits for KMS.
+            access_token = await self._writer.write(access)
+            async with self._revoker.transaction() as tx:
+                # Held until the commit: who changes the person's roles, or deletes the client, finds this session, or this
+                # sign-in finds the change.
+                found = _Basis(await self._store.lock_subject(tx, sign_in.subject), await self._clients.hold(tx, sign_in.client_id))
+                if found == basis:
+                    await self._store.add_session(tx, session, digest(refresh_token), access)
+                    await self._record(tx, session)
+                    if limit:
+                        await self._enforce_limit(tx, session, limit)
+                    return Issued(access_token, refresh_token, access)
+            basis = found
+        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the account or the client kept changing during this sign-in: try again")
 
-    def _begin(self, sign_in: SignIn, client: Client, subject: Subject, scopes: frozenset[str]) -> tuple[Session, AccessGrant]:
+    def _begin(self, sign_in: SignIn, basis: "_Basis") -> tuple[Session, AccessGrant, int]:
+        """The session, its first token, and how many sessions there may be (0: any number)."""
+        subject, registered = basis.subject, _for_people(basis.registered, sign_in)
+        client, not_before = registered.client, max(subject.not_before, registered.not_before)
+        if subject.disabled:
+            raise Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in")
+        scopes = grant(sign_in.scopes, client, subject.roles, self._role_scopes)
+        now = self._clock()
         # Whole seconds, as tokens have them; and never in a second up to which this person's tokens are refused.
-        now = max(self._clock().replace(microsecond=0), subject.not_before + timedelta(seconds=1))
-        expire_time = now + timedelta(seconds=client.session_seconds)
-        refresh_expire_time = min(now + timedelta(seconds=client.refresh_idle_seconds), expire_time)
+        issue_time = max(now.replace(microsecond=0), not_before + timedelta(seconds=1))
+        expire_time = issue_time + timedelta(seconds=client.session_seconds)
+        refresh_expire_time = min(issue_time + timedelta(seconds=client.refresh_idle_seconds), expire_time)
         session = Session(
             id=self._new_id(),
             subject=subject.id,
@@ -123,7 +143,7 @@ class SignInDesk:
             platform=sign_in.platform,
             scopes=scopes,
             roles=subject.roles,
-            not_before=subject.not_before,
+            not_before=not_before,
             auth_time=sign_in.auth_time,
             amr=sign_in.amr,
             address=sign_in.address,
@@ -140,13 +160,13 @@ class SignInDesk:
             scopes=scopes,
             roles=subject.roles,
             token_id=self._new_id(),
-            issue_time=now,
-            expire_time=now + timedelta(seconds=client.access_token_seconds),
+            issue_time=issue_time,
+            expire_time=issue_time + timedelta(seconds=client.access_token_seconds),
             auth_time=session.auth_time,
             amr=session.amr,
             refresh_expire_time=refresh_expire_time,
         )
-        return session, access
+        return session, access, client.session_limit
 
     async def _record(self, tx: Transaction, session: Session) -> None:
         event = audit_event_pb2.AuditEvent(
@@ -163,7 +183,7 @@ class SignInDesk:
 
     async def _enforce_limit(self, tx: Transaction, session: Session, limit: int) -> None:
         """Ends the sessions used longest ago, never the new one. The subject's lock keeps two sign-ins from counting at the same time."""
-        victims = await self._store.sessions_beyond(tx, session.subject, session.client_id, limit, session.create_time)
+        victims = await self._store.sessions_beyond(tx, session, limit, session.create_time)
         event = audit_event_pb2.AuditEvent(type="token.revoked", client=f"clients/{session.client_id}", detail={"cause": "session_limit"})
         await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
 

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from authmesh.audit.v1 import audit_event_pb2
 
-from mesh.database import Database
 from mesh.errors import Unauthenticated
 from mesh.tokens.claims import Claims
 from services.token.refresh_token import digest, is_refresh_token
@@ -17,17 +16,13 @@ from services.token.store import Session, Store
 class SignOutDesk:
     """Lists and ends sessions."""
 
-    def __init__(
-        self, database: Database, store: Store, revoker: Revoker, verify: Callable[[str], Awaitable[Claims]], *, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, store: Store, revoker: Revoker, verify: Callable[[str], Awaitable[Claims]], *, clock: Callable[[], datetime]) -> None:
         """Args:
-        database: For transactions.
         store: Keeps the sessions.
         revoker: Ends them.
         verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can tell.
         clock: The time.
         """
-        self._database = database
         self._store = store
         self._revoker = revoker
         self._verify = verify
@@ -44,7 +39,7 @@ class SignOutDesk:
             claims = await self._verify(token)
         except Unauthenticated:
             return
-        async with self._database.transaction() as tx:
+        async with self._revoker.transaction() as tx:
             await self._revoker.revoke_token(tx, claims, self._clock())
 
     async def live_sessions(self, subject: uuid.UUID, before: uuid.UUID | None, limit: int) -> Sequence[Session]:
@@ -58,12 +53,12 @@ class SignOutDesk:
     async def end_all_sessions(self, subject: uuid.UUID, keep: uuid.UUID | None) -> int:
         """Ends all sessions of a person but `keep`. Returns how many."""
         time = self._clock()
-        async with self._database.transaction() as tx:
+        async with self._revoker.transaction() as tx:
             sessions = [session for session in await self._store.lock_sessions(tx, subject) if session != keep]
             event = audit_event_pb2.AuditEvent(type="token.revoked", detail={"cause": "revoked_all"})
             return len(await self._revoker.end_sessions(tx, subject, sessions, time, event))
 
     async def _end(self, subject: uuid.UUID, sessions: Sequence[uuid.UUID], cause: str, *, client: str = "") -> None:
-        async with self._database.transaction() as tx:
+        async with self._revoker.transaction() as tx:
             event = audit_event_pb2.AuditEvent(type="token.revoked", client=client, detail={"cause": cause})
             await self._revoker.end_sessions(tx, subject, sessions, self._clock(), event)

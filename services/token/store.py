@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from asyncpg import Record
 from authmesh.audit.v1 import audit_event_pb2
@@ -106,9 +106,11 @@ WITH parent AS (
         AND session.client_id = $5 AND (session.instance_id IS NULL OR session.instance_id = $6) AND session.scopes @> $7::text[]
     RETURNING session.id
 ), session AS (
-    UPDATE sessions SET last_used_time = $4, address = $8, refresh_expire_time = LEAST(date_trunc('second', $4::timestamptz) + $11, expire_time)
+    UPDATE sessions SET last_used_time = $4, address = $8,
+        issue_time = GREATEST(date_trunc('second', $4::timestamptz), not_before + interval '1 second'),
+        refresh_expire_time = LEAST(date_trunc('second', $4::timestamptz) + $11, expire_time)
     FROM parent WHERE sessions.id = parent.id AND end_time IS NULL
-    RETURNING sessions.*, GREATEST(date_trunc('second', $4::timestamptz), not_before + interval '1 second') AS issue_time
+    RETURNING sessions.*
 ), successor AS (
     INSERT INTO refresh_tokens (hash, session_id, token_id, issue_time, access_expire_time, expire_time, scopes, roles)
     SELECT $2, id, $9, issue_time, GREATEST(LEAST(issue_time + $10, expire_time), issue_time + interval '1 second'), refresh_expire_time,
@@ -136,7 +138,15 @@ LEFT JOIN refresh_tokens AS next ON next.hash = token.successor
 WHERE token.hash = $1
 """
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LIVE = "end_time IS NULL AND refresh_expire_time > "
+
+# `iat` of the newest token of a session. A release before 0006 wrote none, and made it of the two other times.
+ISSUED = """
+GREATEST(
+    issue_time, date_trunc('second', last_used_time), CASE WHEN issue_time IS NULL THEN not_before + interval '1 second' END
+)
+"""
 
 
 class Store:
@@ -196,11 +206,16 @@ class Store:
             "UPDATE refresh_tokens SET unanswered = false, rotate_time = $2 WHERE hash = $1 AND unanswered", token_hash, time
         )
 
+    async def find_subject(self, subject: uuid.UUID) -> Subject:
+        """The copy of a person's roles and status, as it is; what `lock_subject` would make when there is none."""
+        row = await self._database.fetchrow("SELECT * FROM subjects WHERE id = $1", subject)
+        return _subject(row) if row else Subject(subject, frozenset(), disabled=False, version=0, not_before=_EPOCH)
+
     async def lock_subject(self, tx: Transaction, subject: uuid.UUID) -> Subject:
         """The copy of a person's roles and status, made when there is none. Its lock orders sign-ins, role changes and revocations of one person."""
         row = await tx.fetchrow("INSERT INTO subjects (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id RETURNING *", subject)
         assert row is not None
-        return Subject(row["id"], frozenset(row["roles"]), row["disabled"], row["version"], row["not_before"])
+        return _subject(row)
 
     async def save_subject(self, tx: Transaction, subject: Subject) -> None:
         """Writes the copy back."""
@@ -218,8 +233,8 @@ class Store:
         await tx.execute(
             """
             INSERT INTO sessions (id, subject, client_id, instance_id, display_name, platform, scopes, roles, not_before, auth_time, amr, address,
-                user_agent, create_time, last_used_time, refresh_expire_time, expire_time)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                user_agent, create_time, last_used_time, refresh_expire_time, expire_time, issue_time)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
             """,
             session.id,
             session.subject,
@@ -238,6 +253,7 @@ class Store:
             session.last_used_time,
             session.refresh_expire_time,
             session.expire_time,
+            grant.issue_time,
         )
         await tx.execute(
             """
@@ -254,23 +270,35 @@ class Store:
             sorted(grant.roles),
         )
 
-    async def sessions_beyond(self, tx: Transaction, subject: uuid.UUID, client_id: str, keep: int, time: datetime) -> list[uuid.UUID]:
-        """The person's live sessions with a client, the `keep` most lately used ones excepted."""
+    async def sessions_beyond(self, tx: Transaction, session: Session, limit: int, time: datetime) -> list[uuid.UUID]:
+        """The live sessions that are too many beside this one: of the person's others with the client, those used longest ago."""
         rows = await tx.fetch(
-            f"SELECT id FROM sessions WHERE subject = $1 AND client_id = $2 AND {_LIVE} $3 ORDER BY last_used_time DESC, id DESC OFFSET $4",
-            subject,
-            client_id,
+            f"""
+            SELECT id FROM sessions WHERE subject = $1 AND client_id = $2 AND id <> $3 AND {_LIVE} $4
+            ORDER BY last_used_time DESC, id DESC OFFSET $5
+            """,
+            session.subject,
+            session.client_id,
+            session.id,
             time,
-            keep,
+            limit - 1,
         )
         return [row["id"] for row in rows]
 
     async def lock_sessions(self, tx: Transaction, subject: uuid.UUID) -> dict[uuid.UUID, datetime]:
-        """The person's sessions that were not ended, and when each was used last, by the clock of whoever issued its token. While they are locked
-        none of them is refreshed.
+        """The person's sessions that were not ended, and the `iat` of the newest token of each.
+
+        While they are locked none of them is refreshed.
         """
-        rows = await tx.fetch("SELECT id, last_used_time FROM sessions WHERE subject = $1 AND end_time IS NULL ORDER BY id FOR UPDATE", subject)
-        return {row["id"]: row["last_used_time"] for row in rows}
+        rows = await tx.fetch(
+            f"SELECT id, {ISSUED} AS issued FROM sessions WHERE subject = $1 AND end_time IS NULL ORDER BY id FOR UPDATE",
+            subject,
+        )
+        return {row["id"]: row["issued"] for row in rows}
+
+    async def lock_ended(self, tx: Transaction, session: uuid.UUID) -> bool:
+        """Whether a session was ended. One that lives is not ended, nor refreshed, until the transaction ends."""
+        return await tx.fetchval("SELECT end_time IS NOT NULL FROM sessions WHERE id = $1 FOR UPDATE", session) is True
 
     async def end_sessions(self, tx: Transaction, subject: uuid.UUID, sessions: Collection[uuid.UUID], time: datetime) -> list[uuid.UUID]:
         """Ends those of a person's sessions that were not ended yet, and returns them."""
@@ -315,6 +343,10 @@ class Store:
     async def begin_command(self, tx: Transaction, request_id: uuid.UUID) -> bool:
         """False when this command was carried out already."""
         return await tx.execute("INSERT INTO commands (request_id) VALUES ($1) ON CONFLICT DO NOTHING", request_id) == "INSERT 0 1"
+
+
+def _subject(row: Record) -> Subject:
+    return Subject(row["id"], frozenset(row["roles"]), row["disabled"], row["version"], row["not_before"])
 
 
 def _session(row: Record) -> Session:

@@ -87,7 +87,7 @@ class KeyOrders:
         Raises:
             NotFound: KEY_NOT_FOUND.
         """
-        async with self._database.transaction() as tx:
+        async with self._log.transaction() as tx:
             keys, time = await self._store.lock(tx), self._clock()
             key = next((key for key in keys if key.key_id == key_id), None)
             if key is None:

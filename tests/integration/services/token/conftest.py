@@ -54,9 +54,12 @@ class SomeClients(dict[str, Client]):
     async def find(self, client_id: str) -> Client | None:
         return self.get(client_id)
 
-    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+    async def read(self, client_id: str) -> Registered | None:
         client = self.get(client_id)
         return Registered(client_id, client, 1, datetime(1970, 1, 1, tzinfo=UTC)) if client else None
+
+    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+        return await self.read(client_id)
 
 
 @dataclass
@@ -149,9 +152,9 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
         revocations=revocations,
         keys=keys,
         verifier=verifier,
-        sign_ins=SignInDesk(database, store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7),
-        refreshes=RefreshDesk(database, store, revoker, outbox, writer, clients, clock=clock, new_id=uuid7),
-        sign_outs=SignOutDesk(database, store, revoker, verify, clock=clock),
-        subjects=SubjectDesk(database, store, revoker, outbox, role_scopes, clock=clock),
+        sign_ins=SignInDesk(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7),
+        refreshes=RefreshDesk(store, revoker, outbox, writer, clients, clock=clock, new_id=uuid7),
+        sign_outs=SignOutDesk(store, revoker, verify, clock=clock),
+        subjects=SubjectDesk(store, revoker, outbox, role_scopes, clock=clock),
         introspection=Introspection(store, verify, issuer=ISSUER, audience=AUDIENCE, clock=clock),
     )

@@ -72,8 +72,8 @@ async def clients(open_database: OpenDatabase) -> Clients:
     outbox, seconds = Outbox("token"), Clock()
     directory = ClientDirectory(token.database, clock=lambda: seconds().timestamp())
     revoker, writer = Revoker(token.store, token.log, outbox), AccessTokenWriter(OneKey(key), ISSUER, AUDIENCE)
-    token.sign_ins = SignInDesk(token.database, token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7)
-    token.refreshes = RefreshDesk(token.database, token.store, revoker, outbox, writer, directory, clock=token.clock, new_id=uuid7)
+    token.sign_ins = SignInDesk(token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7)
+    token.refreshes = RefreshDesk(token.store, revoker, outbox, writer, directory, clock=token.clock, new_id=uuid7)
     return Clients(
         token=token,
         desk=ClientDesk(token.database, revoker, outbox, ROLES, clock=token.clock),

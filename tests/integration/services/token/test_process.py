@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import (
+    client_service_pb2,
+    client_service_pb2_grpc,
+    key_service_pb2,
+    key_service_pb2_grpc,
     token_issuer_pb2,
     token_issuer_pb2_grpc,
     token_service_pb2,
@@ -27,9 +31,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from redis.asyncio import Redis
 
 from mesh.database import Database
 from mesh.rpc.channel import OPTIONS, open_channel
+from mesh.tokens.feed import STREAM
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import parse_jwks
 from tests.conftest import held
@@ -170,6 +176,75 @@ async def test_tokens_go_from_sign_in_through_refresh_to_sign_out(token: Process
 
 def refresh(tokens: token_set_pb2.TokenSet, **fields: Any) -> token_service_pb2.RefreshTokenRequest:
     return token_service_pb2.RefreshTokenRequest(refresh_token=tokens.refresh_token, client_id="demo", **fields)
+
+
+async def test_whatever_revokes_answers_once_redis_has_it(token: Process, valkey_server: Any) -> None:
+    tokens, issuer, admin = token.tokens, token.issuer, await token.admin(uuid.uuid4())
+    clients: Any = client_service_pb2_grpc.ClientServiceStub(token.channel)
+    keys: Any = key_service_pb2_grpc.KeyServiceStub(token.channel)
+
+    async def revoke_refresh_token() -> None:
+        await tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(token=(await token.sign_in()).refresh_token), metadata=by("edge"))
+
+    async def revoke_access_token() -> None:
+        await tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(token=(await token.sign_in()).access_token), metadata=by("edge"))
+
+    async def end_session() -> None:
+        own = by("edge", (await token.sign_in()).access_token)
+        await tokens.RevokeSession(token_service_pb2.RevokeSessionRequest(name="users/me/sessions/current"), metadata=own)
+
+    async def end_all_sessions() -> None:
+        own = by("edge", (await token.sign_in()).access_token)
+        await tokens.RevokeAllSessions(token_service_pb2.RevokeAllSessionsRequest(parent="users/me"), metadata=own)
+
+    async def use_again() -> None:
+        first = await token.sign_in()
+        second = await tokens.RefreshToken(refresh(first), metadata=by("edge"))
+        await tokens.RefreshToken(refresh(second), metadata=by("edge"))
+        assert await reason(tokens.RefreshToken(refresh(first), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_REUSED"
+
+    async def disable() -> None:
+        await issuer.SetSubjectGrants(
+            token_issuer_pb2.SetSubjectGrantsRequest(subject=str(uuid.uuid4()), disabled=True, version=1), metadata=by("user")
+        )
+
+    async def revoke_subject() -> None:
+        request = token_issuer_pb2.RevokeSubjectRequest(subject=str(uuid.uuid4()), request_id=str(uuid.uuid4()))
+        await issuer.RevokeSubject(request, metadata=by("user"))
+
+    async def delete_client() -> None:
+        client, own = client_service_pb2.Client(name="clients/short-lived", display_name="x"), by("edge", admin.access_token)
+        await clients.CreateClient(client_service_pb2.CreateClientRequest(client=client), metadata=own)
+        await clients.DeleteClient(client_service_pb2.DeleteClientRequest(name=client.name), metadata=own)
+
+    async def next_keys() -> list[str]:
+        listed = await keys.ListKeys(key_service_pb2.ListKeysRequest(), metadata=by("edge", admin.access_token))
+        return [key.name for key in listed.keys if key.state == key.STATE_PUBLISHED]
+
+    async def revoke_key() -> None:
+        (waiting,) = await next_keys()
+        await keys.RevokeKey(key_service_pb2.RevokeKeyRequest(name=waiting), metadata=by("edge", admin.access_token))
+
+    ways: list[Callable[[], Awaitable[None]]] = [
+        revoke_refresh_token,
+        revoke_access_token,
+        end_session,
+        end_all_sessions,
+        use_again,
+        disable,
+        revoke_subject,
+        delete_client,
+    ] * 3
+    async with Redis.from_url(valkey_server.url) as redis, Database.open(token.database_url) as database:
+        for revoke in (*ways, revoke_key):
+            before = await database.fetchval("SELECT sequence FROM revocation_log")
+            await revoke()
+            newest: Any = await redis.xrevrange(STREAM, count=1)
+            after = await database.fetchval("SELECT sequence FROM revocation_log")
+            assert int(newest[0][0].split(b"-")[0]) == after > before, revoke
+    async with asyncio.timeout(10):
+        while not await next_keys():
+            await asyncio.sleep(0.05)
 
 
 class AsNode:

@@ -20,6 +20,7 @@ from mesh.tokens.feed import STREAM, RevocationFeed, heartbeat_stream
 from mesh.tokens.revocations import RevocationKind, RevocationSet, Snapshot
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 from services.token import publisher as publisher_module
+from services.token import revocation_log as revocation_log_module
 from services.token.publisher import Publisher
 from services.token.revocation_log import RevocationLog
 from tests.conftest import OpenDatabase, held
@@ -103,6 +104,59 @@ async def test_a_revocation_reaches_every_process_within_milliseconds(valkey_url
         assert time.monotonic() - started < 1
         assert all(0 <= consumer.feed.take_deliveries()[0] < 1 for consumer in consumers)
         assert [consumer.snapshots for consumer in consumers] == [1, 1, 1]
+
+
+async def test_a_transaction_that_revokes_ends_when_redis_has_it(valkey_url: str, database: Database, log: RevocationLog) -> None:
+    async with running(Publisher(valkey_url, log)), Redis.from_url(valkey_url) as redis:
+        for number in range(1, 31):
+            async with log.transaction() as tx:
+                await log.append(tx, RevocationKind.SESSION, [str(number)], Clock()())
+            assert (await sequence_in(redis))[-1] == number
+
+
+async def test_any_number_of_them_at_once_end_when_redis_has_theirs(valkey_url: str, database: Database, log: RevocationLog) -> None:
+    async with running(Publisher(valkey_url, log)), Redis.from_url(valkey_url) as redis:
+
+        async def revoke_and_look(value: str) -> None:
+            async with log.transaction() as tx:
+                await log.append(tx, RevocationKind.SESSION, [value], Clock()())
+            assert value.encode() in {fields[b"value"] for _, fields in await entries_in(redis)}
+
+        await asyncio.gather(*(revoke_and_look(str(number)) for number in range(40)))
+
+
+async def test_one_that_another_process_has_published_has_been_published(valkey_url: str, database: Database, log: RevocationLog) -> None:
+    other = RevocationLog(database)
+    mine = Publisher(valkey_url, log)
+    async with running(Publisher(valkey_url, other), mine), Redis.from_url(valkey_url) as redis:
+        for number in range(1, 11):
+            one = log if number % 2 else other
+            async with one.transaction() as tx:
+                await one.append(tx, RevocationKind.SESSION, [str(number)], Clock()())
+            assert (await sequence_in(redis))[-1] == number
+
+
+async def test_without_redis_a_revocation_is_committed_and_answered_all_the_same(
+    database: Database, log: RevocationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revocation_log_module, "PUBLISHED_SECONDS", 0.2)
+    async with running(Publisher("redis://127.0.0.1:1", log)):
+        started = time.monotonic()
+        async with log.transaction() as tx:
+            await log.append(tx, RevocationKind.SESSION, ["s1"], Clock()())
+        assert 0.2 <= time.monotonic() - started < 5
+        # One that revokes nothing waits for nothing.
+        monkeypatch.setattr(revocation_log_module, "PUBLISHED_SECONDS", 60)
+        async with log.transaction():
+            pass
+    assert (await log.tail(0, 1)).sequence == 1
+
+
+async def test_where_nothing_publishes_nothing_waits(database: Database, log: RevocationLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in `authmesh keys`, which leaves that to the running processes.
+    monkeypatch.setattr(revocation_log_module, "PUBLISHED_SECONDS", 60)
+    async with asyncio.timeout(PATIENCE), log.transaction() as tx:
+        await log.append(tx, RevocationKind.SESSION, ["s1"], Clock()())
 
 
 async def test_a_live_feed_stays_fresh(valkey_url: str, log: RevocationLog) -> None:

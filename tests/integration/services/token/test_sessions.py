@@ -1,11 +1,13 @@
 """Starting, listing and ending sessions, and following what User decides."""
 
+import asyncio
 import uuid
 
 import pytest
 
 from mesh.errors import InvalidArgument, MeshError, Reason, Unauthenticated
 from services.token.purge import Purge
+from services.token.revoker import TOKENS_APART
 
 from .conftest import Token
 
@@ -52,6 +54,33 @@ async def test_the_session_used_longest_ago_ends_when_there_is_one_too_many(toke
     assert await token.refuses(second)
     (event,) = await token.events("token.revoked")
     assert event.detail["cause"] == "session_limit"
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_the_newest_session_never_ends_itself(token: Token, limit: int) -> None:
+    token.clients["demo"] = token.clients["demo"].model_copy(update={"session_limit": limit})
+    # In one second: whoever holds the other sessions uses them after the new one began, as far as whole seconds tell.
+    token.clock.now = token.clock.now.replace(microsecond=100_000)
+    held = [await token.sign_in(ALICE) for _ in range(limit)]
+    token.clock.pass_by(seconds=0.4)
+    held = [await token.refresh(one.refresh_token) for one in held]
+    token.clock.pass_by(seconds=0.1)
+    newest = await token.sign_in(ALICE)
+    assert newest.grant.session_id in await live(token, ALICE)
+    assert not await token.refuses(newest)
+    assert await token.refuses(held[0])
+    assert len(await live(token, ALICE)) == limit
+
+
+async def test_of_two_sessions_used_in_one_second_the_one_used_earlier_ends(token: Token) -> None:
+    token.clients["demo"] = token.clients["demo"].model_copy(update={"session_limit": 2})
+    token.clock.now = token.clock.now.replace(microsecond=100_000)
+    refreshed = await token.sign_in(ALICE)
+    refreshed = await token.refresh(refreshed.refresh_token)
+    token.clock.pass_by(seconds=0.5)
+    later = await token.sign_in(ALICE)
+    newest = await token.sign_in(ALICE)
+    assert set(await live(token, ALICE)) == {later.grant.session_id, newest.grant.session_id}
 
 
 async def test_sessions_are_listed_newest_first_page_by_page_and_only_one_s_own(token: Token) -> None:
@@ -110,6 +139,42 @@ async def test_revoking_what_nobody_knows_is_no_error_and_leaves_no_trace(token:
     assert await token.events() == []
 
 
+async def test_more_than_twenty_tokens_of_a_session_cost_the_session_and_no_more_memory(token: Token) -> None:
+    current = await token.sign_in(ALICE)
+    other = await token.sign_in(ALICE)
+    for _ in range(TOKENS_APART):
+        await token.sign_outs.revoke_token(current.access_token)
+        assert await token.refuses(current)
+        current = await token.refresh(current.refresh_token)
+    assert not await token.refuses(current)
+    await token.sign_outs.revoke_token(current.access_token)
+    assert await token.refuses(current)
+    assert await live(token, ALICE) == [other.grant.session_id]
+    assert token.revocations.sizes == {"token": TOKENS_APART, "session": 1, "subject": 0, "client": 0, "key": 0}
+    events = await token.events("token.revoked")
+    assert [event.detail["cause"] for event in events] == ["token_revoked"] * TOKENS_APART + ["tokens_revoked"]
+
+
+async def test_of_any_number_of_repeats_at_once_one_is_written(token: Token) -> None:
+    issued = await token.sign_in(ALICE)
+    await asyncio.gather(*(token.sign_outs.revoke_token(issued.access_token) for _ in range(30)))
+    assert len(await token.events("token.revoked")) == 1
+    assert await token.refuses(issued)
+    # Nor of one of a session that has ended.
+    await token.sign_outs.end_session(ALICE, issued.grant.session_id)
+    await token.sign_outs.revoke_token(issued.access_token)
+    assert len(await token.events("token.revoked")) == 2
+
+
+async def test_twenty_tokens_within_the_hour_are_counted_and_no_older_ones(token: Token) -> None:
+    current = await token.sign_in(ALICE)
+    for _ in range(2 * TOKENS_APART):
+        await token.sign_outs.revoke_token(current.access_token)
+        token.clock.pass_by(minutes=5)
+        current = await token.refresh(current.refresh_token)
+    assert await live(token, ALICE) == [current.grant.session_id]
+
+
 async def test_an_expired_access_token_is_not_revoked_again(token: Token) -> None:
     issued = await token.sign_in(ALICE)
     token.clock.pass_by(hours=1)
@@ -160,6 +225,33 @@ async def test_every_token_after_a_change_is_good_however_fast_the_changes_follo
         current = await token.refresh(current.refresh_token)
         assert not await token.refuses(current)
         assert not await token.refuses(await token.sign_in(ALICE))
+
+
+@pytest.mark.parametrize(("change", "issued_by"), [
+    ("roles", "sign_in"), ("roles", "refresh"), ("roles", "nobody"), ("disabled", "sign_in"), ("revoked", "sign_in"), ("revoked", "nobody"),
+])  # fmt: skip
+async def test_a_fresh_token_is_good_however_many_changes_a_second_has(token: Token, change: str, issued_by: str) -> None:
+    current = await token.sign_in(ALICE)
+    for number in range(65):
+        if change == "revoked":
+            await token.subjects.revoke(ALICE, uuid.uuid4())
+        elif change == "disabled":
+            await token.subjects.set_grants(ALICE, [], disabled=True, version=2 * number + 1)
+            await token.subjects.set_grants(ALICE, [], disabled=False, version=2 * number + 2)
+        else:
+            await token.subjects.set_grants(ALICE, [] if number % 2 else ["admin"], disabled=False, version=number + 1)
+        assert await token.refuses(current)
+        if issued_by == "nobody":
+            continue
+        try:
+            current = await (token.refresh(current.refresh_token) if issued_by == "refresh" else token.sign_in(ALICE))
+        except Unauthenticated:
+            current = await token.sign_in(ALICE)
+        # That it is verified says that its `iat` is not too far ahead.
+        assert not await token.refuses(current)
+    fresh = await token.sign_in(ALICE)
+    assert not await token.refuses(fresh)
+    assert token.claims(fresh).issued_at - token.clock().timestamp() <= (31 if issued_by != "nobody" else 1)
 
 
 async def test_late_and_repeated_grants_change_nothing(token: Token) -> None:

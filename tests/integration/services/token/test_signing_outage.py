@@ -1,17 +1,23 @@
-"""A refresh that was committed and could not be signed: the client's honest retry is never theft, however long the signer was away."""
+"""Sign-ins and refreshes while tokens can't be signed.
+
+A refresh that was committed is answered later, and the client's honest retry is never theft, however long the signer was
+away. A sign-in leaves nothing behind.
+"""
 
 import asyncio
+import itertools
 import uuid
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from mesh.errors import MeshError, Reason, Unavailable
+from mesh.errors import InvalidArgument, MeshError, Reason, Unauthenticated, Unavailable
 from services.token.signer import Signer
 from tests.conftest import OpenDatabase
 from tests.integration.services.token.conftest import Token, assemble
 from tests.signing import OneKey
 
-PHONE = uuid.uuid4()
+ALICE, PHONE = uuid.uuid4(), uuid.uuid4()
 
 
 class Outage(OneKey):
@@ -19,8 +25,12 @@ class Outage(OneKey):
 
     down = False
     slow = False
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    """What happens while it signs."""
 
     async def active(self) -> Signer:
+        if self.meanwhile:
+            await self.meanwhile()
         if self.down:
             raise Unavailable(Reason.KEYS_UNAVAILABLE, "tokens can't be signed now")
         if self.slow:
@@ -119,3 +129,67 @@ async def test_two_retries_at_once_get_the_same_successor(token: Token, signing:
     answers = await asyncio.gather(*(token.refresh(first.refresh_token, instance=PHONE) for _ in range(8)))
     assert len({answer.refresh_token for answer in answers}) == 1
     await token.refresh(answers[0].refresh_token, instance=PHONE)
+
+
+@pytest.mark.parametrize("fault", ["down", "slow"])
+async def test_a_sign_in_that_cannot_be_signed_ends_nobodys_session_and_leaves_nothing(token: Token, signing: Outage, fault: str) -> None:
+    token.clients["demo"] = token.clients["demo"].model_copy(update={"session_limit": 1})
+    living = await token.sign_in(ALICE)
+    setattr(signing, fault, True)
+    with pytest.raises((Unavailable, TimeoutError)):
+        async with asyncio.timeout(0.3):
+            await token.sign_in(ALICE)
+    setattr(signing, fault, False)
+    assert [session.id for session in await token.sign_outs.live_sessions(ALICE, None, 10)] == [living.grant.session_id]
+    assert not await token.refuses(living)
+    assert [event.type for event in await token.events()] == ["token.issued"]
+    assert await token.database.fetchval("SELECT count(*) FROM refresh_tokens") == 1
+    await token.sign_in(ALICE)
+    assert await token.refuses(living)
+
+
+async def test_what_changes_while_a_sign_in_is_signed_decides_it_anew(token: Token, signing: Outage) -> None:
+    async def promote() -> None:
+        signing.meanwhile = None
+        await token.subjects.set_grants(ALICE, ["admin"], disabled=False, version=1)
+
+    signing.meanwhile = promote
+    issued = await token.sign_in(ALICE)
+    assert token.claims(issued).roles == {"admin"}
+    assert not await token.refuses(issued)
+    assert await token.database.fetchval("SELECT count(*) FROM sessions") == 1
+
+
+@pytest.mark.parametrize("change", ["disabled", "revoked", "client"])
+async def test_no_token_that_was_signed_before_a_change_outlives_it(token: Token, signing: Outage, change: str) -> None:
+    async def change_once() -> None:
+        signing.meanwhile = None
+        if change == "disabled":
+            await token.subjects.set_grants(ALICE, [], disabled=True, version=1)
+        elif change == "revoked":
+            await token.subjects.revoke(ALICE, uuid.uuid4())
+        else:
+            del token.clients["demo"]
+
+    signing.meanwhile = change_once
+    try:
+        issued = await token.sign_in(ALICE)
+    except (Unauthenticated, InvalidArgument):
+        assert change != "revoked"
+        assert await token.database.fetchval("SELECT count(*) FROM sessions") == 0
+    else:
+        assert change == "revoked"
+        assert not await token.refuses(issued)
+
+
+async def test_a_sign_in_among_endless_changes_is_unavailable_and_not_endless(token: Token, signing: Outage) -> None:
+    versions = itertools.count(1)
+
+    async def change() -> None:
+        version = next(versions)
+        await token.subjects.set_grants(ALICE, ["admin"] * (version % 2), disabled=False, version=version)
+
+    signing.meanwhile = change
+    with pytest.raises(Unavailable):
+        await token.sign_in(ALICE)
+    assert await token.database.fetchval("SELECT count(*) FROM sessions") == 0
