@@ -14,11 +14,13 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mesh.database import Database, Transaction
+from mesh.embedded_metric import embedded
 from mesh.errors import Unavailable
 from services.audit import checkpoints
 from services.audit.archive import Bucket, read_all
 from services.audit.checkpoints import CheckpointError, PinnedKey, Statement, Witnessed
 from services.audit.follower import Follower
+from services.audit.metrics import CHECKPOINTS
 from services.audit.projection import Projection
 
 LIST_SECONDS = 15.0
@@ -119,7 +121,7 @@ class Checkpointer:
             Bucket=self._bucket, Key=checkpoints.key_of(statement.number), Body=body, ContentType="application/jsonl", IfNoneMatch="*"
         )
         behind = {source: head.seen - head.sequence for source, head in statement.heads.items() if head.seen > head.sequence}
-        _log.info("checkpoint", number=statement.number, objects=len(statement.objects))
+        _log.info("checkpoint", number=statement.number, objects=len(statement.objects), **embedded({CHECKPOINTS: (1, "Count")}))
         if behind:
             _log.warning("a chain has a gap", missing=behind)
         return signed
