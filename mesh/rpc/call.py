@@ -29,7 +29,10 @@ _XFCC_PAIR = r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;]*)'
 _XFCC_ELEMENT = re.compile(rf"{_XFCC_PAIR}(?:;{_XFCC_PAIR})*")
 _XFCC_PAIRS = re.compile(_XFCC_PAIR)
 _SPIFFE_ID = re.compile(r"spiffe://([a-z0-9._-]+)/([a-z0-9-]+)")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID_CHARACTERS = "[A-Za-z0-9._-]"
+"""What an `x-request-id` is made of; the edge replaces any other."""
+REQUEST_ID_LENGTH = 64
+_REQUEST_ID = re.compile(f"{REQUEST_ID_CHARACTERS}{{1,{REQUEST_ID_LENGTH}}}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _CURRENT: ContextVar["Call"] = ContextVar("authmesh_call")
 

@@ -85,6 +85,14 @@ def from_trailers(trailers: Mapping[str, str]) -> Answer:
     return Answer(code_pb2.Code.Name(code), answer.reason, message, {}, answer.fields, answer.retry_after, trailers)
 
 
+def from_json(status: int, content: bytes, headers: Mapping[str, str]) -> Answer:
+    body = json.loads(content) if content else {}
+    if status == 200:
+        return Answer("OK", body=body, headers=headers)
+    assert set(body) <= {"code", "message", "details"}, body
+    return refused(json_format.ParseDict(body, status_pb2.Status()), headers)
+
+
 def encoded(rpc: Rpc, request: Mapping[str, Any]) -> bytes:
     return json_format.ParseDict(dict(request), CONTRACT.message_type(rpc.input_type)()).SerializeToString()
 
@@ -220,12 +228,7 @@ class JsonClient(Client):
             response = await self._http.request(http_method, path, content=body, headers=sent)
         except httpx.TransportError as error:
             return Answer("UNAVAILABLE", message=str(error))
-        answered = dict(response.headers)
-        content = response.json() if response.content else {}
-        if response.status_code == 200:
-            return Answer("OK", body=content, headers=answered)
-        assert set(content) <= {"code", "message", "details"}, content
-        return refused(json_format.ParseDict(content, status_pb2.Status()), answered)
+        return from_json(response.status_code, response.content, dict(response.headers))
 
 
 @asynccontextmanager

@@ -22,7 +22,11 @@ from h2.events import (
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
+from mesh.contract import Rpc
+from tests.e2e.protocols import Answer, from_json, from_trailers
+
 Headers = Sequence[tuple[str, str | bytes]]
+Field = tuple[str, str | bytes | None]
 SECONDS = 15.0
 
 
@@ -170,13 +174,55 @@ async def connected(
         writer.close()
 
 
-def grpc_head(path: str, *more: tuple[str, str | bytes | None]) -> list[tuple[str, str | bytes]]:
+def grpc_head(path: str, *more: Field) -> list[tuple[str, str | bytes]]:
     """The head of a gRPC call. What `more` names, also twice, takes the place of what is usual; None leaves it out."""
     usual = {":method": "POST", ":scheme": "https", ":path": path, ":authority": "mesh", "content-type": "application/grpc", "te": "trailers"}
     fields: list[tuple[str, str | bytes]] = [(name, value) for name, value in usual.items() if name not in dict(more)]
     fields += [(name, value) for name, value in more if value is not None]
     # Pseudo-headers go first.
     return sorted(fields, key=lambda field: not field[0].startswith(":"))
+
+
+async def call(
+    address: tuple[str, int] | str,
+    context: ssl.SSLContext | None,
+    protocol: str,
+    rpc: Rpc,
+    *fields: Field,
+    body: bytes | None = None,
+    within: float = SECONDS,
+) -> Answer:
+    """One call of `grpc`, `grpc-web` or `json` with more header fields, on a connection of its own.
+
+    Args:
+        address: Where to.
+        context: For TLS.
+        protocol: The form of the call.
+        rpc: The method.
+        fields: As in `grpc_head`.
+        body: The bytes of the body; an empty message when None.
+        within: Seconds for the answer.
+
+    Raises:
+        TimeoutError: there was no answer within that time.
+        ConnectionResetError: the stream was reset instead.
+    """
+    head, usual = grpc_head(rpc.path, *fields), frame(b"")
+    if protocol == "grpc-web":
+        head = grpc_head(rpc.path, ("content-type", "application/grpc-web+proto"), ("te", None), *fields)
+    elif protocol == "json":
+        binding = rpc.http[0]
+        verb = (":method", binding.method)
+        head = grpc_head(binding.template, verb, ("content-type", "application/json"), ("te", None), *fields)
+        usual = b"{}" if binding.body else b""
+    async with connected(address, context) as connection:
+        answer = await (await connection.request(head, usual if body is None else body)).end(within)
+    if not answer.answered:
+        raise ConnectionResetError("the stream was reset")
+    if protocol == "json":
+        return from_json(int(answer.headers[":status"]), answer.body, answer.headers)
+    # The trailers of a good gRPC-Web answer are in its body.
+    return from_trailers({"grpc-status": "0", **answer.headers})
 
 
 def frame(message: bytes) -> bytes:

@@ -37,7 +37,7 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         peers = tuple(dict.fromkeys((*mesh.backend_nodes(node), mesh.jwks_node())))
         routes = [route.ingress_routes(mesh, contract, node), route.egress_routes(mesh, contract, node)]
         ingress = listener.ingress(mesh, contract, node, placement, tokens, _routes(placement, routes[0]))
-        listeners = [ingress, listener.egress(placement, _routes(placement, routes[1]))]
+        listeners = [ingress, listener.egress(contract, placement, _routes(placement, routes[1]))]
         clusters = [cluster.process(mesh, node, placement)]
     else:
         raise RenderError(f"there is no node {node}; known: {', '.join((*mesh.nodes, gateway))}")

@@ -13,6 +13,7 @@ from mesh.render.envoy.authentication import jwt_authn
 from mesh.render.envoy.authorization import gateway_rbac, ingress_rbac
 from mesh.render.envoy.local_reply import local_reply_config
 from mesh.render.envoy.placement import Address, Placement, TokenRules
+from mesh.render.envoy.request_head import early_mutations, request_head
 from mesh.render.envoy.resource import Resource, extension, typed
 from mesh.render.envoy.script import edge_script
 from mesh.render.envoy.tls import mesh_server, public_server
@@ -31,34 +32,10 @@ _STREAM_WINDOW = 8 * 1024 * 1024
 """Larger than any sensible mistake: clients that read only when all is sent (httpx) would wait for room for ever, and not see the refusal. What is
 kept of a request is bounded by the body limit."""
 
-# What others may not tell an Envoy of ours: where a request came from, how long it may take, how often it is tried. x-envoy-original-path is set by
-# our own transcoder only: local replies tell JSON by it. The edge's word about the client's address goes through an ingress, and nothing else.
-_ALL_ORDERS: list[Resource] = [{"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}]
-_ORDERS: list[Resource] = [
-    {"remove": f"x-envoy-{name}"}
-    for name in (
-        "attempt-count",
-        "expected-rq-timeout-ms",
-        "hedge-on-per-try-timeout",
-        "internal",
-        "max-retries",
-        "original-method",
-        "original-path",
-        "retriable-header-names",
-        "retriable-status-codes",
-        "retry-grpc-on",
-        "retry-on",
-        "upstream-alt-stat-name",
-        "upstream-rq-per-try-timeout-ms",
-        "upstream-rq-timeout-ms",
-        "upstream-stream-duration-ms",
-    )
-]
-
 
 def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
     """Calls from other sidecars and the gateway to the process of `node`: mTLS, JWT, then the access rules."""
-    filters = [jwt_authn(mesh, contract, tokens, (node,)), ingress_rbac(mesh, contract, node), _router()]
+    filters = [request_head(contract), jwt_authn(mesh, contract, tokens, (node,)), ingress_rbac(mesh, contract, node), _router()]
     if node == mesh.jwks_node():
         # Sidecars get the JWKS as a plain document.
         filters.insert(0, protocol.transcoder(contract, (jwks_rpc(mesh, contract).service,), mesh.virtual_gateway.max_request_bytes))
@@ -80,9 +57,9 @@ def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tok
     }
 
 
-def egress(placement: Placement, routes: Resource) -> Resource:
+def egress(contract: Contract, placement: Placement, routes: Resource) -> Resource:
     """Calls of the process to its backends. A pipe that only its own user can open: whoever dials it is this node to the mesh."""
-    manager = _manager(placement, "egress", routes, [_router()], codec_type="HTTP2", skip_xff_append=True)
+    manager = _manager(placement, "egress", routes, [request_head(contract), _router()], codec_type="HTTP2", skip_xff_append=True)
     return {
         "name": names.egress_listener(),
         "address": {"pipe": {"path": str(placement.egress_socket), "mode": _SOCKET_MODE}},
@@ -102,6 +79,7 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         protocol.cors(),
         protocol.grpc_web(),
         protocol.csrf(mesh, placement),
+        request_head(contract, edge=True),
         protocol.body_limit(_ABSORBED * edge.max_request_bytes),
         protocol.transcoder(contract, tuple(route.match.service_name for route in mesh.gateway_routes), edge.max_request_bytes),
         jwt_authn(mesh, contract, tokens, tuple(mesh.nodes)),
@@ -187,7 +165,7 @@ def _manager(placement: Placement, listener: str, routes: Resource, filters: lis
             extension(
                 "envoy.http.early_header_mutation.header_mutation",
                 "http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                mutations=_ORDERS if listener == "ingress" else _ALL_ORDERS,
+                mutations=early_mutations(listener),
             )
         ],
         max_request_headers_kb=_EDGE_HEADER_KIB if listener == "edge" else _MESH_HEADER_KIB,

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 
 from mesh import errors
 from mesh.errors import MeshError, Reason, field_invalid
+from mesh.render.envoy.request_head import REFUSALS
 from mesh.render.envoy.resource import Resource, typed
 from mesh.rpc.errors import to_status
 
@@ -42,6 +43,7 @@ class LocalReply:
 
 
 TABLE: tuple[LocalReply, ...] = (
+    *(LocalReply(f"{_DETAILS} == 'rbac_access_denied_matched_policy[{head.name}]'", head.refusal, head.http) for head in REFUSALS),
     LocalReply(
         f"{_TOKEN} && {_DETAILS}.contains('Jwt_is_missing')",
         errors.Unauthenticated(Reason.TOKEN_MISSING, "this method needs an access token: authorization: Bearer <token>"),

@@ -29,7 +29,7 @@ _GATEWAY_ERRORS = [502, 503, 504]
 def ingress_routes(mesh: Mesh, contract: Contract, node: str) -> Resource:
     """Calls to the services of `node`, and health checks, go to the process. Nothing is retried here."""
     cluster = names.local_cluster(mesh, node)
-    routes = [{"name": "health", "match": {"path": HEALTH_PATH}, "route": {"cluster": cluster, "timeout": "5s"}}]
+    routes = [{"name": "health", "match": _grpc_call(HEALTH_PATH), "route": {"cluster": cluster, "timeout": "5s"}}]
     routes += [_route(rpc, policy, {"cluster": cluster}) for rpc, policy in _policies(mesh, contract, node)]
     mapping = mesh.nodes[node].listener.port_mapping
     return _configuration(names.ingress_routes(mapping.protocol, mapping.port), {"name": node, "routes": routes})
@@ -64,7 +64,7 @@ def gateway_routes(mesh: Mesh, contract: Contract, placement: Placement, tokens:
                 }
     host = {
         "name": gateway.name,
-        "routes": [*routes.values(), *_preflight_routes()],
+        "routes": [*routes.values(), _preflight_route()],
         "request_headers_to_remove": _CLIENT_CLAIMS,
         "response_headers_to_add": [_header("x-content-type-options", "nosniff"), _header("strict-transport-security", "max-age=31536000")],
         "typed_per_filter_config": {CORS: cors_policy(mesh, placement)},
@@ -83,7 +83,12 @@ def _policies(mesh: Mesh, contract: Contract, node: str) -> Iterator[tuple[Rpc, 
 
 def _route(rpc: Rpc, policy: GrpcRoute, action: Resource) -> Resource:
     service = rpc.service.rsplit(".", 1)[-1]
-    return {"name": f"{service}.{rpc.name}", "match": {"path": rpc.path}, "route": {**action, **_timeouts(rpc, policy)}}
+    return {"name": f"{service}.{rpc.name}", "match": _grpc_call(rpc.path), "route": {**action, **_timeouts(rpc, policy)}}
+
+
+def _grpc_call(path: str) -> Resource:
+    # What is no POST can't be read by grpc core, and would count as a failure of the node that it was sent to.
+    return {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "POST"}}]}
 
 
 def _timeouts(rpc: Rpc, policy: GrpcRoute) -> Resource:
@@ -143,17 +148,17 @@ def _caching(rpc: Rpc, tokens: TokenRules) -> str:
     return "no-store"
 
 
-def _preflight_routes() -> list[Resource]:
-    # The transcoder has turned a JSON call into a gRPC one before its route is taken. These are for CORS, which answers preflights only on routes
-    # that lead to a cluster; whatever else gets here is answered as unknown.
+def _preflight_route() -> Resource:
+    # For CORS, which answers preflights only on routes that lead to a cluster; whatever else gets here is answered as
+    # unknown. The transcoder has turned a JSON call into a gRPC one before its route is taken.
     nowhere = {"cluster": "none", "cluster_not_found_response_code": "NOT_FOUND"}
-    return [{"name": "preflight", "match": {"prefix": prefix}, "route": nowhere} for prefix in ("/v1/", "/.well-known/")]
+    return {"name": "preflight", "match": {"prefix": "/"}, "route": nowhere}
 
 
 def _health_route(mesh: Mesh) -> Resource:
     return {
         "name": "health",
-        "match": {"path": HEALTH_PATH},
+        "match": _grpc_call(HEALTH_PATH),
         "route": {"cluster": names.health_cluster(mesh), "timeout": "5s"},
         "typed_per_filter_config": {HEALTH_BRIDGE: typed("filters.http.grpc_http1_reverse_bridge.v3.FilterConfigPerRoute", disabled=False)},
     }

@@ -189,8 +189,8 @@ async def test_internal_methods_are_out_of_reach_from_outside(chain: Chain, grpc
 
 async def test_an_unknown_method_is_unimplemented(chain: Chain, grpc_client: GrpcClient) -> None:
     unknown = replace(SIGN_IN, path="/authmesh.auth.v1.AuthService/Nothing")
-    assert (await grpc_client.send(unknown, b"", chain.signer.token())).outcome == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
-    assert (await grpc_client.send(unknown, b"")).outcome == ("UNAUTHENTICATED", "TOKEN_MISSING")
+    for token in (None, chain.signer.token()):
+        assert (await grpc_client.send(unknown, b"", token)).outcome == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
 
 
 @pytest.mark.parametrize(
@@ -493,6 +493,25 @@ async def test_the_access_log_tells_the_call_and_no_secret(chain: Chain) -> None
     written = "".join(chain.placement(node).access_log.read_text() for node in ("edge", "resource"))
     assert token not in written
     assert "very-secret" not in written
+
+
+@pytest.mark.parametrize("given", ["x" * 65, "x" * 2000, "two words", "a,b", "a/b", "\u00fc", "", None], ids=lambda given: str(given)[:10])
+async def test_an_id_that_is_not_fit_for_a_log_is_replaced_and_is_one_everywhere(chain: Chain, given: str | None) -> None:
+    headers = [(b"authorization", f"Bearer {chain.signer.token()}".encode())]
+    if given is not None:
+        headers.append((b"x-request-id", given.encode()))
+    async with chain.http() as http:
+        answered = (await http.get("/v1/resources", headers=headers)).headers["x-request-id"]
+        refused = (await http.get("/v1/nothing", headers=headers)).headers["x-request-id"]
+    assert re.fullmatch("[A-Za-z0-9._-]{1,64}", answered)
+    assert answered != given
+    assert chain.processes["resource"].heard[-1].metadata["x-request-id"] == answered
+
+    async def logged() -> bool:
+        everywhere = [{line["request_id"] for line in chain.logged(node)} for node in ("edge", "resource")]
+        return all(answered in ids for ids in everywhere) and refused in everywhere[0]
+
+    await eventually(logged)
 
 
 async def test_a_new_configuration_is_taken_up_where_files_are_watched(chain: Chain) -> None:

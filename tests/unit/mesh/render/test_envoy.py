@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,13 @@ CONTRACT = Contract.load()
 MESH = load_mesh()
 TOKENS = TokenRules(issuer="https://issuer.test", audience="authmesh", jwks_cache=60)
 ALL = (*MESH.nodes, "edge")
+
+# What grpc core 1.85 parses, but for what a caller may send (src/core/call/metadata_batch.h).
+_TAKEN_OFF = (
+    *(f"grpc-{name}" for name in ("status", "message", "internal-encoding-request", "retry-pushback-ms", "previous-rpc-attempts", "lb-client-stats")),
+    *(f"grpc-{name}-bin" for name in ("server-stats", "trace", "tags", "status-details")),
+    *("endpoint-load-metrics-bin", "lb-cost-bin"),
+)
 
 
 def placement(node: str) -> Placement:
@@ -130,6 +138,22 @@ def test_a_sidecar_admits_to_an_internal_rpc_exactly_the_named_callers(node: str
         if rpc is not None and rpc.access.WhichOneof("kind") == "authenticated":
             assert names == {"spiffe://authmesh/edge"}
     assert admitted["/grpc.health.v1.Health/Check"] == {f"spiffe://authmesh/{name}" for name in ALL}
+
+
+@pytest.mark.parametrize("node", ALL)
+def test_every_listener_takes_off_the_headers_that_no_caller_has_a_say_in(node: str) -> None:
+    for listener, manager in managers(node).items():
+        if listener == "health":
+            continue
+        mutations = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+        (pattern,) = [
+            found["safe_regex"]["regex"] for item in mutations if "safe_regex" in (found := item.get("remove_on_match", {}).get("key_matcher", {}))
+        ]
+        for name in (*_TAKEN_OFF, "grpc-status", "grpc-tags-bin", "x-bin", "a!", "!a", "a b", "A"):
+            assert re.fullmatch(pattern, name), name
+        for name in ("grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "authorization", ":path", "x-request-id", "a.b_c", "traceparent"):
+            assert not re.fullmatch(pattern, name), name
+        assert "request_head" in filters(manager)
 
 
 def test_internal_rpcs_have_no_route_at_the_edge() -> None:

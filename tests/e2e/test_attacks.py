@@ -1,0 +1,79 @@
+"""What one anonymous caller sends, a few requests a second, and what everybody else has of it: nothing."""
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from mesh.contract import Rpc
+from tests.e2e.conftest import Person, RunningMesh, sign_up
+from tests.e2e.protocols import Answer, method
+from tests.security.raw_http2 import Field, call, connected, frame, grpc_head
+from tests.security.under_attack import good_calls
+
+JWKS, SIGN_IN, REFRESH = method("TokenService/GetJwks"), method("AuthService/SignIn"), method("TokenService/RefreshToken")
+INCOMPLETE = {"nothing": b"", "part of the prefix": b"\0\0\0", "prefix alone": frame(b"12345")[:5], "part of the message": frame(b"12345")[:-1]}
+
+
+class Stranger:
+    """Somebody with a connection to the edge, and nothing else."""
+
+    def __init__(self, mesh: RunningMesh) -> None:
+        address = urlsplit(mesh.status["edge"])
+        self.address = (address.hostname or "", address.port or 0)
+        self.context = ssl.create_default_context(cafile=mesh.status["ca_file"])
+
+    async def call(self, protocol: str, rpc: Rpc, *fields: Field, body: bytes | None = None, within: float = 15) -> Answer:
+        return await call(self.address, self.context, protocol, rpc, *fields, body=body, within=within)
+
+
+@pytest.fixture
+def stranger(mesh: RunningMesh) -> Stranger:
+    return Stranger(mesh)
+
+
+@pytest.fixture
+async def good(mesh: RunningMesh) -> list[Callable[[], Awaitable[Answer]]]:
+    """What somebody else does meanwhile: sign in, look at sessions and at a profile, fetch the keys."""
+    person: Person = await sign_up(mesh, mesh.clients["grpc"])
+    sign_in = {"email": person.email, "password": person.password, "clientId": "demo", "device": {"instanceId": person.instance_id}}
+    return [
+        lambda: mesh.clients["grpc"].call("AuthService/SignIn", sign_in),
+        lambda: mesh.clients["json"].call("TokenService/ListSessions", {"parent": "users/me"}, person.token),
+        lambda: mesh.clients["grpc-web"].call("UserService/GetUser", {"name": "users/me"}, person.token),
+        lambda: mesh.clients["json"].call("TokenService/GetJwks", {}),
+    ]
+
+
+@pytest.mark.parametrize("field", [("grpc-timeout", "abc"), ("grpc-encoding", "x"), ("x-bin", "!"), ("grpc-status", "x"), ("a!", "b")], ids=str)
+async def test_headers_that_grpc_can_t_parse(stranger: Stranger, good: list[Callable[[], Awaitable[Answer]]], field: Field) -> None:
+    async with good_calls(*good, at_once=1):
+        for _ in range(10):
+            for protocol in ("grpc", "grpc-web", "json"):
+                for rpc in (JWKS, SIGN_IN):
+                    answer = await stranger.call(protocol, rpc, field)
+                    assert answer.status in ("OK", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+                    if field[0] == "grpc-timeout":
+                        assert (*answer.outcome, answer.fields) == ("INVALID_ARGUMENT", "FIELD_INVALID", ("grpc-timeout",))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "grpc-web"])
+async def test_bodies_that_end_before_a_whole_message(stranger: Stranger, good: list[Callable[[], Awaitable[Answer]]], protocol: str) -> None:
+    async with good_calls(*good, at_once=1):
+        for body in INCOMPLETE.values():
+            for rpc in (JWKS, SIGN_IN, REFRESH):
+                answers = await asyncio.gather(*(stranger.call(protocol, rpc, body=body, within=10) for _ in range(20)))
+                assert {(*answer.outcome, answer.fields) for answer in answers} == {("INVALID_ARGUMENT", "FIELD_INVALID", ("request",))}
+
+
+async def test_streams_to_methods_that_do_not_exist(stranger: Stranger, good: list[Callable[[], Awaitable[Answer]]]) -> None:
+    async with good_calls(*good, at_once=1), connected(stranger.address, stranger.context) as connection:
+        for _ in range(20):
+            for path in ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", f"/{secrets.token_hex(8)}/{secrets.token_hex(8)}"):
+                # As buf curl and grpcurl do: what they want to know comes in a stream that stays open.
+                stream = await connection.open(grpc_head(path))
+                await connection.send(stream, frame(b"x"))
+                assert (await stream.end(within=2)).headers["grpc-status"] == "12"
