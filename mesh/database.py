@@ -1,8 +1,11 @@
 """PostgreSQL, as stores use it: SQL text over asyncpg. An outage is `Unavailable`, whatever its shape, so no store handles one."""
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from enum import Enum
 from typing import Any, Self
 
 import asyncpg
@@ -14,37 +17,37 @@ ACQUIRE_SECONDS = 3.0
 COMMAND_SECONDS = 10.0
 PING_SECONDS = 1.0
 FIRST_PING_SECONDS = 0.1
+START_SECONDS = 5.0
+"""How long a database may take to answer for the first time before that is worth a warning."""
 RELEASE_SECONDS = 1.0
 """How long a statement that was given up may take to end before its connection is."""
 
 _log = structlog.get_logger("authmesh.database")
 
-# Class 08 connection, 57P shutdown, 53 insufficient resources: the server is away or full. Class 40: a rival made it roll back (a deadlock).
-# Nothing is wrong with the statement.
-_OUTAGES = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InternalClientError,
-)
+_LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
+# SQLSTATE classes that tell of the server and not of the statement: no connection (08), the wrong kind of transaction (25:
+# a server that takes no changes, a limit on idle ones), a rival (40), no resources (53), not in the state for it (55: a
+# lock that was waited for too long), an operator or a time limit (57), a failure of the system around it (58).
+_STATES_OF_THE_SERVER = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 
 
-def _unavailable() -> Unavailable:
-    return Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the database is out of reach: try again")
+def _unavailable(message: str = "the database is out of reach: try again") -> Unavailable:
+    return Unavailable(Reason.DEPENDENCY_UNAVAILABLE, message)
 
 
 @contextmanager
 def _outage_is_unavailable(connection: "asyncpg.Connection[Any]") -> Iterator[None]:
     try:
         yield
-    except _OUTAGES as error:
+    except _LOST as error:
         raise _unavailable() from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        # A failover made a replica of the server, as a rule: another connection may lead to the one that takes changes.
+        connection.terminate()
+        raise _unavailable("the database takes no changes now: try again") from error
     except asyncpg.PostgresError as error:
+        if (error.sqlstate or "")[:2] in _STATES_OF_THE_SERVER:
+            raise _unavailable("the database can't do this now: try again") from error
         # It repeats the row ("Key (email)=(ada@...) already exists"), and what a fault says is logged.
         error.detail = None
         raise
@@ -109,7 +112,7 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
         self.healthy = False
-        """Whether the last ping of `watch` was answered."""
+        """Whether the last ping of `watch` was answered. It says nothing of changes: what only reads goes on without them."""
 
     @classmethod
     @asynccontextmanager
@@ -131,13 +134,13 @@ class Database:
     async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-        except (*_OUTAGES, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # A server that lets us not in (a role or password being changed) is as far away as one that is down.
             raise _unavailable() from error
         try:
             yield connection  # type: ignore[misc]
         finally:
-            with suppress(*_OUTAGES, asyncpg.InterfaceError):
+            with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self._pool.release(connection, timeout=RELEASE_SECONDS)
 
     @asynccontextmanager
@@ -156,7 +159,7 @@ class Database:
                 yield transaction
             except BaseException:
                 # What breaks now rolls back too: the server does when it loses us, and the pool closes a connection that it can't clean.
-                with suppress(*_OUTAGES, asyncpg.PostgresError, asyncpg.InterfaceError):
+                with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
                     async with asyncio.timeout(RELEASE_SECONDS):
                         await block.rollback()
                 raise
@@ -186,18 +189,35 @@ class Database:
             return await Transaction(connection).fetchval(sql, *args)
 
     async def watch(self) -> None:
-        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer. A task of the server."""
-        answered, first = False, True
+        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer. A task of the server.
+
+        It says once when the server goes, comes back, or begins or ceases to take changes: nobody else has to.
+        """
+        started, state = time.monotonic(), _State.UNKNOWN
         while True:
-            try:
-                async with asyncio.timeout(PING_SECONDS):
-                    await self.fetchval("SELECT 1")
-                if not self.healthy:
-                    _log.info("database answers")
-                self.healthy = answered = True
-            except (Unavailable, TimeoutError) as error:
-                if self.healthy or first:
-                    _log.warning("database out of reach", cause=type(error.__cause__ or error).__name__)
-                self.healthy = False
-            first = False
-            await asyncio.sleep(PING_SECONDS if answered else FIRST_PING_SECONDS)
+            now, cause = await self._ask(ACQUIRE_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
+            self.healthy = now is not _State.AWAY
+            starting = state is _State.UNKNOWN and not self.healthy and time.monotonic() - started < START_SECONDS
+            if now is not state and not starting:
+                _log.log(logging.INFO if now is _State.WRITABLE else logging.WARNING, now.value, **({"cause": cause} if cause else {}))
+                state = now
+            await asyncio.sleep(FIRST_PING_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
+
+    async def _ask(self, seconds: float) -> tuple["_State", str]:
+        try:
+            async with asyncio.timeout(seconds), self._connection() as connection:
+                if await Transaction(connection).fetchval("SELECT current_setting('transaction_read_only')") == "off":
+                    return _State.WRITABLE, ""
+                connection.terminate()
+                return _State.READ_ONLY, ""
+        except (Unavailable, TimeoutError) as error:
+            return _State.AWAY, type(error.__cause__ or error).__name__
+
+
+class _State(Enum):
+    """What the last ping found, and the line that says so."""
+
+    UNKNOWN = ""
+    WRITABLE = "database answers"
+    READ_ONLY = "database takes no changes"
+    AWAY = "database out of reach"

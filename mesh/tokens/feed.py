@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from mesh.errors import MeshError
+from mesh.interruption import Interruption
 from mesh.redis_address import RedisAddress
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
 
@@ -101,6 +102,7 @@ class RevocationFeed:
         self._sequence = 0
         self._complete_at = float("-inf")
         self._deliveries: deque[float] = deque(maxlen=_KEPT_DELIVERIES)
+        self._interruption = Interruption(_log, "revocation feed interrupted", clock=clock)
 
     def take_deliveries(self) -> list[float]:
         """Seconds that each revocation took from its publication to this process, since this was asked last. Clocks that differ show in it."""
@@ -134,7 +136,7 @@ class RevocationFeed:
                 async with self._address.connect(self._stream, name="revocations") as redis:
                     await self._follow(redis)
             except (RedisError, OSError, MeshError, TimeoutError, ValueError, KeyError) as error:
-                _log.warning("revocation feed interrupted", error=type(error).__name__, staleness=round(self.staleness(), 1))
+                self._interruption.failed(error=type(error).__name__, staleness=round(self.staleness(), 1))
             pause = shortest if self._clock() - started > longest else min(2 * pause, longest)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
@@ -159,6 +161,7 @@ class RevocationFeed:
             if not found:
                 # Nobody publishes, or this server is no longer the one that they publish to: it may be cut off from those that chose another.
                 raise TimeoutError("no heartbeat")
+            self._interruption.ended()
             try:
                 self._apply(found.get(self._stream, ()))
                 for entry_id, fields in found.get(self._heartbeats, ()):

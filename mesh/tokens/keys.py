@@ -16,6 +16,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from mesh.errors import MeshError, Reason, Unavailable
+from mesh.interruption import Interruption
 from mesh.tokens.claims import ClaimsError, decode_object
 
 JWKS_LIMIT = 64 * 1024
@@ -143,6 +144,7 @@ class KeySet:
         self._asked_at = -REFETCH_SECONDS
         self._current = False
         self._reading: asyncio.Task[None] | None = None
+        self._interruption = Interruption(_log, "keys not read", clock=clock)
 
     @property
     def loaded(self) -> bool:
@@ -174,9 +176,10 @@ class KeySet:
         try:
             self._keys = parse_jwks(await self._fetch(), self._algorithms)
             self._current = True
+            self._interruption.ended()
         except (MeshError, JwksError) as error:
             self._current = False
-            _log.warning("keys not read", error=str(error))
+            self._interruption.failed(error=str(error))
         finally:
             self._reading = None
 

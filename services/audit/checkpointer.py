@@ -14,13 +14,12 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mesh.database import Database, Transaction
-from mesh.embedded_metric import embedded
 from mesh.errors import Unavailable
+from mesh.interruption import Interruption
 from services.audit import checkpoints
 from services.audit.archive import Bucket, read_all
 from services.audit.checkpoints import CheckpointError, PinnedKey, Statement, Witnessed
 from services.audit.follower import Follower
-from services.audit.metrics import CHECKPOINTS
 from services.audit.projection import Projection
 
 LIST_SECONDS = 15.0
@@ -68,13 +67,17 @@ class Checkpointer:
 
     async def run(self) -> None:
         """A task of the server."""
+        interruption = Interruption(_log, "no checkpoint")
         async with self._open_s3() as s3, self._open_kms() as kms:
             while True:
                 more = False
                 try:
                     more = await self.step(s3, kms)
-                except (BotoCoreError, ClientError, OSError, TimeoutError, Unavailable, CheckpointError) as error:
-                    _log.error("no checkpoint", cause=str(error) if isinstance(error, CheckpointError) else type(error).__name__)
+                    interruption.ended()
+                except CheckpointError as error:
+                    _log.error("no checkpoint", cause=str(error))
+                except (BotoCoreError, ClientError, OSError, TimeoutError, Unavailable) as error:
+                    interruption.failed(error=type(error).__name__)
                 if not more:
                     await asyncio.sleep(min(LIST_SECONDS, self._interval.total_seconds() / 4))
 
@@ -121,7 +124,7 @@ class Checkpointer:
             Bucket=self._bucket, Key=checkpoints.key_of(statement.number), Body=body, ContentType="application/jsonl", IfNoneMatch="*"
         )
         behind = {source: head.seen - head.sequence for source, head in statement.heads.items() if head.seen > head.sequence}
-        _log.info("checkpoint", number=statement.number, objects=len(statement.objects), **embedded({CHECKPOINTS: (1, "Count")}))
+        _log.info("checkpoint", number=statement.number, objects=len(statement.objects))
         if behind:
             _log.warning("a chain has a gap", missing=behind)
         return signed

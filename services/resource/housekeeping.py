@@ -8,6 +8,7 @@ import structlog
 
 from mesh.database import Database
 from mesh.errors import Unavailable
+from mesh.interruption import Interruption
 from services.resource import store
 from services.resource.change_log import ChangeLog
 from services.resource.resources import REQUEST_ID_LIFETIME
@@ -29,11 +30,13 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Purges every minute, for ever. A task of the server."""
+        interruption = Interruption(_log, "not purged")
         while True:
             try:
                 await self.purge()
+                interruption.ended()
             except Unavailable as error:
-                _log.warning("not purged", reason=error.reason)
+                interruption.failed(reason=error.reason)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def purge(self) -> None:

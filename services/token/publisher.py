@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from mesh.errors import MeshError
+from mesh.interruption import Interruption
 from mesh.redis_address import RedisAddress
 from mesh.tokens.feed import HEARTBEAT_SECONDS, STREAM, decode, encode, heartbeat_stream
 from services.token.revocation_log import RevocationLog, Tail
@@ -49,6 +50,7 @@ class Publisher:
         self._log.published(0)
         self._stream = stream
         self._clock = clock
+        self._interruption = Interruption(_log, "publishing interrupted", clock=clock)
 
     async def run(self) -> None:
         """Publishes for ever, whatever happens to Redis and PostgreSQL. A task of the server."""
@@ -60,7 +62,7 @@ class Publisher:
                 async with self._address.connect(self._stream, name="publisher") as redis:
                     await self._publish(redis)
             except (RedisError, OSError, MeshError, TimeoutError) as error:
-                _log.warning("publishing interrupted", error=type(error).__name__)
+                self._interruption.failed(error=type(error).__name__)
             pause = shortest if self._clock() - started > longest else min(2 * pause, longest)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
@@ -69,6 +71,7 @@ class Publisher:
             self._log.appended.clear()
             while not await self.publish_once(redis):
                 pass
+            self._interruption.ended()
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
                     await self._log.appended.wait()

@@ -8,6 +8,7 @@ import structlog
 
 from mesh.database import Database
 from mesh.errors import Unavailable
+from mesh.interruption import Interruption
 
 PURGE_SECONDS = 60.0
 BATCH = 1000
@@ -43,12 +44,14 @@ class Purge:
 
     async def run(self) -> None:
         """Purges every minute, for ever. A task of the server."""
+        interruption = Interruption(_log, "purge interrupted")
         while True:
             try:
                 while await self.purge_once():
                     pass
-            except Unavailable:
-                _log.warning("purge interrupted")
+                interruption.ended()
+            except Unavailable as error:
+                interruption.failed(reason=error.reason)
             await asyncio.sleep(PURGE_SECONDS)
 
     async def purge_once(self) -> bool:

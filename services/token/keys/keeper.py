@@ -10,6 +10,7 @@ from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.database import Database, Transaction
 from mesh.errors import MeshError, Reason, Unavailable
+from mesh.interruption import Interruption
 from mesh.outbox import Outbox
 from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
 from services.token.keys.custody import Custodies, NewKey
@@ -65,6 +66,7 @@ class KeyKeeper:
         """Does what is due, for ever. A task of the server."""
         pause = TURN_SECONDS
         noted = False
+        interruption = Interruption(_log, "signing keys not moved on")
         while True:
             try:
                 if not noted:
@@ -73,8 +75,9 @@ class KeyKeeper:
                 while await self.turn():
                     pass
                 pause = TURN_SECONDS
+                interruption.ended()
             except MeshError as error:
-                _log.error("signing keys not moved on", error=str(error))
+                interruption.failed(error=str(error))
                 pause = min(2 * pause, _LONGEST_PAUSE)
             await asyncio.sleep(pause)
 

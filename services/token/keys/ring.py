@@ -8,6 +8,7 @@ from datetime import datetime
 import structlog
 
 from mesh.errors import MeshError, Reason, Unavailable
+from mesh.interruption import Interruption
 from services.token.keys.custody import Custodies
 from services.token.keys.key import SigningKey, State, in_state, jwks
 from services.token.keys.policy import MAX_VIEW_AGE
@@ -100,11 +101,13 @@ class KeyRing:
 
     async def run(self) -> None:
         """Keeps the view fresh, for ever. A task of the server."""
+        interruption = Interruption(_log, "signing keys not read")
         while True:
             try:
                 await self.refresh()
+                interruption.ended()
             except MeshError as error:
-                _log.warning("signing keys not read", error=str(error))
+                interruption.failed(error=str(error))
             await asyncio.sleep(POLL_SECONDS)
 
     def _usable(self) -> SigningKey | None:

@@ -1,14 +1,17 @@
 """Stores see rows, their own mistakes and refusals; an outage of PostgreSQL, whatever its shape, is one error, and passes by itself."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import asyncpg
 import pytest
+import structlog.testing
 
 import mesh.database
 from mesh.database import Database
@@ -173,6 +176,104 @@ async def test_rivals_that_deadlock_may_try_again(database: Database) -> None:
         return True
 
     assert sorted(await asyncio.gather(take("a", "b"), take("b", "a"))) == [False, True]
+
+
+@contextlib.asynccontextmanager
+async def setting(url: str, name: str, value: str) -> AsyncIterator[None]:
+    """What an operator sets for the database: new sessions have it."""
+
+    async def alter(change: str) -> None:
+        admin = await asyncpg.connect(url, server_settings={"default_transaction_read_only": "off"})
+        database = await admin.fetchval("SELECT current_database()")
+        await admin.execute(f"ALTER DATABASE {database} {change}")
+        await admin.close()
+
+    await alter(f"SET {name} = '{value}'")
+    try:
+        yield
+    finally:
+        await alter(f"RESET {name}")
+
+
+async def test_a_server_that_takes_no_changes_is_an_outage_for_changes_only(url: str, database: Database) -> None:
+    await database.execute("INSERT INTO thing VALUES ('a', 1)")
+    async with setting(url, "default_transaction_read_only", "on"), Database.open(url, size=1) as limited:
+        before = await pid_of(limited)
+        assert await names(limited) == ["a"]
+        for change in ("INSERT INTO thing VALUES ('b', 1)", "SELECT * FROM thing FOR UPDATE", "CREATE TABLE other ()"):
+            with pytest.raises(Unavailable) as outage:
+                await limited.execute(change)
+            assert outage.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+        with pytest.raises(Unavailable):
+            async with limited.transaction() as tx:
+                assert await tx.fetchval("SELECT count(*) FROM thing") == 1
+                await tx.execute("INSERT INTO thing VALUES ('b', 1)")
+        # Another connection may lead to the server that took its place.
+        assert await pid_of(limited) != before
+        assert await names(limited) == ["a"]
+
+
+async def test_the_watch_says_once_that_changes_are_refused_and_that_they_are_taken_again(url: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with Database.open(url, size=2) as database:
+            watching = asyncio.create_task(database.watch())
+
+            async def said(count: int) -> list[str]:
+                await until(lambda: len(logs) >= count, 20)
+                return [f"{line['log_level']}: {line['event']}" for line in logs]
+
+            await said(1)
+            async with setting(url, "default_transaction_read_only", "on"):
+                await end_sessions(url)
+                while (await said(1))[-1] != "warning: database takes no changes":
+                    await asyncio.sleep(0.01)
+                for _ in range(5):
+                    with pytest.raises(Unavailable):
+                        await database.execute("INSERT INTO thing VALUES ('b', 1)")
+                assert database.healthy, "reads go on"
+                count = len(logs)
+            # No session has to be ended: each that refused a change was given up.
+            assert (await said(count + 1))[-1] == "info: database answers"
+            assert sum("no changes" in line for line in await said(1)) == 1
+            await database.execute("INSERT INTO thing VALUES ('c', 1)")
+            watching.cancel()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("statement_timeout", "50ms"), ("lock_timeout", "50ms"), ("idle_in_transaction_session_timeout", "50ms")]
+)
+async def test_a_time_limit_of_the_server_is_an_outage_and_the_next_statement_works(url: str, database: Database, name: str, value: str) -> None:
+    await database.execute("INSERT INTO thing VALUES ('a', 1)")
+    async with setting(url, name, value), Database.open(url, size=1) as limited, database.transaction() as rival:
+        await rival.execute("UPDATE thing SET size = 2")
+        with pytest.raises(Unavailable) as outage:
+            async with limited.transaction() as tx:
+                if name == "idle_in_transaction_session_timeout":
+                    await rival.execute("SELECT pg_sleep(0.3)")
+                await tx.execute("UPDATE thing SET size = 3")
+        assert outage.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+        assert await names(limited) == ["a"]
+
+
+async def test_a_statement_that_an_operator_cancels_is_an_outage(url: str, database: Database) -> None:
+    running = asyncio.create_task(database.execute("SELECT pg_sleep(60)"))
+    await sleeping(url)
+    admin = await asyncpg.connect(url)
+    await admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
+    await admin.close()
+    with pytest.raises(Unavailable):
+        await running
+
+
+def test_every_error_that_tells_of_the_server_s_state_is_an_outage_and_no_other_is() -> None:
+    """asyncpg has a class for each SQLSTATE; nobody can provoke all of them."""
+    kinds = [kind for kind in vars(asyncpg.exceptions).values() if isinstance(kind, type) and issubclass(kind, asyncpg.PostgresError)]
+    for kind in kinds:
+        sqlstate = getattr(kind, "sqlstate", None) or ""
+        expected = Unavailable if sqlstate[:2] in ("08", "25", "40", "53", "55", "57", "58") else kind
+        with pytest.raises(expected), mesh.database._outage_is_unavailable(Mock()):
+            raise kind("the message")
+    assert len(kinds) > 200
 
 
 async def test_a_session_that_was_ended_is_an_outage_and_the_next_statement_works(url: str, database: Database) -> None:
