@@ -47,7 +47,7 @@ class Layout:
     addresses: Mapping[str, Address]
     """The ingress of each node."""
     rate_limit_factor: int = 1
-    """Multiplies the edge's rate limits."""
+    """Multiplies the rate limits of the edge, and of Auth by network."""
     jwks_cache: int = DEFAULT_JWKS_CACHE
     """Seconds that sidecars and processes keep the JWKS."""
 
@@ -175,7 +175,7 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
                 **{name: os.environ[name] for name in TOKEN_CHOICES if name in os.environ},
             }
         case "auth":
-            return {"NOTICES_QUEUE_URL": events.notices_queue_url}
+            return {"NOTICES_QUEUE_URL": events.notices_queue_url, "RATE_LIMIT_FACTOR": str(layout.rate_limit_factor)}
         case "audit":
             return {
                 "AUDIT_QUEUE_URL": events.audit_queue_url,

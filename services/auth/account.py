@@ -20,7 +20,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class SignUp:
-    """Somebody's wish for an account at an address. Its password counts only if its own code is used."""
+    """Somebody's wish for an account at an address. Its password counts only if the address is proven for it."""
 
     user_id: uuid.UUID
     """The id that the user will have."""
@@ -28,9 +28,21 @@ class SignUp:
     email: str
     display_name: str
     password_hash: str
-    code_hash: bytes | None
-    """Argon2id of the code; None where none was sent, because the address had an account."""
-    code_expire_time: datetime
+    """With the salt of the address (`Hasher.hash_sign_up_password`)."""
     code_attempts: int
-    """Wrong codes tried since this one was sent."""
+    """Wrong codes that came with its password since its last code was sent."""
     create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SentCode:
+    """A one-time code that was sent to an address."""
+
+    email: str
+    digest: bytes
+    """Argon2id of its first eight digits."""
+    rest: str
+    """Its other digits, if there are any."""
+    user_id: uuid.UUID
+    """The sign-up that it was sent for."""
+    expire_time: datetime

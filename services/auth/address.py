@@ -26,12 +26,18 @@ def normalise(email: str) -> str:
     return email.lower()
 
 
-def block(address: str) -> str:
-    """The network that an IP address belongs to: /24 of IPv4, /48 of IPv6, which is what one customer gets. Empty for what is no IP address."""
+_WIDTHS = {4: (24, 32), 6: (48, 56, 64)}
+"""Lengths of prefixes: of a neighbourhood or a customer (an IPv6 customer has a /48 or a /56), of a host or a network at home. None wider: the
+customers of a provider have nothing to do with each other, and most of those who sign in come from a few providers.
+"""
+
+
+def networks(address: str) -> tuple[str, ...]:
+    """The networks that an IP address lies in, from the widest to the narrowest. What is no IP address is in one without a name."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return ""
+        return ("",)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
-    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 48), strict=False))
+    return tuple(str(ipaddress.ip_network((ip, width), strict=False)) for width in _WIDTHS[ip.version])

@@ -1,6 +1,7 @@
 """Answers that take the same time whatever they found (OWASP ASVS 6.3.8)."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,15 +10,15 @@ from mesh.errors import MeshError
 
 
 class AnswerTime:
-    """Holds an answer back until a fixed time after the question. The work behind an answer is alike for known and unknown addresses already; this
-    levels what is left: a row found, an index touched, a lock waited for.
+    """Holds an answer back until a whole number of steps after the question. The work behind an answer is alike for known and unknown addresses
+    already; this levels what is left: a row found, an index touched, a lock waited for. In steps, because under load the work takes longer than one.
     """
 
     def __init__(
         self, seconds: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         """Args:
-        seconds: The earliest that an answer leaves. Above what the work takes, or it levels nothing.
+        seconds: The step. Above what the work takes, or it levels little; 0 levels nothing.
         """
         self._seconds = seconds
         self._clock = clock
@@ -26,15 +27,19 @@ class AnswerTime:
     @asynccontextmanager
     async def level(self, *, success: bool = True) -> AsyncIterator[None]:
         """Holds refusals back, and successes too unless told not to (a sign-in that works says by itself that there is an account)."""
-        earliest = self._clock() + self._seconds
+        start = self._clock()
         try:
             yield
         except MeshError:
-            await self._until(earliest)
+            await self._step(start)
             raise
         if success:
-            await self._until(earliest)
+            await self._step(start)
 
-    async def _until(self, moment: float) -> None:
-        if (left := moment - self._clock()) > 0:
+    async def _step(self, start: float) -> None:
+        if not self._seconds:
+            return
+        spent = self._clock() - start
+        left = max(math.ceil(spent / self._seconds), 1) * self._seconds - spent
+        if left > 0:
             await self._sleep(left)

@@ -9,7 +9,7 @@ from authmesh.audit.v1 import audit_event_pb2
 from mesh.database import Database, Transaction
 from mesh.errors import Reason, Unavailable
 from mesh.outbox import Outbox
-from services.auth.address import block
+from services.auth.address import networks
 
 FLUSH_SECONDS = 20.0
 _MINUTE = timedelta(minutes=1)
@@ -34,7 +34,7 @@ class AnonymousDenials:
             """,
             minute,
             reason.value,
-            block(address),
+            networks(address)[0],
         )
 
     async def flush(self) -> int:

@@ -29,6 +29,7 @@ from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
 from services.auth.sign_in import SignInDesk
 from services.auth.sign_up import SignUpDesk
+from services.auth.throttle import Throttle
 from services.auth.upkeep import Upkeep
 
 
@@ -64,8 +65,10 @@ async def main() -> None:
         denials = AnonymousDenials(database, outbox, clock)
         upkeep = Upkeep(database, clock)
         answer_time = AnswerTime(settings.answer_seconds)
-        sign_ups = SignUpDesk(database, outbox, hasher, PasswordPolicy.load(), denials, answer_time, clock=clock, new_id=uuid7)
-        sign_ins = SignInDesk(database, outbox, hasher, denials, answer_time, TokenIssuerStub(channel).IssueTokens, clock=clock)
+        throttle = Throttle(settings.rate_limit_factor)
+        sign_ups = SignUpDesk(database, outbox, hasher, PasswordPolicy.load(), denials, answer_time, throttle, clock=clock, new_id=uuid7)
+        token = TokenIssuerStub(channel)
+        sign_ins = SignInDesk(database, outbox, hasher, denials, answer_time, throttle, token.CheckSignIn, token.IssueTokens, clock=clock)
         credentials = CredentialKeeper(database, outbox)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notices = [NoticeDesk(database, outbox, open_sqs, queue_url, clock=clock).run] if queue_url else []

@@ -10,7 +10,7 @@ import random
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,7 +22,7 @@ from mesh.errors import Unavailable
 from mesh.interruption import Interruption
 from mesh.outbox import Outbox
 from services.auth import throttle
-from services.auth.store import Accounts, AttemptCounts
+from services.auth.store import Accounts, Buckets
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
@@ -56,12 +56,8 @@ async def notify(tx: Transaction, outbox: Outbox, *, email: str, kind: str, abou
     Returns:
         Whether it was written.
     """
-    counts = AttemptCounts()
-    rules = {throttle.key("notice", kind, about): throttle.NOTICE}
-    admitted = throttle.admit(await counts.lock(tx, rules, now), rules, now)
-    if not isinstance(admitted, dict):
+    if isinstance(await Buckets().take(tx, {throttle.key("notice", kind, about): throttle.NOTICE}, now), timedelta):
         return False
-    await counts.save(tx, admitted)
     await outbox.message(tx, email=email, kind=kind, facts={"device": device} if device else {})
     return True
 

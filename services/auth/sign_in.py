@@ -1,24 +1,30 @@
 """Signing in: the password, then the tokens. Unknown address, wrong password and forbidden account are one answer after the same work."""
 
+import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
+from google.protobuf import empty_pb2
 
-from mesh.database import Database, Transaction
+from mesh.database import Database
 from mesh.errors import FailedPrecondition, MeshError, Reason, ResourceExhausted, Unauthenticated
 from mesh.outbox import Outbox
 from services.auth import throttle
-from services.auth.account import Account, SignUp
-from services.auth.address import block, normalise
+from services.auth.account import Account
+from services.auth.address import networks, normalise
 from services.auth.answer_time import AnswerTime
 from services.auth.denials import AnonymousDenials
-from services.auth.hasher import Hasher
+from services.auth.hasher import Hasher, PasswordCheck
 from services.auth.notices import notify
-from services.auth.store import Accounts, AttemptCounts, SignUps
+from services.auth.store import Accounts, Buckets, SignUps
+from services.auth.throttle import Throttle
 
+RequestCheck = Callable[[token_issuer_pb2.CheckSignInRequest], Awaitable[empty_pb2.Empty]]
+"""Has Token judge client, installation and scopes; raises `MeshError` as Token refuses."""
 TokenIssuer = Callable[[token_issuer_pb2.IssueTokensRequest], Awaitable[token_set_pb2.TokenSet]]
 """Starts a session in Token; raises `MeshError` as Token refuses."""
 
@@ -38,18 +44,20 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    email: str
     account: Account | None
-    sign_up: SignUp | None
+    salt: bytes
+    """Of the address."""
     sources: Sequence[bytes]
     """What a success would make familiar."""
     familiar: bool
     """Whether one of them is already."""
+    installation_known: bool
+    """Whether the installation is."""
     slowed: bool
     """Whether further attempts have to wait, and this one did not."""
-    by_network: bytes
-    """The count of the caller's network."""
-    counted: Sequence[bytes]
-    """Every count that the attempt was added to, in the order of locking."""
+    limits: throttle.Limits
+    """What the attempt took from."""
 
 
 class SignInDesk:
@@ -62,6 +70,8 @@ class SignInDesk:
         hasher: Hasher,
         denials: AnonymousDenials,
         answer_time: AnswerTime,
+        throttle: Throttle,
+        check_request: RequestCheck,
         issue_tokens: TokenIssuer,
         *,
         clock: Callable[[], datetime],
@@ -71,106 +81,132 @@ class SignInDesk:
         self._hasher = hasher
         self._denials = denials
         self._answer_time = answer_time
+        self._throttle = throttle
+        self._check_request = check_request
         self._issue_tokens = issue_tokens
         self._clock = clock
         self._accounts = Accounts()
         self._sign_ups = SignUps()
-        self._attempts = AttemptCounts()
+        self._buckets = Buckets()
+        self._conclusions: set[asyncio.Task[token_set_pb2.TokenSet]] = set()
 
     async def sign_in(self, attempt: Attempt) -> token_set_pb2.TokenSet:
         """Starts a session for whoever knows the password of a verified account.
 
+        What is wrong with the request, or with Token, is said before the password is looked at. Whatever happens behind a right password is in the
+        audit trail, and the person hears of it.
+
         Raises:
+            InvalidArgument: FIELD_INVALID, as Token judges client, installation and scopes.
             Unauthenticated: CREDENTIALS_INVALID.
             FailedPrecondition: EMAIL_UNVERIFIED, for the right password of a sign-up.
             ResourceExhausted: RATE_LIMITED, OVERLOADED.
-            MeshError: what Token refuses with, and Unavailable when Token can't be reached.
+            MeshError: what else Token refuses with, and Unavailable when Token can't be reached.
         """
         email = normalise(attempt.email)
         async with self._answer_time.level(success=False):
+            await self._check_request(token_issuer_pb2.CheckSignInRequest(client_id=attempt.client_id, device=attempt.device, scopes=attempt.scopes))
             known = await self._admit(email, attempt)
-            account = await self._authenticate(known, attempt)
+            stored, refused = (known.account.password_hash, known.account.disabled) if known.account else (None, True)
             try:
-                tokens = await self._issue_tokens(_order(account, attempt, self._clock()))
-            except Unauthenticated:
-                # Disabled, and Token heard of it first.
-                await self._refuse(known, account, attempt)
+                check = await self._hasher.check_password(stored, attempt.password, known.salt, attempt.address, refused=refused)
+            except ResourceExhausted:
+                # Nothing was compared.
+                await self._give_back(known)
                 raise
-            except MeshError:
-                # The password was right; what went wrong is no guess.
-                await self._release(known)
-                raise
-            await self._record(known, account, attempt, tokens)
-            return tokens
+            # A caller who leaves now, or whose time is up, would otherwise leave no trace of a right password.
+            conclusion = asyncio.ensure_future(self._conclude(known, check, attempt))
+            self._conclusions.add(conclusion)
+            conclusion.add_done_callback(self._forget)
+            return await asyncio.shield(conclusion)
+
+    def _forget(self, conclusion: "asyncio.Task[token_set_pb2.TokenSet]") -> None:
+        self._conclusions.discard(conclusion)
+        if not conclusion.cancelled():
+            # Told to the caller, if there is one.
+            conclusion.exception()
 
     async def _admit(self, email: str, attempt: Attempt) -> _Known:
         """Counts the attempt before it is judged, so that a hundred at once are a hundred; and reads what there is to judge it by."""
         now = self._clock()
+        around, installation = networks(attempt.address), attempt.device.instance_id.lower()
+        by_installation = [throttle.key("instance", email, installation)] if installation else []
+        sources = [throttle.key("network", email, around[0]), *by_installation] if attempt.address else by_installation
         async with self._database.transaction() as tx:
-            sources = _sources(email, attempt)
-            familiar = await self._accounts.is_familiar(tx, sources)
-            rules = throttle.policies(throttle.SIGN_IN, email, block(attempt.address), familiar=familiar)
-            admitted = throttle.admit(await self._attempts.lock(tx, rules, now), rules, now)
-            if isinstance(admitted, dict):
-                await self._attempts.save(tx, admitted)
+            familiar = await self._accounts.familiar(tx, sources)
+            installation_known = not familiar.isdisjoint(by_installation)
+            limits = self._throttle.known_sign_in(email, installation) if installation_known else self._throttle.sign_in(email, around)
+            taken = await self._buckets.take(tx, limits, now)
+            if not isinstance(taken, timedelta):
                 return _Known(
+                    email=email,
                     account=await self._accounts.by_email(tx, email),
-                    sign_up=await self._sign_ups.newest(tx, email, now),
+                    salt=await self._sign_ups.salt(tx, email),
                     sources=sources,
-                    familiar=familiar,
-                    slowed=throttle.begins_to_slow(admitted, rules),
-                    by_network=throttle.key(throttle.SIGN_IN.name, email, block(attempt.address)),
-                    counted=sorted(rules),
+                    familiar=bool(familiar),
+                    installation_known=installation_known,
+                    slowed=throttle.has_emptied(taken, limits, now),
+                    limits=limits,
                 )
             await self._denials.count(tx, Reason.RATE_LIMITED, attempt.address)
-        raise throttle.refusal(admitted)
+        raise throttle.refusal(taken)
 
-    async def _authenticate(self, known: _Known, attempt: Attempt) -> Account:
-        account, sign_up = known.account, known.sign_up
+    async def _conclude(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> token_set_pb2.TokenSet:
+        account = known.account
+        if account is None or not check.right:
+            raise await self._refuse(known, check, attempt)
+        if account.disabled:
+            await self._stop(known, account, attempt, Reason.CREDENTIALS_INVALID)
+            raise _credentials_invalid()
         try:
-            password_right = await self._hasher.is_right(account.password_hash if account else None, attempt.password)
-        except ResourceExhausted:
-            # Nothing was compared. Only here: a shed second hash would tell that the first one said no.
-            await self._take_back(known)
+            tokens = await self._issue_tokens(_order(account, attempt, self._clock()))
+        except MeshError as error:
+            await self._stop(known, account, attempt, error.reason)
             raise
-        # A refusal costs two hashes, whatever there is to compare with; a sign-in that works costs one.
-        if not password_right and await self._hasher.is_right(sign_up.password_hash if sign_up else None, attempt.password):
-            # Not cleared: anybody may sign up at any address, and would begin anew to guess its password by signing in with their own in between.
-            await self._take_back(known)
-            raise FailedPrecondition(Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it")
-        if account is None or not password_right or account.disabled:
-            await self._refuse(known, account, attempt)
-            raise Unauthenticated(Reason.CREDENTIALS_INVALID, "the address or the password is wrong")
-        return account
+        await self._record(known, account, attempt, tokens)
+        return tokens
 
-    async def _take_back(self, known: _Known) -> None:
+    async def _give_back(self, known: _Known) -> None:
         async with self._database.transaction() as tx:
-            for key in known.counted:
-                await self._attempts.take_back(tx, key)
+            await self._buckets.give_back(tx, known.limits)
 
-    async def _release(self, known: _Known) -> None:
+    async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> MeshError:
+        """Writes a wrong password, or one of a sign-up. Both count: anybody may sign up at any address, and would guess its password for nothing by
+        signing in with their own in between.
+        """
+        account, now = known.account, self._clock()
         async with self._database.transaction() as tx:
-            await self._forgive(tx, known)
-
-    async def _forgive(self, tx: Transaction, known: _Known) -> None:
-        """A right password is no guess: the count of its network ends, and its address gets the attempt back."""
-        for key in known.counted:
-            await (self._attempts.clear(tx, key) if key == known.by_network else self._attempts.take_back(tx, key))
-
-    async def _refuse(self, known: _Known, account: Account | None, attempt: Attempt) -> None:
-        async with self._database.transaction() as tx:
-            if account is None:
+            sign_up = await self._sign_ups.by_password(tx, known.email, check.sign_up_hash, now)
+            if sign_up:
+                subject = account.user_id if account else sign_up.user_id
+                await self._outbox.record(tx, _failed(Reason.EMAIL_UNVERIFIED, subject, known.email, attempt, password="right"))
+                await notify(tx, self._outbox, email=known.email, kind="sign_in_unverified", about=known.email, now=now)
+            elif account:
+                await self._outbox.record(tx, _failed(Reason.CREDENTIALS_INVALID, account.user_id, known.email, attempt, password="wrong"))
+            else:
                 await self._denials.count(tx, Reason.CREDENTIALS_INVALID, attempt.address)
-                return
-            await self._outbox.record(tx, _failed("auth.sign_in_failed", Reason.CREDENTIALS_INVALID, account, attempt))
-            if known.slowed:
-                await self._outbox.record(tx, _failed("auth.sign_in_throttled", Reason.RATE_LIMITED, account, attempt))
-                await notify(tx, self._outbox, email=account.email, kind="lockout", about=account.email, now=self._clock())
+            if account and known.slowed and await notify(tx, self._outbox, email=account.email, kind="lockout", about=account.email, now=now):
+                await self._outbox.record(tx, _throttled(account, attempt))
+        if sign_up:
+            return FailedPrecondition(Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it")
+        return _credentials_invalid()
+
+    async def _stop(self, known: _Known, account: Account, attempt: Attempt, reason: Reason) -> None:
+        """Writes that a right password came to nothing, and tells the person, unless it was one of their own installations."""
+        about, now = (known.sources[0].hex() if known.sources else account.email), self._clock()
+        async with self._database.transaction() as tx:
+            if reason is not Reason.CREDENTIALS_INVALID:
+                # It was no guess. Where the answer is that of a wrong password, its count must be, too.
+                await self._buckets.give_back(tx, known.limits)
+            await self._outbox.record(tx, _failed(reason, account.user_id, account.email, attempt, password="right"))
+            if not known.installation_known:
+                device = _name(attempt.device)
+                await notify(tx, self._outbox, email=account.email, kind="sign_in_stopped", about=about, now=now, device=device)
 
     async def _record(self, known: _Known, account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> None:
         rehashed = await self._rehash(account, attempt)
         async with self._database.transaction() as tx:
-            await self._forgive(tx, known)
+            await self._buckets.give_back(tx, known.limits)
             if known.sources and not known.familiar and await self._accounts.was_used(tx, account.user_id):
                 about, device = known.sources[0].hex(), _name(attempt.device)
                 await notify(tx, self._outbox, email=account.email, kind="new_device", about=about, now=self._clock(), device=device)
@@ -184,9 +220,13 @@ class SignInDesk:
         if not self._hasher.is_outdated(account.password_hash):
             return None
         try:
-            return await self._hasher.hash_password(attempt.password)
+            return await self._hasher.hash_password(attempt.password, attempt.address)
         except ResourceExhausted:
             return None
+
+
+def _credentials_invalid() -> Unauthenticated:
+    return Unauthenticated(Reason.CREDENTIALS_INVALID, "the address or the password is wrong")
 
 
 def _signed_in(account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> audit_event_pb2.AuditEvent:
@@ -194,11 +234,23 @@ def _signed_in(account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSe
     return audit_event_pb2.AuditEvent(type="auth.signed_in", actor=user, subject=user, session=tokens.session, client=client, detail={"amr": "pwd"})
 
 
-def _failed(event_type: str, reason: Reason, account: Account, attempt: Attempt) -> audit_event_pb2.AuditEvent:
+def _failed(reason: Reason, user_id: uuid.UUID, email: str, attempt: Attempt, *, password: str) -> audit_event_pb2.AuditEvent:
     return audit_event_pb2.AuditEvent(
-        type=event_type,
+        type="auth.sign_in_failed",
         outcome=audit_event_pb2.OUTCOME_FAILURE,
         reason=reason,
+        subject=f"users/{user_id}",
+        client=f"clients/{attempt.client_id}",
+        email=email,
+        detail={"password": password},
+    )
+
+
+def _throttled(account: Account, attempt: Attempt) -> audit_event_pb2.AuditEvent:
+    return audit_event_pb2.AuditEvent(
+        type="auth.sign_in_throttled",
+        outcome=audit_event_pb2.OUTCOME_FAILURE,
+        reason=Reason.RATE_LIMITED,
         subject=f"users/{account.user_id}",
         client=f"clients/{attempt.client_id}",
         email=account.email,
@@ -221,10 +273,3 @@ def _order(account: Account, attempt: Attempt, now: datetime) -> token_issuer_pb
     )
     order.auth_time.FromDatetime(now)
     return order
-
-
-def _sources(email: str, attempt: Attempt) -> list[bytes]:
-    """What makes a caller familiar: the network, and the installation, whose id nobody else knows."""
-    network, instance = block(attempt.address), attempt.device.instance_id
-    sources = [throttle.key("network", email, network)] if network else []
-    return [*sources, throttle.key("instance", email, instance.lower())] if instance else sources

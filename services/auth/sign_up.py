@@ -4,24 +4,24 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import Enum
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.user.v1 import user_directory_pb2
 
 from mesh.database import Database, Transaction
-from mesh.errors import FieldViolation, InvalidArgument, MeshError, Reason
+from mesh.errors import FieldViolation, InvalidArgument, Reason, ResourceExhausted, field_invalid
 from mesh.outbox import Outbox
 from services.auth import throttle, verification
-from services.auth.account import SignUp
-from services.auth.address import block, normalise
+from services.auth.account import SentCode, SignUp
+from services.auth.address import networks, normalise
 from services.auth.answer_time import AnswerTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
-from services.auth.store import Accounts, AttemptCounts, SignUps
+from services.auth.store import Accounts, Buckets, SignUps
+from services.auth.throttle import Throttle
 
 CREATE_USER = "/authmesh.user.v1.UserDirectory/CreateUser"
 
@@ -36,11 +36,6 @@ class Application:
     request_id: uuid.UUID | None
 
 
-class _Written(Enum):
-    YES = "a sign-up was added"
-    REPEAT = "there is one with this request_id"
-
-
 class SignUpDesk:
     """Takes sign-ups, sends codes, and makes accounts of those whose code comes back."""
 
@@ -52,6 +47,7 @@ class SignUpDesk:
         policy: PasswordPolicy,
         denials: AnonymousDenials,
         answer_time: AnswerTime,
+        throttle: Throttle,
         *,
         clock: Callable[[], datetime],
         new_id: Callable[[], uuid.UUID],
@@ -63,15 +59,18 @@ class SignUpDesk:
         self._policy = policy
         self._denials = denials
         self._answer_time = answer_time
+        self._throttle = throttle
         self._clock = clock
         self._new_id = new_id
         self._randbelow = randbelow
         self._accounts = Accounts()
         self._sign_ups = SignUps()
-        self._attempts = AttemptCounts()
+        self._buckets = Buckets()
 
     async def sign_up(self, application: Application, address: str) -> None:
         """Writes a sign-up and sends its code; or, where the address has an account, a message that says so.
+
+        An address that was sent enough is sent no more for a while. The sign-up is good all the same, with the code of the last message.
 
         Args:
             application: What was sent.
@@ -79,143 +78,190 @@ class SignUpDesk:
 
         Raises:
             InvalidArgument: FIELD_INVALID, PASSWORD_INVALID, REQUEST_ID_REUSED.
-            ResourceExhausted: RATE_LIMITED (too many messages to this address), OVERLOADED.
+            ResourceExhausted: RATE_LIMITED (too many sign-ups from this network), OVERLOADED.
         """
         email = normalise(application.email)
         self._policy.check(application.password, field="password", email=email, names=(application.display_name,))
+        limits = self._throttle.sign_up(networks(address))
         async with self._answer_time.level():
-            if await self._is_repeat(application, email):
-                return
+            async with self._database.transaction() as tx:
+                if await self._is_repeat(tx, application, email):
+                    return
+                wait = await self._take(tx, limits, address)
+                salt = await self._sign_ups.salt(tx, email)
+            if wait:
+                raise throttle.refusal(wait)
             code = verification.new_code(self._randbelow)
-            password_hash, code_hash = await asyncio.gather(self._hasher.hash_password(application.password), self._hasher.digest_code(email, code))
-            now = self._clock()
+            try:
+                password_hash, digest = await asyncio.gather(
+                    self._hasher.hash_sign_up_password(application.password, salt, address), self._hasher.digest_code(code.first, salt, address)
+                )
+            except ResourceExhausted:
+                await self._give_back(limits)
+                raise
             sign_up = SignUp(
                 user_id=self._new_id(),
                 request_id=application.request_id,
                 email=email,
                 display_name=application.display_name,
                 password_hash=password_hash,
-                code_hash=code_hash,
-                code_expire_time=now + verification.CODE_LIFETIME,
                 code_attempts=0,
-                create_time=now,
+                create_time=self._clock(),
             )
-            written = await self._write(sign_up, code, address)
-            if isinstance(written, MeshError):
-                raise written
-            if written is _Written.REPEAT:
-                await self._is_repeat(application, email)
+            async with self._database.transaction() as tx:
+                if await self._sign_ups.add(tx, sign_up):
+                    await self._write(tx, sign_up, code, digest)
+                    return
+                # Another call with this request_id was faster: this one changes nothing, and costs nothing.
+                await self._buckets.give_back(tx, limits)
+                await self._is_repeat(tx, application, email)
 
     async def resend_code(self, email: str, address: str) -> None:
-        """Sends another code for the newest sign-up of an address, if it has one that waits.
+        """Sends another code for the newest sign-up of an address, if it has one that waits, and was not sent enough.
 
         Raises:
             ResourceExhausted: RATE_LIMITED, OVERLOADED. Counted for every address alike.
         """
         email = normalise(email)
+        limits = self._throttle.resend(email, networks(address))
         async with self._answer_time.level():
-            code = verification.new_code(self._randbelow)
-            code_hash = await self._hasher.digest_code(email, code)
-            now = self._clock()
             async with self._database.transaction() as tx:
-                refusal = await self._admit_mail(tx, email, address, now)
-                waiting = None if refusal else await self._sign_ups.lock_open(tx, email, now)
-                if waiting:
-                    await self._sign_ups.set_code(tx, waiting[0], code_hash, now + verification.CODE_LIFETIME)
-                    await self._send_code(tx, waiting[0], code)
-            if refusal:
-                raise refusal
+                wait = await self._take(tx, limits, address)
+                salt = await self._sign_ups.salt(tx, email)
+            if wait:
+                raise throttle.refusal(wait)
+            code = verification.new_code(self._randbelow)
+            try:
+                digest = await self._hasher.digest_code(code.first, salt, address)
+            except ResourceExhausted:
+                await self._give_back(limits)
+                raise
+            async with self._database.transaction() as tx:
+                account = await self._accounts.by_email(tx, email)
+                waiting = await self._sign_ups.newest(tx, email, self._clock())
+                if waiting and account is None:
+                    await self._send_code(tx, waiting, code, digest)
 
     async def verify_email(self, email: str, code: str, address: str, password: str = "") -> None:
-        """Makes an account of the sign-up whose code it is; User is told to make the profile.
+        """Makes an account of the sign-up that the code proves the address for; User is told to make the profile.
+
+        With the password of a sign-up, no limit is in the way of the right code: whoever sends wrong ones for the address doesn't know that password.
+        Only success gets past a limit, and an attempt that doesn't succeed is answered as if it had been refused unseen: a limit tells nothing about
+        the password.
 
         Args:
             email: The address.
             code: As typed.
             address: The caller's.
-            password: If given, the sign-up must be the one with this password. A stranger may sign up with somebody's address, and its owner
-                might type the code of that mail: without the password it would be the stranger's that opens the account.
+            password: If given, the sign-up must be one with this password. A stranger may sign up with somebody's address, and its owner might type
+                the code of that mail: without the password it would be the stranger's that opens the account.
 
         Raises:
-            InvalidArgument: CODE_INVALID.
-            ResourceExhausted: OVERLOADED.
+            InvalidArgument: CODE_INVALID; FIELD_INVALID, for a long code without a password.
+            ResourceExhausted: RATE_LIMITED, OVERLOADED.
         """
-        email = normalise(email)
+        email, tried = normalise(email), verification.typed(code)
+        if tried.is_long and not password:
+            raise field_invalid("password", "a code of 16 digits is good only together with the password that was chosen at sign-up")
+        limits = self._throttle.code(email, networks(address))
         async with self._answer_time.level():
-            digest = await self._hasher.digest_code(email, verification.typed(code))
-            now = self._clock()
             async with self._database.transaction() as tx:
-                waiting = await self._sign_ups.lock_open(tx, email, now)
-                verdict = verification.judge(waiting, digest, now)
-                proven, tried = verdict.verified, verdict.tried
-                if proven and password and not await self._hasher.is_right(proven.password_hash, password):
-                    tried, proven = (proven,), None
-                verified = proven is not None and await self._accounts.add(tx, proven, now)
-                if proven and verified:
-                    await self._sign_ups.close(tx, waiting)
-                    await self._sign_ups.mark_verified(tx, proven, now)
-                    await self._welcome(tx, proven)
-                elif tried:
-                    await self._sign_ups.count_wrong_code(tx, tried)
-                    await self._outbox.record(tx, _refused_code(tried[0]))
-                else:
-                    # No row of its own: the address awaits no code, or its codes are used up, and a stranger could go on for ever.
-                    await self._denials.count(tx, Reason.CODE_INVALID, address)
+                wait = await self._take(tx, limits, address)
+                salt = await self._sign_ups.salt(tx, email)
+            if wait and not password:
+                raise throttle.refusal(wait)
+            try:
+                digest, password_hash = await asyncio.gather(
+                    self._hasher.digest_code(tried.first, salt, address),
+                    self._hasher.hash_sign_up_password(password, salt, address) if password else _nothing(),
+                )
+            except ResourceExhausted:
+                if not wait:
+                    await self._give_back(limits)
+                raise
+            async with self._database.transaction() as tx:
+                verified = await self._verify(tx, email, tried, digest, password_hash, address)
+                if verified and not wait:
+                    await self._buckets.give_back(tx, limits)
             if not verified:
-                raise verification.code_invalid()
+                raise throttle.refusal(wait) if wait else verification.code_invalid()
 
-    async def _is_repeat(self, application: Application, email: str) -> bool:
-        """Whether this very sign-up was made already. The password is compared with its Argon2id hash: nothing quicker to guess is kept of it."""
+    async def _verify(self, tx: Transaction, email: str, code: verification.Code, digest: bytes, password_hash: str, address: str) -> bool:
+        now = self._clock()
+        sent = await self._sign_ups.codes(tx, email, digest, now)
+        meant = await self._sign_ups.attempt_code(tx, email, password_hash, now) if password_hash else None
+        user_id = verification.proven(sent, code, meant)
+        sign_up = await self._sign_ups.lock(tx, user_id, now) if user_id else None
+        if sign_up and await self._accounts.add(tx, sign_up, now):
+            await self._sign_ups.mark_verified(tx, sign_up, now)
+            await self._welcome(tx, sign_up)
+            return True
+        # With a password the one that was tried; without, the one that a person would mean.
+        blamed = next((item for item in meant or () if item.code_attempts <= verification.CODE_ATTEMPTS), None)
+        if meant is None and await self._accounts.by_email(tx, email) is None:
+            blamed = await self._sign_ups.newest(tx, email, now)
+        if blamed:
+            await self._outbox.record(tx, _refused_code(blamed))
+        else:
+            # No row of its own: the address awaits no code, or its codes are used up, and a stranger could go on for ever.
+            await self._denials.count(tx, Reason.CODE_INVALID, address)
+        return False
+
+    async def _is_repeat(self, tx: Transaction, application: Application, email: str) -> bool:
+        """Whether this very sign-up was made already. The password is not compared: whoever knew the request_id could guess it here."""
         if application.request_id is None:
             return False
-        async with self._database.transaction(readonly=True) as tx:
-            earlier = await self._sign_ups.by_request(tx, application.request_id)
+        earlier = await self._sign_ups.by_request(tx, application.request_id)
         if earlier is None:
             return False
-        same_password = await self._hasher.is_right(earlier.password_hash, application.password)
-        if not (same_password and (earlier.email, earlier.display_name) == (email, application.display_name)):
+        if (earlier.email, earlier.display_name) != (email, application.display_name):
             message = "was used for another sign-up in the last 24 hours: make a new one"
             raise InvalidArgument(Reason.REQUEST_ID_REUSED, f"request_id {message}", violations=(FieldViolation("request_id", message),))
         return True
 
-    async def _write(self, sign_up: SignUp, code: str, address: str) -> _Written | MeshError:
-        """The transaction. Refusals are returned, not raised, so that what was counted is committed."""
-        async with self._database.transaction() as tx:
-            if refusal := await self._admit_mail(tx, sign_up.email, address, sign_up.create_time):
-                return refusal
-            account = await self._accounts.by_email(tx, sign_up.email)
-            # It is kept even if there is an account: at sign-in its password must look unverified, or signing up and in would tell.
-            kept = sign_up if account is None else replace(sign_up, code_hash=None)
-            if not await self._sign_ups.add(tx, kept):
-                return _Written.REPEAT
-            waiting = await self._sign_ups.lock_open(tx, sign_up.email, sign_up.create_time)
-            await self._sign_ups.close(tx, waiting[verification.OPEN_SIGN_UPS :])
-            if account is None:
-                await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.signed_up", subject=_user(sign_up), email=sign_up.email))
-                await self._send_code(tx, sign_up, code)
-            else:
-                event = audit_event_pb2.AuditEvent(
-                    type="auth.signed_up",
-                    outcome=audit_event_pb2.OUTCOME_FAILURE,
-                    reason="ALREADY_EXISTS",
-                    subject=f"users/{account.user_id}",
-                    email=sign_up.email,
-                )
-                await self._outbox.record(tx, event)
-                await self._outbox.message(tx, email=account.email, kind="sign_up_exists")
-            return _Written.YES
-
-    async def _admit_mail(self, tx: Transaction, email: str, address: str, now: datetime) -> MeshError | None:
-        rules = throttle.policies(throttle.MAIL, email, block(address), familiar=False)
-        admitted = throttle.admit(await self._attempts.lock(tx, rules, now), rules, now)
-        if isinstance(admitted, dict):
-            await self._attempts.save(tx, admitted)
+    async def _take(self, tx: Transaction, limits: throttle.Limits, address: str) -> timedelta | None:
+        """How long the caller has to wait, if it has to."""
+        taken = await self._buckets.take(tx, limits, self._clock())
+        if not isinstance(taken, timedelta):
             return None
         await self._denials.count(tx, Reason.RATE_LIMITED, address)
-        return throttle.refusal(admitted)
+        return taken
 
-    async def _send_code(self, tx: Transaction, sign_up: SignUp, code: str) -> None:
-        await self._outbox.message(tx, email=sign_up.email, kind="verify_email", code=code, display_name=sign_up.display_name)
+    async def _give_back(self, limits: throttle.Limits) -> None:
+        async with self._database.transaction() as tx:
+            await self._buckets.give_back(tx, limits)
+
+    async def _write(self, tx: Transaction, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
+        account = await self._accounts.by_email(tx, sign_up.email)
+        if account is None:
+            await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.signed_up", subject=_user(sign_up), email=sign_up.email))
+            await self._send_code(tx, sign_up, code, digest)
+            return
+        # The sign-up is kept all the same: at sign-in its password must look unverified, or signing up and in would tell.
+        event = audit_event_pb2.AuditEvent(
+            type="auth.signed_up",
+            outcome=audit_event_pb2.OUTCOME_FAILURE,
+            reason="ALREADY_EXISTS",
+            subject=f"users/{account.user_id}",
+            email=sign_up.email,
+        )
+        await self._outbox.record(tx, event)
+        limits = {throttle.key("mail reminder", account.email): throttle.REMINDERS_BY_MAIL}
+        if not isinstance(await self._buckets.take(tx, limits, self._clock()), timedelta):
+            await self._outbox.message(tx, email=account.email, kind="sign_up_exists")
+
+    async def _send_code(self, tx: Transaction, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
+        """Sends a code, unless the address was sent enough. Only what is sent counts: when nothing is, the last message holds a good code."""
+        now, name, limit = self._clock(), throttle.key("mail code", sign_up.email), throttle.CODES_BY_MAIL
+        taken = await self._buckets.take(tx, {name: limit}, now)
+        if isinstance(taken, timedelta):
+            return
+        # Before the bucket is empty, and while it stays nearly so, codes are long: they are good for whichever sign-up comes next.
+        if throttle.left(taken[name], limit, now) >= limit.burst // 2 and not await self._sign_ups.has_others(tx, sign_up, now):
+            code = verification.short(code)
+        expire_time = now + verification.CODE_LIFETIME
+        await self._sign_ups.add_code(tx, SentCode(sign_up.email, digest, code.rest, sign_up.user_id, expire_time))
+        await self._outbox.message(tx, email=sign_up.email, kind="verify_email", code=str(code), display_name=sign_up.display_name)
         event = audit_event_pb2.AuditEvent(type="auth.code_issued", subject=_user(sign_up), detail={"kind": "verify_email"})
         await self._outbox.record(tx, event)
 
@@ -224,6 +270,10 @@ class SignUpDesk:
         await self._outbox.record(tx, event)
         profile = user_directory_pb2.CreateUserRequest(user_id=str(sign_up.user_id), email=sign_up.email, display_name=sign_up.display_name)
         await self._outbox.command(tx, CREATE_USER, profile)
+
+
+async def _nothing() -> str:
+    return ""
 
 
 def _user(sign_up: SignUp) -> str:

@@ -1,16 +1,16 @@
 """Auth's tables in SQL. Every method runs in the transaction that it is given."""
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-
-import asyncpg
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from mesh.database import Transaction
-from services.auth.account import SIGN_UP_LIFETIME, Account, SignUp
-from services.auth.throttle import Attempts
+from services.auth import throttle
+from services.auth.account import SIGN_UP_LIFETIME, Account, SentCode, SignUp
 
-_SIGN_UP = "user_id, request_id, email, display_name, password_hash, code_hash, code_expire_time, code_attempts, create_time"
+_SIGN_UP = "user_id, request_id, email, display_name, password_hash, code_attempts, create_time"
+_OPEN = "create_time > {since} AND verify_time IS NULL"
+"""Of a sign-up that has not become an account, whether or not it can."""
 
 
 class Accounts:
@@ -61,9 +61,10 @@ class Accounts:
         await tx.execute("DELETE FROM sign_ups WHERE email = $1 OR user_id = $2", email, user_id)
         return email is not None
 
-    async def is_familiar(self, tx: Transaction, sources: Sequence[bytes]) -> bool:
-        """Whether somebody has signed in from one of the sources, which are digests of address and network or installation."""
-        return bool(await tx.fetchval("SELECT EXISTS (SELECT FROM familiar_sources WHERE key = ANY($1::bytea[]))", sources))
+    async def familiar(self, tx: Transaction, sources: Sequence[bytes]) -> frozenset[bytes]:
+        """Those of the sources, which are digests of address and network or installation, that somebody has signed in from."""
+        rows = await tx.fetch("SELECT key FROM familiar_sources WHERE key = ANY($1::bytea[])", sources)
+        return frozenset(row["key"] for row in rows)
 
     async def was_used(self, tx: Transaction, user_id: uuid.UUID) -> bool:
         """Whether a user has signed in from anywhere that is remembered."""
@@ -85,113 +86,144 @@ class Accounts:
 class SignUps:
     """Wishes for accounts, of the last 24 hours."""
 
+    async def salt(self, tx: Transaction, email: str) -> bytes:
+        """The salt of the codes that are sent to an address and of its sign-ups' passwords. One for each address, and of this database alone."""
+        salt: bytes = await tx.fetchval("SELECT substring(sha256(secret || convert_to($1, 'UTF8')) FOR 16) FROM salt_secret", email)
+        return salt
+
     async def by_request(self, tx: Transaction, request_id: uuid.UUID) -> SignUp | None:
         """The sign-up that was made with this `request_id`, for as long as it is kept: 24 hours, until the next sweep."""
         row = await tx.fetchrow(f"SELECT {_SIGN_UP} FROM sign_ups WHERE request_id = $1", request_id)
         return SignUp(**row) if row else None
 
+    async def by_password(self, tx: Transaction, email: str, password_hash: str, now: datetime) -> SignUp | None:
+        """The latest sign-up of an address with this password that has not become an account, whether or not it can."""
+        row = await tx.fetchrow(
+            f"""
+            SELECT {_SIGN_UP} FROM sign_ups WHERE email = $1 AND password_hash = $2 AND {_OPEN.format(since="$3")}
+            ORDER BY create_time DESC, user_id DESC LIMIT 1
+            """,
+            email,
+            password_hash,
+            now - SIGN_UP_LIFETIME,
+        )
+        return SignUp(**row) if row else None
+
     async def newest(self, tx: Transaction, email: str, now: datetime) -> SignUp | None:
         """The latest sign-up of an address that has not become an account, whether or not it can."""
         row = await tx.fetchrow(
-            f"""
-            SELECT {_SIGN_UP} FROM sign_ups WHERE email = $1 AND create_time > $2 AND verify_time IS NULL
-            ORDER BY create_time DESC, user_id DESC LIMIT 1
-            """,
+            f"SELECT {_SIGN_UP} FROM sign_ups WHERE email = $1 AND {_OPEN.format(since='$2')} ORDER BY create_time DESC, user_id DESC LIMIT 1",
             email,
             now - SIGN_UP_LIFETIME,
         )
         return SignUp(**row) if row else None
 
-    async def lock_open(self, tx: Transaction, email: str, now: datetime) -> list[SignUp]:
-        """The sign-ups of an address that can become an account, newest first, locked until the transaction ends."""
-        rows = await tx.fetch(
-            f"""
-            SELECT {_SIGN_UP} FROM sign_ups WHERE email = $1 AND create_time > $2 AND code_hash IS NOT NULL
-            ORDER BY create_time DESC, user_id DESC FOR UPDATE
-            """,
-            email,
-            now - SIGN_UP_LIFETIME,
+    async def has_others(self, tx: Transaction, sign_up: SignUp, now: datetime) -> bool:
+        """Whether the address has another sign-up that has not become an account."""
+        return bool(
+            await tx.fetchval(
+                f"SELECT EXISTS (SELECT FROM sign_ups WHERE email = $1 AND user_id <> $2 AND {_OPEN.format(since='$3')})",
+                sign_up.email,
+                sign_up.user_id,
+                now - SIGN_UP_LIFETIME,
+            )
         )
-        return [SignUp(**row) for row in rows]
-
-    async def by_id(self, tx: Transaction, user_id: uuid.UUID) -> Account | None:
-        """The account of a user."""
-        row = await tx.fetchrow("SELECT user_id, email, password_hash, disabled FROM accounts WHERE user_id = $1", user_id)
-        return Account(**row) if row else None
 
     async def add(self, tx: Transaction, sign_up: SignUp) -> bool:
         """Writes a sign-up. False when its `request_id` is taken, by a call that ran at the same time."""
         return bool(
             await tx.fetchval(
-                f"INSERT INTO sign_ups ({_SIGN_UP}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (request_id) DO NOTHING RETURNING true",
+                f"INSERT INTO sign_ups ({_SIGN_UP}) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (request_id) DO NOTHING RETURNING true",
                 sign_up.user_id,
                 sign_up.request_id,
                 sign_up.email,
                 sign_up.display_name,
                 sign_up.password_hash,
-                sign_up.code_hash,
-                sign_up.code_expire_time,
                 sign_up.code_attempts,
                 sign_up.create_time,
             )
         )
 
-    async def set_code(self, tx: Transaction, sign_up: SignUp, code_hash: bytes, expire_time: datetime) -> None:
-        """Replaces the code; the earlier one is void."""
-        await tx.execute(
-            "UPDATE sign_ups SET code_hash = $2, code_expire_time = $3, code_attempts = 0 WHERE user_id = $1", sign_up.user_id, code_hash, expire_time
+    async def attempt_code(self, tx: Transaction, email: str, password_hash: str, now: datetime) -> list[SignUp]:
+        """Counts a code that came with a password against each sign-up of the address that has it. Returns them, newest first, locked until the
+        transaction ends: a hundred attempts at once are a hundred.
+        """
+        rows = await tx.fetch(
+            f"""
+            WITH meant AS MATERIALIZED (
+                SELECT user_id AS id FROM sign_ups WHERE email = $1 AND password_hash = $2 AND {_OPEN.format(since="$3")} ORDER BY user_id FOR UPDATE
+            )
+            UPDATE sign_ups SET code_attempts = code_attempts + 1 FROM meant WHERE user_id = meant.id RETURNING {_SIGN_UP}
+            """,
+            email,
+            password_hash,
+            now - SIGN_UP_LIFETIME,
         )
+        return sorted((SignUp(**row) for row in rows), key=lambda item: (item.create_time, item.user_id), reverse=True)
 
-    async def count_wrong_code(self, tx: Transaction, sign_ups: Sequence[SignUp]) -> None:
-        """Counts a wrong code against each."""
-        await tx.execute("UPDATE sign_ups SET code_attempts = code_attempts + 1 WHERE user_id = ANY($1::uuid[])", [item.user_id for item in sign_ups])
-
-    async def close(self, tx: Transaction, sign_ups: Sequence[SignUp]) -> None:
-        """Voids codes for good; the rows stay until their `request_id` may be forgotten."""
-        await tx.execute("UPDATE sign_ups SET code_hash = NULL WHERE user_id = ANY($1::uuid[])", [item.user_id for item in sign_ups])
+    async def lock(self, tx: Transaction, user_id: uuid.UUID, now: datetime) -> SignUp | None:
+        """A sign-up that has not become an account, locked until the transaction ends."""
+        row = await tx.fetchrow(
+            f"SELECT {_SIGN_UP} FROM sign_ups WHERE user_id = $1 AND {_OPEN.format(since='$2')} FOR UPDATE", user_id, now - SIGN_UP_LIFETIME
+        )
+        return SignUp(**row) if row else None
 
     async def mark_verified(self, tx: Transaction, sign_up: SignUp, now: datetime) -> None:
-        """Notes that a sign-up has become an account."""
+        """Notes that a sign-up has become an account, and voids every code that was sent to its address."""
         await tx.execute("UPDATE sign_ups SET verify_time = $2 WHERE user_id = $1", sign_up.user_id, now)
+        await tx.execute("DELETE FROM codes WHERE email = $1", sign_up.email)
+
+    async def add_code(self, tx: Transaction, code: SentCode) -> None:
+        """Writes a code that is sent. Its sign-up's attempts begin anew; earlier codes stay good, or a stranger could void them by asking for one."""
+        await tx.execute("UPDATE sign_ups SET code_attempts = 0 WHERE user_id = $1", code.user_id)
+        await tx.execute(
+            "INSERT INTO codes (email, digest, rest, user_id, expire_time) VALUES ($1, $2, $3, $4, $5)",
+            code.email,
+            code.digest,
+            code.rest,
+            code.user_id,
+            code.expire_time,
+        )
+
+    async def codes(self, tx: Transaction, email: str, digest: bytes, now: datetime) -> list[SentCode]:
+        """The codes that were sent to an address, begin with the digits of this digest, and have not expired."""
+        rows = await tx.fetch(
+            "SELECT email, digest, rest, user_id, expire_time FROM codes WHERE email = $1 AND digest = $2 AND expire_time > $3", email, digest, now
+        )
+        return [SentCode(**row) for row in rows]
 
 
-class AttemptCounts:
-    """How often was tried what."""
+class Buckets:
+    """The token buckets of `throttle`. Rows, so that limits outlive the process and hold for all of them together."""
 
-    async def lock(self, tx: Transaction, keys: Collection[bytes], now: datetime) -> dict[bytes, Attempts | None]:
-        """The counts under some keys, locked until the transaction ends: two attempts at once are two attempts."""
+    async def take(self, tx: Transaction, limits: throttle.Limits, now: datetime) -> dict[bytes, datetime] | timedelta:
+        """Takes a try from every bucket, or says how long to wait (`throttle.take`). They are locked until the transaction ends: two attempts at once
+        are two attempts.
+        """
         # Rows that don't exist can't be locked. In the order of the keys, so that two transactions never wait for each other.
         rows = await tx.fetch(
             """
-            INSERT INTO attempts (key, count, last_time) SELECT key, 0, $2 FROM unnest($1::bytea[]) AS key
-            ON CONFLICT (key) DO UPDATE SET count = attempts.count
-            RETURNING key, count, last_time, blocked_until
+            INSERT INTO buckets (key, full_time) SELECT key, $2 FROM unnest($1::bytea[]) AS key
+            ON CONFLICT (key) DO UPDATE SET full_time = buckets.full_time RETURNING key, full_time
             """,
-            sorted(keys),
+            sorted(limits),
             now,
         )
-        return {row["key"]: _attempts(row) for row in rows}
+        taken = throttle.take(limits, {row["key"]: row["full_time"] for row in rows}, now)
+        if not isinstance(taken, timedelta):
+            await tx.executemany("UPDATE buckets SET full_time = $2 WHERE key = $1", list(taken.items()))
+        return taken
 
-    async def save(self, tx: Transaction, counts: Mapping[bytes, Attempts]) -> None:
-        """Writes counts that were locked."""
-        await tx.executemany(
-            "UPDATE attempts SET count = $2, last_time = $3, blocked_until = $4 WHERE key = $1",
-            [(key, item.count, item.last_time, item.blocked_until) for key, item in counts.items()],
-        )
-
-    async def clear(self, tx: Transaction, key: bytes) -> None:
-        """Forgets what was counted under a key."""
-        await tx.execute("DELETE FROM attempts WHERE key = $1", key)
-
-    async def take_back(self, tx: Transaction, key: bytes) -> None:
-        """Takes one attempt back: it was none."""
-        await tx.execute("UPDATE attempts SET count = greatest(count - 1, 0), blocked_until = NULL WHERE key = $1", key)
+    async def give_back(self, tx: Transaction, limits: throttle.Limits) -> None:
+        """Gives back a try that was none."""
+        rows = [(name, limits[name].interval) for name in sorted(limits)]
+        await tx.executemany("UPDATE buckets SET full_time = full_time - $2::interval WHERE key = $1", rows)
 
 
 class Upkeep:
     """What is deleted when its time is over."""
 
-    async def sweep(self, tx: Transaction, limit: int, *, sign_ups: datetime, attempts: datetime, familiar: datetime) -> bool:
+    async def sweep(self, tx: Transaction, limit: int, *, sign_ups: datetime, codes: datetime, buckets: datetime, familiar: datetime) -> bool:
         """Deletes what is older than the given times, at most `limit` rows of each kind. Returns whether there may be more."""
         tags = [
             await tx.execute(
@@ -201,12 +233,9 @@ class Upkeep:
             )
             for table, age, before in (
                 ("sign_ups", "create_time", sign_ups),
-                ("attempts", "last_time", attempts),
+                ("codes", "expire_time", codes),
+                ("buckets", "full_time", buckets),
                 ("familiar_sources", "last_time", familiar),
             )
         ]
         return f"DELETE {limit}" in tags
-
-
-def _attempts(row: asyncpg.Record) -> Attempts | None:
-    return Attempts(row["count"], row["last_time"], row["blocked_until"]) if row["count"] else None

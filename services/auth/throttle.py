@@ -1,105 +1,139 @@
-"""How often somebody may try: delays that grow, and that a stranger can't turn into a lockout.
+"""How often something may be tried: token buckets, so chosen that a stranger can't turn one against a person.
 
-Attempts are counted twice: by address and network the caller came from, and by address alone. The first stops one stranger and leaves the owner,
-who comes from elsewhere, untouched. The second slows many strangers down; its delay is short, and an owner who has signed in from a network or an
-installation before is exempt from it. An attempt that is refused here is not counted, so that repeating it can't prolong the delay. Nothing here
-depends on whether the address has an account.
+Each bucket is filled again at a steady rate and holds so many tries. An attempt takes one from every bucket that it counts under, or from none: while
+one of them is empty it is refused, and a refused attempt costs nothing. Nothing here depends on whether an address has an account. The table of all
+limits, with what a refused caller sees, is in docs/security.md; a test holds it against this module.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mesh.errors import Reason, ResourceExhausted
 
-_DOUBLINGS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How many attempts are free, and what the further ones cost."""
-
-    free: int
-    """Attempts before the first delay."""
-    first_delay: timedelta
-    """The first delay; each further attempt doubles it."""
-    longest_delay: timedelta
-    forget_after: timedelta
-    """Rest after which the count begins anew."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The two policies of one kind of attempt."""
+    """A token bucket."""
 
-    name: str
-    by_network: Policy
-    by_address: Policy
+    burst: int
+    """Tries that a full bucket holds."""
+    interval: timedelta
+    """How long one try takes to come back."""
+
+    def widened(self, doublings: int, factor: int = 1) -> "Limit":
+        """The bucket of a network that holds others: twice as large for each width, so that no narrower one can use it up."""
+        scale = 2**doublings * factor
+        return Limit(self.burst * scale, self.interval / scale)
 
 
-SIGN_IN = Limit(
-    "sign_in",
-    by_network=Policy(free=10, first_delay=timedelta(seconds=1), longest_delay=timedelta(minutes=15), forget_after=timedelta(hours=24)),
-    by_address=Policy(free=50, first_delay=timedelta(seconds=1), longest_delay=timedelta(seconds=30), forget_after=timedelta(hours=24)),
-)
-"""Wrong passwords; a right one clears the first count. NIST SP 800-63B 3.2.2 wants at most 100 in a row."""
+Limits = Mapping[bytes, Limit]
+"""Buckets that an attempt takes from, by their keys."""
 
-MAIL = Limit(
-    "mail",
-    by_network=Policy(free=5, first_delay=timedelta(minutes=1), longest_delay=timedelta(hours=1), forget_after=timedelta(hours=24)),
-    by_address=Policy(free=20, first_delay=timedelta(minutes=1), longest_delay=timedelta(minutes=5), forget_after=timedelta(hours=24)),
-)
-"""Messages to an address, so that sign-up is no mail bomb."""
-
-NOTICE = Policy(free=1, first_delay=timedelta(hours=24), longest_delay=timedelta(hours=24), forget_after=timedelta(hours=24))
+SIGN_IN_BY_INSTALLATION = Limit(20, timedelta(minutes=15))
+"""Wrong passwords for one address from an installation that has signed in to it before. It counts under nothing else."""
+SIGN_IN_BY_NETWORK = Limit(20, timedelta(minutes=15))
+"""Wrong passwords for one address from one network."""
+SIGN_IN_BY_ADDRESS = Limit(100, timedelta(minutes=1))
+"""Wrong passwords for one address from anywhere: one network, however wide, empties its own bucket before this one."""
+CODE_BY_NETWORK = Limit(10, timedelta(minutes=5))
+"""Wrong codes for one address from one network."""
+CODE_BY_ADDRESS = Limit(50, timedelta(minutes=5))
+"""Wrong codes for one address from anywhere."""
+GUESSES_BY_NETWORK = Limit(100, timedelta(seconds=10))
+"""Wrong passwords and codes from one network, for whatever addresses."""
+RESEND_BY_NETWORK = Limit(5, timedelta(minutes=5))
+"""Requests for another code for one address from one network."""
+MAIL_BY_NETWORK = Limit(60, timedelta(minutes=1))
+"""Sign-ups and requests for another code from one network, for whatever addresses."""
+CODES_BY_MAIL = Limit(10, timedelta(minutes=15))
+"""Codes mailed to one address. Beyond it a sign-up is taken and not mailed; the code in the last message is good for it, so this must be quicker than
+a code's lifetime."""
+REMINDERS_BY_MAIL = Limit(3, timedelta(hours=8))
+"""Messages to one address that say that it has an account already."""
+NOTICE = Limit(1, timedelta(hours=24))
 """Notices of one kind about the same thing: whoever causes them again and again sends one a day."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempts:
-    """What was counted under one key."""
-
-    count: int
-    last_time: datetime
-    blocked_until: datetime | None
-
-
 def key(name: str, *parts: str) -> bytes:
-    """The key that attempts are stored under: a digest, so that the table lists no addresses in the clear."""
+    """The key of a bucket: a digest, so that the table lists no addresses in the clear."""
     digest = hashlib.sha256()
     for part in (name, *parts):
         digest.update(len(part).to_bytes(4) + part.encode())
     return digest.digest()
 
 
-def policies(limit: Limit, email: str, network: str, *, familiar: bool) -> dict[bytes, Policy]:
-    """What an attempt counts under. Every one by network; by address alone only where the caller is not familiar."""
-    counted = {key(limit.name, email, network): limit.by_network}
-    return counted if familiar else {**counted, key(limit.name, email): limit.by_address}
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Which buckets an attempt takes from."""
+
+    factor: int = field(default=1)
+    """Multiplies what one network may do to all addresses together: where everybody comes from one address, as in tests of the whole mesh."""
+
+    def sign_in(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
+        """Of a password, from an installation that is not known."""
+        return {
+            key("sign_in", email): SIGN_IN_BY_ADDRESS,
+            **_nested("sign_in", SIGN_IN_BY_NETWORK, networks, email),
+            **self._guess(networks),
+        }
+
+    def known_sign_in(self, email: str, installation: str) -> dict[bytes, Limit]:
+        """Of a password, from an installation that is known: counted apart, so that nobody else's attempts are in its way."""
+        return {key("sign_in installation", email, installation): SIGN_IN_BY_INSTALLATION}
+
+    def code(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
+        """Of a one-time code."""
+        return {
+            key("code", email): CODE_BY_ADDRESS,
+            **_nested("code", CODE_BY_NETWORK, networks, email),
+            **self._guess(networks),
+        }
+
+    def sign_up(self, networks: Iterable[str]) -> dict[bytes, Limit]:
+        """Of a sign-up. Not by address: a stranger's sign-ups would be in the way of its owner's."""
+        return _nested("mail", MAIL_BY_NETWORK, networks, factor=self.factor)
+
+    def resend(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
+        """Of a request for another code."""
+        return {**_nested("resend", RESEND_BY_NETWORK, networks, email), **self.sign_up(networks)}
+
+    def _guess(self, networks: Iterable[str]) -> dict[bytes, Limit]:
+        return _nested("guess", GUESSES_BY_NETWORK, networks, factor=self.factor)
 
 
-def admit(counted: Mapping[bytes, Attempts | None], rules: Mapping[bytes, Policy], now: datetime) -> dict[bytes, Attempts] | timedelta:
-    """Either the counts with this attempt added to each, or how long to wait."""
-    wait = max((item.blocked_until - now for item in counted.values() if item and item.blocked_until), default=timedelta())
-    if wait > timedelta():
-        return wait
-    return {name: _add(counted.get(name), policy, now) for name, policy in rules.items()}
+def _nested(name: str, narrowest: Limit, networks: Iterable[str], *parts: str, factor: int = 1) -> dict[bytes, Limit]:
+    """A bucket for each of the networks that lie in one another, given from the widest to the narrowest."""
+    return {key(f"{name} network", *parts, network): narrowest.widened(width, factor) for width, network in enumerate(reversed(tuple(networks)))}
 
 
-def begins_to_slow(admitted: Mapping[bytes, Attempts], rules: Mapping[bytes, Policy]) -> bool:
-    """Whether the attempt after these counts is the first that has to wait."""
-    return any(item.count == rules[name].free for name, item in admitted.items())
+def take(limits: Limits, full: Mapping[bytes, datetime], now: datetime) -> dict[bytes, datetime] | timedelta:
+    """Takes a try from every bucket.
+
+    Args:
+        limits: The buckets.
+        full: When each is full, if nothing is taken from it. That says how much is in it now (the generic cell rate algorithm).
+        now: The time.
+
+    Returns:
+        When each is full then; or, where one of them is empty, how long until all have a try.
+    """
+    taken = {name: max(full.get(name, now), now) + limit.interval for name, limit in limits.items()}
+    wait = max((taken[name] - now - limit.burst * limit.interval for name, limit in limits.items()), default=timedelta())
+    return wait if wait > timedelta() else taken
+
+
+def has_emptied(taken: Mapping[bytes, datetime], limits: Limits, now: datetime) -> bool:
+    """Whether one of the buckets has no try left after these were taken."""
+    return any(taken[name] - now > (limit.burst - 1) * limit.interval for name, limit in limits.items())
+
+
+def left(full: datetime, limit: Limit, now: datetime) -> int:
+    """How many tries a bucket holds that is full again at a time."""
+    return limit.burst - max(-((now - full) // limit.interval), 0)
 
 
 def refusal(wait: timedelta) -> ResourceExhausted:
     """The answer to an attempt that comes too early."""
     return ResourceExhausted(Reason.RATE_LIMITED, "too many attempts: wait, then try again", retry_after=wait)
-
-
-def _add(before: Attempts | None, policy: Policy, now: datetime) -> Attempts:
-    count = 1 if before is None or now - before.last_time > policy.forget_after else before.count + 1
-    if count < policy.free:
-        return Attempts(count, now, None)
-    delay = min(policy.first_delay * 2 ** min(count - policy.free, _DOUBLINGS), policy.longest_delay)
-    return Attempts(count, now, now + delay)

@@ -9,14 +9,12 @@ from mesh.database import Database
 from mesh.errors import Unavailable
 from services.auth import store
 from services.auth.account import SIGN_UP_LIFETIME
-from services.auth.throttle import MAIL, SIGN_IN
 
 SWEEP_SECONDS = 600.0
 BATCH = 1_000
 """Rows deleted at once: a statement that takes too long is rolled back, and would never get done."""
 FAMILIAR_LIFETIME = timedelta(days=90)
 """How long a network or an installation is remembered after the last sign-in from it."""
-ATTEMPTS_LIFETIME = max(policy.forget_after for limit in (SIGN_IN, MAIL) for policy in (limit.by_network, limit.by_address))
 
 
 class Upkeep:
@@ -30,7 +28,8 @@ class Upkeep:
     async def sweep(self) -> None:
         """Deletes what has expired."""
         now = self._clock()
-        expired = {"sign_ups": now - SIGN_UP_LIFETIME, "attempts": now - ATTEMPTS_LIFETIME, "familiar": now - FAMILIAR_LIFETIME}
+        # A bucket that is full is as good as none.
+        expired = {"sign_ups": now - SIGN_UP_LIFETIME, "codes": now, "buckets": now, "familiar": now - FAMILIAR_LIFETIME}
         more = True
         while more:
             async with self._database.transaction() as tx:

@@ -1,54 +1,83 @@
-"""One-time codes: how they look, how long they live, and whether one is right."""
+"""One-time codes: how they look, how long they live, and what they prove.
+
+A code has eight digits while its address has one open sign-up, and is good for that one. Once there are several, or many codes were mailed, it has
+sixteen, and proves the address for the sign-up whose password comes with it. So the owner of an address gets through however many strangers sign up
+with it and use up its mail: any such message will do, and the strangers don't know the owner's password. Nor can anybody guess sixteen digits, for
+which each of them could make as many sign-ups as they like.
+"""
 
 import hmac
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from mesh.errors import FieldViolation, InvalidArgument, Reason
 from mesh.resources.text import digits
-from services.auth.account import SignUp
+from services.auth.account import SentCode, SignUp
 
 CODE_DIGITS = 8
 CODE_LIFETIME = timedelta(minutes=30)
 CODE_ATTEMPTS = 10
-"""Wrong codes before a code is void. With 10^8 codes, and few messages a day, guessing is hopeless."""
-OPEN_SIGN_UPS = 10
-"""Sign-ups of one address whose codes are good at the same time: a stranger's does not void the owner's."""
+"""Wrong codes that may come with the password of a sign-up before its code is void. Only who has chosen the password can send them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a code comes to."""
+class Code:
+    """A code, as it was made or typed."""
 
-    verified: SignUp | None
-    """The sign-up whose code it is."""
-    tried: tuple[SignUp, ...]
-    """The sign-ups that a wrong code counts against. Empty when none could have been meant."""
+    first: str
+    """Eight digits."""
+    rest: str
+    """Eight more, or none."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is good for every sign-up of its address, with its password."""
+        return bool(self.rest)
+
+    def __str__(self) -> str:
+        return self.first + self.rest
 
 
-def new_code(randbelow: Callable[[int], int]) -> str:
-    """A code that was never foreseeable: `randbelow` is `secrets.randbelow`, or a test's."""
-    return f"{randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
+def new_code(randbelow: Callable[[int], int]) -> Code:
+    """A long code that was never foreseeable: `randbelow` is `secrets.randbelow`, or a test's. `short` makes one for a single sign-up of it."""
+    return Code(f"{randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}", f"{randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}")
 
 
-def typed(code: str) -> str:
+def short(code: Code) -> Code:
+    """The code for one sign-up only."""
+    return Code(code.first, "")
+
+
+def typed(code: str) -> Code:
     """The digits of a code, however they were typed or pasted.
 
     Raises:
         InvalidArgument: CODE_INVALID, it can't be a code. Nobody's attempt: it guesses nothing.
     """
-    if len(meant := digits(code)) != CODE_DIGITS or not (meant.isascii() and meant.isdigit()):
-        message = f"a code has {CODE_DIGITS} digits"
+    meant = digits(code)
+    if len(meant) not in (CODE_DIGITS, 2 * CODE_DIGITS) or not (meant.isascii() and meant.isdigit()):
+        message = f"a code has {CODE_DIGITS} or {2 * CODE_DIGITS} digits"
         raise InvalidArgument(Reason.CODE_INVALID, message, violations=(FieldViolation("code", message),))
-    return meant
+    return Code(meant[:CODE_DIGITS], meant[CODE_DIGITS:])
 
 
-def judge(sign_ups: Sequence[SignUp], digest: bytes, now: datetime) -> Verdict:
-    """Compares a code's digest with every open sign-up, always with all of them and in constant time."""
-    live = [item for item in sign_ups if item.code_hash is not None and item.code_expire_time > now and item.code_attempts < CODE_ATTEMPTS]
-    right = [item for item in live if hmac.compare_digest(item.code_hash or b"", digest)]
-    return Verdict(right[0] if right else None, () if right else tuple(live))
+def proven(sent: Sequence[SentCode], code: Code, meant: Sequence[SignUp] | None) -> uuid.UUID | None:
+    """The sign-up that a code proves the address for.
+
+    Args:
+        sent: The codes that live and begin with the same eight digits.
+        code: As typed.
+        meant: The sign-ups with the password that came with it, newest first, this attempt counted; None if no password came.
+    """
+    right = next((item for item in sent if hmac.compare_digest(item.rest.encode(), code.rest.encode())), None)
+    if right is None or (meant is None and code.is_long):
+        return None
+    if meant is None:
+        return right.user_id
+    good = (item.user_id for item in meant if code.is_long or (item.user_id == right.user_id and item.code_attempts <= CODE_ATTEMPTS))
+    return next(good, None)
 
 
 def code_invalid() -> InvalidArgument:

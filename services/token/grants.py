@@ -37,6 +37,23 @@ def load_role_scopes(file: Path) -> RoleScopes:
     return read_yaml(file, RoleScopes)
 
 
+def check_scopes(requested: Collection[str], client: Client, role_scopes: RoleScopes) -> None:
+    """Judges scopes without knowing who they are for.
+
+    Args:
+        requested: Empty for all that may be had.
+        client: Who asks.
+        role_scopes: The rules.
+
+    Raises:
+        InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anybody, or none that this client may have.
+    """
+    if unknown := set(requested) - role_scopes.known:
+        raise field_invalid("scopes", f"no rule grants {' '.join(sorted(unknown))[:100]}")
+    if requested and client.scopes.isdisjoint(requested):
+        raise field_invalid("scopes", "none of these may be had with this client")
+
+
 def grant(requested: Collection[str], client: Client, roles: Collection[str], role_scopes: RoleScopes) -> frozenset[str]:
     """The scopes of a new session.
 
@@ -49,8 +66,7 @@ def grant(requested: Collection[str], client: Client, roles: Collection[str], ro
     Raises:
         InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anybody, or nothing is left.
     """
-    if unknown := set(requested) - role_scopes.known:
-        raise field_invalid("scopes", f"no rule grants {' '.join(sorted(unknown))[:100]}")
+    check_scopes(requested, client, role_scopes)
     granted = role_scopes.allowed(roles) & client.scopes
     if requested:
         granted &= frozenset(requested)

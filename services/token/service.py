@@ -146,6 +146,12 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         self._log = log
         self._clock = clock
 
+    async def CheckSignIn(self, request: token_issuer_pb2.CheckSignInRequest, context: Context) -> empty_pb2.Empty:
+        """Judges what a sign-in asks for."""
+        instance_id = uuid.UUID(request.device.instance_id) if request.device.instance_id else None
+        await self._sign_ins.check(request.client_id, instance_id, frozenset(request.scopes))
+        return empty_pb2.Empty()
+
     async def IssueTokens(self, request: token_issuer_pb2.IssueTokensRequest, context: Context) -> token_set_pb2.TokenSet:
         """Starts a session."""
         device = request.device

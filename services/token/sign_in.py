@@ -12,8 +12,8 @@ from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
 from mesh.outbox import Outbox
 from mesh.tokens.claims import is_name
 from services.token.access_token import AccessGrant, AccessTokenWriter
-from services.token.clients import Clients, Registered
-from services.token.grants import RoleScopes, grant
+from services.token.clients import Client, Clients, Registered
+from services.token.grants import RoleScopes, check_scopes, grant
 from services.token.refresh_token import digest, new_refresh_token
 from services.token.revoker import Revoker
 from services.token.store import Session, Store, Subject
@@ -91,6 +91,15 @@ class SignInDesk:
         self._clock = clock
         self._new_id = new_id
 
+    async def check(self, client_id: str, instance_id: uuid.UUID | None, scopes: frozenset[str]) -> None:
+        """Judges what a sign-in asks for before anything is known of the person. `issue` judges it again.
+
+        Raises:
+            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, or scopes that nobody can have
+                with this client.
+        """
+        check_scopes(scopes, _for_people(await self._clients.find(client_id), instance_id), self._role_scopes)
+
     async def issue(self, sign_in: SignIn) -> Issued:
         """Starts a session.
 
@@ -124,8 +133,10 @@ class SignInDesk:
 
     def _begin(self, sign_in: SignIn, basis: "_Basis") -> tuple[Session, AccessGrant, int]:
         """The session, its first token, and how many sessions there may be (0: any number)."""
-        subject, registered = basis.subject, _for_people(basis.registered, sign_in)
-        client, not_before = registered.client, max(subject.not_before, registered.not_before)
+        subject, registered = basis.subject, basis.registered
+        client = _for_people(registered.client if registered else None, sign_in.instance_id)
+        assert registered is not None
+        not_before = max(subject.not_before, registered.not_before)
         if subject.disabled:
             raise Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in")
         scopes = grant(sign_in.scopes, client, subject.roles, self._role_scopes)
@@ -188,9 +199,9 @@ class SignInDesk:
         await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
 
 
-def _for_people(found: Registered | None, sign_in: SignIn) -> Registered:
-    if found is None or found.client.confidential:
+def _for_people(client: Client | None, instance_id: uuid.UUID | None) -> Client:
+    if client is None or client.confidential:
         raise field_invalid("client_id", "no client that people sign in with")
-    if found.client.instance_required and sign_in.instance_id is None:
+    if client.instance_required and instance_id is None:
         raise field_invalid("device.instance_id", "this client's sessions name their installation")
-    return found
+    return client

@@ -139,6 +139,46 @@ async def test_a_wrong_password_and_an_unknown_address_are_the_same(client: Clie
     assert answers[0].message == answers[1].message
 
 
+async def test_what_is_wrong_with_a_sign_in_tells_nothing_of_the_password(mesh: RunningMesh, client: Client, person: Person) -> None:
+    await sign_in_again(client, person)
+    for wrong in ({"clientId": "nobody"}, {"scopes": ["nonsense"]}):
+        answers = [
+            await client.call("AuthService/SignIn", {"email": person.email, "password": password, "clientId": "demo"} | wrong)
+            for password in (person.password, "wrong horse battery")
+        ]
+        assert {answer.outcome for answer in answers} == {("INVALID_ARGUMENT", "FIELD_INVALID")}
+        assert answers[0].message == answers[1].message
+    assert {message["kind"] for message in await mesh.inbox(person.email)} == {"verify_email"}
+    # What only this person can't have is said behind the right password, and the person hears of it.
+    request = {"email": person.email, "password": person.password, "clientId": "demo", "scopes": ["admin:users"]}
+    assert (await client.call("AuthService/SignIn", request)).outcome == ("INVALID_ARGUMENT", "FIELD_INVALID")
+
+    async def told() -> bool:
+        return "sign_in_stopped" in {message["kind"] for message in await mesh.inbox(person.email)}
+
+    await eventually(told)
+
+
+async def test_a_stranger_who_signs_up_with_the_same_address_is_not_in_the_way(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client, verify=False)
+    stranger = {"email": person.email, "password": "mallory was here first", "displayName": "Mallory"}
+    for _ in range(2):
+        await client.ok("AuthService/SignUp", stranger)
+
+    async def contested() -> bool:
+        return len([message for message in await mesh.inbox(person.email) if len(message["code"]) == 16]) == 2
+
+    await eventually(contested)
+    code = await mesh.code(person.email)
+    for request, outcome in (
+        ({"code": code}, ("INVALID_ARGUMENT", "FIELD_INVALID")),
+        ({"code": code, "password": "neither of them"}, ("INVALID_ARGUMENT", "CODE_INVALID")),
+        ({"code": code, "password": person.password}, ("OK", "")),
+    ):
+        assert (await client.call("AuthService/VerifyEmail", {"email": person.email} | request)).outcome == outcome
+    await sign_in_again(client, person)
+
+
 async def test_introspection_needs_its_scope_and_tells_good_from_bad(client: Client, person: Person, administrator: Person) -> None:
     denied = await client.call("TokenService/IntrospectToken", {"token": person.token}, person.token)
     assert denied.outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")

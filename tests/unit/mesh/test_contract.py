@@ -45,7 +45,13 @@ def test_every_client_id_that_a_caller_sends_has_the_pattern_of_one() -> None:
         if message.name.endswith("Request") and field.name == "client_id"
     }
     assert patterns == dict.fromkeys(
-        ["SignInRequest.client_id", "ExchangeTokenRequest.client_id", "RefreshTokenRequest.client_id", "IssueTokensRequest.client_id"],
+        [
+            "SignInRequest.client_id",
+            "ExchangeTokenRequest.client_id",
+            "RefreshTokenRequest.client_id",
+            "CheckSignInRequest.client_id",
+            "IssueTokensRequest.client_id",
+        ],
         "^[a-z][a-z0-9-]{0,62}$",
     )
 

@@ -59,11 +59,13 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_AUTH_EMAIL_VERIFIED: _EventType.ValueType  # 3
     """auth.email_verified: the person showed that the address is theirs."""
     EVENT_TYPE_AUTH_CODE_REFUSED: _EventType.ValueType  # 4
-    """auth.code_refused: a wrong or expired code for an account that exists."""
+    """auth.code_refused: a wrong or expired code for a sign-up that waits for one."""
     EVENT_TYPE_AUTH_SIGNED_IN: _EventType.ValueType  # 5
     """auth.signed_in: the password was right and tokens were issued."""
     EVENT_TYPE_AUTH_SIGN_IN_FAILED: _EventType.ValueType  # 6
-    """auth.sign_in_failed: a sign-in to an account that exists was refused."""
+    """auth.sign_in_failed: a sign-in to an account that exists, or with the password of a sign-up, was refused. `password` in the detail says whether
+    the password was right.
+    """
     EVENT_TYPE_AUTH_STATUS_CHANGED: _EventType.ValueType  # 7
     """auth.status_changed: sign-in was allowed or forbidden for an account."""
     EVENT_TYPE_AUTH_CREDENTIALS_DELETED: _EventType.ValueType  # 8
@@ -71,7 +73,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_AUTH_ANONYMOUS_DENIALS: _EventType.ValueType  # 9
     """auth.anonymous_denials: how many anonymous calls were refused, by reason, address block and minute."""
     EVENT_TYPE_AUTH_SIGN_IN_THROTTLED: _EventType.ValueType  # 10
-    """auth.sign_in_throttled: so many sign-ins to an account failed that further ones have to wait."""
+    """auth.sign_in_throttled: so many sign-ins to an account failed that further ones have to wait. Once a day."""
     EVENT_TYPE_AUTH_PASSWORD_CHANGED: _EventType.ValueType  # 11
     """auth.password_changed: a person replaced the password with the old one."""
     EVENT_TYPE_AUTH_PASSWORD_RESET: _EventType.ValueType  # 12
@@ -167,11 +169,13 @@ EVENT_TYPE_AUTH_CODE_ISSUED: EventType.ValueType  # 2
 EVENT_TYPE_AUTH_EMAIL_VERIFIED: EventType.ValueType  # 3
 """auth.email_verified: the person showed that the address is theirs."""
 EVENT_TYPE_AUTH_CODE_REFUSED: EventType.ValueType  # 4
-"""auth.code_refused: a wrong or expired code for an account that exists."""
+"""auth.code_refused: a wrong or expired code for a sign-up that waits for one."""
 EVENT_TYPE_AUTH_SIGNED_IN: EventType.ValueType  # 5
 """auth.signed_in: the password was right and tokens were issued."""
 EVENT_TYPE_AUTH_SIGN_IN_FAILED: EventType.ValueType  # 6
-"""auth.sign_in_failed: a sign-in to an account that exists was refused."""
+"""auth.sign_in_failed: a sign-in to an account that exists, or with the password of a sign-up, was refused. `password` in the detail says whether
+the password was right.
+"""
 EVENT_TYPE_AUTH_STATUS_CHANGED: EventType.ValueType  # 7
 """auth.status_changed: sign-in was allowed or forbidden for an account."""
 EVENT_TYPE_AUTH_CREDENTIALS_DELETED: EventType.ValueType  # 8
@@ -179,7 +183,7 @@ EVENT_TYPE_AUTH_CREDENTIALS_DELETED: EventType.ValueType  # 8
 EVENT_TYPE_AUTH_ANONYMOUS_DENIALS: EventType.ValueType  # 9
 """auth.anonymous_denials: how many anonymous calls were refused, by reason, address block and minute."""
 EVENT_TYPE_AUTH_SIGN_IN_THROTTLED: EventType.ValueType  # 10
-"""auth.sign_in_throttled: so many sign-ins to an account failed that further ones have to wait."""
+"""auth.sign_in_throttled: so many sign-ins to an account failed that further ones have to wait. Once a day."""
 EVENT_TYPE_AUTH_PASSWORD_CHANGED: EventType.ValueType  # 11
 """auth.password_changed: a person replaced the password with the old one."""
 EVENT_TYPE_AUTH_PASSWORD_RESET: EventType.ValueType  # 12

@@ -37,7 +37,9 @@ class SignUpRequest(_message.Message):
     display_name: _builtins.str
     """What the person is called."""
     request_id: _builtins.str
-    """UUID of this attempt: a repeat with the same one and the same body changes nothing, for 24 h."""
+    """UUID of this attempt: a repeat with the same one and the same body changes nothing, for 24 h. The password is not compared: where the person
+    has changed it, the attempt is a new one.
+    """
     def __init__(
         self,
         *,
@@ -83,10 +85,11 @@ class VerifyEmailRequest(_message.Message):
     email: _builtins.str
     """The address."""
     code: _builtins.str
-    """The code from the message."""
+    """The code from the message: 8 digits, or 16 where the address was signed up with several times or was sent many messages."""
     password: _builtins.str
-    """The password of the sign-up. An app that still has it sends it: then a code counts only for that sign-up, and nobody can have somebody else's
-    sign-up confirmed by the owner of the address. Empty: the code alone decides.
+    """The password of the sign-up. Send it: then no stranger can keep the owner of an address from proving it, or have a sign-up of their own confirmed
+    by the owner. An app that has it no more asks for it. A code of 8 digits counts for the sign-up that it was sent for, one of 16 for the latest one
+    with this password. Empty: a code of 8 digits alone decides, within the limits.
     """
     def __init__(
         self,

@@ -111,26 +111,32 @@ class AuthServiceServicer:
 
     def SignUp(self, request, context):
         """SignUp makes an account and sends a code to its address. An address that has one already gets a message instead that says so; the answer is
-        the same.
+        the same. An address that was sent many messages lately gets none for up to 15 minutes: the code of the last one is good for this sign-up,
+        together with its password.
 
         Errors: INVALID_ARGUMENT FIELD_INVALID, INVALID_ARGUMENT PASSWORD_INVALID (known from breaches, or too simple; the field is named),
-        INVALID_ARGUMENT REQUEST_ID_REUSED.
+        INVALID_ARGUMENT REQUEST_ID_REUSED, RESOURCE_EXHAUSTED RATE_LIMITED (too many sign-ups from this network).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyEmail(self, request, context):
-        """VerifyEmail proves the address with the code that was sent to it. The person can sign in afterwards.
+        """VerifyEmail proves the address with a code that was sent to it. The person can sign in afterwards. With the password of the sign-up, no limit
+        is in the way of the right code.
 
-        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password).
+        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password), INVALID_ARGUMENT FIELD_INVALID
+        (a code of 16 digits without the password), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResendCode(self, request, context):
-        """ResendCode sends a new verification code; the earlier one is void. Nothing is sent to an address that needs none.
+        """ResendCode sends another verification code; earlier ones stay good until they expire, 30 minutes after they were sent. Nothing is sent to an
+        address that needs none, or that was sent many lately: the last one is good.
+
+        Errors: RESOURCE_EXHAUSTED RATE_LIMITED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +159,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignIn(self, request, context):
-        """SignIn checks a password and starts a session.
+        """SignIn checks a password and starts a session. Client, installation and scopes are judged before the password; what is refused behind a right
+        password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anybody else's attempts.
 
         Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
         after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that nobody can have, or scopes of which

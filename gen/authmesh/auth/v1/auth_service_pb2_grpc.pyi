@@ -21,18 +21,25 @@ class AuthServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignUp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SignUpRequest, _auth_service_pb2.SignUpResponse]
     """SignUp makes an account and sends a code to its address. An address that has one already gets a message instead that says so; the answer is
-    the same.
+    the same. An address that was sent many messages lately gets none for up to 15 minutes: the code of the last one is good for this sign-up,
+    together with its password.
 
     Errors: INVALID_ARGUMENT FIELD_INVALID, INVALID_ARGUMENT PASSWORD_INVALID (known from breaches, or too simple; the field is named),
-    INVALID_ARGUMENT REQUEST_ID_REUSED.
+    INVALID_ARGUMENT REQUEST_ID_REUSED, RESOURCE_EXHAUSTED RATE_LIMITED (too many sign-ups from this network).
     """
     VerifyEmail: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyEmailRequest, _auth_service_pb2.VerifyEmailResponse]
-    """VerifyEmail proves the address with the code that was sent to it. The person can sign in afterwards.
+    """VerifyEmail proves the address with a code that was sent to it. The person can sign in afterwards. With the password of the sign-up, no limit
+    is in the way of the right code.
 
-    Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password).
+    Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password), INVALID_ARGUMENT FIELD_INVALID
+    (a code of 16 digits without the password), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
     """
     ResendCode: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ResendCodeRequest, _auth_service_pb2.ResendCodeResponse]
-    """ResendCode sends a new verification code; the earlier one is void. Nothing is sent to an address that needs none."""
+    """ResendCode sends another verification code; earlier ones stay good until they expire, 30 minutes after they were sent. Nothing is sent to an
+    address that needs none, or that was sent many lately: the last one is good.
+
+    Errors: RESOURCE_EXHAUSTED RATE_LIMITED.
+    """
     RequestPasswordReset: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RequestPasswordResetRequest, _auth_service_pb2.RequestPasswordResetResponse]
     """RequestPasswordReset sends a reset code, if the address has an account."""
     ResetPassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ResetPasswordRequest, _auth_service_pb2.ResetPasswordResponse]
@@ -41,7 +48,8 @@ class AuthServiceStub:
     Errors: INVALID_ARGUMENT CODE_INVALID, INVALID_ARGUMENT PASSWORD_INVALID.
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SignInRequest, _auth_service_pb2.SignInResponse]
-    """SignIn checks a password and starts a session.
+    """SignIn checks a password and starts a session. Client, installation and scopes are judged before the password; what is refused behind a right
+    password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anybody else's attempts.
 
     Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
     after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that nobody can have, or scopes of which
@@ -75,10 +83,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_service_pb2.SignUpRequest, _abc.Awaitable[_auth_service_pb2.SignUpResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.SignUpResponse]:
         """SignUp makes an account and sends a code to its address. An address that has one already gets a message instead that says so; the answer is
-        the same.
+        the same. An address that was sent many messages lately gets none for up to 15 minutes: the code of the last one is good for this sign-up,
+        together with its password.
 
         Errors: INVALID_ARGUMENT FIELD_INVALID, INVALID_ARGUMENT PASSWORD_INVALID (known from breaches, or too simple; the field is named),
-        INVALID_ARGUMENT REQUEST_ID_REUSED.
+        INVALID_ARGUMENT REQUEST_ID_REUSED, RESOURCE_EXHAUSTED RATE_LIMITED (too many sign-ups from this network).
         """
 
     @_abc_1.abstractmethod
@@ -87,9 +96,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.VerifyEmailRequest,
         context: _aio.ServicerContext[_auth_service_pb2.VerifyEmailRequest, _abc.Awaitable[_auth_service_pb2.VerifyEmailResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.VerifyEmailResponse]:
-        """VerifyEmail proves the address with the code that was sent to it. The person can sign in afterwards.
+        """VerifyEmail proves the address with a code that was sent to it. The person can sign in afterwards. With the password of the sign-up, no limit
+        is in the way of the right code.
 
-        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password).
+        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired, tried too often, or of a sign-up with another password), INVALID_ARGUMENT FIELD_INVALID
+        (a code of 16 digits without the password), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
         """
 
     @_abc_1.abstractmethod
@@ -98,7 +109,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ResendCodeRequest,
         context: _aio.ServicerContext[_auth_service_pb2.ResendCodeRequest, _abc.Awaitable[_auth_service_pb2.ResendCodeResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.ResendCodeResponse]:
-        """ResendCode sends a new verification code; the earlier one is void. Nothing is sent to an address that needs none."""
+        """ResendCode sends another verification code; earlier ones stay good until they expire, 30 minutes after they were sent. Nothing is sent to an
+        address that needs none, or that was sent many lately: the last one is good.
+
+        Errors: RESOURCE_EXHAUSTED RATE_LIMITED.
+        """
 
     @_abc_1.abstractmethod
     def RequestPasswordReset(
@@ -125,7 +140,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.SignInRequest,
         context: _aio.ServicerContext[_auth_service_pb2.SignInRequest, _abc.Awaitable[_auth_service_pb2.SignInResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.SignInResponse]:
-        """SignIn checks a password and starts a session.
+        """SignIn checks a password and starts a session. Client, installation and scopes are judged before the password; what is refused behind a right
+        password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anybody else's attempts.
 
         Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
         after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that nobody can have, or scopes of which

@@ -22,6 +22,40 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class CheckSignInRequest(_message.Message):
+    """CheckSignInRequest is what a sign-in asks for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    """The client that asks."""
+    @_builtins.property
+    def device(self) -> _token_set_pb2.Device:
+        """The installation, if it said so."""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The scopes asked for, or none."""
+
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        device: _token_set_pb2.Device | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "device", b"device", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckSignInRequest: _TypeAlias = CheckSignInRequest  # noqa: Y015
+
+@_typing.final
 class IssueTokensRequest(_message.Message):
     """IssueTokensRequest describes an authentication that has just succeeded."""
 

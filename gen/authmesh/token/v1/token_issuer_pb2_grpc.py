@@ -37,6 +37,11 @@ class TokenIssuerStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.CheckSignIn = channel.unary_unary(
+                '/authmesh.token.v1.TokenIssuer/CheckSignIn',
+                request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.CheckSignInRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.IssueTokens = channel.unary_unary(
                 '/authmesh.token.v1.TokenIssuer/IssueTokens',
                 request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.IssueTokensRequest.SerializeToString,
@@ -62,6 +67,17 @@ class TokenIssuerStub:
 class TokenIssuerServicer:
     """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked.
     """
+
+    def CheckSignIn(self, request, context):
+        """CheckSignIn judges what a sign-in asks for, before anything is known of the person: the client, the installation and the scopes. Auth asks it
+        before it looks at a password, so that what is wrong with the request doesn't tell whether the password is right.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID (no such client, no installation where the client demands one, or scopes that no rule grants or the
+        client can't have).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def IssueTokens(self, request, context):
         """IssueTokens starts a session for a person whom Auth has just authenticated.
@@ -98,6 +114,11 @@ class TokenIssuerServicer:
 
 def add_TokenIssuerServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'CheckSignIn': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckSignIn,
+                    request_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.CheckSignInRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
             'IssueTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.IssueTokens,
                     request_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.IssueTokensRequest.FromString,
@@ -129,6 +150,33 @@ def add_TokenIssuerServicer_to_server(servicer, server):
 class TokenIssuer:
     """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked.
     """
+
+    @staticmethod
+    def CheckSignIn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authmesh.token.v1.TokenIssuer/CheckSignIn',
+            authmesh_dot_token_dot_v1_dot_token__issuer__pb2.CheckSignInRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def IssueTokens(request,

@@ -18,6 +18,13 @@ class TokenIssuerStub:
     """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    CheckSignIn: _aio.UnaryUnaryMultiCallable[_token_issuer_pb2.CheckSignInRequest, _empty_pb2.Empty]
+    """CheckSignIn judges what a sign-in asks for, before anything is known of the person: the client, the installation and the scopes. Auth asks it
+    before it looks at a password, so that what is wrong with the request doesn't tell whether the password is right.
+
+    Errors: INVALID_ARGUMENT FIELD_INVALID (no such client, no installation where the client demands one, or scopes that no rule grants or the
+    client can't have).
+    """
     IssueTokens: _aio.UnaryUnaryMultiCallable[_token_issuer_pb2.IssueTokensRequest, _token_set_pb2.TokenSet]
     """IssueTokens starts a session for a person whom Auth has just authenticated.
 
@@ -35,6 +42,19 @@ class TokenIssuerStub:
 
 class TokenIssuerServicer(metaclass=_abc_1.ABCMeta):
     """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked."""
+
+    @_abc_1.abstractmethod
+    def CheckSignIn(
+        self,
+        request: _token_issuer_pb2.CheckSignInRequest,
+        context: _aio.ServicerContext[_token_issuer_pb2.CheckSignInRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """CheckSignIn judges what a sign-in asks for, before anything is known of the person: the client, the installation and the scopes. Auth asks it
+        before it looks at a password, so that what is wrong with the request doesn't tell whether the password is right.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID (no such client, no installation where the client demands one, or scopes that no rule grants or the
+        client can't have).
+        """
 
     @_abc_1.abstractmethod
     def IssueTokens(

@@ -1,5 +1,6 @@
 """Auth on a real database, with a clock that the test moves, and a Token that does as it is told."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
+from google.protobuf import empty_pb2
 
 from mesh.database import Database
 from mesh.errors import MeshError
@@ -22,6 +24,7 @@ from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
 from services.auth.sign_in import Attempt, SignInDesk
 from services.auth.sign_up import Application, SignUpDesk
+from services.auth.throttle import Throttle
 from services.auth.upkeep import Upkeep
 
 EMAIL = "ada@example.com"
@@ -49,8 +52,23 @@ class Token:
 
     orders: list[token_issuer_pb2.IssueTokensRequest] = field(default_factory=list)
     refusal: MeshError | None = None
+    check_refusal: MeshError | None = None
+    issuing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an order comes."""
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    """Orders wait for it."""
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
+
+    async def check(self, _: token_issuer_pb2.CheckSignInRequest) -> empty_pb2.Empty:
+        if self.check_refusal:
+            raise self.check_refusal
+        return empty_pb2.Empty()
 
     async def issue(self, order: token_issuer_pb2.IssueTokensRequest) -> token_set_pb2.TokenSet:
+        self.issuing.set()
+        await self.may_answer.wait()
         if self.refusal:
             raise self.refusal
         self.orders.append(order)
@@ -72,10 +90,12 @@ class Auth:
 
     def use_hasher(self, hasher: Hasher, answer_seconds: float = 0) -> None:
         self.hasher = hasher
-        level = AnswerTime(answer_seconds)
+        level, throttle = AnswerTime(answer_seconds), Throttle()
         policy = PasswordPolicy.load()
-        self.desk = SignUpDesk(self.database, self.outbox, hasher, policy, self.denials, level, clock=self.clock, new_id=uuid7)
-        self.gate = SignInDesk(self.database, self.outbox, hasher, self.denials, level, self.token.issue, clock=self.clock)
+        self.desk = SignUpDesk(self.database, self.outbox, hasher, policy, self.denials, level, throttle, clock=self.clock, new_id=uuid7)
+        self.gate = SignInDesk(
+            self.database, self.outbox, hasher, self.denials, level, throttle, self.token.check, self.token.issue, clock=self.clock
+        )
 
     async def sign_up(
         self, email: str = EMAIL, password: str = PASSWORD, *, name: str = "Ada", request_id: uuid.UUID | None = None, address: str = HOME
@@ -98,6 +118,10 @@ class Auth:
     async def messages(self, email: str = EMAIL) -> list[dict[str, Any]]:
         rows = await self.database.fetch("SELECT payload FROM outbox WHERE kind = 'message' ORDER BY id")
         return [message for row in rows if (message := json.loads(row["payload"]))["email"] == email]
+
+    async def kinds(self, email: str = EMAIL) -> list[str]:
+        """The kinds of the notices that were sent."""
+        return [message["kind"] for message in await self.messages(email) if message["kind"] != "verify_email"]
 
     async def newest_code(self, email: str = EMAIL) -> str:
         return str([message["code"] for message in await self.messages(email) if message["code"]][-1])

@@ -36,7 +36,7 @@ async def verifies(auth: Auth) -> None:
 
 async def signs_in(auth: Auth) -> None:
     await auth.sign_in()
-    for _ in range(10):
+    for _ in range(20):
         await refused(auth.sign_in(password="wrong"))
 
 

@@ -10,9 +10,10 @@ from authmesh.auth.v1 import auth_service_pb2, credential_directory_pb2
 from authmesh.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
 from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectoryStub, add_CredentialDirectoryServicer_to_server
 
-from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, Reason, Unauthenticated, Unimplemented
+from mesh.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, MeshError, Reason, Unauthenticated, Unavailable, Unimplemented
 from mesh.tokens import refresh_cookie
 from services.auth.service import AuthService, CredentialDirectory
+from tests.integration.services.audit.conftest import until
 from tests.integration.services.serving import TrustedCaller, served
 
 if TYPE_CHECKING:
@@ -85,6 +86,23 @@ async def test_the_field_at_fault_is_named_and_nothing_is_written(service: Serve
     request = auth_service_pb2.SignUpRequest(**{"email": EMAIL, "password": PASSWORD, "display_name": "Ada"} | change)
     await refused(service.auth.SignUp(request), InvalidArgument, reason, field)
     assert await service.parts.database.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+async def test_a_deadline_that_ends_behind_a_right_password_leaves_a_trace(service: Served) -> None:
+    await service.parts.verified(EMAIL, PASSWORD)
+    service.parts.token.may_answer.clear()
+    service.parts.token.refusal = Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "gone")
+    request = auth_service_pb2.SignInRequest(email=EMAIL, password=PASSWORD, client_id="demo")
+    call = service.auth.SignIn(request, timeout=2)
+    await service.parts.token.issuing.wait()
+    await refused(call, DeadlineExceeded, Reason.DEADLINE)
+    service.parts.token.may_answer.set()
+
+    async def written() -> bool:
+        return [event.detail["password"] for event in await service.parts.events("auth.sign_in_failed")] == ["right"]
+
+    await until(written)
+    assert await service.parts.kinds() == ["sign_in_stopped"]
 
 
 async def test_a_wrong_code_names_the_code(service: Served) -> None:

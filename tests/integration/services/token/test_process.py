@@ -280,6 +280,13 @@ async def test_the_metadata_names_what_works(token: Process) -> None:
     assert not [member for member in document if member.endswith("_endpoint")]
 
 
+async def test_a_sign_in_is_checked_for_auth_alone(token: Process) -> None:
+    assert await reason(token.issuer.CheckSignIn(token_issuer_pb2.CheckSignInRequest(client_id="demo"), metadata=by("auth"))) == "OK"
+    unknown = token_issuer_pb2.CheckSignInRequest(client_id="nobody")
+    assert await reason(token.issuer.CheckSignIn(unknown, metadata=by("auth"))) == "INVALID_ARGUMENT FIELD_INVALID client_id"
+    assert await reason(token.issuer.CheckSignIn(unknown, metadata=by("user"))) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
+
+
 async def test_introspection_is_for_those_who_may(token: Process) -> None:
     person, admin = await token.sign_in(BOB), await token.admin(uuid.uuid4())
     request = token_service_pb2.IntrospectTokenRequest(token=person.access_token)

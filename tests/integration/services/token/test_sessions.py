@@ -41,6 +41,32 @@ async def test_an_impossible_sign_in_names_the_field_and_writes_nothing(token: T
     assert await token.database.fetchval("SELECT count(*) FROM sessions") == 0
 
 
+@pytest.mark.parametrize(
+    ("client", "scopes", "field"),
+    [
+        ("nobody", set(), "client_id"),
+        ("backend", set(), "client_id"),
+        ("strict", set(), "device.instance_id"),
+        ("demo", {"nonsense", "user:read"}, "scopes"),
+        ("narrow", {"user:write"}, "scopes"),
+    ],
+)
+async def test_what_nobody_can_have_is_refused_before_anybody_is_known(token: Token, client: str, scopes: set[str], field: str) -> None:
+    token.clients["backend"] = token.clients["demo"].model_copy(update={"confidential": True})
+    token.clients["strict"] = token.clients["demo"].model_copy(update={"instance_required": True})
+    token.clients["narrow"] = token.clients["demo"].model_copy(update={"scopes": frozenset({"user:read"})})
+    with pytest.raises(InvalidArgument) as caught:
+        await token.sign_ins.check(client, None, frozenset(scopes))
+    assert caught.value.violations[0].field == field
+
+
+async def test_what_somebody_can_have_passes_the_check(token: Token) -> None:
+    token.clients["strict"] = token.clients["demo"].model_copy(update={"instance_required": True})
+    await token.sign_ins.check("strict", uuid.uuid4(), frozenset())
+    # Some people may have it with this client. Who this is, is not asked.
+    await token.sign_ins.check("demo", None, frozenset({"admin:users"}))
+
+
 async def test_the_session_used_longest_ago_ends_when_there_is_one_too_many(token: Token) -> None:
     token.clients["demo"] = token.clients["demo"].model_copy(update={"session_limit": 2})
     first = await token.sign_in(ALICE)

@@ -40,8 +40,16 @@ async def test_a_success_that_tells_nothing_new_need_not_wait() -> None:
     assert clock.now == pytest.approx(100.1)
 
 
-async def test_slow_work_is_not_made_slower() -> None:
+@pytest.mark.parametrize(("work", "answered"), [(0.25, 0.25), (0.26, 0.5), (0.49, 0.5), (1.0, 1.0), (1.01, 1.25)])
+async def test_slow_work_is_levelled_too(work: float, answered: float) -> None:
     clock = Clock()
     async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level():
-        clock.now += 1
-    assert clock.now == pytest.approx(101)
+        clock.now += work
+    assert clock.now == pytest.approx(100 + answered)
+
+
+async def test_a_step_of_nothing_levels_nothing() -> None:
+    clock = Clock()
+    async with AnswerTime(0, clock=clock, sleep=clock.sleep).level():
+        clock.now += 0.1
+    assert clock.now == pytest.approx(100.1)

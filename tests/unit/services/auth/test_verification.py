@@ -1,4 +1,4 @@
-"""One-time codes."""
+"""One-time codes, and what they prove."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -6,51 +6,67 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mesh.errors import InvalidArgument, Reason
-from services.auth.account import SignUp
-from services.auth.verification import CODE_ATTEMPTS, judge, new_code, typed
+from services.auth.account import SentCode, SignUp
+from services.auth.verification import CODE_ATTEMPTS, Code, new_code, proven, short, typed
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def sign_up(code_hash: bytes | None = b"right", *, expires: timedelta = timedelta(minutes=1), attempts: int = 0) -> SignUp:
-    return SignUp(uuid.uuid4(), None, "ada@example.com", "Ada", "hash", code_hash, NOW + expires, attempts, NOW)
+def sign_up(*, attempts: int = 1) -> SignUp:
+    return SignUp(uuid.uuid4(), None, "ada@example.com", "Ada", "hash", attempts, NOW)
 
 
-def test_a_code_has_eight_digits_with_leading_zeros() -> None:
-    assert new_code(lambda limit: 42) == "00000042"
-    assert new_code(lambda limit: limit - 1) == "99999999"
+def sent(to: SignUp, rest: str = "") -> SentCode:
+    return SentCode(to.email, b"digest", rest, to.user_id, NOW + timedelta(minutes=1))
+
+
+def test_a_code_has_digits_with_leading_zeros() -> None:
+    assert str(new_code(lambda limit: 42)) == "0000004200000042"
+    assert str(short(new_code(lambda limit: 42))) == "00000042"
+    assert str(new_code(lambda limit: limit - 1)) == "9" * 16
 
 
 @pytest.mark.parametrize("code", [" 1234-5678 ", "12345678\n", "1234\u00a05678", "12\u200b345678", "１２３４５６７８"])
 def test_a_code_may_be_typed_and_pasted_in_many_ways(code: str) -> None:
-    assert typed(code) == "12345678"
+    assert typed(code) == Code("12345678", "")
+    assert typed(f"{code} 8765-4321") == Code("12345678", "87654321")
 
 
-@pytest.mark.parametrize("code", ["1234567", "123456789", "1234567x", "", " ", "²²²²²²²²x", "code 12345678"])
-def test_what_is_not_eight_digits_is_no_code(code: str) -> None:
+@pytest.mark.parametrize("code", ["1234567", "123456789", "123456781234567", "12345678123456789", "1234567x", "", " ", "²²²²²²²²x", "code 12345678"])
+def test_what_is_not_eight_or_sixteen_digits_is_no_code(code: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         typed(code)
     assert (refused.value.reason, refused.value.violations[0].field) == (Reason.CODE_INVALID, "code")
 
 
-def test_the_sign_up_whose_code_it_is_counts() -> None:
-    mine, strangers = sign_up(b"mine"), sign_up(b"strangers")
-    assert judge([strangers, mine], b"mine", NOW).verified is mine
+def test_a_short_code_is_good_for_its_sign_up_alone() -> None:
+    mine, strangers = sign_up(), sign_up()
+    code = typed("12345678")
+    assert proven([sent(mine)], code, None) == mine.user_id
+    assert proven([sent(mine)], code, [mine]) == mine.user_id
+    assert proven([sent(strangers)], code, [mine]) is None
+    assert proven([sent(mine)], code, []) is None
+    assert proven([], code, [mine]) is None
 
 
-def test_a_wrong_code_counts_against_every_open_sign_up() -> None:
-    both = [sign_up(), sign_up(b"other")]
-    verdict = judge(both, b"wrong", NOW)
-    assert verdict.verified is None
-    assert list(verdict.tried) == both
+def test_a_long_code_is_good_for_the_sign_up_whose_password_comes_with_it_and_for_none_without() -> None:
+    mine, strangers = sign_up(), sign_up()
+    code = typed("1234567887654321")
+    assert proven([sent(strangers, "87654321")], code, [mine]) == mine.user_id
+    assert proven([sent(strangers, "87654321")], code, None) is None
+    assert proven([sent(strangers, "87654321")], code, []) is None
+    assert proven([sent(mine, "87654320")], code, [mine]) is None
 
 
-def test_expired_used_up_and_never_sent_codes_are_no_codes() -> None:
-    dead = [sign_up(expires=timedelta(0)), sign_up(attempts=CODE_ATTEMPTS), sign_up(None)]
-    verdict = judge(dead, b"right", NOW)
-    assert verdict.verified is None
-    assert verdict.tried == ()
+def test_half_a_long_code_is_none_and_a_short_code_with_more_behind_it_neither() -> None:
+    mine = sign_up()
+    assert proven([sent(mine, "87654321")], typed("12345678"), [mine]) is None
+    assert proven([sent(mine, "87654321")], typed("12345678"), None) is None
+    assert proven([sent(mine)], typed("1234567887654321"), [mine]) is None
 
 
-def test_the_last_attempt_still_counts() -> None:
-    assert judge([sign_up(attempts=CODE_ATTEMPTS - 1)], b"right", NOW).verified
+def test_a_short_code_is_void_after_too_many_wrong_ones_with_its_password_and_a_long_one_is_not() -> None:
+    last, tried = sign_up(attempts=CODE_ATTEMPTS), sign_up(attempts=CODE_ATTEMPTS + 1)
+    assert proven([sent(last)], typed("12345678"), [last]) == last.user_id
+    assert proven([sent(tried)], typed("12345678"), [tried]) is None
+    assert proven([sent(tried, "87654321")], typed("1234567887654321"), [tried]) == tried.user_id

@@ -1,0 +1,120 @@
+"""A queue that shares what is scarce among networks: who has had least is served first, and who asks for most is shed first.
+
+Networks lie in one another, and shares do too: a customer's is divided among its hosts. So an attacker who owns a whole network, or many hosts in it,
+has that network's share and no more, and somebody who hasn't asked for anything lately comes next.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
+
+HALF_LIFE = 60.0
+"""Seconds after which what a network had counts half."""
+REMEMBERED = 16_384
+"""Networks whose use is remembered, some 200 bytes each. The longest unused are forgotten: they are as good as new."""
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+class _Node(Generic[Item]):
+    """A network with items waiting, in networks inside of it or by itself."""
+
+    __slots__ = ("children", "items", "waiting")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node[Item]] = {}
+        self.items: dict[Item, None] = {}
+        """In order of arrival."""
+        self.waiting = 0
+
+
+class FairQueue(Generic[Item]):
+    """Items that wait, each under the networks that it came from. The caller bounds it: `shed` makes room."""
+
+    def __init__(self, *, half_life: float = HALF_LIFE, remembered: int = REMEMBERED) -> None:
+        self._root: _Node[Item] = _Node()
+        self._paths: dict[Item, Sequence[str]] = {}
+        self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._half_life = half_life
+        self._remembered = remembered
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def put(self, item: Item, networks: Sequence[str]) -> None:
+        """Adds an item.
+
+        Args:
+            item: Different from all that wait.
+            networks: Where it came from, from the widest to the narrowest: at least one.
+        """
+        self._paths[item] = networks
+        node = self._root
+        for network in networks:
+            node.waiting += 1
+            node = node.children.setdefault(network, _Node())
+        node.waiting += 1
+        node.items[item] = None
+
+    def take(self, now: float) -> Item:
+        """Removes the next item, and charges it to its networks: at each width the one that has had least, the first comer among equals.
+
+        Args:
+            now: Seconds on a clock that never goes back.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        node = self._root
+        while node.children:
+            node = node.children[min(node.children, key=lambda network: self._use(network, now))]
+        item = next(iter(node.items), None)
+        if item is None:
+            raise IndexError("nothing waits")
+        for network in self._paths[item]:
+            self._charge(network, now)
+        self.discard(item)
+        return item
+
+    def shed(self, now: float) -> Item:
+        """Removes the item that there is no room for: the newest of the network that has had and asks for most, at each width.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        node = self._root
+        while node.children:
+            children = node.children
+            # Of equals the last comer, whom `max` finds first this way.
+            node = children[max(reversed(children), key=lambda network: self._use(network, now) + children[network].waiting)]
+        item = next(reversed(node.items), None)
+        if item is None:
+            raise IndexError("nothing waits")
+        self.discard(item)
+        return item
+
+    def discard(self, item: Item) -> None:
+        """Removes an item, if it waits."""
+        networks = self._paths.pop(item, None)
+        if networks is None:
+            return
+        nodes = [self._root]
+        for network in networks:
+            nodes.append(nodes[-1].children[network])
+        del nodes[-1].items[item]
+        for node in nodes:
+            node.waiting -= 1
+        for parent, network, child in zip(nodes, networks, nodes[1:], strict=False):
+            if not child.waiting:
+                del parent.children[network]
+                break
+
+    def _use(self, network: str, now: float) -> float:
+        used, moment = self._used.get(network, (0.0, now))
+        return float(used * 0.5 ** ((now - moment) / self._half_life))
+
+    def _charge(self, network: str, now: float) -> None:
+        self._used[network] = (self._use(network, now) + 1, now)
+        self._used.move_to_end(network)
+        if len(self._used) > self._remembered:
+            self._used.popitem(last=False)
