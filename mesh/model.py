@@ -127,9 +127,13 @@ class GrpcRouteMatch(_Model):
 
 
 class GrpcTimeout(_Model):
-    """How long a call may take. Server streams are exempt: they have the caller's deadline only."""
+    """How long a call may take, whatever deadline its caller has set, or none."""
 
     per_request: Duration
+    """For all of a unary call. Server streams are exempt: they end with their caller's deadline and token."""
+    idle: Duration
+    """For a server stream on which nothing moves, because there is nothing to send or because nobody reads it. Longer than the
+    heartbeats of every stream."""
 
 
 class GrpcRetryPolicy(_Model):

@@ -1,6 +1,7 @@
 """Which call goes to which cluster, for how long, and whether it may be tried again. One route for each RPC; what has no route is UNIMPLEMENTED."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from mesh.contract import Contract, Rpc
 from mesh.model import GrpcRetryPolicy, GrpcRoute, Mesh, RateLimit
@@ -18,6 +19,9 @@ _CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout"]
 # A process speaks for nobody but itself.
 _PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address"]
 
+_LATER = timedelta(seconds=1)
+"""How much later an ingress ends a call than those who sent it there: a node that answers DEADLINE_EXCEEDED counts as failing."""
+
 _NO_COOKIES: Resource = {"request_headers_to_remove": ["cookie"], "response_headers_to_remove": ["set-cookie"]}
 
 # App Mesh's events in Envoy's words (reference: what App Mesh's own control plane sent).
@@ -30,7 +34,7 @@ def ingress_routes(mesh: Mesh, contract: Contract, node: str) -> Resource:
     """Calls to the services of `node`, and health checks, go to the process. Nothing is retried here."""
     cluster = names.local_cluster(mesh, node)
     routes = [{"name": "health", "match": _grpc_call(HEALTH_PATH), "route": {"cluster": cluster, "timeout": "5s"}}]
-    routes += [_route(rpc, policy, {"cluster": cluster}) for rpc, policy in _policies(mesh, contract, node)]
+    routes += [_route(rpc, policy, {"cluster": cluster}, _LATER) for rpc, policy in _policies(mesh, contract, node)]
     mapping = mesh.nodes[node].listener.port_mapping
     return _configuration(names.ingress_routes(mapping.protocol, mapping.port), {"name": node, "routes": routes})
 
@@ -81,9 +85,9 @@ def _policies(mesh: Mesh, contract: Contract, node: str) -> Iterator[tuple[Rpc, 
             yield rpc, max(about, key=lambda route: route.match.method_name is not None)
 
 
-def _route(rpc: Rpc, policy: GrpcRoute, action: Resource) -> Resource:
+def _route(rpc: Rpc, policy: GrpcRoute, action: Resource, later: timedelta = timedelta()) -> Resource:
     service = rpc.service.rsplit(".", 1)[-1]
-    return {"name": f"{service}.{rpc.name}", "match": _grpc_call(rpc.path), "route": {**action, **_timeouts(rpc, policy)}}
+    return {"name": f"{service}.{rpc.name}", "match": _grpc_call(rpc.path), "route": {**action, **_timeouts(rpc, policy, later)}}
 
 
 def _grpc_call(path: str) -> Resource:
@@ -91,12 +95,13 @@ def _grpc_call(path: str) -> Resource:
     return {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "POST"}}]}
 
 
-def _timeouts(rpc: Rpc, policy: GrpcRoute) -> Resource:
+def _timeouts(rpc: Rpc, policy: GrpcRoute, later: timedelta) -> Resource:
     if rpc.server_streaming:
-        # A stream lives as long as its caller's deadline and token allow, however quiet it is.
-        return {"timeout": "0s", "idle_timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
-    limit = seconds(policy.timeout.per_request)
-    return {"timeout": limit, "max_stream_duration": {"grpc_timeout_header_max": limit}}
+        # A stream lives as long as its caller's deadline and token allow.
+        return {"timeout": "0s", "idle_timeout": seconds(policy.timeout.idle), "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
+    limit = seconds(policy.timeout.per_request + later)
+    # `grpc_timeout_header_max` is for callers with a deadline, and makes Envoy ignore `timeout`.
+    return {"max_stream_duration": {"max_stream_duration": limit, "grpc_timeout_header_max": limit}}
 
 
 def _target(mesh: Mesh, policy: GrpcRoute) -> Resource:

@@ -8,7 +8,7 @@ import struct
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -65,7 +65,8 @@ class Heard:
     metadata: Mapping[str, str | bytes]
 
 
-Behaviour = Callable[["aio.ServicerContext[Any, Any]"], Awaitable[Message]]
+Behaviour = Callable[["aio.ServicerContext[Any, Any]"], Any]
+"""Of a unary RPC a coroutine function, of a stream a generator."""
 
 
 @dataclass
@@ -107,14 +108,20 @@ class _Handlers(grpc.GenericRpcHandler):
                 stand_in.heard.append(Heard(path, metadata))
             answer = stand_in.answers.get(path, ())
             if callable(answer):
-                return (await answer(context)).SerializeToString()
+                answered: Message = await answer(context)
+                return answered.SerializeToString()
             return answer[0].SerializeToString() if answer else b""
 
         async def stream(request: bytes, context: "aio.ServicerContext[Any, Any]") -> AsyncIterator[bytes]:
             stand_in.heard.append(Heard(path, metadata))
             answer = stand_in.answers.get(path, ())
-            for message in () if callable(answer) else answer:
-                yield message.SerializeToString()
+            if callable(answer):
+                async with aclosing(answer(context)) as messages:
+                    async for message in messages:
+                        yield message.SerializeToString()
+            else:
+                for message in answer:
+                    yield message.SerializeToString()
 
         rpc = stand_in.contract.rpcs.get(path)
         if rpc is not None and rpc.server_streaming:

@@ -174,11 +174,13 @@ def test_only_egress_retries_and_only_what_declares_it() -> None:
         assert not [route for route in routes(node, file).values() if "retry_policy" in route["route"]]
 
 
-def test_streams_have_no_timeout_but_their_callers_deadline() -> None:
+def test_unary_calls_and_silent_streams_end_whatever_deadline_their_caller_has() -> None:
     found = routes("edge", "rds_ingress_http2_8443.yaml")
     watch, read = found["ResourceService.WatchResources"]["route"], found["ResourceService.GetResource"]["route"]
-    assert (watch["timeout"], watch["idle_timeout"], watch["max_stream_duration"]) == ("0s", "0s", {"grpc_timeout_header_max": "0s"})
-    assert (read["timeout"], read["max_stream_duration"]) == ("15s", {"grpc_timeout_header_max": "15s"})
+    assert (watch["timeout"], watch["idle_timeout"], watch["max_stream_duration"]) == ("0s", "90s", {"grpc_timeout_header_max": "0s"})
+    assert read["max_stream_duration"] == {"max_stream_duration": "15s", "grpc_timeout_header_max": "15s"}
+    ingress = routes("resource", "rds_ingress_grpc_8080.yaml")["ResourceService.GetResource"]["route"]
+    assert ingress["max_stream_duration"]["max_stream_duration"] == "16s"
 
 
 def test_egress_has_routes_to_backends_only() -> None:
