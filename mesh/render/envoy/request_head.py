@@ -15,6 +15,9 @@ from mesh.render.envoy.resource import Resource, extension
 from mesh.rpc.call import REQUEST_ID_CHARACTERS, REQUEST_ID_LENGTH
 
 NAME = "envoy.filters.http.rbac.request_head"
+TIMEOUT_AS_SENT = "x-authmesh-grpc-timeout"
+"""`grpc-timeout` as the caller sent it: Envoy puts the time that a route allows in its place before any filter sees it. No
+request takes it further than this Envoy."""
 
 _TIMEOUT = "grpc-timeout"
 _ENCODING = "grpc-encoding"
@@ -82,7 +85,8 @@ def early_mutations(listener: str) -> list[Resource]:
     """
     orders = _ORDERS if listener == "ingress" else _ALL_ORDERS
     unreadable = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": _UNREADABLE_NAMES}}}}
-    return [*orders, unreadable, *(_fit_request_id() if listener == "edge" else ())]
+    as_sent = [{"remove": TIMEOUT_AS_SENT}, _overwritten(TIMEOUT_AS_SENT, f"%REQ({_TIMEOUT})%")]
+    return [*orders, unreadable, *as_sent, *(_fit_request_id() if listener == "edge" else ())]
 
 
 def request_head(contract: Contract, *, edge: bool = False) -> Resource:
@@ -94,7 +98,7 @@ def request_head(contract: Contract, *, edge: bool = False) -> Resource:
             client that opens a stream (server reflection) sends none before it has an answer.
     """
     policies = {
-        _TIMEOUT: _is_given_and_not(_TIMEOUT, "[0-9]{1,8}[HMSmun]"),
+        _TIMEOUT: _is_given_and_not(TIMEOUT_AS_SENT, "[0-9]{1,8}[HMSmun]"),
         _ENCODING: _is_given_and_not(_ENCODING, "identity"),
     }
     if edge:

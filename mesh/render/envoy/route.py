@@ -10,14 +10,15 @@ from mesh.render.envoy import names
 from mesh.render.envoy.access_log import HEALTH_PATH
 from mesh.render.envoy.placement import Placement, TokenRules
 from mesh.render.envoy.protocol import CORS, HEALTH_BRIDGE, RATE_LIMIT, cors_policy, rate_limit
+from mesh.render.envoy.request_head import TIMEOUT_AS_SENT
 from mesh.render.envoy.resource import Resource, seconds, typed
 
 # What a client claims about where it comes from stops at the edge; the edge's own word (x-envoy-external-address) goes on.
 # A client's deadline is kept at the edge, which ends the call and so cancels it behind: a node that answered
 # DEADLINE_EXCEEDED would be counted as failing.
-_CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout"]
+_CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout", TIMEOUT_AS_SENT]
 # A process speaks for nobody but itself.
-_PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address"]
+_PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address", TIMEOUT_AS_SENT]
 
 _LATER = timedelta(seconds=1)
 """How much later an ingress ends a call than those who sent it there: a node that answers DEADLINE_EXCEEDED counts as failing."""
@@ -36,7 +37,9 @@ def ingress_routes(mesh: Mesh, contract: Contract, node: str) -> Resource:
     routes = [{"name": "health", "match": _grpc_call(HEALTH_PATH), "route": {"cluster": cluster, "timeout": "5s"}}]
     routes += [_route(rpc, policy, {"cluster": cluster}, _LATER) for rpc, policy in _policies(mesh, contract, node)]
     mapping = mesh.nodes[node].listener.port_mapping
-    return _configuration(names.ingress_routes(mapping.protocol, mapping.port), {"name": node, "routes": routes})
+    return _configuration(
+        names.ingress_routes(mapping.protocol, mapping.port), {"name": node, "routes": routes, "request_headers_to_remove": [TIMEOUT_AS_SENT]}
+    )
 
 
 def egress_routes(mesh: Mesh, contract: Contract, node: str) -> Resource:
