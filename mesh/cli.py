@@ -56,7 +56,7 @@ app = typer.Typer(
 def main() -> None:
     """The entrance: errors that are for the person at the keyboard are one line and exit code 1."""
     try:
-        app()
+        app(prog_name="authmesh")
     except LocalMeshError as error:
         _fail(str(error))
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TypeVar
@@ -13,6 +14,15 @@ import redis.asyncio
 from mesh.database import Database
 from mesh.local.components import aws_emulator, postgres, valkey
 from mesh.migrations import migrate
+
+# Tests call the servers that they start. What the shell has for others (a profile, a proxy, a database) is not for them.
+for _name in list(os.environ):
+    if (
+        _name.startswith(("AWS_", "PG"))
+        or _name.lower().endswith("_proxy")
+        or _name in {"DATABASE_URL", "REDIS_URL", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
+    ):
+        del os.environ[_name]
 
 Held = TypeVar("Held")
 OpenDatabase = Callable[[str], Awaitable[Database]]

@@ -97,6 +97,8 @@ class AwsAccount:
             service,
             region_name=self.region,
             endpoint_url=self.endpoint_url,
+            # Without TLS there is nothing to verify, but certificates that REQUESTS_CA_BUNDLE names would be read all the same.
+            verify=None if self.endpoint_url.startswith("https:") else False,
             aws_access_key_id=self.environment.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=self.environment.get("AWS_SECRET_ACCESS_KEY"),
             aws_session_token=self.environment.get("AWS_SESSION_TOKEN"),

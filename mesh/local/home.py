@@ -17,6 +17,15 @@ ROOM_LATER = 60
 """MiB that have to be free to start: for a new database and its first log segments, and for one that is there."""
 
 
+def place(directory: Path) -> str:
+    """Which directory it is: the same after a move, another one for a copy (whose files tell of processes that are not its own)."""
+    try:
+        found = directory.stat()
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """Paths below one directory. Nothing of a mesh is elsewhere, but its sockets."""

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from mesh.local.home import place
 from mesh.local.process import Identity
 
 
@@ -31,7 +32,8 @@ class Journal:
     def end_leftovers(self, grace: float = 10) -> list[int]:
         """Ends the processes that an earlier run noted and that still run: first as they like to be asked, after `grace` seconds by SIGKILL.
 
-        Returns their pids. A process that merely got the pid of one of ours is left alone.
+        Returns their pids. Left alone are a process that merely got the pid of one of ours, and those of the mesh that
+        this directory was copied from.
         """
         left = [entry for entry in self._read() if entry[0].alive()]
         for identity, stop_signal in left:
@@ -57,6 +59,8 @@ class Journal:
         for line in lines:
             try:
                 entry = json.loads(line)
+                if entry["place"] != place(self._file.parent):
+                    continue
                 entries.append((Identity(int(entry["pid"]), str(entry["started"])), signal.Signals(entry["stop_signal"])))
             except (ValueError, KeyError, TypeError):
                 # A line that a full disk cut short: PR_SET_PDEATHSIG has most likely ended that process already.
@@ -64,7 +68,10 @@ class Journal:
         return entries
 
     def _write(self) -> None:
-        lines = [json.dumps({"pid": one.pid, "started": one.started, "stop_signal": int(number)}) for one, number in self._running.values()]
+        here = place(self._file.parent)
+        lines = [
+            json.dumps({"pid": one.pid, "started": one.started, "stop_signal": int(number), "place": here}) for one, number in self._running.values()
+        ]
         new = self._file.with_name(self._file.name + ".new")
         # A full disk must not end the task that keeps the process: nobody would start it again, or stop it.
         with contextlib.suppress(OSError):

@@ -19,7 +19,7 @@ from mesh.local.console import PlainConsole, open_console
 from mesh.local.emulator_gaps import save_state
 from mesh.local.errors import LocalMeshError
 from mesh.local.health import GrpcHealth
-from mesh.local.home import Home
+from mesh.local.home import Home, place
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
 from mesh.local.memory import Memory
@@ -90,7 +90,7 @@ class LocalMesh:
         self._servers: servers.Servers | None = None
         self._sockets: Path | None = None
         me = Identity.of(os.getpid())
-        self._status = Status(state=State.STARTING, runner=Runner(pid=me.pid, started=me.started) if me else None)
+        self._status = Status(state=State.STARTING, runner=Runner(pid=me.pid, started=me.started, place=place(home.path)) if me else None)
 
     async def live(self) -> None:
         """Starts everything, then keeps it until cancelled.

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mesh.local.child import Health
 from mesh.local.errors import LocalMeshError
+from mesh.local.home import place
 from mesh.local.process import Identity
 from mesh.local.secret_file import write_private
 
@@ -50,6 +51,8 @@ class Runner(BaseModel):
 
     pid: int
     started: str
+    place: str
+    """Of the directory: the status in a copy of it tells of another mesh."""
 
 
 class Status(BaseModel):
@@ -98,6 +101,8 @@ def read_status(file: Path) -> Status:
     if status.state is State.FAILED:
         raise LocalMeshError(f"the mesh in {file.parent} failed: {status.error}")
     runner = status.runner
+    if runner is not None and runner.place != place(file.parent):
+        raise LocalMeshError(f"no mesh runs in {file.parent} (it was copied from another place): `make run-mesh` starts one")
     if runner is None or not Identity(runner.pid, runner.started).alive():
         raise LocalMeshError(f"no mesh runs in {file.parent} (the last one was killed): `make run-mesh` starts one")
     return status

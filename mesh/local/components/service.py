@@ -23,7 +23,8 @@ def program(node: str, socket: Path, environment: Mapping[str, str], log: Path, 
     inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return Program(
         name=node,
-        argv=(sys.executable, "-m", f"services.{node}.main"),
+        # Isolated: neither PYTHONPATH nor the directory that the mesh was started in brings other code.
+        argv=(sys.executable, "-I", "-m", f"services.{node}.main"),
         log=log,
         healthy=health,
         environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | inherited | dict(environment) | {"NODE": node, "SOCKET": str(socket)},

@@ -1,6 +1,7 @@
 """The life of a local mesh: killed, started again, met by a second one, stopped.
 
-One mesh for all of it: `before` is what the first run said of itself when it was killed, `mesh` the run after that.
+One mesh for all of it: `before` is what the first run said of itself when it was killed, `mesh` the run after that. That one is started in an
+environment that is meant for other programs, and from a directory with other code.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from mesh.local.process import Identity
 from tests.conditions import until
 from tests.conftest import held
 from tests.e2e.conftest import AUTHMESH, RunningMesh, running
+from tests.integration.mesh.local.surroundings import HOSTILE, other_code
 
 
 async def authmesh(home: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
@@ -58,11 +60,19 @@ async def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
 
 
 @pytest.fixture(scope="module")
-async def mesh(killed: tuple[Path, dict[str, Any], str]) -> AsyncIterator[RunningMesh]:
-    async with held(running(killed[0])) as started:
-        # The status of the killed run says ready, too, until it is replaced.
-        await until(lambda: started.status["runner"]["pid"] == started.process.pid and started.status["state"] == "ready", 60)
-        yield started
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return other_code(tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="module")
+async def mesh(killed: tuple[Path, dict[str, Any], str], elsewhere: Path) -> AsyncIterator[RunningMesh]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(elsewhere)
+        async with held(running(killed[0], **HOSTILE, PYTHONPATH=str(elsewhere))) as started:
+            # The status of the killed run says ready, too, until it is replaced.
+            await until(lambda: started.status["runner"]["pid"] == started.process.pid and started.status["state"] == "ready", 60)
+            patch.undo()
+            yield started
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +95,25 @@ async def test_state_survives(mesh: RunningMesh, before: dict[str, Any], killed:
     assert code == 0, errors
     assert json.loads(output)["email"] == before["demo"]["email"]
     await sign_in(mesh)
+
+
+async def test_commands_take_nothing_from_their_surroundings(mesh: RunningMesh, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (HOSTILE | {"PYTHONPATH": str(elsewhere)}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(elsewhere)
+    email = mesh.status["demo"]["email"]
+    commands = [["status"], ["inbox"], ["admin", "grant", email], ["keys", "list"], ["audit", "redrive"], ["audit", "rebuild"], ["audit", "verify"]]
+    answers = await asyncio.gather(*(mesh.authmesh(*command) for command in commands))
+    for command, (status, output, errors) in zip(commands, answers, strict=True):
+        assert status == 0, (command, output, errors)
+    assert await sign_in(mesh)
+
+
+async def test_no_process_has_a_variable_that_was_meant_for_others(mesh: RunningMesh) -> None:
+    for row in mesh.status["processes"]:
+        found = dict(line.split("=", 1) for line in Path(f"/proc/{row['pid']}/environ").read_text().split("\0") if line)
+        assert {name for name, value in HOSTILE.items() if value and found.get(name) == value} == set(), row["name"]
+        assert "PYTHONPATH" not in found, row["name"]
 
 
 async def test_start_and_memory_are_measured(mesh: RunningMesh) -> None:

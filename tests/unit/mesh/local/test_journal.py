@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from mesh.local.home import place
 from mesh.local.journal import Journal
 from mesh.local.process import Identity
 
@@ -35,7 +37,7 @@ def test_one_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
 def test_a_stranger_with_the_pid_of_a_leftover_is_left_alone(tmp_path: Path) -> None:
     stranger = subprocess.Popen(["sleep", "60"])
     try:
-        line = {"pid": stranger.pid, "started": "an earlier boot/5", "stop_signal": 15}
+        line = {"pid": stranger.pid, "started": "an earlier boot/5", "stop_signal": 15, "place": place(tmp_path)}
         (tmp_path / "processes").write_text(json.dumps(line) + "\n")
         assert Journal(tmp_path / "processes").end_leftovers() == []
         time.sleep(0.05)
@@ -45,11 +47,23 @@ def test_a_stranger_with_the_pid_of_a_leftover_is_left_alone(tmp_path: Path) -> 
         stranger.wait()
 
 
+def test_the_processes_of_the_mesh_that_a_copy_was_made_of_are_left_alone(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    process = subprocess.Popen(["sleep", "60"])
+    Journal(original / "processes").add(process.pid, signal.SIGTERM)
+    shutil.copytree(original, tmp_path / "copy")
+    assert Journal(tmp_path / "copy" / "processes").end_leftovers() == []
+    assert process.poll() is None
+    assert Journal(original / "processes").end_leftovers() == [process.pid]
+    process.wait(1)
+
+
 def test_a_line_cut_short_is_passed_over(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "60"])
     identity = Identity.of(process.pid)
     assert identity
-    whole = json.dumps({"pid": identity.pid, "started": identity.started, "stop_signal": 15})
+    whole = json.dumps({"pid": identity.pid, "started": identity.started, "stop_signal": 15, "place": place(tmp_path)})
     (tmp_path / "processes").write_text('{"pid": 1, "star\n' + whole + "\n[]\n")
     assert Journal(tmp_path / "processes").end_leftovers() == [process.pid]
     process.wait(1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 
 from mesh.local.child import Health
 from mesh.local.errors import LocalMeshError
+from mesh.local.home import place
 from mesh.local.process import Identity
 from mesh.local.status import Demo, Row, Runner, State, Status, read_status
 
 
-def running() -> Status:
+def running(home: Path) -> Status:
     me = Identity.of(os.getpid())
     assert me
     return Status(
@@ -26,12 +28,12 @@ def running() -> Status:
         processes=(Row(name="auth", pid=7, address="unix:/tmp/auth", health=Health.HEALTHY, restarts=0),),
         startup_seconds=5.1,
         memory_pss_mb=700,
-        runner=Runner(pid=me.pid, started=me.started),
+        runner=Runner(pid=me.pid, started=me.started, place=place(home)),
     )
 
 
 def test_it_says_what_the_contract_promises(tmp_path: Path) -> None:
-    running().write(tmp_path / "status.json")
+    running(tmp_path).write(tmp_path / "status.json")
     content = json.loads((tmp_path / "status.json").read_text())
     promised = {"state", "edge", "ca_file", "aws_endpoint_url", "audit_bucket", "demo", "processes", "startup_seconds", "memory_pss_mb"}
     assert promised <= content.keys()
@@ -40,9 +42,9 @@ def test_it_says_what_the_contract_promises(tmp_path: Path) -> None:
 
 
 def test_it_is_private_because_of_the_password(tmp_path: Path) -> None:
-    running().write(tmp_path / "status.json")
+    running(tmp_path).write(tmp_path / "status.json")
     assert (tmp_path / "status.json").stat().st_mode & 0o777 == 0o600
-    assert read_status(tmp_path / "status.json") == running()
+    assert read_status(tmp_path / "status.json") == running(tmp_path)
 
 
 def test_without_a_mesh_it_says_how_to_start_one(tmp_path: Path) -> None:
@@ -54,12 +56,25 @@ def test_the_status_of_a_killed_mesh_is_not_believed(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "60"])
     identity = Identity.of(process.pid)
     assert identity
-    running().model_copy(update={"runner": Runner(pid=identity.pid, started=identity.started)}).write(tmp_path / "status.json")
+    running(tmp_path).model_copy(update={"runner": Runner(pid=identity.pid, started=identity.started, place=place(tmp_path))}).write(
+        tmp_path / "status.json"
+    )
     assert read_status(tmp_path / "status.json").state is State.READY
     process.kill()
     process.wait()
     with pytest.raises(LocalMeshError, match="the last one was killed"):
         read_status(tmp_path / "status.json")
+
+
+def test_the_status_in_a_copy_of_the_directory_is_not_believed_and_in_a_moved_one_it_is(tmp_path: Path) -> None:
+    home = tmp_path / "mesh"
+    home.mkdir()
+    running(home).write(home / "status.json")
+    shutil.copytree(home, tmp_path / "copy")
+    with pytest.raises(LocalMeshError, match="it was copied from another place"):
+        read_status(tmp_path / "copy" / "status.json")
+    home.rename(tmp_path / "moved")
+    assert read_status(tmp_path / "moved" / "status.json").state is State.READY
 
 
 def test_a_failed_start_is_told(tmp_path: Path) -> None:
