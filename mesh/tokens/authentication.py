@@ -3,10 +3,10 @@
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import structlog
 from grpc import aio
@@ -31,9 +31,17 @@ REPORT_SECONDS = 60.0
 """How often the figures are logged."""
 
 _log = structlog.get_logger("authmesh.tokens")
-OnDenied = Callable[[Call, MeshError], Awaitable[None]]
-"""Told of an authenticated caller whom the policy refused, before the refusal is sent."""
 Task = Callable[[], Coroutine[Any, Any, None]]
+
+
+class DenialRecord(Protocol):
+    """Keeps record of the authenticated callers whom the policy refused (`mesh.tokens.denials`)."""
+
+    async def denied(self, call: Call, denial: MeshError) -> None:
+        """Told before the refusal is sent."""
+
+    async def run(self) -> None:
+        """A task of the server."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +63,7 @@ class Authentication:
         feed: RevocationFeed,
         policy: Policy,
         *,
-        on_denied: OnDenied | None = None,
+        denials: DenialRecord | None = None,
         cached_tokens: int = CACHED_TOKENS,
     ) -> None:
         """Args:
@@ -64,7 +72,7 @@ class Authentication:
         revocations: What is refused.
         feed: Keeps `revocations` fresh and knows how fresh.
         policy: Holds claims against access rules.
-        on_denied: Writes policy's refusals down.
+        denials: Writes policy's refusals down.
         cached_tokens: How many verified tokens to remember.
         """
         self._verifier = verifier
@@ -72,7 +80,7 @@ class Authentication:
         self._revocations = revocations
         self._feed = feed
         self._policy = policy
-        self._on_denied = on_denied
+        self._denials = denials
         self._cached_tokens = cached_tokens
         # SHA-256 of the exact token -> its claims, never a decision. The least recently used goes first.
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
@@ -80,17 +88,18 @@ class Authentication:
         self._hits = self._misses = 0
 
     @classmethod
-    def for_mesh(cls, channel: aio.Channel, settings: ProcessSettings, on_denied: OnDenied | None = None) -> Self:
+    def for_mesh(cls, channel: aio.Channel, settings: ProcessSettings, denials: DenialRecord | None = None) -> Self:
         """The stage of a service that asks Token for keys and snapshots through its sidecar. Run its `tasks`, and depend on its `checks`."""
         revocations = RevocationSet()
         keys = KeySet(lambda: fetch_jwks(channel), algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         feed = RevocationFeed(settings.redis_url.get_secret_value(), lambda: fetch_snapshot(channel), revocations)
-        return cls(Verifier(keys, str(settings.issuer), settings.audience), keys, revocations, feed, Policy(), on_denied=on_denied)
+        return cls(Verifier(keys, str(settings.issuer), settings.audience), keys, revocations, feed, Policy(), denials=denials)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """Background work, for `mesh.rpc.server.serve`."""
-        return (self._keys.run, self._feed.run, self._end_dead_streams, self._report)
+        own = (self._keys.run, self._feed.run, self._end_dead_streams, self._report)
+        return (*own, self._denials.run) if self._denials else own
 
     @property
     def checks(self) -> Mapping[str, Callable[[], bool]]:
@@ -186,8 +195,8 @@ class Authentication:
         try:
             self._policy.admit_bearer(call, claims)
         except PermissionDenied as denial:
-            if self._on_denied:
-                await self._on_denied(call, denial)
+            if self._denials:
+                await self._denials.denied(call, denial)
             raise
 
     def _demand_freshness(self, max_staleness: float) -> None:

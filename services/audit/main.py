@@ -13,7 +13,7 @@ from mesh.outbox import Outbox, Relay
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.tokens.authentication import Authentication
-from mesh.tokens.denials import record_denials
+from mesh.tokens.denials import Denials
 from services.audit.checkpointer import Checkpointer
 from services.audit.consumer import Consumer
 from services.audit.follower import Follower
@@ -34,7 +34,7 @@ async def main() -> None:
         channel = await stack.enter_async_context(open_channel(settings.egress))
         outbox = Outbox("audit")
         relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
-        authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+        authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
         projection = Projection(database)
         follower = Follower(projection)
         checkpointer = Checkpointer(

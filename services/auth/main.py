@@ -18,7 +18,7 @@ from mesh.outbox import Outbox, Relay
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.tokens.authentication import Authentication
-from mesh.tokens.denials import record_denials
+from mesh.tokens.denials import Denials
 from services.auth.answer_time import AnswerTime
 from services.auth.credentials import CredentialKeeper
 from services.auth.denials import AnonymousDenials
@@ -54,7 +54,7 @@ async def main() -> None:
                 CommandSink(channel),
             ],
         )
-        authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+        authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
         hasher = Hasher(
             time_cost=settings.argon2_time_cost,
             memory_kib=settings.argon2_memory_kib,

@@ -1,11 +1,12 @@
-"""The gate before a resource: whoever may not pass is written down, and refused."""
+"""The gate before a resource: who may not pass is put on record and refused."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 from mesh.database import Database, Transaction
-from mesh.outbox import Outbox
+from mesh.errors import MeshError
+from mesh.tokens.denials import Denials
 from services.resource import events, store
 from services.resource.resource import Resource, Role, refusal
 
@@ -13,9 +14,9 @@ from services.resource.resource import Resource, Role, refusal
 class Gate:
     """Opens resources for those who have the role that it takes."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: Database, denials: Denials) -> None:
         self._database = database
-        self._outbox = outbox
+        self._denials = denials
 
     async def read(self, resource_id: UUID, caller: UUID, needed: Role) -> Resource:
         """The resource, as `caller` sees it.
@@ -26,10 +27,7 @@ class Gate:
         """
         resource = await store.find(self._database, resource_id, caller)
         if denied := refusal(resource, needed):
-            if resource:
-                async with self._database.transaction() as tx:
-                    await self._outbox.record(tx, events.access_denied(resource.id, caller, denied.reason))
-            raise denied
+            raise await self._recorded(denied, resource, caller)
         assert resource is not None
         return resource
 
@@ -48,7 +46,10 @@ class Gate:
                 assert resource is not None
                 yield tx, resource
                 return
-            # The denial is committed; that is why it is raised behind the block.
-            if resource:
-                await self._outbox.record(tx, events.access_denied(resource.id, caller, denied.reason))
-        raise denied
+        raise await self._recorded(denied, resource, caller)
+
+    async def _recorded(self, denied: MeshError, resource: Resource | None, caller: UUID) -> MeshError:
+        """The refusal. It is on record if there is such a resource."""
+        if resource:
+            await self._denials.record(events.access_denied(resource.id, caller, denied.reason))
+        return denied

@@ -15,7 +15,7 @@ from mesh.outbox import Outbox, Relay
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.tokens.authentication import Authentication
-from mesh.tokens.denials import record_denials
+from mesh.tokens.denials import Denials
 from services.resource.change_log import ChangeLog
 from services.resource.directory import UserDirectory
 from services.resource.gate import Gate
@@ -37,10 +37,11 @@ async def main() -> None:
         channel = await stack.enter_async_context(open_channel(settings.egress))
         outbox = Outbox("resource")
         relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
-        authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+        denials = Denials(database, outbox)
+        authentication = Authentication.for_mesh(channel, settings, denials)
 
         changes = ChangeLog(database)
-        gate = Gate(database, outbox)
+        gate = Gate(database, denials)
         claims = ShareClaims(database, outbox, changes, UserDirectory(channel), clock=clock)
         resources = Resources(database, outbox, changes, gate, clock=clock, new_id=uuid7)
         sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)

@@ -27,6 +27,11 @@ class Fault(StrEnum):
     NOT_YET = "not_yet"
     REPLAYED = "replayed"
 
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it can be shown again and again, for longer than a good assertion lives."""
+        return self in (Fault.EXPIRED, Fault.TOO_LONG)
+
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
@@ -62,13 +67,13 @@ class Assertion:
             issuer: Who it must be for.
             now: Unix seconds.
         """
-        # Alone: of an assertion that is for somebody else too, they could make use here before the client does (draft-ietf-oauth-rfc7523bis).
-        if self.payload.get("aud") not in (issuer, [issuer]):
-            return Fault.AUDIENCE
         if now >= self.expires_at + LEEWAY_SECONDS:
             return Fault.EXPIRED
         if self.expires_at > now + LIFETIME_SECONDS:
             return Fault.TOO_LONG
+        # Alone: of an assertion that is for somebody else too, they could make use here before the client does (draft-ietf-oauth-rfc7523bis).
+        if self.payload.get("aud") not in (issuer, [issuer]):
+            return Fault.AUDIENCE
         issued_at = time_claim(self.payload, "iat") if "iat" in self.payload else 0
         return Fault.NOT_YET if max(issued_at, not_before(self.payload)) > now + LEEWAY_SECONDS else None
 

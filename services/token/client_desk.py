@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mesh.database import Database, Transaction
 from mesh.errors import Aborted, AlreadyExists, FieldViolation, InvalidArgument, NotFound, PermissionDenied, Reason, field_invalid
 from mesh.outbox import Outbox
+from mesh.tokens.denials import Denials
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
 from services.token.client_keys import client_keys
 from services.token.client_store import (
@@ -22,7 +23,7 @@ from services.token.client_store import (
     page_of_clients,
     save_client,
 )
-from services.token.clients import Client, ClientId, Registered
+from services.token.clients import CONTRACT_NAMES, Client, ClientId, Registered, facts
 from services.token.grants import RoleScopes
 from services.token.revoker import Revoker, next_not_before_of_client
 
@@ -37,6 +38,7 @@ class ClientDesk:
         database: Database,
         revoker: Revoker,
         outbox: Outbox,
+        denials: Denials,
         role_scopes: RoleScopes,
         *,
         clock: Callable[[], datetime],
@@ -46,6 +48,7 @@ class ClientDesk:
         database: Token's own.
         revoker: Refuses the tokens of a client that is shut out.
         outbox: Takes the events.
+        denials: Takes refusals.
         role_scopes: Says which scopes are more than everybody's.
         clock: The time.
         longest_token: How long access tokens may live at the most: a signing key is kept no longer than that.
@@ -53,9 +56,10 @@ class ClientDesk:
         self._database = database
         self._revoker = revoker
         self._outbox = outbox
+        self._denials = denials
         self._clock = clock
         self._longest_token = longest_token
-        self._privileged = role_scopes.known - role_scopes.default
+        self._role_scopes = role_scopes
 
     async def create(self, client_id: str, values: Mapping[str, Any], caller_scopes: Collection[str]) -> Registered:
         """Adds a client.
@@ -72,18 +76,14 @@ class ClientDesk:
         """
         _check_id(client_id)
         client = self._validated(values)
-        denial = self._overreach(client, caller_scopes)
+        if missing := self._overreaches(client, caller_scopes):
+            raise await self._denied(client_id, missing)
         async with self._database.transaction() as tx:
-            if denial:
-                await self._record_denial(tx, client_id, denial)
-            elif not await add_client(tx, client_id, client, again=True):
+            if not await add_client(tx, client_id, client, again=True):
                 raise AlreadyExists(Reason.CLIENT_ALREADY_EXISTS, "there is a client of this id")
-            else:
-                await self._record(tx, "token.client_created", client_id, scopes=" ".join(sorted(client.scopes)))
-                # From where it was written: an id that was used before goes on with its version.
-                created = await find_client(tx, client_id)
-        if denial:
-            raise denial
+            await self._record(tx, "token.client_created", client_id, **facts(client))
+            # From where it was written: an id that was used before goes on with its version.
+            created = await find_client(tx, client_id)
         assert created is not None
         return created
 
@@ -123,15 +123,11 @@ class ClientDesk:
                 return known
             if client.confidential != known.client.confidential:
                 raise field_invalid("client.confidential", "is fixed when the client is made")
-            denial = self._overreach(client, caller_scopes) if _gives(known.client, client) else None
-            if denial:
-                await self._record_denial(tx, client_id, denial)
-            else:
+            missing = self._overreaches(client, caller_scopes) if _gives(known.client, client) else frozenset()
+            if not missing:
                 changed = replace(known, client=client, version=known.version + 1)
-                changed = await self._cut_off(tx, known, changed)
-        if denial:
-            raise denial
-        return changed
+                return await self._cut_off(tx, known, changed)
+        raise await self._denied(client_id, missing)
 
     async def delete(self, client_id: str, etag: str) -> None:
         """Removes a client, ends its sessions and refuses its tokens.
@@ -155,7 +151,11 @@ class ClientDesk:
         """Writes the new state, and ends what it allows no longer."""
         before, after = known.client, changed.client
         shut_out = after.disabled and not before.disabled
-        detail = {"fields": " ".join(CONTRACT_NAMES.get(name, name) for name in Client.model_fields if getattr(before, name) != getattr(after, name))}
+        then, now = facts(before), facts(after)
+        fields = [name for name in now if then[name] != now[name]]
+        detail = {"fields": " ".join(fields)}
+        for name in fields:
+            detail |= {name: now[name], f"{name}_before": then[name]}
         issued = known.not_before
         if shut_out:
             ended, issued = await end_sessions_of_client(tx, known.id, self._clock())
@@ -178,30 +178,24 @@ class ClientDesk:
             raise field_invalid("client.access_token_lifetime", f"is {self._longest_token.total_seconds():g} s at the most in this deployment")
         return client
 
-    def _overreach(self, client: Client, caller_scopes: Collection[str]) -> PermissionDenied | None:
-        """Why the caller may not make such a client: with a key of their own choice they could have its tokens."""
-        if not client.confidential or not (missing := (client.scopes & self._privileged) - set(caller_scopes)):
-            return None
-        lacking = " ".join(sorted(missing))[:100]
-        return PermissionDenied(Reason.SCOPE_MISSING, f"nobody gives a client more than they have: the token lacks {lacking}")
+    def _overreaches(self, client: Client, caller_scopes: Collection[str]) -> frozenset[str]:
+        """Scopes because of which the caller can't make such a client: with a key of their own choice they could have its tokens.
+
+        A scope that no role has is nobody's: a service outside the mesh may go by it.
+        """
+        return client.scopes - self._role_scopes.default - set(caller_scopes) if client.confidential else frozenset()
+
+    async def _denied(self, client_id: str, missing: Collection[str]) -> PermissionDenied:
+        """The refusal of a client with these scopes. It is on record."""
+        event = audit_event_pb2.AuditEvent(type="access.denied", reason=Reason.SCOPE_MISSING, target=f"clients/{client_id}")
+        await self._denials.record(event)
+        message = f"nobody gives a client more than they have: the token lacks {' '.join(sorted(missing))[:100]}"
+        if unknown := set(missing) - self._role_scopes.known:
+            message += f"; no role has {' '.join(sorted(unknown))[:100]}: add it to a role in the roles file first"
+        return PermissionDenied(Reason.SCOPE_MISSING, message)
 
     async def _record(self, tx: Transaction, event_type: str, client_id: str, **detail: str) -> None:
         await self._outbox.record(tx, audit_event_pb2.AuditEvent(type=event_type, target=f"clients/{client_id}", detail=detail))
-
-    async def _record_denial(self, tx: Transaction, client_id: str, denial: PermissionDenied) -> None:
-        event = audit_event_pb2.AuditEvent(
-            type="access.denied", outcome=audit_event_pb2.OUTCOME_FAILURE, reason=denial.reason, target=f"clients/{client_id}"
-        )
-        await self._outbox.record(tx, event)
-
-
-CONTRACT_NAMES = {
-    "access_token_seconds": "access_token_lifetime",
-    "refresh_idle_seconds": "refresh_idle_lifetime",
-    "session_seconds": "session_lifetime",
-    "refresh_grace_seconds": "refresh_grace",
-}
-"""Fields of `Client` that have another name in `authmesh.token.v1.Client`."""
 
 
 def validated(values: Mapping[str, Any]) -> Client:

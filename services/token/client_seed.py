@@ -10,7 +10,7 @@ from mesh.database import Database
 from mesh.errors import Unavailable
 from mesh.outbox import Outbox
 from services.token.client_store import add_client, find_client
-from services.token.clients import Client
+from services.token.clients import Client, facts
 
 PAUSE_SECONDS = 0.5
 _log = structlog.get_logger("authmesh.clients")
@@ -49,7 +49,7 @@ class ClientSeed:
             async with self._database.transaction() as tx:
                 if await add_client(tx, client_id, client, again=False):
                     event = audit_event_pb2.AuditEvent(
-                        type="token.client_created", actor="operator", client=f"clients/{client_id}", detail={"origin": "file"}
+                        type="token.client_created", actor="operator", client=f"clients/{client_id}", detail=facts(client) | {"origin": "file"}
                     )
                     await self._outbox.record(tx, event)
                     continue

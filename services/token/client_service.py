@@ -11,8 +11,8 @@ from grpc import aio
 from mesh import page_token
 from mesh.errors import field_invalid
 from mesh.rpc.call import current_call
-from services.token.client_desk import CONTRACT_NAMES, ClientDesk
-from services.token.clients import Client, Registered
+from services.token.client_desk import ClientDesk
+from services.token.clients import CONTRACT_NAMES, Client, Registered
 
 Context = aio.ServicerContext[Any, Any]
 DEFAULT_PAGE_SIZE = 50

@@ -100,6 +100,12 @@ async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime
     return row["sessions"], row["issued"]
 
 
+async def is_spent(database: Database, client_id: str, token_id: str) -> bool:
+    """Whether an assertion was used."""
+    found = await database.fetchval("SELECT true FROM client_assertions WHERE client_id = $1 AND token_id = $2", client_id, token_id)
+    return found is True
+
+
 async def spend_assertion(tx: Transaction, client_id: str, token_id: str, expire_time: datetime) -> bool:
     """Notes that an assertion was used. False when it was before: of any number of callers at once, one gets True."""
     tag = await tx.execute(

@@ -7,17 +7,19 @@ from datetime import datetime, timedelta
 from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.database import Database, Transaction
-from mesh.errors import Reason, Unauthenticated, field_invalid
+from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
 from mesh.outbox import Outbox
 from mesh.tokens.claims import ClaimsError
+from mesh.tokens.denials import Denials
 from services.token.access_token import AccessTokenWriter, ClientGrant
 from services.token.client_assertion import Assertion, Fault, read_assertion
-from services.token.client_store import spend_assertion
+from services.token.client_store import is_spent, spend_assertion
 from services.token.clients import Clients, Registered
+from services.token.refusals import Refusals
 from services.token.revoker import SECOND
 
-REFUSALS_APART = timedelta(seconds=10)
-"""How often a refusal of one client for one cause is written down by one process. Whoever picked up an old assertion can send it for ever."""
+ATTEMPTS = 5
+"""How often a token is made anew because the client changed while it was signed."""
 
 
 class ClientTokenDesk:
@@ -27,6 +29,8 @@ class ClientTokenDesk:
         self,
         database: Database,
         outbox: Outbox,
+        denials: Denials,
+        refusals: Refusals,
         writer: AccessTokenWriter,
         clients: Clients,
         issuer: str,
@@ -37,6 +41,8 @@ class ClientTokenDesk:
         """Args:
         database: For the transaction.
         outbox: Takes the events.
+        denials: Takes refusals of assertions that expire soon.
+        refusals: Counts those of all others.
         writer: Signs the access token.
         clients: Who may ask.
         issuer: `aud` of the assertions.
@@ -45,13 +51,13 @@ class ClientTokenDesk:
         """
         self._database = database
         self._outbox = outbox
+        self._denials = denials
+        self._refusals = refusals
         self._writer = writer
         self._clients = clients
         self._issuer = issuer
         self._clock = clock
         self._new_id = new_id
-        # (client, cause) -> when it was written down last, and how often it was not since.
-        self._refusals: dict[tuple[str, Fault], tuple[datetime, int]] = {}
 
     async def issue(self, text: str, scopes: frozenset[str]) -> tuple[str, ClientGrant]:
         """A token for the client that signed this assertion, which is good once.
@@ -63,35 +69,39 @@ class ClientTokenDesk:
         Raises:
             Unauthenticated: CREDENTIALS_INVALID, whatever the cause.
             InvalidArgument: FIELD_INVALID `scopes`: one that the client doesn't have.
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: the same assertion may be sent again.
         """
         try:
             assertion = read_assertion(text)
         except ClaimsError as error:
             raise _refusal() from error
-        # Before any transaction: whoever can't sign costs a signature's check, and what is remembered of the client.
+        # Whoever can't sign costs a signature's check, and what is remembered of the client.
         client = await self._clients.find(assertion.client_id)
         if client is None or not client.confidential or assertion.verified_by(client.jwks) is None:
             raise _refusal()
-        async with self._database.transaction() as tx:
-            registered = await self._clients.hold(tx, assertion.client_id)
+        registered = await self._clients.read(assertion.client_id)
+        for _ in range(ATTEMPTS):
             # A second look: what was remembered may be a second old, and the key gone since.
             if registered is None or assertion.verified_by(registered.client.jwks) is None:
                 raise _refusal()
             now = self._clock()
-            fault = assertion.fault(self._issuer, now.timestamp())
-            if fault is None:
-                granted = _granted(scopes, registered.client.scopes)
-                if not await spend_assertion(tx, assertion.client_id, assertion.token_id, assertion.spent_until):
-                    fault = Fault.REPLAYED
-            if fault is None:
-                grant = self._grant(registered, granted, now)
-                await self._record_issued(tx, assertion, grant)
-            else:
-                await self._record_refused(tx, assertion, fault, now)
-        # Behind the block, which commits what was written down.
-        if fault:
-            raise _refusal()
-        return await self._writer.write_client(grant), grant
+            if fault := assertion.fault(self._issuer, now.timestamp()):
+                raise await self._refused(assertion, fault)
+            if await is_spent(self._database, assertion.client_id, assertion.token_id):
+                raise await self._refused(assertion, Fault.REPLAYED)
+            grant = self._grant(registered, _granted(scopes, registered.client.scopes), now)
+            # Before anything is written, and outside of the transaction: when it can't be signed the assertion is not spent.
+            access_token = await self._writer.write_client(grant)
+            async with self._database.transaction() as tx:
+                found = await self._clients.hold(tx, assertion.client_id)
+                unchanged = found == registered
+                if unchanged and await spend_assertion(tx, assertion.client_id, assertion.token_id, assertion.spent_until):
+                    await self._record_issued(tx, assertion, grant)
+                    return access_token, grant
+            if unchanged:
+                raise await self._refused(assertion, Fault.REPLAYED)
+            registered = found
+        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the client kept changing during this call: try again")
 
     def _grant(self, registered: Registered, scopes: frozenset[str], now: datetime) -> ClientGrant:
         # Whole seconds, as tokens have them; and never in a second up to which this client's tokens are refused.
@@ -109,20 +119,22 @@ class ClientTokenDesk:
         detail = {"scopes": " ".join(sorted(grant.scopes)), "assertion": assertion.token_id}
         await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="token.issued", actor=client, client=client, detail=detail))
 
-    async def _record_refused(self, tx: Transaction, assertion: Assertion, fault: Fault, now: datetime) -> None:
-        last, left_out = self._refusals.get((assertion.client_id, fault), (None, 0))
-        if last is not None and now - last < REFUSALS_APART:
-            self._refusals[assertion.client_id, fault] = last, left_out + 1
-            return
-        self._refusals[assertion.client_id, fault] = now, 0
+    async def _refused(self, assertion: Assertion, fault: Fault) -> Unauthenticated:
+        """The refusal of an assertion that the client did sign.
+
+        It is on record if it can be shown for minutes only: somebody else may have picked it up.
+        """
+        if fault.is_lasting:
+            self._refusals.count(f"assertion of {assertion.client_id}: {fault}")
+            return _refusal()
         event = audit_event_pb2.AuditEvent(
             type="token.client_refused",
-            outcome=audit_event_pb2.OUTCOME_FAILURE,
             reason=Reason.CREDENTIALS_INVALID,
             client=f"clients/{assertion.client_id}",
-            detail={"cause": fault, "assertion": assertion.token_id, "left_out": str(left_out)},
+            detail={"cause": fault, "assertion": assertion.token_id},
         )
-        await self._outbox.record(tx, event)
+        await self._denials.record(event)
+        return _refusal()
 
 
 def _granted(requested: frozenset[str], allowed: frozenset[str]) -> frozenset[str]:

@@ -48,6 +48,8 @@ class Presented:
     instance_id: uuid.UUID | None
     scopes: frozenset[str]
     """Asked for; empty for all of the session's."""
+    client_scopes: Collection[str]
+    """All that the client may ask for by now."""
     grace: timedelta
     """The client's."""
     time: datetime
@@ -72,6 +74,10 @@ class Lineage:
     unanswered: bool = False
     """It was spent, and then the key was out of reach: whoever has it still waits for the answer."""
 
+    def is_live(self, time: datetime) -> bool:
+        """Whether its session's installation could spend it now."""
+        return not self.session_is_over and self.rotate_time is None and self.expire_time > time
+
 
 def judge(lineage: Lineage | None, presented: Presented) -> Verdict:
     """What a token is that the atomic rotation did not take."""
@@ -88,7 +94,7 @@ def judge(lineage: Lineage | None, presented: Presented) -> Verdict:
         return Verdict.EXPIRED
     if lineage.rotate_time is not None and not _is_graced(lineage, lineage.rotate_time, presented):
         return Verdict.REUSE
-    if not presented.scopes <= set(lineage.session_scopes):
+    if not presented.scopes <= set(lineage.session_scopes).intersection(presented.client_scopes):
         return Verdict.SCOPE_MISSING
     if lineage.rotate_time is None:
         return Verdict.SPENDABLE

@@ -17,7 +17,7 @@ from mesh.ids import uuid7
 from mesh.outbox import Outbox, Relay
 from mesh.rpc.server import run, serve
 from mesh.tokens.authentication import Authentication
-from mesh.tokens.denials import record_denials
+from mesh.tokens.denials import Denials
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
@@ -44,6 +44,7 @@ from services.token.keys.store import KeyStore
 from services.token.publisher import Publisher
 from services.token.purge import Purge
 from services.token.refresh import RefreshDesk
+from services.token.refusals import Refusals
 from services.token.revocation_log import RevocationLog
 from services.token.revoker import Revoker
 from services.token.service import TokenIssuer, TokenService
@@ -80,6 +81,8 @@ async def main() -> None:
         publisher = Publisher(redis_url, log)
         revoker = Revoker(store, log, outbox)
 
+        denials, refusals = Denials(database, outbox), Refusals()
+
         revocations = RevocationSet()
         key_store = KeyStore(database)
         custodies = await parts.enter_async_context(deployment.open())
@@ -103,15 +106,15 @@ async def main() -> None:
         keys = KeySet(own_jwks, algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         feed = RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations)
         verifier = Verifier(keys, issuer, audience)
-        authentication = Authentication(verifier, keys, revocations, feed, Policy(), on_denied=record_denials(database, outbox))
+        authentication = Authentication(verifier, keys, revocations, feed, Policy(), denials=denials)
 
         clients = ClientDirectory(database, longest_token=key_policy.token_lifetime)
         seed = ClientSeed(database, outbox, first_clients)
         writer = AccessTokenWriter(ring, issuer, audience)
         sign_ins = SignInDesk(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7)
-        refreshes = RefreshDesk(store, revoker, outbox, writer, clients, clock=clock, new_id=uuid7)
-        client_tokens = ClientTokenDesk(database, outbox, writer, clients, issuer, clock=clock, new_id=uuid7)
-        client_administration = ClientDesk(database, revoker, outbox, role_scopes, clock=clock, longest_token=key_policy.token_lifetime)
+        refreshes = RefreshDesk(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7)
+        client_tokens = ClientTokenDesk(database, outbox, denials, refusals, writer, clients, issuer, clock=clock, new_id=uuid7)
+        client_administration = ClientDesk(database, revoker, outbox, denials, role_scopes, clock=clock, longest_token=key_policy.token_lifetime)
         sign_outs = SignOutDesk(store, revoker, authentication.verify, clock=clock)
         subjects = SubjectDesk(store, revoker, outbox, role_scopes, clock=clock)
         introspection = Introspection(store, authentication.verify, issuer=issuer, audience=audience, clock=clock)
@@ -132,7 +135,7 @@ async def main() -> None:
                 "signing_keys": lambda: ring.loaded,
                 **authentication.checks,
             },
-            tasks=[database.watch, seed.run, ring.run, keeper.run, relay.run, publisher.run, purge.run, *authentication.tasks],
+            tasks=[database.watch, seed.run, ring.run, keeper.run, relay.run, publisher.run, purge.run, refusals.run, *authentication.tasks],
         )
 
 

@@ -12,15 +12,19 @@ from authmesh.audit.v1 import audit_event_pb2
 from mesh.database import Transaction
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
 from mesh.outbox import Outbox
+from mesh.tokens.denials import Denials
 from services.token.access_token import AccessGrant, AccessTokenWriter
 from services.token.clients import Client, Clients
 from services.token.lineage import Presented, Verdict, judge
 from services.token.refresh_token import digest, is_refresh_token, new_refresh_token, seal, unseal
+from services.token.refusals import Refusals
 from services.token.revoker import Revoker
 from services.token.sign_in import Issued
 from services.token.store import Found, Rotation, Store
 
 ANSWERED = (Verdict.RACE, Verdict.REPLAY)
+REFUSED = frozenset(Verdict) - {*ANSWERED, Verdict.SPENDABLE, Verdict.REUSE}
+"""What changes nothing and is refused."""
 _log = structlog.get_logger("authmesh.refresh")
 
 
@@ -43,6 +47,8 @@ class RefreshDesk:
         store: Store,
         revoker: Revoker,
         outbox: Outbox,
+        denials: Denials,
+        refusals: Refusals,
         writer: AccessTokenWriter,
         clients: Clients,
         *,
@@ -53,6 +59,8 @@ class RefreshDesk:
         store: Keeps the lines.
         revoker: Ends a family.
         outbox: Takes the events.
+        denials: Takes refusals of tokens that are good.
+        refusals: Counts those of all others.
         writer: Signs access tokens.
         clients: Who may ask, as they were at most a second ago.
         clock: The time.
@@ -61,6 +69,8 @@ class RefreshDesk:
         self._store = store
         self._revoker = revoker
         self._outbox = outbox
+        self._denials = denials
+        self._refusals = refusals
         self._writer = writer
         self._clients = clients
         self._clock = clock
@@ -76,16 +86,24 @@ class RefreshDesk:
         """
         client = await self._clients.find(request.client_id) if is_refresh_token(request.refresh_token) else None
         if client is None:
+            self._refusals.count("refresh token: unknown")
             raise _refusal(Verdict.UNKNOWN)
-        if not request.scopes <= client.scopes:
-            raise _refusal(Verdict.SCOPE_MISSING)
         time = self._clock()
-        successor = new_refresh_token()
-        grant = await self._store.rotate(self._rotation(request, client, successor, time))
-        if grant:
-            self._outbox.wake()
-            return await self._answer(request, successor, grant, client)
-        presented = Presented(request.client_id, request.instance_id, request.scopes, timedelta(seconds=client.refresh_grace_seconds), time)
+        # Scopes that the client can't have are missing from a token that is good: to who made a token up they say nothing.
+        if request.scopes <= client.scopes:
+            successor = new_refresh_token()
+            grant = await self._store.rotate(self._rotation(request, client, successor, time))
+            if grant:
+                self._outbox.wake()
+                return await self._answer(request, successor, grant, client)
+        presented = Presented(
+            request.client_id,
+            request.instance_id,
+            request.scopes,
+            client_scopes=client.scopes,
+            grace=timedelta(seconds=client.refresh_grace_seconds),
+            time=time,
+        )
         found, verdict = await self._diagnose(request.refresh_token, presented)
         if verdict not in ANSWERED:
             raise _refusal(verdict)
@@ -117,46 +135,38 @@ class RefreshDesk:
         token_hash = digest(refresh_token)
         found = await self._store.find(token_hash, presented.time)
         verdict = judge(found.lineage if found else None, presented)
-        if verdict in (Verdict.UNKNOWN, Verdict.RACE, Verdict.SPENDABLE):
-            return found, verdict
-        # Something is to be written: look again under the token's lock, so that repetitions are counted one by one.
-        async with self._revoker.transaction() as tx:
-            found = await self._store.find_locked(tx, token_hash, presented.time)
-            verdict = judge(found.lineage if found else None, presented)
-            if found:
-                await self._write_down(tx, found, token_hash, verdict, presented)
+        if verdict in (Verdict.REPLAY, Verdict.REUSE):
+            # Something is to be written: look again under the token's lock, so that repetitions are counted one by one.
+            async with self._revoker.transaction() as tx:
+                found = await self._store.find_locked(tx, token_hash, presented.time)
+                verdict = judge(found.lineage if found else None, presented)
+                if found:
+                    await self._write_down(tx, found, token_hash, verdict, presented)
+        if verdict in REFUSED:
+            await self._note_refusal(found, verdict, presented.time)
         return found, verdict
 
     async def _write_down(self, tx: Transaction, found: Found, token_hash: bytes, verdict: Verdict, presented: Presented) -> None:
-        match verdict:
-            case Verdict.REPLAY:
-                await self._store.count_replay(tx, token_hash)
-                await self._record(tx, found, "token.grace_replay")
-            case Verdict.REUSE:
-                event = audit_event_pb2.AuditEvent(
-                    type="token.reuse_detected",
-                    outcome=audit_event_pb2.OUTCOME_FAILURE,
-                    reason=Reason.REFRESH_REUSED,
-                    client=f"clients/{found.own.client_id}",
-                )
-                await self._revoker.end_sessions(tx, found.subject, [found.session_id], presented.time, event)
-            case Verdict.RACE | Verdict.SPENDABLE | Verdict.UNKNOWN:
-                pass
-            case _:
-                await self._record(tx, found, "token.refresh_refused", refused_as=verdict)
+        if verdict is Verdict.REPLAY:
+            await self._store.count_replay(tx, token_hash)
+            await self._outbox.record(tx, _event("token.grace_replay", found))
+        elif verdict is Verdict.REUSE:
+            event = audit_event_pb2.AuditEvent(
+                type="token.reuse_detected",
+                outcome=audit_event_pb2.OUTCOME_FAILURE,
+                reason=Reason.REFRESH_REUSED,
+                client=f"clients/{found.own.client_id}",
+            )
+            await self._revoker.end_sessions(tx, found.subject, [found.session_id], presented.time, event)
 
-    async def _record(self, tx: Transaction, found: Found, event_type: str, refused_as: Verdict | None = None) -> None:
-        event = audit_event_pb2.AuditEvent(
-            type=event_type,
-            subject=f"users/{found.subject}",
-            session=f"users/{found.subject}/sessions/{found.session_id}",
-            client=f"clients/{found.own.client_id}",
-        )
-        if refused_as:
-            event.outcome = audit_event_pb2.OUTCOME_FAILURE
-            event.reason = _refusal(refused_as).reason
-            event.detail["verdict"] = refused_as.name.lower()
-        await self._outbox.record(tx, event)
+    async def _note_refusal(self, found: Found | None, verdict: Verdict, time: datetime) -> None:
+        if found is None or not found.lineage.is_live(time):
+            self._refusals.count(f"refresh token: {verdict.name.lower()}")
+            return
+        event = _event("token.refresh_refused", found)
+        event.reason = _refusal(verdict).reason
+        event.detail["verdict"] = verdict.name.lower()
+        await self._denials.record(event)
 
     async def _answer(self, request: Refresh, successor: str, grant: AccessGrant, client: Client) -> Issued:
         # A scope that the client has lost since the sign-in is in no new token.
@@ -173,6 +183,15 @@ class RefreshDesk:
             await self._store.mark_unanswered(digest(request.refresh_token))
         except Unavailable:
             _log.warning("an answer is owed and could not be noted: the token has its ordinary grace", client=request.client_id)
+
+
+def _event(event_type: str, found: Found) -> audit_event_pb2.AuditEvent:
+    return audit_event_pb2.AuditEvent(
+        type=event_type,
+        subject=f"users/{found.subject}",
+        session=f"users/{found.subject}/sessions/{found.session_id}",
+        client=f"clients/{found.own.client_id}",
+    )
 
 
 def _refusal(verdict: Verdict) -> MeshError:

@@ -16,7 +16,7 @@ from mesh.outbox import Outbox, Relay
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.tokens.authentication import Authentication
-from mesh.tokens.denials import record_denials
+from mesh.tokens.denials import Denials
 from services.user.administration import Administration
 from services.user.courier import ChannelCourier
 from services.user.directory import Directory
@@ -45,7 +45,7 @@ async def main() -> None:
                 CommandSink(channel),
             ],
         )
-        authentication = Authentication.for_mesh(channel, settings, record_denials(database, outbox))
+        authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
         directory = Directory(database, outbox, clock=clock)
         administration = Administration(database, outbox, ChannelCourier(channel, settings.at_once_seconds), clock=clock)
         await serve(

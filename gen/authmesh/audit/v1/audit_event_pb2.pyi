@@ -99,7 +99,9 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_TOKEN_REUSE_DETECTED: _EventType.ValueType  # 23
     """token.reuse_detected: a spent refresh token came back; its session was ended."""
     EVENT_TYPE_TOKEN_REFRESH_REFUSED: _EventType.ValueType  # 24
-    """token.refresh_refused: a refresh was refused for a session that exists."""
+    """token.refresh_refused: a refresh was refused although its token was good: of another client or installation, or with a scope that the session
+    lacks. Refusals of dead tokens are counted in Token's log.
+    """
     EVENT_TYPE_TOKEN_REVOKED: _EventType.ValueType  # 25
     """token.revoked: a token or a session was ended."""
     EVENT_TYPE_TOKEN_SUBJECT_REVOKED: _EventType.ValueType  # 26
@@ -121,11 +123,13 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_TOKEN_CLIENT_CREATED: _EventType.ValueType  # 33
     """token.client_created: a client was added."""
     EVENT_TYPE_TOKEN_CLIENT_UPDATED: _EventType.ValueType  # 34
-    """token.client_updated: a client was changed; the fields are named, and whether its tokens or sessions ended."""
+    """token.client_updated: a client was changed. `fields` names what, each with its new value and, as `<field>_before`, its old one; of keys `kid` and
+    thumbprint. `tokens` and `sessions` say what ended.
+    """
     EVENT_TYPE_TOKEN_CLIENT_DELETED: _EventType.ValueType  # 35
     """token.client_deleted: a client was removed; its sessions were ended and its tokens are refused."""
     EVENT_TYPE_TOKEN_CLIENT_REFUSED: _EventType.ValueType  # 36
-    """token.client_refused: an assertion that is signed by the client's own key was refused (expired, for another audience, used before)."""
+    """token.client_refused: an assertion that is signed by the client's own key was refused (for another audience, used before, not valid yet)."""
     EVENT_TYPE_USER_CREATED: _EventType.ValueType  # 40
     """user.created: a profile was made."""
     EVENT_TYPE_USER_UPDATED: _EventType.ValueType  # 41
@@ -153,7 +157,9 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_RESOURCE_SHARES_CLAIMED: _EventType.ValueType  # 66
     """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
     EVENT_TYPE_ACCESS_DENIED: _EventType.ValueType  # 80
-    """access.denied: the access rule of a method refused an authenticated caller."""
+    """access.denied: the access rule of a method refused an authenticated caller. Of this and every other refusal, the first ten of a caller in a
+    minute are an event each; the latest of the others stands for all of them, and `left_out` says how many they are.
+    """
     EVENT_TYPE_AUDIT_PARKED: _EventType.ValueType  # 90
     """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
 
@@ -209,7 +215,9 @@ EVENT_TYPE_TOKEN_GRACE_REPLAY: EventType.ValueType  # 22
 EVENT_TYPE_TOKEN_REUSE_DETECTED: EventType.ValueType  # 23
 """token.reuse_detected: a spent refresh token came back; its session was ended."""
 EVENT_TYPE_TOKEN_REFRESH_REFUSED: EventType.ValueType  # 24
-"""token.refresh_refused: a refresh was refused for a session that exists."""
+"""token.refresh_refused: a refresh was refused although its token was good: of another client or installation, or with a scope that the session
+lacks. Refusals of dead tokens are counted in Token's log.
+"""
 EVENT_TYPE_TOKEN_REVOKED: EventType.ValueType  # 25
 """token.revoked: a token or a session was ended."""
 EVENT_TYPE_TOKEN_SUBJECT_REVOKED: EventType.ValueType  # 26
@@ -231,11 +239,13 @@ EVENT_TYPE_TOKEN_KEY_REMOVED: EventType.ValueType  # 37
 EVENT_TYPE_TOKEN_CLIENT_CREATED: EventType.ValueType  # 33
 """token.client_created: a client was added."""
 EVENT_TYPE_TOKEN_CLIENT_UPDATED: EventType.ValueType  # 34
-"""token.client_updated: a client was changed; the fields are named, and whether its tokens or sessions ended."""
+"""token.client_updated: a client was changed. `fields` names what, each with its new value and, as `<field>_before`, its old one; of keys `kid` and
+thumbprint. `tokens` and `sessions` say what ended.
+"""
 EVENT_TYPE_TOKEN_CLIENT_DELETED: EventType.ValueType  # 35
 """token.client_deleted: a client was removed; its sessions were ended and its tokens are refused."""
 EVENT_TYPE_TOKEN_CLIENT_REFUSED: EventType.ValueType  # 36
-"""token.client_refused: an assertion that is signed by the client's own key was refused (expired, for another audience, used before)."""
+"""token.client_refused: an assertion that is signed by the client's own key was refused (for another audience, used before, not valid yet)."""
 EVENT_TYPE_USER_CREATED: EventType.ValueType  # 40
 """user.created: a profile was made."""
 EVENT_TYPE_USER_UPDATED: EventType.ValueType  # 41
@@ -263,7 +273,9 @@ EVENT_TYPE_RESOURCE_ACCESS_DENIED: EventType.ValueType  # 65
 EVENT_TYPE_RESOURCE_SHARES_CLAIMED: EventType.ValueType  # 66
 """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
 EVENT_TYPE_ACCESS_DENIED: EventType.ValueType  # 80
-"""access.denied: the access rule of a method refused an authenticated caller."""
+"""access.denied: the access rule of a method refused an authenticated caller. Of this and every other refusal, the first ten of a caller in a
+minute are an event each; the latest of the others stands for all of them, and `left_out` says how many they are.
+"""
 EVENT_TYPE_AUDIT_PARKED: EventType.ValueType  # 90
 """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015

@@ -104,7 +104,8 @@ class ClientServiceServicer:
         """UpdateClient changes the fields that the mask names. A client that is disabled loses its sessions and its tokens at once, as one that is
         deleted. A confidential client that loses a scope or a key loses its tokens; a public one has its sessions' next tokens without the scope.
 
-        Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+        Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH, RESOURCE_EXHAUSTED RATE_LIMITED (its tokens were
+        revoked some thirty times within half a minute).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +114,7 @@ class ClientServiceServicer:
     def DeleteClient(self, request, context):
         """DeleteClient removes a client, ends its sessions and refuses its tokens at once. Its id may be used again.
 
-        Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+        Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH, RESOURCE_EXHAUSTED RATE_LIMITED (as of UpdateClient).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,12 +38,13 @@ class ClientServiceStub:
     """UpdateClient changes the fields that the mask names. A client that is disabled loses its sessions and its tokens at once, as one that is
     deleted. A confidential client that loses a scope or a key loses its tokens; a public one has its sessions' next tokens without the scope.
 
-    Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+    Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH, RESOURCE_EXHAUSTED RATE_LIMITED (its tokens were
+    revoked some thirty times within half a minute).
     """
     DeleteClient: _aio.UnaryUnaryMultiCallable[_client_service_pb2.DeleteClientRequest, _empty_pb2.Empty]
     """DeleteClient removes a client, ends its sessions and refuses its tokens at once. Its id may be used again.
 
-    Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+    Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH, RESOURCE_EXHAUSTED RATE_LIMITED (as of UpdateClient).
     """
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -93,7 +94,8 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         """UpdateClient changes the fields that the mask names. A client that is disabled loses its sessions and its tokens at once, as one that is
         deleted. A confidential client that loses a scope or a key loses its tokens; a public one has its sessions' next tokens without the scope.
 
-        Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+        Errors: INVALID_ARGUMENT FIELD_INVALID, NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH, RESOURCE_EXHAUSTED RATE_LIMITED (its tokens were
+        revoked some thirty times within half a minute).
         """
 
     @_abc_1.abstractmethod
@@ -104,7 +106,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """DeleteClient removes a client, ends its sessions and refuses its tokens at once. Its id may be used again.
 
-        Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH.
+        Errors: NOT_FOUND CLIENT_NOT_FOUND, ABORTED ETAG_MISMATCH, RESOURCE_EXHAUSTED RATE_LIMITED (as of UpdateClient).
         """
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _aio.Server) -> None: ...

@@ -102,7 +102,9 @@ class TokenServiceServicer:
 
     def RevokeToken(self, request, context):
         """RevokeToken ends what the token stands for (RFC 7009): a refresh token ends its session, which is how a client signs out; an access token
-        ends itself. A token that nobody knows is no error.
+        ends itself. A token that nobody knows is no error. The 21st access token of a session within the hour ends the session.
+
+        Errors: RESOURCE_EXHAUSTED RATE_LIMITED (the 21st token that a client has for itself within the hour).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

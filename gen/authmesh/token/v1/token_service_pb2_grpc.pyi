@@ -28,7 +28,9 @@ class TokenServiceStub:
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.RevokeTokenRequest, _token_service_pb2.RevokeTokenResponse]
     """RevokeToken ends what the token stands for (RFC 7009): a refresh token ends its session, which is how a client signs out; an access token
-    ends itself. A token that nobody knows is no error.
+    ends itself. A token that nobody knows is no error. The 21st access token of a session within the hour ends the session.
+
+    Errors: RESOURCE_EXHAUSTED RATE_LIMITED (the 21st token that a client has for itself within the hour).
     """
     IssueClientToken: _aio.UnaryUnaryMultiCallable[_token_service_pb2.IssueClientTokenRequest, _token_set_pb2.TokenSet]
     """IssueClientToken gives a confidential client a token of its own for a signed assertion (private_key_jwt, RFC 7523). No refresh token.
@@ -76,7 +78,9 @@ class TokenServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_token_service_pb2.RevokeTokenRequest, _abc.Awaitable[_token_service_pb2.RevokeTokenResponse]],
     ) -> _abc.Awaitable[_token_service_pb2.RevokeTokenResponse]:
         """RevokeToken ends what the token stands for (RFC 7009): a refresh token ends its session, which is how a client signs out; an access token
-        ends itself. A token that nobody knows is no error.
+        ends itself. A token that nobody knows is no error. The 21st access token of a session within the hour ends the session.
+
+        Errors: RESOURCE_EXHAUSTED RATE_LIMITED (the 21st token that a client has for itself within the hour).
         """
 
     @_abc_1.abstractmethod

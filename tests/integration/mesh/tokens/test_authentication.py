@@ -97,21 +97,24 @@ class Server:
         self.revocations = RevocationSet()
         self.feed = Feed(self.revocations)
         self.keys = KeySet(self.mint.jwks)
-        self.denied: list[tuple[str, Reason]] = []
+        self.denials: list[tuple[str, Reason]] = []
         self.authentication = Authentication(
             Verifier(self.keys, ISSUER, AUDIENCE, clock=lambda: self.now()),
             self.keys,
             self.revocations,
             self.feed,
             Policy(),
-            on_denied=self.note,
+            denials=self,
             cached_tokens=3,
         )
         self.channel: aio.Channel
 
-    async def note(self, call: Call, error: MeshError) -> None:
+    async def run(self) -> None:
+        """As a record of denials; this one has nothing to do in the background."""
+
+    async def denied(self, call: Call, error: MeshError) -> None:
         assert call.claims is not None
-        self.denied.append((call.rpc.name, error.reason))
+        self.denials.append((call.rpc.name, error.reason))
 
     def revoke(self, kind: RevocationKind, value: str) -> None:
         self.revocations.add([Revocation(1, kind, value, 0, int(time.time()) + 600)])
@@ -244,7 +247,7 @@ async def test_a_token_good_for_one_method_is_refused_at_another_and_that_is_tol
     token = own(server, scope="resource:read")
     assert await server.list_sessions(token) == "PERMISSION_DENIED SCOPE_MISSING"
     assert await server.list_sessions(own(server), parent="users/0190a1b2-c3d4-7000-8000-00000000000f") == "PERMISSION_DENIED SCOPE_MISSING"
-    assert server.denied == [("ListSessions", Reason.SCOPE_MISSING)] * 2
+    assert server.denials == [("ListSessions", Reason.SCOPE_MISSING)] * 2
 
 
 async def test_a_stale_feed_is_unavailable_and_says_when_to_try_again(server: Server) -> None:

@@ -28,6 +28,7 @@ from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.validation import Validation
 from mesh.tokens.claims import Claims
+from mesh.tokens.denials import Denials
 from services.resource.change_log import ChangeLog
 from services.resource.gate import Gate
 from services.resource.housekeeping import Housekeeping
@@ -150,7 +151,7 @@ class Service:
 async def replica(database: Database, addresses: Addresses, clock: Clock) -> AsyncIterator[Replica]:
     outbox = Outbox("resource")
     changes = ChangeLog(database)
-    gate = Gate(database, outbox)
+    gate = Gate(database, Denials(database, outbox))
     claims = ShareClaims(database, outbox, changes, addresses, clock=clock)
     resources = Resources(database, outbox, changes, gate, clock=clock, new_id=uuid7)
     sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)

@@ -11,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from mesh.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason
 from mesh.ids import uuid7
+from mesh.tokens.denials import EACH
 from services.resource.store import PAGE_BYTES
 from tests.integration.services.resource.conftest import Person, Replica, Service
 from tests.integration.services.resource.expectations import refused
@@ -46,6 +47,14 @@ async def test_a_stranger_learns_nothing_and_is_written_down(service: Service, o
         assert (denied.actor, denied.target) == (friend.name, made.name)
     assert (await service.event_types()).count("resource.access_denied") == 6
     assert (await owner.call("GetResource", name=made.name)).etag == etag
+
+
+async def test_a_stranger_in_a_loop_fills_no_table(service: Service, owner: Person, friend: Person) -> None:
+    made = await owner.create()
+    for _ in range(50):
+        with refused(NotFound, Reason.RESOURCE_NOT_FOUND):
+            await friend.call("GetResource", name=made.name)
+    assert (await service.event_types()).count("resource.access_denied") == EACH
 
 
 async def test_what_does_not_exist_is_not_found_and_not_written_down(service: Service, owner: Person) -> None:

@@ -13,6 +13,7 @@ from mesh.database import Database, Transaction
 from mesh.ids import uuid7
 from mesh.outbox import Outbox
 from mesh.tokens.claims import Claims
+from mesh.tokens.denials import Denials
 from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
@@ -21,6 +22,7 @@ from services.token.clients import Client, Registered
 from services.token.grants import load_role_scopes
 from services.token.introspection import Introspection
 from services.token.refresh import Refresh, RefreshDesk
+from services.token.refusals import Refusals
 from services.token.revocation_log import RevocationLog
 from services.token.revoker import Revoker
 from services.token.sign_in import Issued, SignIn, SignInDesk
@@ -79,6 +81,8 @@ class Token:
     sign_outs: SignOutDesk
     subjects: SubjectDesk
     introspection: Introspection
+    denials: Denials
+    refusals: Refusals
 
     async def sign_in(
         self, subject: uuid.UUID | None = None, *, instance: uuid.UUID | None = None, client: str = "demo", **changes: object
@@ -138,6 +142,7 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
     role_scopes = load_role_scopes(Path(services.token.__file__).parent / "roles.yaml")
     clients = SomeClients(demo=Client(display_name="Demo", confidential=False, scopes=frozenset(role_scopes.known)))
     store, log, outbox, revocations = Store(database), RevocationLog(database), Outbox("token"), RevocationSet()
+    denials, refusals = Denials(database, outbox), Refusals()
     revoker, writer = Revoker(store, log, outbox), AccessTokenWriter(active or one_key, ISSUER, AUDIENCE)
 
     async def verify(access_token: str) -> Claims:
@@ -153,8 +158,10 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
         keys=keys,
         verifier=verifier,
         sign_ins=SignInDesk(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7),
-        refreshes=RefreshDesk(store, revoker, outbox, writer, clients, clock=clock, new_id=uuid7),
+        refreshes=RefreshDesk(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7),
         sign_outs=SignOutDesk(store, revoker, verify, clock=clock),
         subjects=SubjectDesk(store, revoker, outbox, role_scopes, clock=clock),
         introspection=Introspection(store, verify, issuer=ISSUER, audience=AUDIENCE, clock=clock),
+        denials=denials,
+        refusals=refusals,
     )

@@ -11,10 +11,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import services.token
-from mesh.errors import Aborted, AlreadyExists, InvalidArgument, MeshError, NotFound, PermissionDenied, Reason, Unauthenticated
+from mesh.errors import (
+    Aborted,
+    AlreadyExists,
+    InvalidArgument,
+    MeshError,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from mesh.ids import uuid7
 from mesh.outbox import Outbox
-from services.token.access_token import AccessTokenWriter
+from mesh.tokens.denials import EACH
+from services.token.access_token import AccessTokenWriter, ClientGrant
 from services.token.client_desk import ClientDesk
 from services.token.client_directory import ClientDirectory
 from services.token.client_seed import ClientSeed
@@ -24,8 +36,9 @@ from services.token.clients import Client, Registered, load_clients
 from services.token.grants import load_role_scopes
 from services.token.purge import Purge
 from services.token.refresh import RefreshDesk
-from services.token.revoker import Revoker
+from services.token.revoker import TOKENS_APART, Revoker
 from services.token.sign_in import Issued, SignInDesk
+from services.token.signer import public_jwk, thumbprint
 from tests.clients import assertion, jwks
 from tests.conftest import OpenDatabase
 from tests.signing import OneKey
@@ -73,12 +86,12 @@ async def clients(open_database: OpenDatabase) -> Clients:
     directory = ClientDirectory(token.database, clock=lambda: seconds().timestamp())
     revoker, writer = Revoker(token.store, token.log, outbox), AccessTokenWriter(OneKey(key), ISSUER, AUDIENCE)
     token.sign_ins = SignInDesk(token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7)
-    token.refreshes = RefreshDesk(token.store, revoker, outbox, writer, directory, clock=token.clock, new_id=uuid7)
+    token.refreshes = RefreshDesk(token.store, revoker, outbox, token.denials, token.refusals, writer, directory, clock=token.clock, new_id=uuid7)
     return Clients(
         token=token,
-        desk=ClientDesk(token.database, revoker, outbox, ROLES, clock=token.clock),
+        desk=ClientDesk(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock),
         directory=directory,
-        own_tokens=ClientTokenDesk(token.database, outbox, writer, directory, ISSUER, clock=token.clock, new_id=uuid7),
+        own_tokens=ClientTokenDesk(token.database, outbox, token.denials, token.refusals, writer, directory, ISSUER, clock=token.clock, new_id=uuid7),
         seconds=seconds,
     )
 
@@ -135,7 +148,24 @@ async def test_a_client_is_added_read_changed_and_removed(clients: Clients) -> N
     assert [(event.type, event.target) for event in events] == [
         ("token.client_created", "clients/app"), ("token.client_updated", "clients/app"), ("token.client_deleted", "clients/app"),
     ]  # fmt: skip
-    assert dict(events[1].detail) == {"fields": "access_token_lifetime instance_required"}
+    assert dict(events[1].detail) == {
+        "fields": "access_token_lifetime instance_required",
+        "access_token_lifetime": "300s", "access_token_lifetime_before": "600s", "instance_required": "true", "instance_required_before": "false",
+    }  # fmt: skip
+    assert events[0].detail["scopes"] == "resource:read user:read"
+    assert events[0].detail["session_lifetime"] == "7776000s"
+
+
+async def test_the_trail_tells_which_keys_and_scopes_a_client_had_and_has(clients: Clients) -> None:
+    await clients.desk.create("backend", BACKEND, ADMIN)
+    await clients.desk.update("backend", {"jwks": jwks(OTHER), "scopes": ["user:read", "token:introspect"], "disabled": True}, "", ADMIN)
+    (event,) = await clients.token.events("token.client_updated")
+    first, second = (f"{mint.key_id}={thumbprint(public_jwk(mint.key.public_key()))}" for mint in (MINT, OTHER))
+    assert dict(event.detail) == {
+        "fields": "scopes jwks disabled", "sessions": "0", "tokens": "revoked",
+        "scopes": "token:introspect user:read", "scopes_before": "token:introspect",
+        "jwks": second, "jwks_before": first, "disabled": "true", "disabled_before": "false",
+    }  # fmt: skip
 
 
 async def test_a_change_that_changes_nothing_writes_nothing(clients: Clients) -> None:
@@ -210,6 +240,10 @@ async def test_nobody_gives_a_confidential_client_more_than_they_have(clients: C
     await clients.desk.update("backend", {"disabled": True}, "", narrow)
     assert (await refusal(clients.desk.update("backend", {"disabled": False}, "", narrow))).reason == Reason.SCOPE_MISSING
     await clients.desk.update("backend", {"disabled": False}, "", ADMIN)
+    # Nor a scope that no role has: only the operator gives that, in the file.
+    unknown = await refusal(clients.desk.create("billing", BACKEND | {"scopes": ["billing:write"]}, ADMIN))
+    assert unknown.reason == Reason.SCOPE_MISSING
+    assert "roles file" in unknown.message
     # What everybody may have is nobody's privilege; and a public client has only what its users have.
     await clients.desk.create("other", BACKEND | {"scopes": ["user:write"]}, narrow)
     await clients.desk.create("app", APP | {"scopes": ["admin:users"]}, narrow)
@@ -386,19 +420,88 @@ async def test_it_is_refused_until_it_could_no_longer_be_accepted_and_forgotten_
     await refusal(clients.own_token(text))
     clients.token.clock.pass_by(seconds=3)
     await refusal(clients.own_token(text))
-    assert [event.detail["cause"] for event in await clients.token.events("token.client_refused")] == ["replayed", "expired"]
+    assert [event.detail["cause"] for event in await clients.token.events("token.client_refused")] == ["replayed"]
+    assert clients.token.refusals.take() == {"assertion of backend: expired": 1}
     kept = await clients.token.database.fetchval("SELECT expire_time FROM client_assertions")
     assert kept.timestamp() == now + 120
 
 
-async def test_an_old_assertion_sent_again_and_again_fills_no_table(clients: Clients) -> None:
+@pytest.mark.parametrize("changes", [{"exp": 1}, {"exp": 2_000_000_000}, {"exp": 1, "aud": "https://elsewhere.example"}])
+async def test_an_assertion_that_can_be_shown_for_ever_is_counted_and_leaves_no_event(clients: Clients, changes: dict[str, Any]) -> None:
     await clients.desk.create("backend", BACKEND, ADMIN)
-    text = assertion(MINT, "backend", ISSUER, exp=1)
+    text = assertion(MINT, "backend", ISSUER, **changes)
     for _ in range(9):
         await refusal(clients.own_token(text))
-    clients.token.clock.pass_by(seconds=10)
-    await refusal(clients.own_token(text))
-    assert [event.detail["left_out"] for event in await clients.token.events("token.client_refused")] == ["0", "8"]
+    assert not await clients.token.events("token.client_refused")
+    assert list(clients.token.refusals.take().values()) == [9]
+
+
+async def test_one_that_was_used_is_written_down_and_not_for_each_of_a_hundred_times(clients: Clients) -> None:
+    await clients.desk.create("backend", BACKEND, ADMIN)
+    text = assertion(MINT, "backend", ISSUER)
+    await clients.own_token(text)
+    for _ in range(100):
+        await refusal(clients.own_token(text))
+    assert len(await clients.token.events("token.client_refused")) == EACH
+    await clients.token.denials.flush()
+    *_, last = await clients.token.events("token.client_refused")
+    assert (last.detail["cause"], last.detail["left_out"]) == ("replayed", str(100 - EACH))
+
+
+async def test_an_assertion_whose_token_cannot_be_signed_is_good_again(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def out_of_reach(_: object) -> bytes:
+        raise Unavailable(Reason.KEYS_UNAVAILABLE, "test")
+
+    await clients.desk.create("backend", BACKEND, ADMIN)
+    text = assertion(MINT, "backend", ISSUER)
+    with monkeypatch.context() as outage:
+        outage.setattr(await clients.own_tokens._writer._keys.active(), "sign", out_of_reach)
+        assert (await refusal(clients.own_token(text))).reason is Reason.KEYS_UNAVAILABLE
+    assert not await clients.token.events("token.issued")
+    assert await clients.own_token(text)
+
+
+async def test_a_client_that_changes_while_its_token_is_signed_gets_one_of_its_new_state(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    await clients.desk.create("backend", BACKEND | {"scopes": ["token:introspect", "user:read"]}, ADMIN)
+    write = clients.own_tokens._writer.write_client
+
+    async def change_first(grant: ClientGrant) -> str:
+        if "user:read" in grant.scopes:
+            await clients.desk.update("backend", {"scopes": ["token:introspect"]}, "", ADMIN)
+        return await write(grant)
+
+    monkeypatch.setattr(clients.own_tokens._writer, "write_client", change_first)
+    access_token = await clients.own_token(assertion(MINT, "backend", ISSUER))
+    assert clients.token.verifier.verify(access_token).scopes == {"token:introspect"}
+    assert not await clients.is_revoked(access_token)
+
+
+async def test_twenty_of_a_client_s_tokens_are_revoked_one_by_one_within_the_hour(clients: Clients) -> None:
+    await clients.desk.create("backend", BACKEND, ADMIN)
+    for _ in range(TOKENS_APART):
+        await clients.token.sign_outs.revoke_token(await clients.own_token(assertion(MINT, "backend", ISSUER)))
+    one_more = await clients.own_token(assertion(MINT, "backend", ISSUER))
+    error = await refusal(clients.token.sign_outs.revoke_token(one_more))
+    assert (type(error), error.reason) == (ResourceExhausted, Reason.RATE_LIMITED)
+    assert error.retry_after
+    # What the message says.
+    await clients.desk.update("backend", {"jwks": jwks(OTHER)}, "", ADMIN)
+    assert await clients.is_revoked(one_more)
+
+
+async def test_a_client_whose_tokens_are_revoked_again_and_again_gets_no_tokens_of_the_future(clients: Clients) -> None:
+    await clients.desk.create("app", APP, ADMIN)
+    with pytest.raises(ResourceExhausted) as caught:
+        for number in range(200):
+            await clients.desk.update("app", {"disabled": number % 2 == 0}, "", ADMIN)
+    assert caught.value.reason is Reason.RATE_LIMITED
+    assert caught.value.retry_after
+    clients.token.clock.pass_by(seconds=caught.value.retry_after.total_seconds() + 1)
+    await clients.desk.update("app", {"disabled": True}, "", ADMIN)
+    await clients.desk.update("app", {"disabled": False}, "", ADMIN)
+    issued = await clients.token.sign_in(client="app")
+    # Verified, too: its `iat` is not too far ahead.
+    assert not await clients.token.refuses(issued)
 
 
 async def test_it_can_be_revoked_and_what_was_used_is_purged(clients: Clients) -> None:
@@ -452,7 +555,7 @@ async def test_every_refusal_reads_the_same(clients: Clients) -> None:
     assert answers == {(Unauthenticated, Reason.CREDENTIALS_INVALID, "the client assertion is not valid")}
     # Only what the client itself signed is written down: a stranger fills no table.
     causes = [event.detail["cause"] for event in await clients.token.events("token.client_refused")]
-    assert sorted(causes) == ["audience", "expired", "replayed"]
+    assert sorted(causes) == ["audience", "replayed"]
 
 
 async def test_a_key_or_scope_that_goes_takes_the_client_s_tokens_along(clients: Clients) -> None:
@@ -485,10 +588,9 @@ async def test_what_the_database_has_is_what_was_written(clients: Clients) -> No
 
 
 async def test_a_deployment_whose_keys_are_kept_for_less_takes_no_client_with_longer_tokens(clients: Clients) -> None:
-    short = ClientDesk(
-        clients.token.database, Revoker(clients.token.store, clients.token.log, Outbox("token")), Outbox("token"), ROLES, clock=clients.token.clock,
-        longest_token=timedelta(seconds=300),
-    )  # fmt: skip
+    token, outbox = clients.token, Outbox("token")
+    revoker, longest = Revoker(token.store, token.log, outbox), timedelta(seconds=300)
+    short = ClientDesk(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock, longest_token=longest)
     created = await short.create("app", APP | {"access_token_seconds": 300}, ADMIN)
     for change in (short.create("other", APP, ADMIN), short.update("app", {"access_token_seconds": 301}, created.etag, ADMIN)):
         error = await refusal(change)

@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
+from mesh.tokens.denials import EACH
 from services.token.sign_in import Issued
 
 from .conftest import Token
@@ -142,8 +143,10 @@ async def test_another_instance_is_refused_and_the_family_lives(token: Token, in
     second = await token.refresh(first.refresh_token, instance=PHONE)
     assert await refusal(token, first.refresh_token, instance=instance) is Reason.REFRESH_INVALID
     await token.refresh(second.refresh_token, instance=PHONE)
-    refused = await token.events("token.refresh_refused")
-    assert [event.detail["verdict"] for event in refused] == ["other_instance"] * 2
+    # The one that was good is an event; the one that was spent is counted.
+    (refused,) = await token.events("token.refresh_refused")
+    assert (refused.detail["verdict"], refused.reason) == ("other_instance", Reason.REFRESH_INVALID)
+    assert token.refusals.take() == {"refresh token: other_instance": 1}
 
 
 async def test_another_client_is_refused_and_the_family_lives(token: Token) -> None:
@@ -158,6 +161,58 @@ async def test_another_client_is_refused_and_the_family_lives(token: Token) -> N
 async def test_what_nobody_knows_is_refused_without_a_trace(token: Token, garbage: str) -> None:
     assert await refusal(token, garbage) is Reason.REFRESH_INVALID
     assert await event_types(token) == []
+
+
+@pytest.mark.parametrize("death", ["ended", "expired", "spent", "reused"])
+async def test_a_dead_token_leaves_no_event_however_often_it_is_sent(token: Token, death: str) -> None:
+    first = await token.sign_in(instance=PHONE)
+    if death == "ended":
+        await token.sign_outs.end_session(first.grant.subject, first.grant.session_id)
+    elif death == "expired":
+        token.clock.pass_by(days=15)
+    else:
+        await token.refresh(first.refresh_token, instance=PHONE)
+    if death == "reused":
+        token.clock.pass_by(minutes=1)
+        assert await refusal(token, first.refresh_token, instance=PHONE) is Reason.REFRESH_REUSED
+    before = await event_types(token)
+    for _ in range(20):
+        instance = LAPTOP if death == "spent" else PHONE
+        assert await refusal(token, first.refresh_token, instance=instance) is Reason.REFRESH_INVALID
+    await token.denials.flush()
+    assert await event_types(token) == before
+    assert list(token.refusals.take().values()) == [20]
+
+
+async def test_refusals_of_a_good_token_are_events_up_to_a_bound_and_a_number_behind_it(token: Token) -> None:
+    first = await token.sign_in(instance=PHONE)
+    for _ in range(100):
+        await refusal(token, first.refresh_token, instance=LAPTOP)
+    await refusal(token, first.refresh_token, instance=PHONE, scopes=frozenset({"nonsense"}))
+    assert len(await token.events("token.refresh_refused")) == EACH
+    await token.denials.flush()
+    *_, one, other = await token.events("token.refresh_refused")
+    assert {(event.reason, event.detail["verdict"], event.detail["left_out"]) for event in (one, other)} == {
+        ("REFRESH_INVALID", "other_instance", str(100 - EACH)),
+        ("SCOPE_MISSING", "scope_missing", "1"),
+    }
+    assert one.subject == f"users/{first.grant.subject}"
+    await token.refresh(first.refresh_token, instance=PHONE)
+
+
+async def test_an_invented_token_learns_neither_clients_nor_scopes(token: Token) -> None:
+    token.clients["narrow"] = token.clients["demo"].model_copy(update={"scopes": frozenset({"user:read"})})
+    invented = "amrt_" + "A" * 43
+    for client in ("demo", "narrow", "nobody"):
+        for scopes in (frozenset[str](), frozenset({"user:read"}), frozenset({"admin:users"}), frozenset({"nonsense"})):
+            assert await refusal(token, invented, client=client, scopes=scopes) is Reason.REFRESH_INVALID
+
+
+async def test_a_scope_that_the_client_has_lost_is_missing_and_spends_nothing(token: Token) -> None:
+    first = await token.sign_in()
+    token.clients["demo"] = token.clients["demo"].model_copy(update={"scopes": frozenset({"user:read"})})
+    assert await refusal(token, first.refresh_token, scopes=frozenset({"user:write"})) is Reason.SCOPE_MISSING
+    assert token.claims(await token.refresh(first.refresh_token)).scopes == {"user:read"}
 
 
 async def test_scopes_may_be_narrowed_for_one_token_and_never_widened(token: Token) -> None:

@@ -123,6 +123,8 @@ def test_what_is_no_assertion_is_not_read(case: str) -> None:
     (make(aud=["https://elsewhere.example"]), Fault.AUDIENCE), (make(aud="https://issuer"), Fault.AUDIENCE),
     (make(aud=["https://elsewhere.example", ISSUER]), Fault.AUDIENCE), (make(aud=[ISSUER, ISSUER]), Fault.AUDIENCE),
     (make(exp=NOW - 60), Fault.EXPIRED), (make(exp=1), Fault.EXPIRED), (make(exp=NOW + 301), Fault.TOO_LONG),
+    # What can be shown for long comes first: it is not on record.
+    (make(exp=1, aud="https://elsewhere.example"), Fault.EXPIRED), (make(exp=NOW + 301, aud="https://elsewhere.example"), Fault.TOO_LONG),
     (make(iat=NOW + 61), Fault.NOT_YET), (make(nbf=NOW + 61), Fault.NOT_YET),
 ])  # fmt: skip
 def test_what_the_client_signed_wrongly_has_its_cause(text: str, fault: Fault) -> None:

@@ -13,7 +13,7 @@ from services.token.lineage import Lineage, Presented, Verdict, judge
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PHONE, LAPTOP = uuid.uuid4(), uuid.uuid4()
 LIVE = Lineage("demo", PHONE, ["a", "b"], False, NOW + timedelta(days=14), None, 0, 0, False)
-PRESENTED = Presented("demo", PHONE, frozenset(), timedelta(seconds=30), NOW)
+PRESENTED = Presented("demo", PHONE, frozenset(), frozenset("abcd"), timedelta(seconds=30), NOW)
 
 
 def spent(seconds: float, **changes: object) -> Lineage:
@@ -31,6 +31,8 @@ def spent(seconds: float, **changes: object) -> Lineage:
     (replace(LIVE, expire_time=NOW), PRESENTED, Verdict.EXPIRED),
     (LIVE, replace(PRESENTED, scopes=frozenset("abc")), Verdict.SCOPE_MISSING),
     (LIVE, replace(PRESENTED, scopes=frozenset("ab")), Verdict.SPENDABLE),
+    (LIVE, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset("a")), Verdict.SCOPE_MISSING),
+    (None, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset()), Verdict.UNKNOWN),
     (spent(0), PRESENTED, Verdict.RACE), (spent(2), PRESENTED, Verdict.RACE), (spent(-1), PRESENTED, Verdict.RACE),
     (spent(2.1), PRESENTED, Verdict.REPLAY), (spent(30), PRESENTED, Verdict.REPLAY), (spent(30.1), PRESENTED, Verdict.REUSE),
     (spent(10, instance_id=None), PRESENTED, Verdict.REPLAY), (spent(10.1, instance_id=None), PRESENTED, Verdict.REUSE),
