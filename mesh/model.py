@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -203,16 +204,44 @@ class TokenBucket(_Model):
     requests: Positive
     interval: Duration
 
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.requests / self.interval.total_seconds()
 
-class RateLimit(_Model):
+
+class ClientLimit(_Model):
+    """How much is taken from one client, and from the networks that it may have to itself (ours).
+
+    Buckets nest: a call takes a token from its address, its network and its site. Nobody is given one IPv6 address, so
+    one of IPv6 is a /64. IPv4 has no prefix between an address and a /24 that says anything.
+    """
+
+    per_client: TokenBucket
+    """For each address (/32; of IPv6, /64)."""
+    per_network: TokenBucket
+    """For each /24; of IPv6, /56: what a home is given."""
+    per_site: TokenBucket
+    """For each /24; of IPv6, /48: what a company is given."""
+    share: TokenBucket
+    """For each site: what it gets however much others send. A call within it is not counted against what all share."""
+
+    @model_validator(mode="after")
+    def _wider_is_more(self) -> Self:
+        rates = [("share", self.share), ("perClient", self.per_client), ("perNetwork", self.per_network), ("perSite", self.per_site)]
+        for (name, bucket), (wider_name, wider) in pairwise(rates):
+            if bucket.requests > wider.requests or bucket.rate > wider.rate:
+                raise ValueError(f"{name} lets more through than {wider_name}, which holds it")
+        return self
+
+
+class RateLimit(ClientLimit):
     """A local rate limit of the gateway (ours)."""
 
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     """RPC paths; each has buckets of its own."""
-    per_client: TokenBucket
-    """For each client address; of IPv6, for each /64."""
     total: TokenBucket
-    """For all clients of one gateway together."""
+    """For all clients of one gateway together, beyond their shares."""
 
 
 class Cors(_Model):
@@ -228,9 +257,14 @@ class VirtualGateway(_Model):
     name: Name
     port_mapping: PortMapping
     max_request_bytes: Positive
+    """Of any RPC. How much each of them takes follows from the field rules of the contract (`mesh.render.request_size`)."""
     max_connections: Positive
+    max_requests: Positive
+    """Under way at once, beyond the shares of `requestLimit`. A further one is refused (RESOURCE_EXHAUSTED OVERLOADED)."""
     max_heap_bytes: Positive
-    """Near it, new requests are refused (RESOURCE_EXHAUSTED OVERLOADED)."""
+    """Near it, what holds most is reset, and new requests are refused (RESOURCE_EXHAUSTED OVERLOADED)."""
+    request_limit: ClientLimit
+    """For requests of any kind, before anything is kept of them."""
     trusted_hops: Annotated[int, Field(ge=0, le=10)] = 0
     """Proxies in front that append to X-Forwarded-For; 0 when clients connect directly."""
     cors: Cors
@@ -251,6 +285,9 @@ class Mesh(_Model):
 
     name: Name
     trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]+$")]
+    max_connection_duration: Duration
+    """Of every connection to an Envoy (ours). Then it is drained: mutual TLS proves who somebody is at its beginning only,
+    so this bounds how long a connection outlives its certificate."""
     egress_filter: Literal["DROP_ALL"]
     """App Mesh's ALLOW_ALL would let a compromised process call anything; it isn't offered."""
     jwks: Jwks

@@ -12,7 +12,7 @@ UNARY_SECONDS = 30.0
 """The longest that a unary call may take, whatever deadline its caller set."""
 
 MESSAGE_LIMIT = 4 * 1024 * 1024
-"""Bytes of one message. The edge admits 1 MiB; what is larger comes from inside."""
+"""Bytes of one message. The edge admits far less; what is larger comes from inside."""
 
 
 class Admission:

@@ -6,6 +6,9 @@ from mesh.contract import Contract
 from mesh.model import Mesh
 from mesh.render.agreement import callers, rpcs_of
 from mesh.render.envoy.access_log import HEALTH_PATH
+from mesh.render.envoy.authentication import CLAIMS
+from mesh.render.envoy.authentication import NAME as JWT_AUTHN
+from mesh.render.envoy.placement import TokenRules
 from mesh.render.envoy.resource import Resource, extension
 
 NAME = "envoy.filters.http.rbac"
@@ -28,10 +31,19 @@ def ingress_rbac(mesh: Mesh, contract: Contract, node: str) -> Resource:
     return _rbac("ALLOW", policies)
 
 
-def gateway_rbac(contract: Contract) -> Resource:
-    """Refuses internal RPCs at the gateway. They have no route there either; this holds if one is ever opened by mistake."""
+def gateway_rbac(contract: Contract, tokens: TokenRules) -> Resource:
+    """Refuses at the gateway what other filters refuse too; this holds if one of them is ever wrong.
+
+    Internal RPCs, which have no route there; and RPCs that demand a token, without the claims of one that was verified.
+    """
     internal = [rpc.path for rpc in contract.rpcs.values() if rpc.access.WhichOneof("kind") == "internal"]
-    return _rbac("DENY", {"internal": {"permissions": _paths(internal), "principals": [{"any": True}]}})
+    authenticated = [rpc.path for rpc in contract.rpcs.values() if rpc.access.WhichOneof("kind") == "authenticated"]
+    issuer = {"filter": JWT_AUTHN, "path": [{"key": CLAIMS}, {"key": "iss"}], "value": {"string_match": {"exact": tokens.issuer}}}
+    policies = {
+        "internal": {"permissions": _paths(internal), "principals": [{"any": True}]},
+        "without-token": {"permissions": _paths(authenticated), "principals": [{"not_id": {"sourced_metadata": {"metadata_matcher": issuer}}}]},
+    }
+    return _rbac("DENY", policies)
 
 
 def _rbac(action: str, policies: Resource) -> Resource:

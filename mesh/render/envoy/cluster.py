@@ -10,6 +10,9 @@ from mesh.render.envoy.tls import mesh_client
 
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECTIONS = 128
+_BUFFER = 32_768
+_WINDOW = 65_536
+"""What is kept of an answer that its caller does not read (Envoy's guide for edges)."""
 
 
 def process(mesh: Mesh, node: str, placement: Placement) -> Resource:
@@ -25,7 +28,8 @@ def process(mesh: Mesh, node: str, placement: Placement) -> Resource:
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": _endpoints(name, {"pipe": {"path": str(placement.service_socket)}}),
-        "typed_extension_protocol_options": _http2(),
+        "per_connection_buffer_limit_bytes": _BUFFER,
+        "typed_extension_protocol_options": _http2(listener),
         "health_checks": [_health_check("1s", "2s", healthy=1, unhealthy=2)],
         "circuit_breakers": _circuit_breakers(listener),
     }
@@ -41,7 +45,8 @@ def node(mesh: Mesh, name: str, placement: Placement) -> Resource:
         **_discovery(address),
         "connect_timeout": "1s",
         "load_assignment": _endpoints(cluster, {"socket_address": {"address": address.host, "port_value": address.port}}),
-        "typed_extension_protocol_options": _http2(),
+        "per_connection_buffer_limit_bytes": _BUFFER,
+        "typed_extension_protocol_options": _http2(listener),
         "transport_socket": mesh_client(mesh, placement, name),
         "health_checks": [
             _health_check(seconds(check.interval), seconds(check.timeout), healthy=check.healthy_threshold, unhealthy=check.unhealthy_threshold)
@@ -96,10 +101,14 @@ def _endpoints(cluster: str, address: Resource) -> Resource:
     return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}]}
 
 
-def _http2() -> Resource:
-    keepalive = {"interval": "30s", "timeout": "5s"}
-    options = {"explicit_http_config": {"http2_protocol_options": {"connection_keepalive": keepalive}}}
-    return {_HTTP: {"@type": f"type.googleapis.com/{_HTTP}", **options}}
+def _http2(listener: NodeListener) -> Resource:
+    options = {
+        "connection_keepalive": {"interval": "30s", "timeout": "5s"},
+        "initial_stream_window_size": _WINDOW,
+        # Room for every stream at once: a few answers that nobody reads must not stop the others on this connection.
+        "initial_connection_window_size": _WINDOW * listener.connection_pool.max_requests,
+    }
+    return {_HTTP: {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": options}}}
 
 
 def _health_check(interval: str, timeout: str, *, healthy: int, unhealthy: int) -> Resource:

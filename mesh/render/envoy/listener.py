@@ -1,22 +1,24 @@
 """Where calls come in: the ingress and egress of a node, the public listener of the gateway, and its inner health listener."""
 
 import base64
+from datetime import timedelta
 
 from grpc_health.v1 import health_pb2
 
 from mesh.contract import Contract
 from mesh.model import Mesh
 from mesh.render.agreement import jwks_rpc
-from mesh.render.envoy import names, protocol
+from mesh.render.envoy import limits, names, protocol
 from mesh.render.envoy.access_log import HEALTH_PATH, access_log
-from mesh.render.envoy.authentication import jwt_authn
+from mesh.render.envoy.authentication import gateway_jwt_authn, jwt_authn
 from mesh.render.envoy.authorization import gateway_rbac, ingress_rbac
 from mesh.render.envoy.local_reply import local_reply_config
 from mesh.render.envoy.placement import Address, Placement, TokenRules
 from mesh.render.envoy.request_head import early_mutations, request_head
-from mesh.render.envoy.resource import Resource, extension, typed
+from mesh.render.envoy.resource import Resource, extension, seconds, typed
 from mesh.render.envoy.script import edge_script
 from mesh.render.envoy.tls import mesh_server, public_server
+from mesh.render.request_size import SMALLEST
 
 LIVENESS_PATH = "/healthz"
 
@@ -24,13 +26,17 @@ _EDGE_HEADER_KIB = 32
 _MESH_HEADER_KIB = 64
 """Whatever the edge lets in passes every hop behind it: a sidecar resets a stream whose headers are too large, and
 that counts as a failure of its node."""
-_ABSORBED = 8
-"""How many times the allowed size is read before it is refused. Envoy closes an HTTP/1.1 connection on which it answers early, and the client, still
-sending, may lose the answer; what is a little too large is read to its end instead. Beyond that: at once, and never more than this in memory."""
 _SOCKET_MODE = 0o600
-_STREAM_WINDOW = 8 * 1024 * 1024
-"""Larger than any sensible mistake: clients that read only when all is sent (httpx) would wait for room for ever, and not see the refusal. What is
-kept of a request is bounded by the body limit."""
+STREAMS = 50
+"""Of one connection, at once. Envoy's guide says 100; what one client can make the edge hold is bounded by fewer."""
+STREAM_WINDOW = 65_536
+CONNECTION_WINDOW = 1_048_576
+CONNECTION_BUFFER = 32_768
+"""Envoy's guide for edges. A client that sends more than a window before it reads (httpx, curl before 8) sees its stream
+reset instead of the refusal that came before it; RFC 9113 (8.1) asks clients to read that first."""
+IDLE = "60s"
+REQUEST_TIMEOUT = timedelta(seconds=10)
+"""For the whole of a request to come."""
 
 
 def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
@@ -45,6 +51,7 @@ def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tok
         routes,
         filters,
         codec_type="HTTP2",
+        common_http_protocol_options={"max_connection_duration": seconds(mesh.max_connection_duration)},
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
         skip_xff_append=True,
@@ -71,21 +78,24 @@ def egress(contract: Contract, placement: Placement, routes: Resource) -> Resour
 def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
     """The public listener: gRPC, gRPC-Web and JSON on one port."""
     edge = mesh.virtual_gateway
-    # The order matters. With jwt_authn before the transcoder a JSON call without a token gets through, because no rule matches its path yet. The
-    # transcoder bounds only what it has not parsed yet, so a body limit goes before it, too.
+    # The order matters. What bounds a client comes before what keeps anything for it, and a token is verified before the
+    # body that needs one. The transcoder keeps a request anew, so the request is whole, and small enough, before it.
     filters = [
         protocol.liveness(LIVENESS_PATH),
         edge_script(),
         protocol.cors(),
         protocol.grpc_web(),
+        *limits.request_limits(edge.request_limit, placement.rate_limit_factor),
+        limits.concurrency_limit(edge.max_requests),
         protocol.csrf(mesh, placement),
         request_head(contract, edge=True),
-        protocol.body_limit(_ABSORBED * edge.max_request_bytes),
+        gateway_jwt_authn(mesh, contract, tokens),
+        limits.announced_size(limits.ANNOUNCED_SIZE),
+        limits.whole_request(SMALLEST),
+        limits.announced_size(limits.ACTUAL_SIZE),
         protocol.transcoder(contract, tuple(route.match.service_name for route in mesh.gateway_routes), edge.max_request_bytes),
-        jwt_authn(mesh, contract, tokens, tuple(mesh.nodes)),
-        gateway_rbac(contract),
-        protocol.rate_limiter(),
-        protocol.body_limit(edge.max_request_bytes),
+        gateway_rbac(contract, tokens),
+        *limits.rate_limiters(),
         protocol.health_bridge(),
         _router(),
     ]
@@ -102,20 +112,26 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         # is told to the processes. Without a range Envoy would take private addresses for internal; nobody calls from the broadcast address.
         internal_address_config={"unix_sockets": False, "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         http2_protocol_options={
-            "max_concurrent_streams": 100,
-            "initial_stream_window_size": _STREAM_WINDOW,
-            "initial_connection_window_size": 2 * _STREAM_WINDOW,
+            "max_concurrent_streams": STREAMS,
+            "initial_stream_window_size": STREAM_WINDOW,
+            "initial_connection_window_size": CONNECTION_WINDOW,
             "connection_keepalive": {"interval": "60s", "timeout": "10s"},
         },
-        common_http_protocol_options={"idle_timeout": "600s", "headers_with_underscores_action": "DROP_HEADER", "max_headers_count": 64},
+        common_http_protocol_options={
+            "idle_timeout": IDLE,
+            "max_connection_duration": seconds(mesh.max_connection_duration),
+            "headers_with_underscores_action": "DROP_HEADER",
+            "max_headers_count": 64,
+        },
         request_headers_timeout="10s",
-        request_timeout="30s",
+        request_timeout=seconds(REQUEST_TIMEOUT),
+        stream_flush_timeout="30s",
     )
     return {
         "name": names.ingress_listener(edge.port_mapping.port),
         "address": _tcp(placement.listener),
         "traffic_direction": "INBOUND",
-        "per_connection_buffer_limit_bytes": 65536,
+        "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
         "filter_chains": [{"filters": [manager], "transport_socket": public_server(placement), "transport_socket_connect_timeout": "10s"}],
     }
 

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 
 from mesh import errors
 from mesh.errors import MeshError, Reason, field_invalid
+from mesh.render.envoy.limits import REQUEST_TOO_LARGE
 from mesh.render.envoy.request_head import REFUSALS
 from mesh.render.envoy.resource import Resource, typed
 from mesh.rpc.errors import to_status
@@ -69,6 +70,16 @@ TABLE: tuple[LocalReply, ...] = (
         challenge='Bearer error="invalid_token"',
     ),
     LocalReply(
+        f"{_DETAILS} == 'rbac_access_denied_matched_policy[{REQUEST_TOO_LARGE}]' || response.code == 413",
+        errors.ResourceExhausted(Reason.MESSAGE_TOO_LARGE, "the request is too large"),
+        413,
+    ),
+    LocalReply(
+        "response.code == 431",
+        errors.ResourceExhausted(Reason.MESSAGE_TOO_LARGE, "the headers are too large"),
+        431,
+    ),
+    LocalReply(
         f"{_DETAILS}.startsWith('rbac_access_denied')",
         errors.PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this caller may not call this method"),
         403,
@@ -84,11 +95,6 @@ TABLE: tuple[LocalReply, ...] = (
         429,
     ),
     LocalReply(
-        "response.code == 413 || response.code == 431",
-        errors.ResourceExhausted(Reason.MESSAGE_TOO_LARGE, "the request is too large"),
-        413,
-    ),
-    LocalReply(
         "response.code == 404 || response.code == 405",
         errors.Unimplemented(Reason.NOT_IMPLEMENTED, "there is no such method"),
         404,
@@ -99,7 +105,7 @@ TABLE: tuple[LocalReply, ...] = (
         504,
     ),
     LocalReply(
-        f"{_DETAILS}.contains('overflow') || {_DETAILS}.contains('overload')",
+        f"{_DETAILS}.contains('overflow') || {_DETAILS}.contains('overload') || {_DETAILS} == 'reached_concurrency_limit'",
         errors.ResourceExhausted(Reason.OVERLOADED, "too much is under way: wait and try again", retry_after=timedelta(seconds=1)),
         429,
     ),

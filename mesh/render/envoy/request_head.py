@@ -11,6 +11,7 @@ from mesh import errors
 from mesh.contract import Contract
 from mesh.errors import MeshError, Reason, field_invalid
 from mesh.render.envoy.access_log import HEALTH_PATH
+from mesh.render.envoy.limits import BEYOND_REQUEST_SHARE, BEYOND_SHARE
 from mesh.render.envoy.resource import Resource, extension
 from mesh.rpc.call import REQUEST_ID_CHARACTERS, REQUEST_ID_LENGTH
 
@@ -28,6 +29,10 @@ _UNREADABLE_NAMES = r"grpc-(?:.?|(?:[^aet].|a[^c]|e[^n]|t[^i]).*)|.*-bin|[^:a-z0
 no look-ahead; two letters tell them from all that grpc core parses), binary ones, whose base64 grpc core parses, and those
 with a character that HTTP allows in a name and gRPC does not."""
 _UNKNOWN_METHOD = "unknown-method"
+_TOO_LARGE = "headers-too-large"
+_LARGEST = 16 * 1024
+"""Bytes of all headers together: room for a token of 8 KiB and everything else. HTTP/2 has no answer to headers beyond
+Envoy's own limit, which is larger: it resets the stream."""
 
 # What others may not tell an Envoy of ours: where a request came from, how long it may take, how often it is tried.
 # x-envoy-original-path is set by our own transcoder only: local replies tell JSON by it. The edge's word about the
@@ -75,6 +80,11 @@ REFUSALS = (
     HeadRefusal(_ENCODING, _unsupported("compressed requests are not supported: leave grpc-encoding out"), 400),
     HeadRefusal(_CONTENT_ENCODING, field_invalid(_CONTENT_ENCODING, "compressed bodies are not supported: leave it out"), 400),
     HeadRefusal(_UNKNOWN_METHOD, _unsupported("there is no such method"), 404),
+    HeadRefusal(
+        _TOO_LARGE,
+        errors.ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"the headers are too large: at most {_LARGEST} bytes"),
+        431,
+    ),
 )
 
 
@@ -83,7 +93,9 @@ def early_mutations(listener: str) -> list[Resource]:
 
     The edge also gives a new id to a request whose own is not fit for a log.
     """
-    orders = _ORDERS if listener == "ingress" else _ALL_ORDERS
+    orders = _ORDERS if listener == "ingress" else [*_ALL_ORDERS, {"remove": BEYOND_SHARE}]
+    if listener == "edge":
+        orders = [*orders, {"remove": BEYOND_REQUEST_SHARE}]
     unreadable = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": _UNREADABLE_NAMES}}}}
     as_sent = [{"remove": TIMEOUT_AS_SENT}, _overwritten(TIMEOUT_AS_SENT, f"%REQ({_TIMEOUT})%")]
     return [*orders, unreadable, *as_sent, *(_fit_request_id() if listener == "edge" else ())]
@@ -105,7 +117,9 @@ def request_head(contract: Contract, *, edge: bool = False) -> Resource:
         policies[_CONTENT_ENCODING] = _is_given_and_not(_CONTENT_ENCODING, "identity")
         is_grpc = {"header": {"name": "content-type", "string_match": {"prefix": _GRPC_CONTENT}}}
         policies[_UNKNOWN_METHOD] = {"and_rules": {"rules": [is_grpc, _is_none_of((HEALTH_PATH, *contract.rpcs))]}}
-    rules = {name: {"permissions": [rule], "principals": [{"any": True}]} for name, rule in policies.items()}
+    rules: dict[str, Resource] = {name: {"permissions": [rule], "principals": [{"any": True}]} for name, rule in policies.items()}
+    if edge:
+        rules[_TOO_LARGE] = {"permissions": [{"any": True}], "principals": [{"any": True}], "condition": _larger_than(_LARGEST)}
     return extension(NAME, "filters.http.rbac.v3.RBAC", rules={"action": "DENY", "policies": rules})
 
 
@@ -119,6 +133,12 @@ def _is_none_of(paths: Iterable[str]) -> Resource:
     known = [{"url_path": {"path": {"exact": path}}} for path in paths]
     post = {"header": {"name": ":method", "string_match": {"exact": "POST"}}}
     return {"not_rule": {"and_rules": {"rules": [post, {"or_rules": {"rules": known}}]}}}
+
+
+def _larger_than(size: int) -> Resource:
+    """CEL, parsed, as this filter demands it: `request.total_size > size`, which is the headers while no body came."""
+    total = {"select_expr": {"operand": {"ident_expr": {"name": "request"}}, "field": "total_size"}}
+    return {"call_expr": {"function": "_>_", "args": [total, {"const_expr": {"int64_value": size}}]}}
 
 
 def _fit_request_id() -> list[Resource]:

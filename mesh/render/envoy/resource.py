@@ -27,6 +27,16 @@ def extension(name: str, kind: str, **fields: Any) -> Resource:
     return {"name": name, "typed_config": typed(kind, **fields)}
 
 
+def only_with(header: str, http_filter: Resource) -> Resource:
+    """An HTTP filter for requests that have a header, whatever it says: what others make of it is not to be guessed here."""
+    source = {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": header}
+    present = {"input": {"name": "header", "typed_config": source}, "value_match": {"safe_regex": {"google_re2": {}, "regex": ".*"}}}
+    skip = {"name": "skip", "typed_config": typed("filters.common.matcher.action.v3.SkipFilter")}
+    matcher = {"predicate": {"not_matcher": {"single_predicate": present}}, "on_match": {"action": skip}}
+    matched = typed("common.matching.v3.ExtensionWithMatcher", extension_config=http_filter, xds_matcher={"matcher_list": {"matchers": [matcher]}})
+    return {"name": http_filter["name"], "typed_config": matched}
+
+
 def seconds(duration: timedelta) -> str:
     """A duration as protobuf's JSON writes it."""
     return f"{duration.total_seconds():g}s"

@@ -3,26 +3,30 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from mesh.contract import Contract, Rpc
+from mesh.contract import Contract, HttpBinding, Rpc
 from mesh.model import GrpcRetryPolicy, GrpcRoute, Mesh, RateLimit
 from mesh.render.agreement import rpcs_of
 from mesh.render.envoy import names
 from mesh.render.envoy.access_log import HEALTH_PATH
+from mesh.render.envoy.json_path import path_match
+from mesh.render.envoy.limits import BEYOND_REQUEST_SHARE, BEYOND_SHARE, rate_limit, size_limit
 from mesh.render.envoy.placement import Placement, TokenRules
-from mesh.render.envoy.protocol import CORS, HEALTH_BRIDGE, RATE_LIMIT, cors_policy, rate_limit
+from mesh.render.envoy.protocol import CORS, HEALTH_BRIDGE, cors_policy
 from mesh.render.envoy.request_head import TIMEOUT_AS_SENT
 from mesh.render.envoy.resource import Resource, seconds, typed
+from mesh.render.request_size import SMALLEST, request_limit
 
 # What a client claims about where it comes from stops at the edge; the edge's own word (x-envoy-external-address) goes on.
 # A client's deadline is kept at the edge, which ends the call and so cancels it behind: a node that answered
 # DEADLINE_EXCEEDED would be counted as failing.
-_CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout", TIMEOUT_AS_SENT]
+_CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout", TIMEOUT_AS_SENT, BEYOND_REQUEST_SHARE, BEYOND_SHARE]
 # A process speaks for nobody but itself.
 _PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address", TIMEOUT_AS_SENT]
 
 _LATER = timedelta(seconds=1)
 """How much later an ingress ends a call than those who sent it there: a node that answers DEADLINE_EXCEEDED counts as failing."""
 
+_NOWHERE: Resource = {"cluster": "none", "cluster_not_found_response_code": "NOT_FOUND"}
 _NO_COOKIES: Resource = {"request_headers_to_remove": ["cookie"], "response_headers_to_remove": ["set-cookie"]}
 
 # App Mesh's events in Envoy's words (reference: what App Mesh's own control plane sent).
@@ -58,20 +62,25 @@ def gateway_routes(mesh: Mesh, contract: Contract, placement: Placement, tokens:
     gateway = mesh.virtual_gateway
     limits = {path: limit for limit in gateway.rate_limits for path in limit.methods}
     opened = {route.match.service_name for route in mesh.gateway_routes}
-    routes: dict[str, Resource] = {HEALTH_PATH: _health_route(mesh)}
+    routes = [_health_route(mesh)]
+    json_routes: list[Resource] = []
     for node in mesh.nodes:
         for rpc, policy in _policies(mesh, contract, node):
             if rpc.service in opened:
-                routes[rpc.path] = {
-                    **_route(rpc, policy, _target(mesh, policy)),
-                    **_limited(rpc, limits.get(rpc.path), placement),
-                    "response_headers_to_add": [_header("cache-control", _caching(rpc, tokens))],
-                    # Browsers send a cookie to every path of its host; who has no use for a refresh token doesn't get to see it.
-                    **({} if rpc.path in gateway.cookie_methods else _NO_COOKIES),
-                }
+                size = size_limit(request_limit(contract, rpc))
+                routes.append(
+                    {
+                        **_route(rpc, policy, _target(mesh, policy)),
+                        "typed_per_filter_config": {**size, **_rate_limits(rpc, limits.get(rpc.path), placement)},
+                        "response_headers_to_add": [_header("cache-control", _caching(rpc, tokens))],
+                        # Browsers send a cookie to every path of its host; who has no use for a refresh token doesn't get to see it.
+                        **({} if rpc.path in gateway.cookie_methods else _NO_COOKIES),
+                    }
+                )
+                json_routes += [_json_route(rpc, binding, size) for binding in rpc.http]
     host = {
         "name": gateway.name,
-        "routes": [*routes.values(), _preflight_route()],
+        "routes": [*routes, *json_routes, _preflight_route()],
         "request_headers_to_remove": _CLIENT_CLAIMS,
         "response_headers_to_add": [_header("x-content-type-options", "nosniff"), _header("strict-transport-security", "max-age=31536000")],
         "typed_per_filter_config": {CORS: cors_policy(mesh, placement)},
@@ -143,10 +152,8 @@ def _events(retry: GrpcRetryPolicy) -> list[str]:
     return list(dict.fromkeys([*retry.grpc_retry_events, *http, *tcp]))
 
 
-def _limited(rpc: Rpc, limit: RateLimit | None, placement: Placement) -> Resource:
-    if limit is None:
-        return {}
-    return {"typed_per_filter_config": {RATE_LIMIT: rate_limit(limit, rpc.name, placement.rate_limit_factor)}}
+def _rate_limits(rpc: Rpc, limit: RateLimit | None, placement: Placement) -> Resource:
+    return {} if limit is None else rate_limit(limit, rpc.name, placement.rate_limit_factor)
 
 
 def _caching(rpc: Rpc, tokens: TokenRules) -> str:
@@ -156,11 +163,21 @@ def _caching(rpc: Rpc, tokens: TokenRules) -> str:
     return "no-store"
 
 
+def _json_route(rpc: Rpc, binding: HttpBinding, size: Resource) -> Resource:
+    """For the filters before the transcoder, which makes a gRPC call of this, whose route is taken then."""
+    service = rpc.service.rsplit(".", 1)[-1]
+    method = {"name": ":method", "string_match": {"exact": binding.method}}
+    return {
+        "name": f"{service}.{rpc.name}.json",
+        "match": {**path_match(binding.template), "headers": [method]},
+        "route": _NOWHERE,
+        "typed_per_filter_config": size,
+    }
+
+
 def _preflight_route() -> Resource:
-    # For CORS, which answers preflights only on routes that lead to a cluster; whatever else gets here is answered as
-    # unknown. The transcoder has turned a JSON call into a gRPC one before its route is taken.
-    nowhere = {"cluster": "none", "cluster_not_found_response_code": "NOT_FOUND"}
-    return {"name": "preflight", "match": {"prefix": "/"}, "route": nowhere}
+    # For CORS, which answers preflights only on routes that lead to a cluster; whatever else gets here is answered as unknown.
+    return {"name": "preflight", "match": {"prefix": "/"}, "route": _NOWHERE, "typed_per_filter_config": size_limit(SMALLEST)}
 
 
 def _health_route(mesh: Mesh) -> Resource:

@@ -146,6 +146,12 @@ class Chain:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.addresses[self.gateway].port}"
 
+    @property
+    def edge(self) -> tuple[str, int]:
+        """The edge's TCP address."""
+        address = self.addresses[self.gateway]
+        return address.host, address.port
+
     def placement(self, name: str) -> Placement:
         """Where an Envoy is. `token-2` is a second sidecar of the process of `token`."""
         folder, node = self.folder / name, name.partition("-")[0]

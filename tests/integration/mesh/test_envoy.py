@@ -127,7 +127,7 @@ async def test_a_json_call_without_a_token_is_refused_in_the_contracts_shape(cha
 async def test_a_token_in_the_query_is_no_token(chain: Chain) -> None:
     async with chain.http() as http:
         response = await http.get("/v1/resources", params={"access_token": chain.signer.token()})
-    assert response.status_code == 400
+    assert (response.status_code, response.json()["details"][0]["reason"]) == (401, "TOKEN_MISSING")
     assert not chain.processes["resource"].heard
 
 
@@ -354,24 +354,6 @@ async def test_streams_are_lines_in_json_and_messages_in_grpc(chain: Chain, grpc
 # What comes in
 
 
-@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
-async def test_a_json_body_of_5_mb_is_too_large(chain: Chain, protocol: str) -> None:
-    async with chain.http(http2=protocol == "h2", http1=protocol != "h2") as http:
-        for _ in range(3):
-            response = await http.post("/v1/auth:signIn", json={"email": "x" * 5_000_000})
-            assert response.status_code == 413
-            assert response.json()["code"] == 8
-            assert response.json()["details"][0]["reason"] == "MESSAGE_TOO_LARGE"
-        assert (await http.post("/v1/auth:signIn", json={"email": "x" * 1_000_000})).status_code == 200
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "grpc-web"])
-async def test_a_message_of_5_mb_is_too_large(chain: Chain, clients: dict[str, Client], protocol: str) -> None:
-    client: Any = clients[protocol]
-    assert (await client.send(SIGN_IN, bytes(5_000_000))).outcome == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
-    assert (await client.send(SIGN_IN, bytes(1_000_000))).status == "OK"
-
-
 @pytest.mark.parametrize(
     ("request_line", "body", "field", "description"),
     [
@@ -387,7 +369,7 @@ async def test_a_message_of_5_mb_is_too_large(chain: Chain, clients: dict[str, C
         ("POST /v1/auth:signIn", 'email: "hunter2"', "request", "this is no JSON that the method can read"),
         ("POST /v1/auth:signIn", b'{"password": "hunter2\xff\xfe"}', "request", "this is no JSON that the method can read"),
         ("POST /v1/auth:signIn", "email=a&password=hunter2", "request", "this is no JSON that the method can read"),
-        ("POST /v1/auth:signIn", "hunter2" * 10_000, "request", "this is no JSON that the method can read"),
+        ("POST /v1/auth:signIn", "hunter2" * 500, "request", "this is no JSON that the method can read"),
     ],
 )
 async def test_json_that_can_t_be_read_is_refused_with_the_field_and_not_quoted(

@@ -64,8 +64,7 @@ async def test_deadlines_of_callers_eject_no_replica(chain: Chain) -> None:
         return CONTRACT.message_type(REVOKE.output_type)()
 
     chain.processes["token"].answers[REVOKE.path] = slow
-    address = chain.addresses["edge"]
-    async with connected((address.host, address.port), chain.client_context()) as connection:
+    async with connected(chain.edge, chain.client_context()) as connection:
         for timeout in ("1n", "1m", "2m", "10m", "40m", "49m", "50m", "51m"):
             calls = [await connection.request(grpc_head(REVOKE.path, ("grpc-timeout", timeout)), bytes(5)) for _ in range(20)]
             for call in calls:

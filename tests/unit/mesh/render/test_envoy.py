@@ -95,23 +95,68 @@ def test_without_reload_the_bootstrap_holds_the_same_resources(node: str) -> Non
                 assert item == {key: value for key, value in twin.items() if key != "@type"}
 
 
-def test_the_edge_transcodes_before_it_asks_for_a_token() -> None:
-    order = [
-        name
-        for name in filters(managers("edge")["edge"])
-        if name in {"cors", "grpc_web", "grpc_json_transcoder", "jwt_authn", "rbac", "local_ratelimit", "router"}
+def test_the_edge_bounds_a_client_before_it_keeps_anything_and_asks_for_a_token_before_it_keeps_a_body() -> None:
+    order = [item["name"].removeprefix("envoy.filters.http.") for item in managers("edge")["edge"]["http_filters"]]
+    assert order == [
+        "health_check",
+        "lua",
+        "cors",
+        "grpc_web",
+        "local_ratelimit.request_share",
+        "local_ratelimit.requests",
+        "adaptive_concurrency",
+        "csrf",
+        "rbac.request_head",
+        "jwt_authn",
+        "rbac.announced_size",
+        "buffer",
+        "rbac.actual_size",
+        "grpc_json_transcoder",
+        "rbac",
+        "local_ratelimit.share",
+        "local_ratelimit",
+        "grpc_http1_reverse_bridge",
+        "router",
     ]
-    assert order == ["cors", "grpc_web", "grpc_json_transcoder", "jwt_authn", "rbac", "local_ratelimit", "router"]
 
 
-@pytest.mark.parametrize("node", ALL)
+def test_the_edge_demands_a_token_for_every_form_of_an_rpc_that_demands_one() -> None:
+    authn = filters(managers("edge")["edge"])["jwt_authn"]
+    opened = [rpc for route in MESH.gateway_routes for rpc in CONTRACT.services[route.match.service_name]]
+    for rpc in opened:
+        demands = rpc.access.WhichOneof("kind") == "authenticated"
+        assert ("requires" in first_rule(authn["rules"], "POST", rpc.path)) == demands
+        for binding in rpc.http:
+            path = binding.template
+            for variable in re.findall(r"\{[^}]+\}", path):
+                path = path.replace(variable, variable.strip("{}").partition("=")[2].replace("*", "0197a1b2"))
+            assert ("requires" in first_rule(authn["rules"], binding.method, path)) == demands, path
+    policies = filters(managers("edge")["edge"])["rbac"]["rules"]["policies"]
+    held = {item["url_path"]["path"]["exact"] for item in policies["without-token"]["permissions"]}
+    assert held >= {rpc.path for rpc in opened if rpc.access.WhichOneof("kind") == "authenticated"}
+
+
+def first_rule(rules: list[dict[str, Any]], method: str, path: str) -> dict[str, Any]:
+    for rule in rules:
+        match = rule["match"]
+        methods = [header["string_match"]["exact"] for header in match.get("headers", ())]
+        if methods in ([], [method]) and (match.get("path") == path or re.fullmatch(match.get("safe_regex", {}).get("regex", "(?!)"), path)):
+            return rule
+    raise AssertionError(f"no rule is about {method} {path}")
+
+
+@pytest.mark.parametrize("node", MESH.nodes)
 def test_whatever_is_not_free_of_a_token_demands_one(node: str) -> None:
-    manager = managers(node)["edge" if node == "edge" else "ingress"]
-    authn = filters(manager)["jwt_authn"]
+    authn = filters(managers(node)["ingress"])["jwt_authn"]
     rules = authn["rules"]
     assert rules[-1] == {"match": {"prefix": "/"}, "requires": {"provider_name": "authmesh"}}
     free = {rule["match"]["path"] for rule in rules[:-1]}
     assert not {path for path in free if (rpc := CONTRACT.rpcs.get(path)) and rpc.access.WhichOneof("kind") == "authenticated"}
+
+
+@pytest.mark.parametrize("node", ALL)
+def test_tokens_are_verified_alike_everywhere(node: str) -> None:
+    authn = filters(managers(node)["edge" if node == "edge" else "ingress"])["jwt_authn"]
     provider = authn["providers"]["authmesh"]
     assert provider["from_headers"] == [{"name": "authorization", "value_prefix": "Bearer "}]
     assert provider["forward"] is True
@@ -217,18 +262,34 @@ def test_rate_limits_can_be_raised_for_load_tests() -> None:
     text = render(MESH, CONTRACT, "edge", raised, TOKENS)["rds_ingress_http2_8443.yaml"]
     found = {route["name"]: route for route in yaml.safe_load(text)["resources"][0]["virtual_hosts"][0]["routes"]}
     limit = found["AuthService.SignUp"]["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
+    totals = next(item["token_bucket"] for item in limit["descriptors"] if item["entries"][0]["key"] == "total")
     declared = next(item for item in MESH.virtual_gateway.rate_limits if any("SignUp" in path for path in item.methods))
     assert limit["descriptors"][0]["token_bucket"]["max_tokens"] == 10 * declared.per_client.requests
     # Envoy refuses to fill more often.
-    assert float(limit["token_bucket"]["fill_interval"].removesuffix("s")) >= 0.05
+    assert float(totals["fill_interval"].removesuffix("s")) >= 0.05
 
 
-def test_all_addresses_of_one_ipv6_network_share_a_rate_limit() -> None:
-    text = render(MESH, CONTRACT, "edge", placement("edge"), TOKENS)["rds_ingress_http2_8443.yaml"]
-    found = {route["name"]: route for route in yaml.safe_load(text)["resources"][0]["virtual_hosts"][0]["routes"]}
-    limit = found["AuthService.SignIn"]["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
-    assert limit["rate_limits"] == [{"actions": [{"masked_remote_address": {"v4_prefix_mask_len": 32, "v6_prefix_mask_len": 64}}]}]
-    assert limit["descriptors"][0]["entries"] == [{"key": "masked_remote_address"}]
+def test_rate_limits_nest_from_an_address_to_all_that_its_owner_may_have() -> None:
+    limits = routes("edge", "rds_ingress_http2_8443.yaml")["AuthService.SignIn"]["typed_per_filter_config"]
+    limit, share = limits["envoy.filters.http.local_ratelimit"], limits["envoy.filters.http.local_ratelimit.share"]
+    masks = [
+        (mask["v4_prefix_mask_len"], mask["v6_prefix_mask_len"])
+        for rule in limit["rate_limits"]
+        for action in rule["actions"]
+        if (mask := action.get("masked_remote_address"))
+    ]
+    assert masks == [(32, 64), (24, 56), (24, 48)]
+    # Nobody is refused by the share; what is beyond it counts against the total, and nothing else does.
+    assert share["filter_enforced"]["default_value"]["numerator"] == 0
+    (mark,) = share["request_headers_to_add_when_not_enforced"]
+    total = limit["rate_limits"][-1]["actions"][0]["request_headers"]
+    assert total == {"header_name": mark["header"]["key"], "descriptor_key": "total"}
+
+
+def test_what_a_client_has_no_say_in_is_taken_off_at_the_edge() -> None:
+    mutations = managers("edge")["edge"]["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    removed = {mutation.get("remove") for mutation in mutations}
+    assert {"x-authmesh-beyond-share", "x-authmesh-beyond-request-share"} <= removed
 
 
 @pytest.mark.parametrize("node", ALL)
