@@ -5,13 +5,15 @@ has that network's share and no more, and somebody who hasn't asked for anything
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 HALF_LIFE = 60.0
 """Seconds after which what a network had counts half."""
 REMEMBERED = 16_384
-"""Networks whose use is remembered, some 200 bytes each. The longest unused are forgotten: they are as good as new."""
+"""Networks that are remembered, some 300 bytes each. Those that are silent longest are forgotten: they are as good as new."""
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -28,26 +30,38 @@ class _Node(Generic[Item]):
         self.waiting = 0
 
 
+@dataclass(slots=True)
+class _Record:
+    """What a network has asked for and had, both counting half after each half-life."""
+
+    asked: float
+    had: float
+    moment: float
+
+
 class FairQueue(Generic[Item]):
     """Items that wait, each under the networks that it came from. The caller bounds it: `shed` makes room."""
 
     def __init__(self, *, half_life: float = HALF_LIFE, remembered: int = REMEMBERED) -> None:
         self._root: _Node[Item] = _Node()
         self._paths: dict[Item, Sequence[str]] = {}
-        self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._records: OrderedDict[str, _Record] = OrderedDict()
         self._half_life = half_life
         self._remembered = remembered
 
     def __len__(self) -> int:
         return len(self._paths)
 
-    def put(self, item: Item, networks: Sequence[str]) -> None:
+    def put(self, item: Item, networks: Sequence[str], now: float) -> None:
         """Adds an item.
 
         Args:
             item: Different from all that wait.
             networks: Where it came from, from the widest to the narrowest: at least one.
+            now: Seconds on a clock that never goes back.
         """
+        for network in networks:
+            self._record(network, now).asked += 1
         self._paths[item] = networks
         node = self._root
         for network in networks:
@@ -57,36 +71,34 @@ class FairQueue(Generic[Item]):
         node.items[item] = None
 
     def take(self, now: float) -> Item:
-        """Removes the next item, and charges it to its networks: at each width the one that has had least, the first comer among equals.
-
-        Args:
-            now: Seconds on a clock that never goes back.
+        """Removes the next item, and charges it to its networks: at each width the one that has had least; of equals the one that asked
+        least often, and then the first comer.
 
         Raises:
             IndexError: nothing waits.
         """
         node = self._root
         while node.children:
-            node = node.children[min(node.children, key=lambda network: self._use(network, now))]
+            node = node.children[min(node.children, key=partial(self._use, now))]
         item = next(iter(node.items), None)
         if item is None:
             raise IndexError("nothing waits")
         for network in self._paths[item]:
-            self._charge(network, now)
+            self._record(network, now).had += 1
         self.discard(item)
         return item
 
     def shed(self, now: float) -> Item:
-        """Removes the item that there is no room for: the newest of the network that has had and asks for most, at each width.
+        """Removes the item that there is no room for: the newest of the network that has most, had or waiting, at each width. Of equals it is the one
+        that asked most often.
 
         Raises:
             IndexError: nothing waits.
         """
         node = self._root
         while node.children:
-            children = node.children
-            # Of equals the last comer, whom `max` finds first this way.
-            node = children[max(reversed(children), key=lambda network: self._use(network, now) + children[network].waiting)]
+            # Of equals even in that the last comer, whom `max` finds first this way.
+            node = node.children[max(reversed(node.children), key=partial(self._greed, node.children, now))]
         item = next(reversed(node.items), None)
         if item is None:
             raise IndexError("nothing waits")
@@ -109,12 +121,19 @@ class FairQueue(Generic[Item]):
                 del parent.children[network]
                 break
 
-    def _use(self, network: str, now: float) -> float:
-        used, moment = self._used.get(network, (0.0, now))
-        return float(used * 0.5 ** ((now - moment) / self._half_life))
+    def _use(self, now: float, network: str) -> tuple[float, float]:
+        record = self._record(network, now)
+        return record.had, record.asked
 
-    def _charge(self, network: str, now: float) -> None:
-        self._used[network] = (self._use(network, now) + 1, now)
-        self._used.move_to_end(network)
-        if len(self._used) > self._remembered:
-            self._used.popitem(last=False)
+    def _greed(self, children: Mapping[str, _Node[Item]], now: float, network: str) -> tuple[float, float]:
+        record = self._record(network, now)
+        return record.had + children[network].waiting, record.asked
+
+    def _record(self, network: str, now: float) -> _Record:
+        record = self._records.setdefault(network, _Record(0, 0, now))
+        decay = 0.5 ** ((now - record.moment) / self._half_life)
+        record.asked, record.had, record.moment = record.asked * decay, record.had * decay, now
+        self._records.move_to_end(network)
+        if len(self._records) > self._remembered:
+            self._records.popitem(last=False)
+        return record

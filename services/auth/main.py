@@ -30,7 +30,11 @@ from services.auth.settings import AuthSettings
 from services.auth.sign_in import SignInDesk
 from services.auth.sign_up import SignUpDesk
 from services.auth.throttle import Throttle
+from services.auth.turns import Turns
 from services.auth.upkeep import Upkeep
+
+TURNS_PER_THREAD = 3
+"""One whose password is hashed, one who comes next, one at the database."""
 
 
 def clock() -> datetime:
@@ -60,15 +64,15 @@ async def main() -> None:
             memory_kib=settings.argon2_memory_kib,
             lanes=settings.argon2_lanes,
             threads=settings.argon2_threads,
-            waiting=settings.argon2_waiting,
         )
+        turns = Turns(at_once=TURNS_PER_THREAD * settings.argon2_threads, waiting=settings.argon2_waiting)
         denials = AnonymousDenials(database, outbox, clock)
         upkeep = Upkeep(database, clock)
         answer_time = AnswerTime(settings.answer_seconds)
         throttle = Throttle(settings.rate_limit_factor)
-        sign_ups = SignUpDesk(database, outbox, hasher, PasswordPolicy.load(), denials, answer_time, throttle, clock=clock, new_id=uuid7)
+        sign_ups = SignUpDesk(database, outbox, hasher, PasswordPolicy.load(), denials, answer_time, throttle, turns, clock=clock, new_id=uuid7)
         token = TokenIssuerStub(channel)
-        sign_ins = SignInDesk(database, outbox, hasher, denials, answer_time, throttle, token.CheckSignIn, token.IssueTokens, clock=clock)
+        sign_ins = SignInDesk(database, outbox, hasher, denials, answer_time, throttle, turns, token.CheckSignIn, token.IssueTokens, clock=clock)
         credentials = CredentialKeeper(database, outbox)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notices = [NoticeDesk(database, outbox, open_sqs, queue_url, clock=clock).run] if queue_url else []

@@ -11,7 +11,7 @@ from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
 from mesh.database import Database
-from mesh.errors import FailedPrecondition, MeshError, Reason, ResourceExhausted, Unauthenticated
+from mesh.errors import FailedPrecondition, MeshError, Reason, Unauthenticated
 from mesh.outbox import Outbox
 from services.auth import throttle
 from services.auth.account import Account
@@ -22,6 +22,7 @@ from services.auth.hasher import Hasher, PasswordCheck
 from services.auth.notices import notify
 from services.auth.store import Accounts, Buckets, SignUps
 from services.auth.throttle import Throttle
+from services.auth.turns import Turns
 
 RequestCheck = Callable[[token_issuer_pb2.CheckSignInRequest], Awaitable[empty_pb2.Empty]]
 """Has Token judge client, installation and scopes; raises `MeshError` as Token refuses."""
@@ -71,6 +72,7 @@ class SignInDesk:
         denials: AnonymousDenials,
         answer_time: AnswerTime,
         throttle: Throttle,
+        turns: Turns,
         check_request: RequestCheck,
         issue_tokens: TokenIssuer,
         *,
@@ -82,6 +84,7 @@ class SignInDesk:
         self._denials = denials
         self._answer_time = answer_time
         self._throttle = throttle
+        self._turns = turns
         self._check_request = check_request
         self._issue_tokens = issue_tokens
         self._clock = clock
@@ -106,14 +109,10 @@ class SignInDesk:
         email = normalise(attempt.email)
         async with self._answer_time.level(success=False):
             await self._check_request(token_issuer_pb2.CheckSignInRequest(client_id=attempt.client_id, device=attempt.device, scopes=attempt.scopes))
-            known = await self._admit(email, attempt)
-            stored, refused = (known.account.password_hash, known.account.disabled) if known.account else (None, True)
-            try:
-                check = await self._hasher.check_password(stored, attempt.password, known.salt, attempt.address, refused=refused)
-            except ResourceExhausted:
-                # Nothing was compared.
-                await self._give_back(known)
-                raise
+            async with self._turns.take(attempt.address):
+                known = await self._admit(email, attempt)
+                stored, refused = (known.account.password_hash, known.account.disabled) if known.account else (None, True)
+                check = await self._hasher.check_password(stored, attempt.password, known.salt, refused=refused)
             # A caller who leaves now, or whose time is up, would otherwise leave no trace of a right password.
             conclusion = asyncio.ensure_future(self._conclude(known, check, attempt))
             self._conclusions.add(conclusion)
@@ -166,10 +165,6 @@ class SignInDesk:
         await self._record(known, account, attempt, tokens)
         return tokens
 
-    async def _give_back(self, known: _Known) -> None:
-        async with self._database.transaction() as tx:
-            await self._buckets.give_back(tx, known.limits)
-
     async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> MeshError:
         """Writes a wrong password, or one of a sign-up. Both count: anybody may sign up at any address, and would guess its password for nothing by
         signing in with their own in between.
@@ -216,13 +211,8 @@ class SignInDesk:
             await self._outbox.record(tx, _signed_in(account, attempt, tokens))
 
     async def _rehash(self, account: Account, attempt: Attempt) -> str | None:
-        """The password's hash by today's parameters, if it was made by others. Left for next time when there is no room now."""
-        if not self._hasher.is_outdated(account.password_hash):
-            return None
-        try:
-            return await self._hasher.hash_password(attempt.password, attempt.address)
-        except ResourceExhausted:
-            return None
+        """The password's hash by today's parameters, if it was made by others."""
+        return await self._hasher.hash_password(attempt.password) if self._hasher.is_outdated(account.password_hash) else None
 
 
 def _credentials_invalid() -> Unauthenticated:

@@ -11,7 +11,7 @@ from authmesh.audit.v1 import audit_event_pb2
 from authmesh.user.v1 import user_directory_pb2
 
 from mesh.database import Database, Transaction
-from mesh.errors import FieldViolation, InvalidArgument, Reason, ResourceExhausted, field_invalid
+from mesh.errors import FieldViolation, InvalidArgument, Reason, field_invalid
 from mesh.outbox import Outbox
 from services.auth import throttle, verification
 from services.auth.account import SentCode, SignUp
@@ -22,6 +22,7 @@ from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
 from services.auth.store import Accounts, Buckets, SignUps
 from services.auth.throttle import Throttle
+from services.auth.turns import Turns
 
 CREATE_USER = "/authmesh.user.v1.UserDirectory/CreateUser"
 
@@ -48,6 +49,7 @@ class SignUpDesk:
         denials: AnonymousDenials,
         answer_time: AnswerTime,
         throttle: Throttle,
+        turns: Turns,
         *,
         clock: Callable[[], datetime],
         new_id: Callable[[], uuid.UUID],
@@ -60,6 +62,7 @@ class SignUpDesk:
         self._denials = denials
         self._answer_time = answer_time
         self._throttle = throttle
+        self._turns = turns
         self._clock = clock
         self._new_id = new_id
         self._randbelow = randbelow
@@ -83,7 +86,7 @@ class SignUpDesk:
         email = normalise(application.email)
         self._policy.check(application.password, field="password", email=email, names=(application.display_name,))
         limits = self._throttle.sign_up(networks(address))
-        async with self._answer_time.level():
+        async with self._answer_time.level(), self._turns.take(address):
             async with self._database.transaction() as tx:
                 if await self._is_repeat(tx, application, email):
                     return
@@ -92,13 +95,9 @@ class SignUpDesk:
             if wait:
                 raise throttle.refusal(wait)
             code = verification.new_code(self._randbelow)
-            try:
-                password_hash, digest = await asyncio.gather(
-                    self._hasher.hash_sign_up_password(application.password, salt, address), self._hasher.digest_code(code.first, salt, address)
-                )
-            except ResourceExhausted:
-                await self._give_back(limits)
-                raise
+            password_hash, digest = await asyncio.gather(
+                self._hasher.hash_sign_up_password(application.password, salt), self._hasher.digest_code(code.first, salt)
+            )
             sign_up = SignUp(
                 user_id=self._new_id(),
                 request_id=application.request_id,
@@ -124,18 +123,14 @@ class SignUpDesk:
         """
         email = normalise(email)
         limits = self._throttle.resend(email, networks(address))
-        async with self._answer_time.level():
+        async with self._answer_time.level(), self._turns.take(address):
             async with self._database.transaction() as tx:
                 wait = await self._take(tx, limits, address)
                 salt = await self._sign_ups.salt(tx, email)
             if wait:
                 raise throttle.refusal(wait)
             code = verification.new_code(self._randbelow)
-            try:
-                digest = await self._hasher.digest_code(code.first, salt, address)
-            except ResourceExhausted:
-                await self._give_back(limits)
-                raise
+            digest = await self._hasher.digest_code(code.first, salt)
             async with self._database.transaction() as tx:
                 account = await self._accounts.by_email(tx, email)
                 waiting = await self._sign_ups.newest(tx, email, self._clock())
@@ -164,21 +159,15 @@ class SignUpDesk:
         if tried.is_long and not password:
             raise field_invalid("password", "a code of 16 digits is good only together with the password that was chosen at sign-up")
         limits = self._throttle.code(email, networks(address))
-        async with self._answer_time.level():
+        async with self._answer_time.level(), self._turns.take(address):
             async with self._database.transaction() as tx:
                 wait = await self._take(tx, limits, address)
                 salt = await self._sign_ups.salt(tx, email)
             if wait and not password:
                 raise throttle.refusal(wait)
-            try:
-                digest, password_hash = await asyncio.gather(
-                    self._hasher.digest_code(tried.first, salt, address),
-                    self._hasher.hash_sign_up_password(password, salt, address) if password else _nothing(),
-                )
-            except ResourceExhausted:
-                if not wait:
-                    await self._give_back(limits)
-                raise
+            digest, password_hash = await asyncio.gather(
+                self._hasher.digest_code(tried.first, salt), self._hasher.hash_sign_up_password(password, salt) if password else _nothing()
+            )
             async with self._database.transaction() as tx:
                 verified = await self._verify(tx, email, tried, digest, password_hash, address)
                 if verified and not wait:
@@ -226,10 +215,6 @@ class SignUpDesk:
             return None
         await self._denials.count(tx, Reason.RATE_LIMITED, address)
         return taken
-
-    async def _give_back(self, limits: throttle.Limits) -> None:
-        async with self._database.transaction() as tx:
-            await self._buckets.give_back(tx, limits)
 
     async def _write(self, tx: Transaction, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
         account = await self._accounts.by_email(tx, sign_up.email)

@@ -25,12 +25,13 @@ from services.auth.password_policy import PasswordPolicy
 from services.auth.sign_in import Attempt, SignInDesk
 from services.auth.sign_up import Application, SignUpDesk
 from services.auth.throttle import Throttle
+from services.auth.turns import Turns
 from services.auth.upkeep import Upkeep
 
 EMAIL = "ada@example.com"
 PASSWORD = "correct horse battery"
 HOME, ELSEWHERE = "203.0.113.7", "198.51.100.7"
-WEAK = {"time_cost": 1, "memory_kib": 64, "lanes": 1, "threads": 2, "waiting": 500}
+WEAK = {"time_cost": 1, "memory_kib": 64, "lanes": 1, "threads": 2}
 
 
 class Clock:
@@ -88,13 +89,13 @@ class Auth:
         self.credentials = CredentialKeeper(database, self.outbox)
         self.use_hasher(Hasher(**WEAK))
 
-    def use_hasher(self, hasher: Hasher, answer_seconds: float = 0) -> None:
+    def use_hasher(self, hasher: Hasher, answer_seconds: float = 0, *, waiting: int = 500) -> None:
         self.hasher = hasher
-        level, throttle = AnswerTime(answer_seconds), Throttle()
+        level, throttle, turns = AnswerTime(answer_seconds), Throttle(), Turns(at_once=6, waiting=waiting)
         policy = PasswordPolicy.load()
-        self.desk = SignUpDesk(self.database, self.outbox, hasher, policy, self.denials, level, throttle, clock=self.clock, new_id=uuid7)
+        self.desk = SignUpDesk(self.database, self.outbox, hasher, policy, self.denials, level, throttle, turns, clock=self.clock, new_id=uuid7)
         self.gate = SignInDesk(
-            self.database, self.outbox, hasher, self.denials, level, throttle, self.token.check, self.token.issue, clock=self.clock
+            self.database, self.outbox, hasher, self.denials, level, throttle, turns, self.token.check, self.token.issue, clock=self.clock
         )
 
     async def sign_up(

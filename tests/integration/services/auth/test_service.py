@@ -1,7 +1,10 @@
 """The gRPC face of Auth: requests are translated, refusals carry their fields, and what is to come says so."""
 
+import asyncio
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +12,11 @@ import pytest
 from authmesh.auth.v1 import auth_service_pb2, credential_directory_pb2
 from authmesh.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
 from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectoryStub, add_CredentialDirectoryServicer_to_server
+from grpc import aio
 
 from mesh.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, MeshError, Reason, Unauthenticated, Unavailable, Unimplemented
 from mesh.tokens import refresh_cookie
+from services.auth.hasher import Hasher
 from services.auth.service import AuthService, CredentialDirectory
 from tests.integration.services.audit.conftest import until
 from tests.integration.services.serving import TrustedCaller, served
@@ -29,14 +34,20 @@ class Served:
     credentials: CredentialDirectoryStub
 
 
-@pytest.fixture
-async def service(auth: "Auth") -> AsyncIterator[Served]:
+@asynccontextmanager
+async def serving(auth: "Auth") -> AsyncIterator[Served]:
     ours = [
         (add_AuthServiceServicer_to_server, AuthService(auth.desk, auth.gate)),  # type: ignore[abstract]
         (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials)),
     ]
     async with served(ours, TrustedCaller()) as channel:
         yield Served(auth, AuthServiceStub(channel), CredentialDirectoryStub(channel))
+
+
+@pytest.fixture
+async def service(auth: "Auth") -> AsyncIterator[Served]:
+    async with serving(auth) as service:
+        yield service
 
 
 async def refused(call: Any, kind: type[MeshError], reason: Reason, *fields: str) -> None:
@@ -103,6 +114,43 @@ async def test_a_deadline_that_ends_behind_a_right_password_leaves_a_trace(servi
 
     await until(written)
     assert await service.parts.kinds() == ["sign_in_stopped"]
+
+
+def from_(address: str) -> aio.Metadata:
+    """What the edge's sidecar forwards of a caller."""
+    return aio.Metadata(("x-forwarded-client-cert", "URI=spiffe://authmesh/edge"), ("x-envoy-external-address", address))
+
+
+async def test_people_sign_in_while_many_networks_each_below_its_limit_ask_for_more_than_there_is(auth: "Auth") -> None:
+    await auth.verified(EMAIL, PASSWORD)
+    auth.use_hasher(Hasher(time_cost=2, memory_kib=19 * 1024, lanes=1, threads=2), waiting=10)
+    right = auth_service_pb2.SignInRequest(email=EMAIL, password=PASSWORD, client_id="demo")
+    answers: Counter[Reason] = Counter()
+    had: set[int] = set()
+    people = 0
+
+    async def guess(service: Served, network: int) -> None:
+        while people < 5:
+            request = auth_service_pb2.SignInRequest(email=f"{uuid.uuid4()}@example.com", password="a guess", client_id="demo")
+            try:
+                await service.auth.SignIn(request, metadata=from_(f"10.0.{network}.1"), timeout=30)
+            except MeshError as error:
+                answers[error.reason] += 1
+                had.update([network] if error.reason is Reason.CREDENTIALS_INVALID else [])
+            # Two a second from each: the edge admits that, and the threads do a third of it.
+            await asyncio.sleep(0.5)
+
+    async with serving(auth) as service, asyncio.TaskGroup() as attack:
+        for network in range(40):
+            attack.create_task(guess(service, network))
+        while len(had) < 40:
+            await asyncio.sleep(0.01)
+        for person in range(5):
+            assert (await service.auth.SignIn(right, metadata=from_(f"192.0.{person}.1"), timeout=30)).tokens.access_token
+            people += 1
+    # Much of what they asked for was shed, and none of the people.
+    assert set(answers) == {Reason.OVERLOADED, Reason.CREDENTIALS_INVALID}
+    assert answers[Reason.OVERLOADED] > 40
 
 
 async def test_a_wrong_code_names_the_code(service: Served) -> None:

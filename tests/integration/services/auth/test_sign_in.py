@@ -229,7 +229,7 @@ async def test_a_hundred_guesses_at_once_are_a_hundred_guesses(auth: "Auth") -> 
 async def test_a_password_hashed_by_other_parameters_is_hashed_anew(auth: "Auth") -> None:
     await auth.verified()
     before = await auth.database.fetchval("SELECT password_hash FROM accounts")
-    auth.use_hasher(Hasher(time_cost=2, memory_kib=128, lanes=1, threads=2, waiting=10))
+    auth.use_hasher(Hasher(time_cost=2, memory_kib=128, lanes=1, threads=2))
     await auth.sign_in()
     after = await auth.database.fetchval("SELECT password_hash FROM accounts")
     assert before != after
@@ -250,7 +250,7 @@ async def test_counted_denials_become_one_event_when_their_minute_is_over(auth: 
 
 async def test_the_same_work_takes_the_same_time(auth: "Auth") -> None:
     """Not to the microsecond: that the two can't be told apart by what dominates, with real parameters."""
-    auth.use_hasher(Hasher(time_cost=2, memory_kib=19 * 1024, lanes=1, threads=2, waiting=10), answer_seconds=0.25)
+    auth.use_hasher(Hasher(time_cost=2, memory_kib=19 * 1024, lanes=1, threads=2), answer_seconds=0.25)
     await auth.verified()
     loop = asyncio.get_running_loop()
     spent: dict[str, list[float]] = {"ada@example.com": [], "nobody@example.com": []}

@@ -6,9 +6,9 @@ from services.auth.address import networks
 from services.auth.fair_queue import FairQueue
 
 
-def put(queue: FairQueue[str], address: str, count: int = 1, name: str = "") -> None:
+def put(queue: FairQueue[str], address: str, count: int = 1, name: str = "", *, now: float = 0) -> None:
     for number in range(count):
-        queue.put(f"{address} {name} {number}", networks(address))
+        queue.put(f"{address} {name} {number}", networks(address), now)
 
 
 def who(item: str) -> str:
@@ -38,7 +38,7 @@ def test_networks_take_turns_whoever_asks_for_more() -> None:
     queue: FairQueue[str] = FairQueue()
     put(queue, "203.0.113.7", 50)
     put(queue, "198.51.100.7", 2)
-    assert served(queue, 4) == ["203.0.113.7", "198.51.100.7"] * 2
+    assert served(queue, 4) == ["198.51.100.7", "203.0.113.7"] * 2
 
 
 def test_somebody_new_comes_next_however_many_networks_ask() -> None:
@@ -102,6 +102,19 @@ def test_among_networks_that_ask_alike_the_one_that_had_most_is_shed() -> None:
     assert served(queue, 1) == ["203.0.113.7"]
 
 
+def test_among_networks_that_had_nothing_yet_the_one_that_keeps_asking_is_shed() -> None:
+    """240 networks come at once, and there is room for 20: who comes then is not the one too many."""
+    queue: FairQueue[str] = FairQueue()
+    for _ in range(2):
+        for network in range(240):
+            put(queue, f"10.0.{network}.1", name=f"attacker{_}")
+        shed(queue, 20)
+    put(queue, "203.0.113.7")
+    (victim,) = shed(queue, 20)
+    assert victim.startswith("attacker")
+    assert served(queue, 1) == ["203.0.113.7"]
+
+
 def test_of_equals_the_last_comer_is_shed() -> None:
     queue: FairQueue[str] = FairQueue()
     for network in range(3):
@@ -115,8 +128,8 @@ def test_what_a_network_had_is_forgotten_in_time() -> None:
     served(queue, 8)
     put(queue, "198.51.100.7", 1)
     served(queue, 1)
-    put(queue, "203.0.113.7")
-    put(queue, "198.51.100.7", 2)
+    put(queue, "203.0.113.7", now=300)
+    put(queue, "198.51.100.7", 2, now=300)
     # After five minutes 8 count as a quarter, and one that was served now as one.
     assert served(queue, 3, now=300) == ["198.51.100.7", "203.0.113.7", "198.51.100.7"]
 
