@@ -12,15 +12,17 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 DEFAULT_FILE = Path(__file__).parent / "mesh.yaml"
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
@@ -40,6 +42,27 @@ def parse_duration(value: object) -> timedelta:
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
 
 
+def parse_origin(text: str) -> str:
+    """Reads the origin of a web page as browsers send it (RFC 6454, 6.1): scheme, host, and port unless it is the scheme's own.
+
+    Raises:
+        ValueError: anything else: no page would ever have it. The right form is told where there is one.
+    """
+    try:
+        parts = urlsplit(text)
+        name = parts.hostname or ""
+        host = f"[{name}]" if ":" in name else name.encode("idna").decode()
+        port = f":{parts.port}" if parts.port and parts.port != _DEFAULT_PORTS.get(parts.scheme) else ""
+    except ValueError:
+        parts, host, port = urlsplit(""), "", ""
+    if not parts.scheme or not host or "*" in host:
+        raise ValueError(f"{text[:100]!r} is not an origin: name each one with scheme and host, as in https://app.example")
+    if text != (right := f"{parts.scheme}://{host}{port}"):
+        raise ValueError(f"no page has the origin {text[:100]!r}: write {right}")
+    return text
+
+
+Origin = Annotated[str, AfterValidator(parse_origin)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Name = Annotated[str, Field(pattern=_NAME)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -247,7 +270,7 @@ class RateLimit(ClientLimit):
 class Cors(_Model):
     """Which web pages may call (ours). Origins are exact: scheme, host, port."""
 
-    origins: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
     max_age: Duration
 
 

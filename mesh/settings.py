@@ -4,7 +4,7 @@ import sys
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AnyUrl, Field, SecretStr, UrlConstraints, ValidationError
+from pydantic import AfterValidator, AnyUrl, BeforeValidator, Field, SecretStr, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.redis_address import RedisAddress
@@ -60,7 +60,7 @@ class ProcessSettings(BaseSettings):
     messages_topic_arn: str = Field(pattern="^arn:")
     """SNS topic for messages to people."""
     environment: Environment = Environment.PRODUCTION
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    log_level: Annotated[str, BeforeValidator(str.lower)] = Field(default="info", pattern="^(debug|info|warning|error)$")
     max_concurrent_calls: int = Field(default=200, ge=1)
     """Calls in flight before further ones are shed with OVERLOADED."""
     drain_seconds: float = Field(default=5, ge=0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mesh.local.errors import LocalMeshError, explain
@@ -46,7 +46,8 @@ class Authority:
         Args:
             directory: private to this account.
             name: Names the files.
-            permitted: The only names that it may certify (RFC 5280, 4.2.1.10): whoever trusts it, trusts it for no more than this.
+            permitted: The only names that it may certify (RFC 5280, 4.2.1.10): a client that trusts it trusts it for no
+                more. IP addresses can't be limited: BoringSSL, which gRPC clients verify with, refuses such an authority.
 
         Raises:
             LocalMeshError: its files can't be read or written.
@@ -76,7 +77,7 @@ class Authority:
             _draft(name, name, key.public_key(), AUTHORITY_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
-            .add_extension(x509.NameConstraints(_constraints(permitted), None), critical=True)
+            .add_extension(x509.NameConstraints(permitted, None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
@@ -118,12 +119,19 @@ class MeshAuthorities:
     identities: Authority
     public: Authority
     trust_domain: str
+    edge_names: tuple[x509.GeneralName, ...]
     directory: Path
     """`<directory>/<node>/` gets tls.crt, tls.key and ca.crt; `<directory>/public/` what the edge shows to clients."""
 
     @classmethod
-    def kept(cls, keys: Path, certificates: Path, trust_domain: str) -> "MeshAuthorities":
+    def kept(cls, keys: Path, certificates: Path, trust_domain: str, edge_names: tuple[x509.GeneralName, ...] = LOOPBACK) -> "MeshAuthorities":
         """The authorities in `keys`; made first if there are none.
+
+        Args:
+            keys: Directory of the authorities.
+            certificates: Directory of the leaves.
+            trust_domain: Of the nodes' identities.
+            edge_names: What clients call the edge. Other DNS names get another authority, which can certify no others.
 
         Raises:
             LocalMeshError: files can't be read or written.
@@ -131,7 +139,10 @@ class MeshAuthorities:
         private_directory(keys)
         private_directory(certificates)
         identities = Authority.kept(keys, "mesh-ca", [x509.UniformResourceIdentifier(trust_domain)])
-        return cls(identities, Authority.kept(keys, "edge-ca", LOOPBACK), trust_domain, certificates)
+        in_dns = [name for name in edge_names if isinstance(name, x509.DNSName)]
+        further = [name.value for name in in_dns if name not in LOOPBACK]
+        public = Authority.kept(keys, "-".join(("edge-ca", *further)), in_dns)
+        return cls(identities, public, trust_domain, edge_names, certificates)
 
     def certificates(self, node: str) -> Path:
         """Directory of a node's mesh identity."""
@@ -151,7 +162,7 @@ class MeshAuthorities:
         for node in nodes:
             certificate, key = self.identities.issue([x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}/{node}")])
             _replace(self.certificates(node), {"tls.crt": certificate, "tls.key": key, "ca.crt": self.identities.pem})
-        certificate, key = self.public.issue(LOOPBACK, common_name="localhost", client=False)
+        certificate, key = self.public.issue(self.edge_names, common_name="authmesh edge", client=False)
         _replace(self.public_certificates, {"tls.crt": certificate, "tls.key": key, "ca.crt": self.public.pem})
 
 
@@ -196,15 +207,10 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )  # fmt: skip
 
 
-def _constraints(names: Sequence[x509.GeneralName]) -> list[x509.GeneralName]:
-    """Names that a certificate may be limited to. BoringSSL, which gRPC clients verify with, refuses one with a limit on addresses."""
-    return [name for name in names if not isinstance(name, x509.IPAddress)]
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
-def new_signing_key() -> bytes:
-    """A new EC P-256 private key as PEM, for signing tokens."""
-    return _key_pem(ec.generate_private_key(ec.SECP256R1()))
+def new_signing_key(algorithm: str) -> bytes:
+    """A new private key as PEM, for signing tokens: EC P-256, or RSA for RS256."""
+    return _key_pem(rsa.generate_private_key(65537, 2048) if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1()))

@@ -24,6 +24,9 @@ PROBE_STARTING = 0.05
 PROBE_HEALTHY = 2.0
 PROBE_UNHEALTHY = 0.25
 EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Exit)(: |$)")
+FATAL = re.compile(r"(?:FATAL|PANIC): +(.*)")
+DETAIL = re.compile(r"DETAIL: +(.*)")
+DESCRIPTOR = re.compile(r"/proc/self/fd/\d+")
 MISSED_PROBES = 2
 """Probes that a healthy process may miss: one is a busy machine."""
 
@@ -44,6 +47,8 @@ class Child:
         self.pid: int | None = None
         self.health = Health.STARTING
         self.restarts = 0
+        self.gone = False
+        """Whether it has ended because it was told to."""
         self.settled = asyncio.Event()
         """Set when it was healthy once, or when it is clear that it won't be."""
         self.failure: str | None = None
@@ -89,6 +94,7 @@ class Child:
             began = loop.time()
             code = await self._run_once()
             self.health = Health.UNHEALTHY
+            self.gone = self._stopping.is_set()
             self._changed()
             if self._stopping.is_set():
                 break
@@ -98,7 +104,7 @@ class Child:
             if not self._was_healthy:
                 self._early_deaths += 1
                 if self._early_deaths >= EARLY_DEATHS:
-                    self._give_up(f"{self.program.name} does not start ({_ending(code)}): {last_line(self.program.log)}; see {self.program.log}")
+                    self._give_up(f"{self.program.name} does not start ({_ending(code)}): {last_words(self.program)}")
             deaths = 1 if loop.time() - began > STEADY else deaths + 1
             try:
                 async with asyncio.timeout(min(FIRST_DELAY * 2 ** (deaths - 1), LONGEST_DELAY)):
@@ -196,6 +202,15 @@ def _ending(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
 
 
+def last_words(program: Program) -> str:
+    """What its log says last, where its data is, and where to read more: the end of an error message."""
+    line = last_line(program.log)
+    if program.data:
+        line = DESCRIPTOR.sub(str(program.data), line)
+        line += "" if str(program.data) in line else f" (its data: {program.data})"
+    return f"{line}; see {program.log}"
+
+
 def last_line(log: Path, at_most: int = 300) -> str:
     """The last thing that a log says, shortened to one line."""
     try:
@@ -206,6 +221,11 @@ def last_line(log: Path, at_most: int = 300) -> str:
         return f"{log} can't be read ({error.strerror})"
     if not lines:
         return "it said nothing"
+    # PostgreSQL says why in one line, what should be instead in the next, and that it ends in the last.
+    for number in reversed(range(len(lines))):
+        if fatal := FATAL.search(lines[number]):
+            detail = DETAIL.search(lines[number + 1]) if number + 1 < len(lines) else None
+            return ": ".join(found[1] for found in (fatal, detail) if found)[:at_most]
     # Of a Python traceback the line with the error tells most, and SQLAlchemy writes more below it.
     errors = [line for line in lines if EXCEPTION.match(line) and "Event loop is closed" not in line]
     return (errors or lines)[-1][:at_most]

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from mesh.local.edge_address import LOCALHOST, edge_host
 from mesh.local.errors import LocalMeshError
+from mesh.model import parse_origin
 
 DEFAULT_EDGE_PORT = 8443
 DEFAULT_JWKS_CACHE = 60
@@ -19,14 +21,18 @@ class Choices:
 
     edge_port: int = DEFAULT_EDGE_PORT
     """0: any that is free, the same at the next start."""
+    edge_host: str = LOCALHOST
+    """How clients call the edge. Another one than localhost makes it listen in the network."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of these origins may call, besides those of mesh.yaml."""
     redis_url: str | None = None
     """Use this Redis or Valkey instead of starting one."""
     database_url: str | None = None
     """Use this PostgreSQL server: address of a role that may make roles and databases."""
     aws_endpoint_url: str | None = None
     """Use these AWS APIs."""
-    aws_environment: Mapping[str, str] | None = None
-    """Credentials for them."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """All variables: credentials for those AWS APIs, settings of services (`mesh.local.service_settings`)."""
     rate_limit_factor: int = 1
     """Multiplies the edge's rate limits, for tests and load."""
     jwks_cache: int = DEFAULT_JWKS_CACHE
@@ -34,17 +40,19 @@ class Choices:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> "Choices":
-        """What `EDGE_PORT`, `REDIS_URL`, `DATABASE_URL`, `AWS_ENDPOINT_URL`, `RATE_LIMIT_FACTOR` and `JWKS_CACHE_SECONDS` say. Empty is unset.
+        """What the variables say that are called as its fields are. Empty is unset.
 
         Raises:
             LocalMeshError: a variable makes no sense; it is named.
         """
         return cls(
             edge_port=_port(environment.get("EDGE_PORT") or str(DEFAULT_EDGE_PORT)),
+            edge_host=edge_host(environment.get("EDGE_HOST") or LOCALHOST),
+            cors_origins=_origins(environment.get("CORS_ORIGINS") or ""),
             redis_url=_url(environment, "REDIS_URL", REDIS_SCHEMES),
             database_url=_url(environment, "DATABASE_URL", ("postgresql",)),
             aws_endpoint_url=_url(environment, "AWS_ENDPOINT_URL", ("http", "https")),
-            aws_environment=dict(environment),
+            environment=dict(environment),
             rate_limit_factor=_number(environment, "RATE_LIMIT_FACTOR", 1, 10_000),
             jwks_cache=_number(environment, "JWKS_CACHE_SECONDS", DEFAULT_JWKS_CACHE, 3600),
         )
@@ -54,6 +62,13 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise LocalMeshError(f"EDGE_PORT={text} is no port: a number from 1 to 65535, or 0 for any that is free")
     return int(text)
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(parse_origin(origin.strip()) for origin in text.split(",") if origin.strip())
+    except ValueError as error:
+        raise LocalMeshError(f"CORS_ORIGINS: {error}") from None
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:

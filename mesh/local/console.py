@@ -48,7 +48,8 @@ class LiveConsole(PlainConsole):
         super().__init__()
         from rich.live import Live
 
-        self._live: Live = Live(auto_refresh=False)
+        # Gone with the mesh: a last table would tell of processes that are no more.
+        self._live: Live = Live(auto_refresh=False, transient=True)
         self._live.start()
 
     def line(self, text: str) -> None:
@@ -60,7 +61,7 @@ class LiveConsole(PlainConsole):
         self._live.update(table(status.processes), refresh=True)
 
     def close(self) -> None:
-        """Leaves the terminal as it was, with the last table on it."""
+        """Leaves the terminal as it was, without the table. Lines can still be said."""
         self._live.stop()
 
 

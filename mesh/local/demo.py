@@ -43,10 +43,18 @@ class Edge:
         Raises:
             LocalMeshError: no answer.
         """
-        return await asyncio.to_thread(self._post, path, body)
+        return await asyncio.to_thread(self._call, path, json.dumps(body).encode())
 
-    def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        request = urllib.request.Request(self.url + path, data=json.dumps(body).encode(), headers={"content-type": "application/json"}, method="POST")
+    async def get(self, path: str) -> dict[str, Any]:
+        """A JSON document.
+
+        Raises:
+            LocalMeshError: no answer.
+        """
+        return (await asyncio.to_thread(self._call, path, None))[1]
+
+    def _call(self, path: str, body: bytes | None) -> tuple[int, dict[str, Any]]:
+        request = urllib.request.Request(self.url + path, data=body, headers={"content-type": "application/json"})
         context = ssl.create_default_context(cafile=str(self.ca_file))
         # No proxies: the edge is on this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))

@@ -1,7 +1,6 @@
 """The processes of the mesh itself: for each node of mesh.yaml a service and its sidecar, and the edge."""
 
 import importlib.util
-import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from mesh.contract import Contract
+from mesh.local import service_settings
 from mesh.local.authority import MeshAuthorities, new_signing_key
-from mesh.local.choices import DEFAULT_JWKS_CACHE
+from mesh.local.choices import Choices
 from mesh.local.components import service, sidecar
 from mesh.local.databases import ServiceDatabase
+from mesh.local.edge_address import EdgeAddress
 from mesh.local.errors import LocalMeshError
 from mesh.local.event_stack import EventStack
 from mesh.local.health import GrpcHealth
@@ -28,8 +29,6 @@ from mesh.render.envoy import Address, Placement, TokenRules, render
 AUDIENCE = "authmesh"
 KEY_LEAD_MARGIN = 30
 """Seconds that a new signing key is in the JWKS beyond the time that anybody here keeps it."""
-TOKEN_CHOICES = ("SIGNING_ROTATION_SECONDS", "ACCESS_TOKEN_MAX_SECONDS", "SIGNING_LEAD_SECONDS", "CLIENTS_FILE")
-"""Variables of ours that Token gets, for drills with shortened clocks."""
 CHECKPOINT_SECONDS = 60
 """Between two checkpoints of the audit trail."""
 
@@ -41,15 +40,13 @@ class Layout:
     home: Home
     infra: Infra
     sockets: Path
-    edge_port: int
+    edge: EdgeAddress
     mesh: Mesh
     authorities: MeshAuthorities
     addresses: Mapping[str, Address]
     """The ingress of each node."""
-    rate_limit_factor: int = 1
-    """Multiplies the rate limits of the edge, and of Auth by network."""
-    jwks_cache: int = DEFAULT_JWKS_CACHE
-    """Seconds that sidecars and processes keep the JWKS."""
+    choices: Choices
+    """What its user wants."""
 
     @classmethod
     def chosen(
@@ -57,12 +54,11 @@ class Layout:
         home: Home,
         infra: Infra,
         sockets: Path,
-        edge_port: int,
+        edge: EdgeAddress,
         mesh: Mesh,
         authorities: MeshAuthorities,
         ports: HeldPorts,
-        rate_limit_factor: int = 1,
-        jwks_cache: int = DEFAULT_JWKS_CACHE,
+        choices: Choices,
     ) -> "Layout":
         """With a port for each node's ingress.
 
@@ -70,22 +66,12 @@ class Layout:
             LocalMeshError: there are no free ports.
         """
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
-        return cls(home, infra, sockets, edge_port, mesh, authorities, addresses, rate_limit_factor, jwks_cache)
+        return cls(home, infra, sockets, edge, mesh, authorities, addresses, choices)
 
     @property
     def gateway(self) -> str:
         """Name of the edge."""
         return self.mesh.virtual_gateway.name
-
-    @property
-    def issuer(self) -> str:
-        """The edge as clients call it: `iss` of every token."""
-        return f"https://localhost:{self.edge_port}"
-
-    @property
-    def edge_url(self) -> str:
-        """The edge as an address."""
-        return f"https://{HOST}:{self.edge_port}"
 
     def admin_socket(self, name: str) -> Path:
         """Of an Envoy, by its node's name."""
@@ -143,15 +129,18 @@ def services(
         environment = {
             "EGRESS": str(layout.egress_socket(node)),
             "REDIS_URL": servers.redis_url,
-            "ISSUER": layout.issuer,
+            "ISSUER": layout.edge.url,
             "AUDIENCE": AUDIENCE,
-            "JWKS_CACHE_SECONDS": str(layout.jwks_cache),
+            "JWKS_CACHE_SECONDS": str(layout.choices.jwks_cache),
             "EVENT_BUS": events.event_bus,
             "MESSAGES_TOPIC_ARN": events.messages_topic_arn,
             "ENVIRONMENT": "development",
+            # While keys of one algorithm take over from those of another, both are good.
+            **({"TOKEN_ALGORITHMS": "ES256,RS256"} if layout.choices.environment.get("SIGNING_ALGORITHM") else {}),
             **({"DATABASE_URL": urls[node]} if node in urls else {}),
             **servers.account.environment,
             **_own_settings(layout, node, events),
+            **service_settings.chosen(node, layout.choices.environment),
         }
         programs.append(service.program(node, socket, environment, layout.home.log(node), probes[node]))
     return programs
@@ -161,21 +150,9 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
     """What one service needs and the others don't: the only place where the local mesh knows services apart."""
     match node:
         case "token":
-            key_file, secret_file = layout.home.secrets / "signing-key.pem", layout.home.secrets / "signing-secret"
-            kept(key_file, new_signing_key)
-            kept(secret_file, partial(secrets.token_bytes, 32))
-            package = _package_directory("services.token")
-            return {
-                "SIGNING_SECRET_FILE": str(secret_file),
-                "SIGNING_KEY_FILE": str(key_file),
-                "JWKS_MAX_CACHE_SECONDS": str(layout.jwks_cache),
-                "SIGNING_LEAD_SECONDS": str(layout.jwks_cache + KEY_LEAD_MARGIN),
-                "CLIENTS_FILE": str(package / "clients.yaml"),
-                "ROLES_FILE": str(package / "roles.yaml"),
-                **{name: os.environ[name] for name in TOKEN_CHOICES if name in os.environ},
-            }
+            return _token_settings(layout)
         case "auth":
-            return {"NOTICES_QUEUE_URL": events.notices_queue_url, "RATE_LIMIT_FACTOR": str(layout.rate_limit_factor)}
+            return {"NOTICES_QUEUE_URL": events.notices_queue_url, "RATE_LIMIT_FACTOR": str(layout.choices.rate_limit_factor)}
         case "audit":
             return {
                 "AUDIT_QUEUE_URL": events.audit_queue_url,
@@ -185,6 +162,26 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
             }
         case _:
             return {}
+
+
+def _token_settings(layout: Layout) -> dict[str, str]:
+    """Where Token's keys are, and clocks that fit each other: what the user chooses of them moves the others along."""
+    environment = layout.choices.environment
+    key_file, secret_file = layout.home.secrets / "signing-key.pem", layout.home.secrets / "signing-secret"
+    kept(key_file, partial(new_signing_key, environment.get("SIGNING_ALGORITHM") or "ES256"))
+    kept(secret_file, partial(secrets.token_bytes, 32))
+    package = _package_directory("services.token")
+    longest_cache = environment.get("JWKS_MAX_CACHE_SECONDS") or str(layout.choices.jwks_cache)
+    lead = float(longest_cache) + KEY_LEAD_MARGIN if longest_cache.isdecimal() else None
+    local_keys = (environment.get("SIGNING_KEYS") or "local") == "local"
+    return {
+        "SIGNING_SECRET_FILE": str(secret_file),
+        **({"SIGNING_KEY_FILE": str(key_file)} if local_keys else {}),
+        "JWKS_MAX_CACHE_SECONDS": longest_cache,
+        **({"SIGNING_LEAD_SECONDS": str(lead)} if lead else {}),
+        "CLIENTS_FILE": str(package / "clients.yaml"),
+        "ROLES_FILE": str(package / "roles.yaml"),
+    }
 
 
 def _package_directory(package: str) -> Path:
@@ -207,10 +204,12 @@ def _envoy(layout: Layout, contract: Contract, node: str, name: str) -> Program:
         ingress=None if is_edge else layout.addresses[node],
         service_socket=None if is_edge else layout.service_socket(node),
         egress_socket=None if is_edge else layout.egress_socket(node),
-        listener=Address(HOST, layout.edge_port) if is_edge else None,
+        listener=Address(layout.edge.listening[0], layout.edge.port) if is_edge else None,
+        additional_addresses=tuple(Address(host, layout.edge.port) for host in layout.edge.listening[1:]) if is_edge else (),
         public_certificates=layout.authorities.public_certificates if is_edge else None,
-        rate_limit_factor=layout.rate_limit_factor,
+        cors_origins=layout.choices.cors_origins,
+        rate_limit_factor=layout.choices.rate_limit_factor,
     )
-    files = render(layout.mesh, contract, node, placement, TokenRules(layout.issuer, AUDIENCE, layout.jwks_cache))
-    address = layout.edge_url if is_edge else f"{HOST}:{layout.addresses[node].port}"
+    files = render(layout.mesh, contract, node, placement, TokenRules(layout.edge.url, AUDIENCE, layout.choices.jwks_cache))
+    address = layout.edge.url if is_edge else f"{HOST}:{layout.addresses[node].port}"
     return sidecar.program(layout.infra, name, files, config, layout.admin_socket(node), layout.home.log(name), address=address, sockets=own_sockets)

@@ -19,17 +19,21 @@ def _highest() -> int:
         return 32767
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now.
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def is_free(port: int, host: str = HOST) -> bool:
+    """Whether a server could listen on the port of an address of ours now.
 
     Raises:
         LocalMeshError: the port needs a privilege that we don't have.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         # A port that only closed connections linger on can be listened on.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
             probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -63,19 +67,19 @@ class HeldPorts:
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
 
-    def hold(self, port: int) -> int:
-        """Takes this port.
+    def hold(self, port: int, host: str = HOST) -> int:
+        """Takes this port of an address.
 
         Raises:
             LocalMeshError: somebody else has it.
         """
-        if not is_free(port):
+        if not is_free(port, host):
             raise LocalMeshError(f"port {port} is in use")
-        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        held = socket.socket(_family(host), socket.SOCK_STREAM)
         self._sockets.append(held)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            held.bind((HOST, port))
+            held.bind((host, port))
         except OSError as error:
             raise LocalMeshError(f"port {port} is in use ({error.strerror})") from None
         return port

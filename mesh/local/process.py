@@ -37,6 +37,8 @@ class Program:
     address: str = ""
     """Where it listens, for people."""
     directory: Path | None = None
+    data: Path | None = None
+    """Where it keeps its state, for people. It may know the directory by an open descriptor only."""
     account: Account | None = None
     """Another account than ours; only root may."""
     keep_open: tuple[int, ...] = ()

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mesh.contract import Contract
-from mesh.local import databases, demo, event_stack, inbox, nodes, servers, sockets
+from mesh.local import databases, demo, event_stack, inbox, nodes, servers, service_settings, sockets
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
 from mesh.local.child import Child, Health
 from mesh.local.choices import DEFAULT_EDGE_PORT, Choices
 from mesh.local.components import sidecar
 from mesh.local.console import PlainConsole, open_console
+from mesh.local.edge_address import EdgeAddress
 from mesh.local.emulator_gaps import save_state
 from mesh.local.errors import LocalMeshError
 from mesh.local.health import GrpcHealth
@@ -23,7 +24,7 @@ from mesh.local.home import Home, place
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
 from mesh.local.memory import Memory
-from mesh.local.ports import HeldPorts, free_port, is_free
+from mesh.local.ports import HeldPorts, free_port
 from mesh.local.process import Identity, age
 from mesh.local.process_memory import pss_mb
 from mesh.local.secret_file import kept, write_private
@@ -109,7 +110,10 @@ class LocalMesh:
             error: Why, if it was not asked for.
         """
         self._publish(state=State.STOPPING)
+        publishing = asyncio.create_task(self._publish_changes())
         await self._supervisor.stop()
+        publishing.cancel()
+        self._console.close()
         for probe in self._probes.values():
             await probe.close()
         if self._servers is not None:
@@ -123,7 +127,6 @@ class LocalMesh:
             self._console.line("stopped")
         else:
             self._publish(state=State.FAILED, error=error, runner=None)
-        self._console.close()
 
     async def _start(self, group: asyncio.TaskGroup) -> None:
         home = self._home
@@ -133,22 +136,22 @@ class LocalMesh:
         if left:
             self._console.line(f"ended {len(left)} processes that a killed run had left")
         home.rotate_logs()
-        edge_port = self._edge_port()
+        mesh, contract = load_mesh(), Contract.load()
+        service_settings.refuse_others(mesh.nodes, self._choices.environment)
+        edge = self._edge_address()
         self._sockets = sockets.socket_directory(home.path)
         self._servers = standing = await servers.start(home, self._infra, self._sockets, self._choices, self._memory, self._supervisor)
-        mesh, contract = load_mesh(), Contract.load()
         layout = nodes.Layout.chosen(
             home,
             self._infra,
             self._sockets,
-            edge_port,
+            edge,
             mesh,
-            self._authorities(mesh),
+            self._authorities(mesh, edge),
             self._ports,
-            self._choices.rate_limit_factor,
-            self._choices.jwks_cache,
+            self._choices,
         )
-        self._publish(edge=layout.edge_url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
+        self._publish(edge=edge.url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
         planned = databases.plan(standing.database_url, tuple(mesh.nodes), home.secrets)
         async with asyncio.TaskGroup() as preparing:
             preparing.create_task(self._databases(planned, standing))
@@ -166,8 +169,8 @@ class LocalMesh:
         started += self._supervisor.start([nodes.edge(layout, contract)])
         await self._supervisor.healthy(started)
         await self._reachable(layout)
-        user = await self._demo_user(layout, planned)
-        edge = demo.Edge(layout.edge_url, home.ca_file)
+        here = demo.Edge(edge.local_url, home.ca_file)
+        user = await self._demo_user(here, planned)
         self._publish(
             state=State.READY,
             demo=Demo(email=user.email, password=user.password, client_id=user.client_id),
@@ -175,21 +178,25 @@ class LocalMesh:
             memory_pss_mb=pss_mb(),
         )
         self._say_ready(edge, user)
+        await self._say_which_keys_sign(here)
 
-    def _edge_port(self) -> int:
-        wanted = self._choices.edge_port
+    def _edge_address(self) -> EdgeAddress:
+        host, wanted = self._choices.edge_host, self._choices.edge_port
         if wanted == 0:
             remembered = self._memory.edge_port
-            wanted = remembered if remembered and is_free(remembered) else free_port()
+            wanted = remembered if remembered and EdgeAddress.of(host, remembered).is_free() else free_port()
             self._memory.edge_port = wanted
-        if not is_free(wanted):
+        edge = EdgeAddress.of(host, wanted)
+        if not edge.is_free():
             other = DEFAULT_EDGE_PORT + 1000 if wanted == DEFAULT_EDGE_PORT else DEFAULT_EDGE_PORT
             raise LocalMeshError(f"port {wanted} is in use: stop what listens there, or choose another: make run-mesh EDGE_PORT={other}")
-        return self._ports.hold(wanted)
+        for address in edge.listening:
+            self._ports.hold(wanted, address)
+        return edge
 
-    def _authorities(self, mesh: Mesh) -> MeshAuthorities:
+    def _authorities(self, mesh: Mesh, edge: EdgeAddress) -> MeshAuthorities:
         home = self._home
-        authorities = MeshAuthorities.kept(home.secrets / "authorities", home.path / "certificates", mesh.trust_domain)
+        authorities = MeshAuthorities.kept(home.secrets / "authorities", home.path / "certificates", mesh.trust_domain, edge.names)
         authorities.issue((*mesh.nodes, mesh.virtual_gateway.name))
         write_private(home.ca_file, authorities.public.pem)
         return authorities
@@ -248,22 +255,34 @@ class LocalMesh:
             if waiting:
                 await asyncio.sleep(0.05)
 
-    async def _demo_user(self, layout: nodes.Layout, planned: list[databases.ServiceDatabase]) -> demo.DemoUser:
+    async def _demo_user(self, edge: demo.Edge, planned: list[databases.ServiceDatabase]) -> demo.DemoUser:
         user = demo.demo_user(self._home.secrets)
         auth = next((database for database in planned if database.node == "auth"), None)
         made_in = await databases.identity(auth) if auth else None
         if made_in is None or made_in != self._memory.demo_database:
-            await demo.ensure(user, demo.Edge(layout.edge_url, self._home.ca_file), self._home.inbox)
+            await demo.ensure(user, edge, self._home.inbox)
             self._memory.demo_database = made_in
             self._memory.write(self._home.memory)
         return user
 
-    def _say_ready(self, edge: demo.Edge, user: demo.DemoUser) -> None:
+    def _say_ready(self, edge: EdgeAddress, user: demo.DemoUser) -> None:
         memory = f", {self._status.memory_pss_mb} MB (PSS)" if self._status.memory_pss_mb else ""
         self._console.line(f"\nThe mesh is up: {edge.url} (all healthy after {self._status.startup_seconds} s{memory})")
-        self._console.line(f"CA to trust: {edge.ca_file}   logs: {self._home.logs}   demo user: {user.email}, password {user.password}")
-        self._console.line(demo.first_calls(edge, user))
+        self._console.line(f"CA to trust: {self._home.ca_file}   logs: {self._home.logs}   demo user: {user.email}, password {user.password}")
+        self._console.line(demo.first_calls(demo.Edge(edge.url, self._home.ca_file), user))
+        if edge.is_open:
+            self._console.line(
+                f"WARNING: EDGE_HOST opens port {edge.port} to the network: everybody who reaches this machine can call the API, "
+                "sign up and try passwords. Nothing else of the mesh listens there. Use it in networks that you trust."
+            )
         self._console.line("Ctrl-C stops it.\n")
+
+    async def _say_which_keys_sign(self, edge: demo.Edge) -> None:
+        """A mesh that has keys goes on with them, whatever algorithm new ones are to have."""
+        wanted = self._choices.environment.get("SIGNING_ALGORITHM")
+        others = {key.get("alg") for key in (await edge.get("/.well-known/jwks.json")).get("keys", [])} - {wanted} if wanted else set()
+        if others:
+            self._console.line(f"SIGNING_ALGORITHM={wanted} is for new keys, and this mesh has others: `authmesh keys rotate`, twice, changes over\n")
 
     async def _publish_changes(self) -> None:
         while True:
@@ -275,6 +294,7 @@ class LocalMesh:
         rows = tuple(
             Row(name=child.program.name, pid=child.pid, address=child.program.address, health=child.health, restarts=child.restarts)
             for child in self._supervisor.children
+            if not child.gone
         )
         self._status = self._status.model_copy(update=changes | {"processes": rows})
         self._console.show(self._status)

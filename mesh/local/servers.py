@@ -42,7 +42,7 @@ async def start(home: Home, infra: Infra, sockets: Path, choices: Choices, memor
     """
     emulator = None
     if choices.aws_endpoint_url:
-        account = AwsAccount.of_user(choices.aws_endpoint_url, choices.aws_environment or {})
+        account = AwsAccount.of_user(choices.aws_endpoint_url, choices.environment)
     else:
         if memory.aws_port is None or not is_free(memory.aws_port):
             memory.aws_port = free_port()

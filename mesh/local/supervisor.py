@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mesh.local.child import Child, Health, last_line
+from mesh.local.child import Child, Health, last_words
 from mesh.local.errors import LocalMeshError
 from mesh.local.journal import Journal
 from mesh.local.process import Program
@@ -53,7 +53,7 @@ class Supervisor:
                             raise LocalMeshError(child.failure)
         except TimeoutError:
             program = next(iter(waiting.values())).program
-            raise LocalMeshError(f"{program.name} was not healthy after {timeout:.0f} s: {last_line(program.log)}; see {program.log}") from None
+            raise LocalMeshError(f"{program.name} was not healthy after {timeout:.0f} s: {last_words(program)}") from None
         finally:
             for task in waiting:
                 task.cancel()

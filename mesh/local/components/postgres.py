@@ -106,6 +106,7 @@ async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, dur
             environment={"LC_ALL": "C.UTF-8", "TZ": "UTC"},
             address=f"unix:{sockets}/.s.PGSQL.5432",
             directory=Path("/"),
+            data=data,
             account=account,
             keep_open=() if descriptor is None else (descriptor,),
             before_start=lambda: _forget_dead_postmaster(data),
@@ -255,7 +256,8 @@ async def _make_cluster(installation: Path, data: Path, password: str, account: 
     if process.returncode:
         shutil.rmtree(new, ignore_errors=True)
         said = [line for line in output.decode(errors="replace").splitlines() if line.startswith("initdb: ") or "FATAL" in line]
-        raise LocalMeshError(f"the database can't be made in {data}: {said[0].strip() if said else f'initdb: exit {process.returncode}'}")
+        why = said[0].strip().replace(path, str(new)) if said else f"initdb: exit {process.returncode}"
+        raise LocalMeshError(f"the database can't be made in {data}: {why}")
     if account:
         _give(new, account)
     new.rename(data)

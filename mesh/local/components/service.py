@@ -8,26 +8,22 @@ from pathlib import Path
 from mesh.local.health import GrpcHealth
 from mesh.local.process import Program
 
-PASSED_ON = ("LANG", "TZ", "LOG_LEVEL", "MAX_CONCURRENT_CALLS", "OTEL_EXPORTER_OTLP_ENDPOINT")
-"""Variables of ours that services get; all others are chosen here."""
-
 
 def program(node: str, socket: Path, environment: Mapping[str, str], log: Path, health: GrpcHealth) -> Program:
     """Args:
     node: Its name in mesh.yaml.
     socket: Where it serves.
-    environment: Its settings.
+    environment: All of its settings.
     log: Its log file.
     health: Asks on that socket.
     """
-    inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return Program(
         name=node,
         # Isolated: neither PYTHONPATH nor the directory that the mesh was started in brings other code.
         argv=(sys.executable, "-I", "-m", f"services.{node}.main"),
         log=log,
         healthy=health,
-        environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | inherited | dict(environment) | {"NODE": node, "SOCKET": str(socket)},
+        environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | dict(environment) | {"NODE": node, "SOCKET": str(socket)},
         address=f"unix:{socket}",
         before_start=lambda: socket.unlink(missing_ok=True),
         grace=10,

@@ -130,6 +130,7 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
     return {
         "name": names.ingress_listener(edge.port_mapping.port),
         "address": _tcp(placement.listener),
+        **({"additional_addresses": [{"address": _tcp(address)} for address in more]} if (more := placement.additional_addresses) else {}),
         "traffic_direction": "INBOUND",
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
         "filter_chains": [{"filters": [manager], "transport_socket": public_server(placement), "transport_socket_connect_timeout": "10s"}],

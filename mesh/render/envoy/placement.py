@@ -50,6 +50,8 @@ class Placement:
     """Nodes: where the process dials other services, mode 0600."""
     listener: Address | None = None
     """Gateway: the public listener."""
+    additional_addresses: tuple[Address, ...] = ()
+    """Gateway: where else the public listener listens."""
     public_certificates: Path | None = None
     """Gateway: tls.crt and tls.key that clients see."""
     cors_origins: tuple[str, ...] = field(default=())

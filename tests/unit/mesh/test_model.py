@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mesh.model import DEFAULT_FILE, MeshFileError, load_mesh, parse_duration
+from mesh.model import DEFAULT_FILE, MeshFileError, load_mesh, parse_duration, parse_origin
 
 NODES = ["auth", "token", "user", "resource", "audit"]
 
@@ -100,3 +100,49 @@ def test_a_file_that_is_missing_or_no_yaml_is_one_clear_line(tmp_path: Path) -> 
 def test_the_model_can_t_be_changed() -> None:
     with pytest.raises(ValidationError):
         load_mesh().name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example",
+        "http://localhost:5173",
+        "https://app.example:8443",
+        "http://[::1]:5173",
+        "capacitor://localhost",
+        "https://xn--bcher-kva.example",
+    ],
+)
+def test_an_origin_is_what_browsers_send(origin: str, tmp_path: Path, raw: Any) -> None:
+    assert parse_origin(origin) == origin
+    raw["virtualGateway"]["cors"]["origins"] = [origin]
+    load(tmp_path, raw)
+
+
+@pytest.mark.parametrize(
+    ("origin", "right"),
+    [
+        ("https://app.example/", "write https://app.example"),
+        ("https://App.Example", "write https://app.example"),
+        ("HTTPS://app.example", "write https://app.example"),
+        ("https://app.example:443", "write https://app.example"),
+        ("http://app.example:80", "write http://app.example"),
+        ("https://app.example/path?query#part", "write https://app.example"),
+        ("https://me@app.example", "write https://app.example"),
+        ("https://bücher.example", "write https://xn--bcher-kva.example"),
+        ("*", "name each one with scheme and host"),
+        ("https://*.app.example", "name each one with scheme and host"),
+        ("", "name each one with scheme and host"),
+        ("null", "name each one with scheme and host"),
+        ("app.example", "name each one with scheme and host"),
+        ("localhost:5173", "name each one with scheme and host"),
+        ("//app.example", "name each one with scheme and host"),
+        ("https://", "name each one with scheme and host"),
+        ("https://app.example:port", "name each one with scheme and host"),
+    ],
+)
+def test_an_origin_that_could_never_match_is_refused_with_the_right_form(origin: str, right: str, tmp_path: Path, raw: Any) -> None:
+    raw["virtualGateway"]["cors"]["origins"] = ["https://good.example", origin]
+    with pytest.raises(MeshFileError, match=r"virtualGateway.cors.origins\[1\]: ") as error:
+        load(tmp_path, raw)
+    assert right in str(error.value)

@@ -13,6 +13,7 @@ import redis.exceptions
 
 from mesh.local import sockets
 from mesh.local.components import aws_emulator, postgres, valkey
+from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
 from mesh.local.process import Identity
@@ -75,6 +76,15 @@ async def test_postgresql_of_root_shares_its_account_with_nobody(tmp_path: Path)
     async with postgres.running(tmp_path, durable=False) as server:
         assert await query(server.admin_url, "SELECT number FROM kept") == 7
         assert nobody not in {path.stat().st_uid for path in (tmp_path / "data").rglob("*")}
+
+
+async def test_a_start_that_fails_quotes_postgresql_and_names_the_directory(tmp_path: Path) -> None:
+    async with postgres.running(tmp_path, durable=False):
+        pass
+    (tmp_path / "data").chmod(0o755)
+    with pytest.raises(LocalMeshError, match=f'data directory "{tmp_path}/data" has invalid permissions: Permissions should be u=rwx'):
+        async with postgres.running(tmp_path, durable=False):
+            pass
 
 
 async def test_postgresql_starts_from_a_copy_where_its_account_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

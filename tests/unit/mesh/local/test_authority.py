@@ -1,5 +1,6 @@
 """Certificates of the local mesh."""
 
+import ipaddress
 import ssl
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from mesh.local.authority import LOOPBACK, Authority, MeshAuthorities
 from mesh.local.errors import LocalMeshError
+
+NAMES = (x509.DNSName("localhost"),)
 
 
 @pytest.fixture
@@ -68,6 +71,28 @@ def test_the_public_authority_is_good_for_loopback_only(authorities: MeshAuthori
         verifier.verify(x509.load_pem_x509_certificate(pem), [])
 
 
+def test_another_name_of_the_edge_gets_an_authority_of_its_own(tmp_path: Path) -> None:
+    """One that was installed on a phone must not certify names that it was not installed for, and stays good when localhost comes and goes."""
+    laptop = x509.DNSName("laptop.local")
+
+    def of(*names: x509.GeneralName) -> MeshAuthorities:
+        authorities = MeshAuthorities.kept(tmp_path, tmp_path / "certificates", "authmesh", (*LOOPBACK, *names))
+        authorities.issue([])
+        return authorities
+
+    first = of(laptop)
+    verifier = PolicyBuilder().store(Store([first.public.certificate]))
+    verifier.build_server_verifier(laptop).verify(certificate(first.public_certificates), [])
+    verifier.build_server_verifier(NAMES[0]).verify(certificate(first.public_certificates), [])
+    plain = of()
+    assert plain.public.pem not in (first.public.pem, first.identities.pem)
+    with pytest.raises(VerificationError):
+        PolicyBuilder().store(Store([plain.public.certificate])).build_server_verifier(laptop).verify(certificate(of(laptop).public_certificates), [])
+    assert of(laptop).public.pem == first.public.pem
+    address = x509.IPAddress(ipaddress.ip_address("192.168.1.20"))
+    assert of(address).public.pem == plain.public.pem
+
+
 def test_authorities_are_kept(tmp_path: Path) -> None:
     first = MeshAuthorities.kept(tmp_path, tmp_path / "certificates", "authmesh")
     again = MeshAuthorities.kept(tmp_path, tmp_path / "certificates", "authmesh")
@@ -76,7 +101,7 @@ def test_authorities_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
-    Authority.kept(tmp_path, "mesh-ca", LOOPBACK)
+    Authority.kept(tmp_path, "mesh-ca", NAMES)
     (tmp_path / "mesh-ca.crt").write_text("no certificate")
     with pytest.raises(LocalMeshError, match="damaged"):
-        Authority.kept(tmp_path, "mesh-ca", LOOPBACK)
+        Authority.kept(tmp_path, "mesh-ca", NAMES)

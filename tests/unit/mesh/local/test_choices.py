@@ -24,3 +24,16 @@ def test_an_address_of_another_kind_is_named_but_not_repeated(name: str, url: st
     with pytest.raises(LocalMeshError, match=f"{name} must begin with") as raised:
         Choices.of({name: url})
     assert "secret" not in str(raised.value)
+
+
+def test_origins_are_separated_by_commas() -> None:
+    assert Choices.of({"CORS_ORIGINS": " https://app.example , http://localhost:5173,"}).cors_origins == (
+        "https://app.example",
+        "http://localhost:5173",
+    )
+
+
+@pytest.mark.parametrize(("text", "right"), [("https://app.example/", "write https://app.example$"), ("*", "name each one")])
+def test_an_origin_that_no_page_has_is_refused(text: str, right: str) -> None:
+    with pytest.raises(LocalMeshError, match=f"CORS_ORIGINS: .*{right}"):
+        Choices.of({"CORS_ORIGINS": f"http://localhost:5173,{text}"})

@@ -1,10 +1,12 @@
 """What is shown while the mesh runs."""
 
+import io
+
 import pytest
 from rich.console import Console
 
 from mesh.local.child import Health
-from mesh.local.console import PlainConsole, table
+from mesh.local.console import LiveConsole, PlainConsole, table
 from mesh.local.status import Row, State, Status
 
 
@@ -28,3 +30,18 @@ def test_the_table_has_a_row_for_each_process() -> None:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(table(status(Health.HEALTHY, 2).processes))
     assert console.export_text().split() == ["name", "pid", "address", "health", "restarts", "auth", "7", "unix:/tmp/auth", "healthy", "2"]
+
+
+def test_nothing_is_left_of_the_table_when_the_mesh_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(width=120, force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr("rich.live.get_console", lambda: screen)
+    console = LiveConsole()
+    console.show(status(Health.HEALTHY))
+    console.close()
+    console.line("stopped")
+    assert isinstance(screen.file, io.StringIO)
+    drawn = screen.file.getvalue()
+    assert "healthy" in drawn
+    # The cursor goes up and erases what was drawn, and only then comes the last line.
+    erased = drawn.rindex("\x1b[2K")
+    assert drawn.rindex("healthy") < erased < drawn.rindex("stopped")

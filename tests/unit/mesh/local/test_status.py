@@ -20,7 +20,7 @@ def running(home: Path) -> Status:
     assert me
     return Status(
         state=State.READY,
-        edge="https://127.0.0.1:8443",
+        edge="https://localhost:8443",
         ca_file="/home/me/.mesh/ca.crt",
         aws_endpoint_url="http://127.0.0.1:4566",
         audit_bucket="audit",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.child import Child, Health, last_line
+from mesh.local.child import Child, Health, last_line, last_words
 from mesh.local.errors import LocalMeshError
 from mesh.local.process import Program
 from mesh.local.supervisor import Supervisor
@@ -154,3 +154,27 @@ def test_the_last_words_of_a_traceback_are_its_error(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("Traceback\n  | sqlalchemy.exc.ProgrammingError: relation is missing\n[SQL: CREATE INDEX]\n+-----------\n")
     assert last_line(log) == "sqlalchemy.exc.ProgrammingError: relation is missing"
+
+
+def test_the_last_words_of_postgresql_are_why_it_ended_and_name_its_directory(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    log.write_text(
+        '2026-11-24 12:00:00 UTC [7] @ FATAL:  data directory "/proc/self/fd/9" has invalid permissions\n'
+        "2026-11-24 12:00:00 UTC [7] @ DETAIL:  Permissions should be u=rwx (0700) or u=rwx,g=rx (0750).\n"
+    )
+    server = Program(name="postgres", argv=(), log=log, healthy=never, data=Path("/home/ada/.mesh/postgres/data"))
+    assert last_words(server) == (
+        f'data directory "/home/ada/.mesh/postgres/data" has invalid permissions: Permissions should be u=rwx (0700) or u=rwx,g=rx (0750).; see {log}'
+    )
+    log.write_text("2026-11-24 12:00:00 UTC [7] @ FATAL:  could not write lock file\n2026-11-24 12:00:00 UTC [7] @ LOG:  shut down\n")
+    assert last_words(server) == f"could not write lock file (its data: /home/ada/.mesh/postgres/data); see {log}"
+
+
+async def test_a_process_that_was_stopped_is_gone_and_one_that_died_is_not(supervisor: Supervisor, tmp_path: Path) -> None:
+    stopped, killed = supervisor.start([program(tmp_path, "stopped"), program(tmp_path, "killed")])
+    await supervisor.healthy([stopped, killed])
+    assert killed.pid
+    os.kill(killed.pid, signal.SIGKILL)
+    await until(lambda: killed.restarts == 1)
+    await stopped.stop()
+    assert (stopped.gone, killed.gone) == (True, False)
