@@ -76,9 +76,10 @@ def _fail(message: str) -> NoReturn:
 def run() -> None:
     """Start the whole mesh on this machine; Ctrl-C stops it.
 
-    EDGE_PORT chooses the public port (8443; 0 for any), EDGE_HOST the name or address that clients call (localhost; another one opens the edge to the
-    network), CORS_ORIGINS the web pages that may call, AUTHMESH_HOME where everything is kept (.mesh). DATABASE_URL, REDIS_URL and AWS_ENDPOINT_URL use
-    servers of yours. Settings of services, such as SIGNING_ALGORITHM, are passed on to them.
+    EDGE_PORT chooses the public port (8443; 0 for any), EDGE_HOST the name or address that clients call (localhost;
+    another one opens the edge to the network), CORS_ORIGINS the web pages that may call, AUTHMESH_HOME where everything
+    is kept (.mesh). DATABASE_URL, REDIS_URL and AWS_ENDPOINT_URL use servers of yours. Settings of services, such as
+    SIGNING_ALGORITHM, are passed on to them.
     """
     from mesh.local.choices import Choices
     from mesh.local.home import Home

@@ -1,7 +1,7 @@
 """What the AWS emulator's port lets through: requests that botocore signed with this mesh's key, and nothing else."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -100,37 +100,37 @@ def changed(request: dict[str, Any], **headers: str) -> dict[str, Any]:
     return request | {"headers": request["headers"] | headers}
 
 
-REFUSED = {
-    "no signature": (UNSIGNED, "MissingAuthenticationToken"),
-    "a signature of version 2": (changed(UNSIGNED, authorization="AWS key:signature"), "MissingAuthenticationToken"),
-    "a signature without its parts": (changed(UNSIGNED, authorization="AWS4-HMAC-SHA256 Credential=a/b"), "MissingAuthenticationToken"),
-    "a presigned address": (UNSIGNED | {"path": f"/?X-Amz-Credential={KEY}&X-Amz-Signature=0"}, "MissingAuthenticationToken"),
-    "the key that emulators take": (signed(key="test", secret="test"), "InvalidClientTokenId"),
-    "an account as the key": (signed(key=FUNCTION_KEY, secret="test"), "InvalidClientTokenId"),
-    "an empty key": (signed(key="", secret="test"), "InvalidClientTokenId"),
-    "another secret": (signed(secret="guessed"), "SignatureDoesNotMatch"),
-    "another body": (signed() | {"body": b"{ }"}, "SignatureDoesNotMatch"),
-    "another body for S3": (signed(service="s3") | {"body": b"{ }"}, "XAmzContentSHA256Mismatch"),
-    "another path": (signed() | {"path": "/other"}, "SignatureDoesNotMatch"),
-    "another query": (signed(path="/?a=1") | {"path": "/?a=2"}, "SignatureDoesNotMatch"),
-    "another method": (signed() | {"method": "PUT"}, "SignatureDoesNotMatch"),
-    "a header that was added": (changed(signed(), **{"x-amz-target": "AWSLambda.Invoke"}), "SignatureDoesNotMatch"),
-    "a body that is not signed": (changed(signed(service="s3"), **{"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}), "AccessDenied"),
-    "an old signature": (signed(at=datetime.now(UTC) - timedelta(minutes=16)), "RequestTimeTooSkewed"),
-    "a signature of tomorrow": (signed(at=datetime.now(UTC) + timedelta(minutes=16)), "RequestTimeTooSkewed"),
-    "an API that the mesh does not need": (signed(service="lambda", path="/2015-03-31/functions"), "AccessDenied"),
-    "the emulator's own administration": (signed(path="/_ministack/reset"), "AccessDenied"),
-    "a web page": (changed(signed(), origin="https://evil.example"), "AccessDenied"),
-    "a page without an origin": (changed(signed(), origin="null"), "AccessDenied"),
-    "a name that DNS was made to answer for": (signed(headers={"host": "evil.example:4566"}), "AccessDenied"),
-    "a name that means a function": (signed(headers={"host": "f.lambda-url.us-east-1.localhost:4566"}), "AccessDenied"),
+REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "no signature": (lambda: UNSIGNED, "MissingAuthenticationToken"),
+    "a signature of version 2": (lambda: changed(UNSIGNED, authorization="AWS key:signature"), "MissingAuthenticationToken"),
+    "a signature without its parts": (lambda: changed(UNSIGNED, authorization="AWS4-HMAC-SHA256 Credential=a/b"), "MissingAuthenticationToken"),
+    "a presigned address": (lambda: UNSIGNED | {"path": f"/?X-Amz-Credential={KEY}&X-Amz-Signature=0"}, "MissingAuthenticationToken"),
+    "the key that emulators take": (lambda: signed(key="test", secret="test"), "InvalidClientTokenId"),
+    "an account as the key": (lambda: signed(key=FUNCTION_KEY, secret="test"), "InvalidClientTokenId"),
+    "an empty key": (lambda: signed(key="", secret="test"), "InvalidClientTokenId"),
+    "another secret": (lambda: signed(secret="guessed"), "SignatureDoesNotMatch"),
+    "another body": (lambda: signed() | {"body": b"{ }"}, "SignatureDoesNotMatch"),
+    "another body for S3": (lambda: signed(service="s3") | {"body": b"{ }"}, "XAmzContentSHA256Mismatch"),
+    "another path": (lambda: signed() | {"path": "/other"}, "SignatureDoesNotMatch"),
+    "another query": (lambda: signed(path="/?a=1") | {"path": "/?a=2"}, "SignatureDoesNotMatch"),
+    "another method": (lambda: signed() | {"method": "PUT"}, "SignatureDoesNotMatch"),
+    "a header that was added": (lambda: changed(signed(), **{"x-amz-target": "AWSLambda.Invoke"}), "SignatureDoesNotMatch"),
+    "a body that is not signed": (lambda: changed(signed(service="s3"), **{"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}), "AccessDenied"),
+    "an old signature": (lambda: signed(at=datetime.now(UTC) - timedelta(minutes=16)), "RequestTimeTooSkewed"),
+    "a signature of tomorrow": (lambda: signed(at=datetime.now(UTC) + timedelta(minutes=16)), "RequestTimeTooSkewed"),
+    "an API that the mesh does not need": (lambda: signed(service="lambda", path="/2015-03-31/functions"), "AccessDenied"),
+    "the emulator's own administration": (lambda: signed(path="/_ministack/reset"), "AccessDenied"),
+    "a web page": (lambda: changed(signed(), origin="https://evil.example"), "AccessDenied"),
+    "a page without an origin": (lambda: changed(signed(), origin="null"), "AccessDenied"),
+    "a name that DNS was made to answer for": (lambda: signed(headers={"host": "evil.example:4566"}), "AccessDenied"),
+    "a name that means a function": (lambda: signed(headers={"host": "f.lambda-url.us-east-1.localhost:4566"}), "AccessDenied"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_nothing_else_comes_through(name: str) -> None:
-    request, code = REFUSED[name]
-    status, answer, through = await ask(request)
+    made, code = REFUSED[name]
+    status, answer, through = await ask(made())
     assert (status >= 400, through) == (True, []), name
     assert code.encode() in answer
 
