@@ -81,7 +81,8 @@ class Policy:
             raise PermissionDenied(Reason.SCOPE_MISSING, f"the token lacks the scope {' '.join(sorted(missing))}")
         if rule.roles and not rule.roles & claims.roles:
             raise PermissionDenied(Reason.ROLE_MISSING, f"the token has none of the roles {' '.join(sorted(rule.roles))}")
-        if rule.recent_sign_in is not None and self._clock() - claims.auth_time > rule.recent_sign_in:
+        # Both in whole seconds, as the claim is: a sign-in of just now is not up to a second older than it is.
+        if rule.recent_sign_in is not None and int(self._clock()) - claims.auth_time > rule.recent_sign_in:
             raise PermissionDenied(Reason.STEP_UP_REQUIRED, "sign in again for this call; the tokens stay good")
 
     def _demanded_scopes(self, rule: TokenRule, call: Call, claims: Claims) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """The record of what is revoked: rows with a contiguous sequence, of which Redis and every process hold copies."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -104,7 +105,8 @@ class RevocationLog:
             last - len(values),
             int(kind),
             int(not_before.timestamp()) if not_before else 0,
-            int((time + kept).timestamp()),
+            # Up: an entry outlives what it refuses.
+            math.ceil((time + kept).timestamp()),
             list(values),
             holder,
         )

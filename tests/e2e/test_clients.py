@@ -118,6 +118,7 @@ async def test_a_client_s_own_token_is_nobody_s(mesh: RunningMesh, admin_token: 
         await client.ok("TokenService/IssueClientToken", {"clientAssertion": used})
         again = await client.call("TokenService/IssueClientToken", {"clientAssertion": used})
         assert again.outcome == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
-    # Nobody signs in with it, whatever password they know.
+    # Nobody signs in with it, whatever password they know: it isn't even looked at.
     person = {"email": "nobody@example.com", "password": "correct horse", "clientId": name}
-    assert (await mesh.clients["json"].call("AuthService/SignIn", person)).status == "UNAUTHENTICATED"
+    refused = await mesh.clients["json"].call("AuthService/SignIn", person)
+    assert (*refused.outcome, *refused.fields) == ("INVALID_ARGUMENT", "FIELD_INVALID", "client_id")

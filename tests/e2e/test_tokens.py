@@ -13,7 +13,7 @@ import pytest
 from grpc import aio
 
 from mesh.rpc.channel import OPTIONS
-from tests.e2e.conftest import Person, RunningMesh, eventually, forged
+from tests.e2e.conftest import Person, RunningMesh, eventually, forged, sign_in_again
 from tests.e2e.protocols import Client, GrpcClient, JsonClient, SidecarClient
 
 CALLS: list[tuple[str, dict[str, Any]]] = [("ResourceService/ListResources", {}), ("UserService/GetUser", {"name": "users/me"})]
@@ -98,6 +98,36 @@ async def test_a_revoked_token_is_refused_by_the_process_through_edge_and_sideca
         await eventually(refused, within=2)
     # An access token ends itself, not its session.
     await mesh.clients["grpc"].ok("TokenService/RefreshToken", person.refresh)
+
+
+async def test_a_call_behind_the_answer_to_a_sign_out_is_refused(mesh: RunningMesh, person: Person) -> None:
+    client, admitted = mesh.clients["grpc"], 0
+    for _ in range(30):
+        await sign_in_again(client, person)
+        await client.ok("TokenService/RevokeToken", {"token": person.tokens["refreshToken"]})
+        answer = await client.call("ResourceService/ListResources", {}, person.token)
+        admitted += answer.outcome != ("UNAUTHENTICATED", "TOKEN_REVOKED")
+    # The revocation is on its way when the answer is; docs/contract.md promises no more than milliseconds.
+    assert admitted <= 1
+
+
+async def test_nothing_is_served_under_the_name_of_an_openid_document(mesh: RunningMesh) -> None:
+    client = mesh.clients["json"]
+    assert isinstance(client, JsonClient)
+    answer = await client.send("GET", "/.well-known/openid-configuration")
+    assert answer.outcome == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
+    assert (await client.send("GET", "/.well-known/oauth-authorization-server")).status == "OK"
+
+
+async def test_an_invented_refresh_token_learns_neither_clients_nor_scopes(client: Client) -> None:
+    answers = set()
+    for client_id in ("demo", "backend", "nobody"):
+        for scopes in ([], ["admin:users"], ["nonsense"]):
+            request = {"refreshToken": "amrt_" + "A" * 43, "clientId": client_id, "scopes": scopes}
+            answer = await client.call("TokenService/RefreshToken", request)
+            answers.add((answer.outcome, answer.message))
+    assert len(answers) == 1
+    assert answers.pop()[0] == ("UNAUTHENTICATED", "REFRESH_INVALID")
 
 
 async def test_a_token_in_the_query_is_no_token(mesh: RunningMesh, person: Person) -> None:

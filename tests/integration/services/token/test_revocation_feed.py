@@ -22,7 +22,7 @@ from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 from services.token import publisher as publisher_module
 from services.token import revocation_log as revocation_log_module
 from services.token.publisher import Publisher
-from services.token.revocation_log import RevocationLog
+from services.token.revocation_log import KEPT, RevocationLog
 from tests.conftest import OpenDatabase, held
 
 from .conftest import Clock
@@ -357,6 +357,15 @@ async def test_a_publisher_without_its_database_does_not_look_fresh(valkey_url: 
         before = consumer.feed.staleness()
         await asyncio.sleep(1)
         assert consumer.feed.staleness() >= before + 0.9
+
+
+async def test_an_entry_is_kept_no_shorter_than_to_the_second(database: Database, log: RevocationLog) -> None:
+    clock = Clock()
+    clock.now = clock.now.replace(microsecond=900_000)
+    async with database.transaction() as tx:
+        await log.append(tx, RevocationKind.SESSION, ["s1"], clock())
+    (entry,) = (await log.snapshot(clock())).revocations
+    assert entry.expires_at >= (clock() + KEPT).timestamp()
 
 
 async def test_the_snapshot_is_of_one_moment_and_holds_nothing_expired(database: Database, log: RevocationLog) -> None:

@@ -91,6 +91,12 @@ def test_a_sign_in_that_is_too_old_wants_a_new_one(policy: Policy) -> None:
     assert denial(policy, asked, claims(auth_time=0)) is Reason.STEP_UP_REQUIRED
 
 
+def test_the_part_of_a_second_that_the_claim_lacks_makes_no_sign_in_older() -> None:
+    # `auth_time` of a sign-in at NOW - 299.1 is NOW - 300.
+    late = Policy(clock=lambda: NOW + 0.9)
+    late.admit_bearer(call(authenticated(recent_sign_in=Duration(seconds=300))), claims(auth_time=NOW - 300))
+
+
 def test_a_bearer_token_is_not_good_where_a_bound_one_is_demanded(policy: Policy) -> None:
     with pytest.raises(Unauthenticated):
         policy.admit_bearer(call(authenticated(sender_bound=True)), claims())
