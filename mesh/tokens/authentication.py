@@ -242,7 +242,9 @@ class Authentication:
 
 
 def bearer_token(call: Call) -> str:
-    """The token in the metadata: `authorization: Bearer <token>`, exactly once, exactly so (RFC 6750, section 2.1).
+    """The token in the metadata: `authorization: Bearer <token>`, exactly once (RFC 6750, section 2.1).
+
+    The scheme may be written in any case (RFC 9110, section 11.1).
 
     Raises:
         Unauthenticated: TOKEN_MISSING, or TOKEN_INVALID when there is more than one.
@@ -250,9 +252,10 @@ def bearer_token(call: Call) -> str:
     values = call.values("authorization")
     if len(values) > 1:
         raise Unauthenticated(Reason.TOKEN_INVALID, "more than one authorization")
-    if not values or not values[0].startswith("Bearer "):
+    scheme, _, token = values[0].partition(" ") if values else ("", "", "")
+    if scheme.lower() != "bearer" or not token:
         raise Unauthenticated(Reason.TOKEN_MISSING, "this method wants `authorization: Bearer <access token>`")
-    return values[0].removeprefix("Bearer ")
+    return token
 
 
 def _revoked() -> Unauthenticated:

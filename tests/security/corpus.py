@@ -267,13 +267,14 @@ def _times(forger: Forger) -> Iterator[Case]:
 def _metadata(forger: Forger) -> Iterator[Case]:
     token = forger.token()
     yield Case("none.absent", (), MISSING)
-    for name, value in {"empty": "", "basic": "Basic YTpi", "token": f"Token {token}", "bare": token}.items():
+    for name, value in {"empty": "", "basic": "Basic YTpi", "bare": token}.items():
         yield Case(f"none.{name}", (value,), MISSING)
+    yield Case("scheme-other.token", (f"Token {token}",), MISSING)
     for name in ("bearer", "BEARER", "bEARER"):
-        yield Case(f"none.{name}", (f"{name} {token}",), MISSING)
+        yield Case(f"scheme-case.{name}", (f"{name} {token}",), OK)
     yield Case("none.no-space", (f"Bearer{token}",), MISSING)
-    yield Case("scheme-inside.x", (f"xBearer {token}",), MISSING)
-    yield Case("scheme-inside.second", (f"Basic YTpi, Bearer {token}",), MISSING)
+    yield Case("scheme-other.x-bearer", (f"xBearer {token}",), MISSING)
+    yield Case("none.second-scheme", (f"Basic YTpi, Bearer {token}",), MISSING)
     yield Case("twice.same", (f"Bearer {token}", f"Bearer {token}"), INVALID)
     yield Case("twice.good-first", (f"Bearer {token}", "Bearer x"), INVALID)
     yield Case("twice.good-last", ("Bearer x", f"Bearer {token}"), INVALID)

@@ -78,7 +78,9 @@ def _provider(mesh: Mesh, tokens: TokenRules) -> Resource:
         "clock_skew_seconds": _CLOCK_SKEW,
         "forward": True,
         "payload_in_metadata": CLAIMS,
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        # What follows the scheme, whichever it is: Envoy compares a prefix letter by letter, and a scheme may be written in any
+        # case (RFC 9110, 11.1). The process knows which schemes there are.
+        "from_headers": [{"name": "authorization", "value_prefix": " "}],
         "remote_jwks": {
             "http_uri": {
                 "uri": f"https://{mesh.jwks.virtual_service}{mesh.jwks.path}",

@@ -46,7 +46,8 @@ class LocalReply:
 TABLE: tuple[LocalReply, ...] = (
     *(LocalReply(f"{_DETAILS} == 'rbac_access_denied_matched_policy[{head.name}]'", head.refusal, head.http) for head in REFUSALS),
     LocalReply(
-        f"{_TOKEN} && {_DETAILS}.contains('Jwt_is_missing')",
+        # Another scheme than Bearer is a credential that was not asked for.
+        f"{_TOKEN} && ({_DETAILS}.contains('Jwt_is_missing') || !request.headers['authorization'].matches('(?i)^bearer .'))",
         errors.Unauthenticated(Reason.TOKEN_MISSING, "this method needs an access token: authorization: Bearer <token>"),
         401,
         challenge="Bearer",

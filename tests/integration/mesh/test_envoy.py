@@ -124,6 +124,17 @@ async def test_a_json_call_without_a_token_is_refused_in_the_contracts_shape(cha
     assert body["details"] == [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "TOKEN_MISSING", "domain": "authmesh"}]
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_the_scheme_may_be_written_in_any_case_and_another_is_no_token(chain: Chain, clients: dict[str, Client], protocol: str) -> None:
+    token = chain.signer.token()
+    for scheme in ("bearer", "BEARER", "beaRER"):
+        assert (await clients[protocol].call(LIST, {}, headers=[("authorization", f"{scheme} {token}")])).status == "OK"
+    for other in ("Basic YTpi", f"Basic {chain.signer.token(exp=1)}", f"Bearer{token}", "Bearer"):
+        answer = await clients[protocol].call(LIST, {}, headers=[("authorization", other)])
+        assert answer.outcome == ("UNAUTHENTICATED", "TOKEN_MISSING")
+        assert answer.headers.get("www-authenticate") == ("Bearer" if protocol == "json" else None)
+
+
 async def test_a_token_in_the_query_is_no_token(chain: Chain) -> None:
     async with chain.http() as http:
         response = await http.get("/v1/resources", params={"access_token": chain.signer.token()})

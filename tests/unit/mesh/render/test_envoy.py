@@ -158,7 +158,7 @@ def test_whatever_is_not_free_of_a_token_demands_one(node: str) -> None:
 def test_tokens_are_verified_alike_everywhere(node: str) -> None:
     authn = filters(managers(node)["edge" if node == "edge" else "ingress"])["jwt_authn"]
     provider = authn["providers"]["authmesh"]
-    assert provider["from_headers"] == [{"name": "authorization", "value_prefix": "Bearer "}]
+    assert provider["from_headers"] == [{"name": "authorization", "value_prefix": " "}]
     assert provider["forward"] is True
     assert provider["require_expiration"] is True
     assert provider["clock_skew_seconds"] == 60
