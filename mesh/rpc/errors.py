@@ -1,5 +1,6 @@
 """The error table: the one place where a refusal becomes a gRPC status, and a status a refusal again."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -40,6 +41,14 @@ _STATUS: dict[type[MeshError], grpc.StatusCode] = {
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
     errors.Internal: grpc.StatusCode.INTERNAL,
 }
+_CHALLENGES = {
+    # RFC 6750, section 3.
+    Reason.TOKEN_MISSING: "Bearer",
+    Reason.TOKEN_INVALID: 'Bearer error="invalid_token"',
+    Reason.TOKEN_REVOKED: 'Bearer error="invalid_token", error_description="revoked"',
+    Reason.TOKEN_EXPIRED: 'Bearer error="invalid_token", error_description="expired"',
+    Reason.SCOPE_MISSING: 'Bearer error="insufficient_scope"',
+}
 _ERROR = {status: kind for kind, status in _STATUS.items()}
 
 _log = structlog.get_logger("authmesh.errors")
@@ -67,6 +76,20 @@ def to_status(error: MeshError) -> status_pb2.Status:
         delay.FromTimedelta(error.retry_after)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(code=status_code(error).value[0], message=_cut(error.message, _MESSAGE_BYTES), details=details)
+
+
+def http_headers(error: MeshError) -> dict[str, str]:
+    """What a refusal says in headers of HTTP, too, for clients of the JSON form: `retry-after` and `www-authenticate`.
+
+    A process sends them behind its status, from where Envoy's transcoder takes them.
+    """
+    headers = {}
+    if error.retry_after is not None:
+        # Whole seconds (RFC 9110, section 10.2.3).
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
+    if challenge := _CHALLENGES.get(error.reason):
+        headers["www-authenticate"] = challenge
+    return headers
 
 
 def from_rpc_error(error: aio.AioRpcError) -> MeshError:
@@ -114,7 +137,8 @@ async def error_table(call: Call) -> AsyncIterator[None]:
         _log.error("fault", rpc=call.rpc.path, cause=refusal.message)
         refusal = _fault(call)
     call.status = f"{status_code(refusal).name} {refusal.reason}"
-    await call.context.abort_with_status(rpc_status.to_status(to_status(refusal)))
+    status = rpc_status.to_status(to_status(refusal))
+    await call.context.abort(status.code, status.details, (*status.trailing_metadata, *http_headers(refusal).items()))
 
 
 def _fault(call: Call) -> errors.Internal:

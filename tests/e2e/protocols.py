@@ -90,7 +90,9 @@ def from_json(status: int, content: bytes, headers: Mapping[str, str]) -> Answer
     if status == 200:
         return Answer("OK", body=body, headers=headers)
     assert set(body) <= {"code", "message", "details"}, body
-    return refused(json_format.ParseDict(body, status_pb2.Status()), headers)
+    answer = refused(json_format.ParseDict(body, status_pb2.Status()), headers)
+    assert answer.retry_after == bool(re.fullmatch(r"[1-9]\d*", headers.get("retry-after", ""))), headers
+    return answer
 
 
 def encoded(rpc: Rpc, request: Mapping[str, Any]) -> bytes:

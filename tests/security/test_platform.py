@@ -103,7 +103,7 @@ async def test_refusals_say_what_to_do_and_nothing_of_the_inside(process: TokenP
         with pytest.raises(aio.AioRpcError) as caught:
             await process.tokens.ListSessions(LIST, metadata=aio.Metadata(*by("edge"), ("authorization", authorization)))
         messages.add(caught.value.details())
-        assert set(dict(caught.value.trailing_metadata() or ())) <= {"grpc-status-details-bin", "x-request-id"}
+        assert set(dict(caught.value.trailing_metadata() or ())) <= {"grpc-status-details-bin", "x-request-id", "www-authenticate"}
     assert messages == {"the access token is not valid", "this method wants `authorization: Bearer <access token>`"}
 
 

@@ -18,7 +18,7 @@ from mesh.errors import MeshError, Reason, field_invalid
 from mesh.render.envoy.limits import REQUEST_TOO_LARGE
 from mesh.render.envoy.request_head import REFUSALS
 from mesh.render.envoy.resource import Resource, typed
-from mesh.rpc.errors import to_status
+from mesh.rpc.errors import http_headers, to_status
 
 _DETAILS = "response.code_details"
 _TOKEN = f"{_DETAILS}.startsWith('jwt_authn_access_denied')"
@@ -39,8 +39,6 @@ class LocalReply:
     refusal: MeshError
     http: int
     """Status of the JSON form."""
-    challenge: str = ""
-    """`www-authenticate` (RFC 6750 section 3) of the JSON form."""
 
 
 TABLE: tuple[LocalReply, ...] = (
@@ -50,7 +48,6 @@ TABLE: tuple[LocalReply, ...] = (
         f"{_TOKEN} && ({_DETAILS}.contains('Jwt_is_missing') || !request.headers['authorization'].matches('(?i)^bearer .'))",
         errors.Unauthenticated(Reason.TOKEN_MISSING, "this method needs an access token: authorization: Bearer <token>"),
         401,
-        challenge="Bearer",
     ),
     LocalReply(
         f"{_TOKEN} && {_DETAILS}.contains('Jwks_remote_fetch')",
@@ -61,14 +58,12 @@ TABLE: tuple[LocalReply, ...] = (
         f"{_TOKEN} && {_DETAILS}.contains('Jwt_is_expired')",
         errors.Unauthenticated(Reason.TOKEN_EXPIRED, "the access token has expired: refresh it"),
         401,
-        challenge='Bearer error="invalid_token", error_description="expired"',
     ),
     LocalReply(
         # A wrong audience too, which Envoy calls forbidden.
         _TOKEN,
         errors.Unauthenticated(Reason.TOKEN_INVALID, "the access token is not valid"),
         401,
-        challenge='Bearer error="invalid_token"',
     ),
     LocalReply(
         f"{_DETAILS} == 'rbac_access_denied_matched_policy[{REQUEST_TOO_LARGE}]' || response.code == 413",
@@ -167,6 +162,8 @@ def _grpc(reply: LocalReply) -> Resource:
         "grpc-status": str(status.code),
         "grpc-message": quote(status.message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^_`{|}~").replace("%", "%%"),
         "grpc-status-details-bin": base64.b64encode(status.SerializeToString()).decode().rstrip("="),
+        # A sidecar's answer becomes JSON at the edge.
+        **http_headers(reply.refusal),
     }
     # With a body gRPC-Web would get a status made up from the HTTP one; 429 would become UNAVAILABLE.
     return {"filter": _cel(f"{_GRPC} && ({reply.when})"), "status_code": 200, "body": {"inline_string": ""}, "headers_to_add": _headers(headers)}
@@ -174,13 +171,10 @@ def _grpc(reply: LocalReply) -> Resource:
 
 def _json(reply: LocalReply) -> Resource:
     body: dict[str, Any] = json.loads(json_format.MessageToJson(to_status(reply.refusal)))
-    headers = {"www-authenticate": reply.challenge} if reply.challenge else {}
-    if reply.refusal.retry_after is not None:
-        headers["retry-after"] = f"{reply.refusal.retry_after.total_seconds():.0f}"
     return {
         "filter": _cel(reply.when),
         "status_code": reply.http,
-        "headers_to_add": _headers(headers),
+        "headers_to_add": _headers(http_headers(reply.refusal)),
         "body_format_override": {"json_format": body},
     }
 

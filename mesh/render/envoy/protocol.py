@@ -12,6 +12,13 @@ CORS = "envoy.filters.http.cors"
 CSRF = "envoy.filters.http.csrf"
 HEALTH_BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 
+_PAGES_MAY_SEND = (
+    *("authorization", "content-type", "grpc-timeout", ASKED_BY, "x-grpc-web", "x-request-id", "x-user-agent"),
+    # W3C Trace Context and Baggage: a page's tracer adds them to every request.
+    *("baggage", "traceparent", "tracestate"),
+    # A Connect client's, so that its page can read why it is refused.
+    *("connect-protocol-version", "connect-timeout-ms"),
+)
 _RESPONSE_BYTES = 4 * 1024 * 1024
 
 
@@ -53,7 +60,7 @@ def cors_policy(mesh: Mesh, placement: Placement) -> Resource:
         allow_origin_string_match=[{"exact": origin} for origin in _origins(mesh, placement)],
         allow_credentials=True,
         allow_methods="GET,POST,PATCH,DELETE",
-        allow_headers=f"authorization,content-type,grpc-timeout,{ASKED_BY},x-grpc-web,x-request-id,x-user-agent",
+        allow_headers=",".join(_PAGES_MAY_SEND),
         expose_headers="grpc-message,grpc-status,grpc-status-details-bin,retry-after,x-request-id",
         max_age=f"{gateway.cors.max_age.total_seconds():.0f}",
     )

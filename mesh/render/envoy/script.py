@@ -1,6 +1,7 @@
 """What no filter of Envoy does, in Lua, at the edge.
 
-Cookies of other applications stop here. And an answer about unreadable JSON quotes nothing of it: Envoy's transcoder
+Cookies of other applications stop here. HEAD of a well-known document is answered as GET is, without the body: the
+transcoder would send it, and the client take it for the next answer. And an answer about unreadable JSON quotes nothing of it: Envoy's transcoder
 says what it could not read by repeating it, passwords and tokens with it. Its words come to this script alone, as the
 body of an answer marked `UNREAD`; the field is taken out of them, and the client gets one of the fixed answers below.
 """
@@ -28,8 +29,17 @@ local ANSWERS = {
   wrong_type = [==[WRONG_TYPE]==],
 }
 
+local function asks_for_a_head(headers)
+  return headers:get(":method") == "HEAD" and string.sub(headers:get(":path"), 1, #"/.well-known/") == "/.well-known/"
+end
+
 function envoy_on_request(handle)
   local headers, kept = handle:headers(), {}
+  if asks_for_a_head(headers) then
+    headers:replace(":method", "GET")
+    handle:streamInfo():dynamicMetadata():set("authmesh", "head", true)
+    handle:clearRouteCache()
+  end
   local count = headers:getNumValues("cookie")
   if count == 0 then return end
   for index = 0, count - 1 do
@@ -52,6 +62,13 @@ local function answer(text)
 end
 
 function envoy_on_response(handle)
+  local marks = handle:streamInfo():dynamicMetadata():get("authmesh")
+  if marks and marks["head"] then
+    local length = handle:headers():get("content-length")
+    handle:body():setBytes("")
+    if length then handle:headers():replace("content-length", length) end
+    return
+  end
   if handle:headers():get("MARK") == nil then return end
   handle:headers():remove("MARK")
   local body = handle:body()

@@ -67,6 +67,10 @@ async def test_fields_at_fault_and_the_time_to_wait_are_told() -> None:
         assert (await refusal(unary(channel))).violations == {"user.name": "must be set"}
     async with serving(refusing(errors.Unavailable(Reason.KEYS_UNAVAILABLE, "wait", retry_after=timedelta(seconds=2.5)))) as channel:
         assert (await refusal(unary(channel))).retry_seconds == 2.5
+        with pytest.raises(aio.AioRpcError) as refused:
+            await unary(channel)
+        # In the JSON form it is a header, of whole seconds.
+        assert dict(refused.value.trailing_metadata() or ())["retry-after"] == "3"
 
 
 @pytest.mark.parametrize("character", ["x", "é", "漢", "🙂", "\0", "%"])
