@@ -69,7 +69,9 @@ async def test_a_call_that_is_never_answered_ends_in_time_at_every_hop(chain: Ch
     async def ends(address: tuple[str, int] | str, context: ssl.SSLContext | None, protocol: str, *fields: Field) -> None:
         started = time.monotonic()
         answer = await call(address, context, protocol, REVOKE, *fields)
-        assert answer.outcome == ("DEADLINE_EXCEEDED", "DEADLINE")
+        assert answer.status == "DEADLINE_EXCEEDED"
+        # A sidecar tells the process how long it has, and grpc core, which ends the call in the same moment, gives no reason.
+        assert answer.reason == "DEADLINE" or address == chain.addresses["token"]
         assert 0.9 < time.monotonic() - started < 4
 
     chain.processes["token"].answers[REVOKE.path] = never
