@@ -75,7 +75,7 @@ class ClientTokenDesk:
             assertion = read_assertion(text)
         except ClaimsError as error:
             raise _refusal() from error
-        # Whoever can't sign costs a signature's check, and what is remembered of the client.
+        # A caller that can't sign costs a signature's check, and what is remembered of the client.
         client = await self._clients.find(assertion.client_id)
         if client is None or not client.confidential or assertion.verified_by(client.jwks) is None:
             raise _refusal()
@@ -122,7 +122,7 @@ class ClientTokenDesk:
     async def _refused(self, assertion: Assertion, fault: Fault) -> Unauthenticated:
         """The refusal of an assertion that the client did sign.
 
-        It is on record if it can be shown for minutes only: somebody else may have picked it up.
+        It is on record if it can be shown for minutes only: the caller may be another than the client, with what it once sent.
         """
         if fault.is_lasting:
             self._refusals.count(f"assertion of {assertion.client_id}: {fault}")

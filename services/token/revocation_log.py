@@ -114,7 +114,7 @@ class RevocationLog:
         tx.after_commit[self.appended.set] = None
 
     async def tokens_of(self, tx: Transaction, holder: str, time: datetime) -> set[str]:
-        """The tokens of a session or a client that were revoked alone and that somebody may still have to refuse."""
+        """The tokens of a session or a client that were revoked alone and have not expired by every clock of the mesh."""
         rows = await tx.fetch(
             "SELECT value FROM revocations WHERE kind = 1 AND holder = $1 AND expire_time > $2", holder, int(time.timestamp()) - LEEWAY_SECONDS
         )

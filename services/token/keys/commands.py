@@ -61,7 +61,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authme
 
     async def order(orders: KeyOrders) -> str:
         await orders.revoke(key_id.removeprefix("keys/"))
-        return f"{key_id} is revoked: services refuse its tokens now, sidecars when they read the JWKS again"
+        return f"{key_id} is revoked: services refuse its tokens within a second, sidecars when they read the JWKS again"
 
     typer.echo(_do(order))
 

@@ -427,7 +427,7 @@ async def test_it_is_refused_until_it_could_no_longer_be_accepted_and_forgotten_
 
 
 @pytest.mark.parametrize("changes", [{"exp": 1}, {"exp": 2_000_000_000}, {"exp": 1, "aud": "https://elsewhere.example"}])
-async def test_an_assertion_that_can_be_shown_for_ever_is_counted_and_leaves_no_event(clients: Clients, changes: dict[str, Any]) -> None:
+async def test_an_assertion_that_can_be_shown_for_years_is_counted_and_leaves_no_event(clients: Clients, changes: dict[str, Any]) -> None:
     await clients.desk.create("backend", BACKEND, ADMIN)
     text = assertion(MINT, "backend", ISSUER, **changes)
     for _ in range(9):

@@ -85,7 +85,7 @@ async def test_the_session_used_longest_ago_ends_when_there_is_one_too_many(toke
 @pytest.mark.parametrize("limit", [1, 2])
 async def test_the_newest_session_never_ends_itself(token: Token, limit: int) -> None:
     token.clients["demo"] = token.clients["demo"].model_copy(update={"session_limit": limit})
-    # In one second: whoever holds the other sessions uses them after the new one began, as far as whole seconds tell.
+    # In one second: cut to it, the new session would be the one used longest ago.
     token.clock.now = token.clock.now.replace(microsecond=100_000)
     held = [await token.sign_in(ALICE) for _ in range(limit)]
     token.clock.pass_by(seconds=0.4)
