@@ -8,6 +8,9 @@ from mesh.database import Transaction
 from services.auth import throttle
 from services.auth.account import SIGN_UP_LIFETIME, Account, SentCode, SignUp
 
+FAMILIAR_SOURCES = 100
+"""Networks and installations that are remembered of one user."""
+
 _SIGN_UP = "user_id, request_id, email, display_name, password_hash, code_attempts, create_time"
 _OPEN = "create_time > {since} AND verify_time IS NULL"
 """Of a sign-up that has not become an account, whether or not it can."""
@@ -71,7 +74,7 @@ class Accounts:
         return bool(await tx.fetchval("SELECT EXISTS (SELECT FROM familiar_sources WHERE user_id = $1)", user_id))
 
     async def make_familiar(self, tx: Transaction, user_id: uuid.UUID, sources: Sequence[bytes], now: datetime) -> None:
-        """Remembers sources of a sign-in that worked."""
+        """Remembers sources of a sign-in that worked; of each user the latest."""
         await tx.execute(
             """
             INSERT INTO familiar_sources (key, user_id, last_time) SELECT key, $2, $3 FROM unnest($1::bytea[]) AS key
@@ -80,6 +83,15 @@ class Accounts:
             sorted(sources),
             user_id,
             now,
+        )
+        await tx.execute(
+            """
+            DELETE FROM familiar_sources WHERE key IN (
+                SELECT key FROM familiar_sources WHERE user_id = $1 ORDER BY last_time DESC, key OFFSET $2 FOR UPDATE SKIP LOCKED
+            )
+            """,
+            user_id,
+            FAMILIAR_SOURCES,
         )
 
 

@@ -13,8 +13,8 @@ from services.auth.account import SIGN_UP_LIFETIME
 SWEEP_SECONDS = 600.0
 BATCH = 1_000
 """Rows deleted at once: a statement that takes too long is rolled back, and would never get done."""
-FAMILIAR_LIFETIME = timedelta(days=90)
-"""How long a network or an installation is remembered after the last sign-in from it."""
+FAMILIAR_LIFETIME = timedelta(days=400)
+"""How long a network or an installation is remembered after the last sign-in from it: longer than any session, at whose end people sign in again."""
 
 
 class Upkeep:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mesh.errors import DeadlineExceeded, FailedPrecondition, MeshError, Reason, ResourceExhausted, Unauthenticated, Unavailable, field_invalid
-from services.auth import throttle, upkeep
+from services.auth import store, throttle, upkeep
 from services.auth.hasher import Hasher
 from tests.integration.services.audit.conftest import until
 
@@ -287,6 +287,18 @@ async def test_erased_credentials_are_gone_and_the_address_is_free(auth: "Auth")
     assert await auth.verified() != user_id
 
 
+async def test_of_each_person_the_latest_installations_are_remembered(auth: "Auth", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "FAMILIAR_SOURCES", 5)
+    await auth.verified()
+    instances = [str(uuid.uuid4()) for _ in range(8)]
+    for instance in instances:
+        auth.clock.pass_(minutes=1)
+        await auth.sign_in(instance_id=instance)
+    known = [throttle.key("instance", "ada@example.com", instance) for instance in instances[-4:]]
+    rows = await auth.database.fetch("SELECT key FROM familiar_sources")
+    assert {row["key"] for row in rows} == {throttle.key("network", "ada@example.com", "203.0.113.0/24"), *known}
+
+
 async def test_upkeep_forgets_what_has_expired(auth: "Auth", monkeypatch: pytest.MonkeyPatch) -> None:
     # However much it is, no statement takes long.
     monkeypatch.setattr(upkeep, "BATCH", 1)
@@ -300,7 +312,7 @@ async def test_upkeep_forgets_what_has_expired(auth: "Auth", monkeypatch: pytest
     assert await auth.database.fetchval("SELECT count(*) FROM sign_ups") == 0
     assert await auth.database.fetchval("SELECT count(*) FROM buckets") == 0
     assert await auth.database.fetchval("SELECT count(*) FROM familiar_sources") == 1
-    auth.clock.pass_(days=90)
+    auth.clock.pass_(days=400)
     await auth.upkeep.sweep()
     assert await auth.database.fetchval("SELECT count(*) FROM familiar_sources") == 0
     assert (await auth.sign_in()).access_token
