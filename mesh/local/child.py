@@ -46,6 +46,8 @@ class Child:
         self.program = program
         self.pid: int | None = None
         self.health = Health.STARTING
+        self.lacks: tuple[str, ...] = ()
+        """The subsystems that it waits for."""
         self.restarts = 0
         self.gone = False
         """Whether it has ended because it was told to."""
@@ -158,11 +160,16 @@ class Child:
             _kill_group(process.pid)
             self._journal.remove(process.pid)
             self.pid = None
+            self.lacks = ()
 
     async def _watch_health(self) -> None:
         missed = 0
         while True:
-            if await self.program.healthy():
+            healthy = await self.program.healthy()
+            if self.lacks != (lacks := self.program.lacks()):
+                self.lacks = lacks
+                self._changed()
+            if healthy:
                 missed = 0
                 self._was_healthy = True
                 if self.health is not Health.HEALTHY:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mesh.local.child import Health
+from mesh.local.status import State
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -20,22 +21,24 @@ class PlainConsole:
     """Lines on standard output."""
 
     def __init__(self) -> None:
-        self._shown: dict[str, tuple[Health, int]] = {}
+        self._shown: dict[str, tuple[Health, tuple[str, ...], int]] = {}
 
     def line(self, text: str) -> None:
         """Says something."""
         print(text, flush=True)
 
     def show(self, status: Status) -> None:
-        """Says what changed since the last time."""
+        """Says what changed since the last time. That a mesh which is being stopped is not healthy goes without saying."""
+        if status.state is State.STOPPING:
+            return
         for row in status.processes:
-            now = row.health, row.restarts
+            now = row.health, row.lacks, row.restarts
             before = self._shown.get(row.name)
             self._shown[row.name] = now
-            if now == before or (before is None and row.health is Health.STARTING):
+            if now == before or (row.health is Health.STARTING and (before is None or before[0] is Health.STARTING)):
                 continue
             again = f", restarts: {row.restarts}" if row.restarts else ""
-            self.line(f"{row.name}: {row.health} (pid {row.pid or '-'}, {row.address}{again})")
+            self.line(f"{row.name}: {_health(row)} (pid {row.pid or '-'}, {row.address}{again})")
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -74,9 +77,13 @@ def table(rows: tuple[Row, ...]) -> Table:
     for name in ("name", "pid", "address", "health", "restarts"):
         drawn.add_column(name, justify="right" if name in {"pid", "restarts"} else "left", no_wrap=name == "name")
     for row in rows:
-        health = Text(row.health, style=COLOURS[row.health])
+        health = Text(_health(row), style=COLOURS[row.health])
         drawn.add_row(row.name, str(row.pid or "-"), row.address, health, str(row.restarts))
     return drawn
+
+
+def _health(row: Row) -> str:
+    return row.health + (f", waits for {', '.join(row.lacks)}" if row.lacks else "")
 
 
 def open_console() -> PlainConsole:

@@ -32,6 +32,8 @@ class Program:
     log: Path
     healthy: Callable[[], Awaitable[bool]]
     """Asks the process itself. Must answer False rather than raise while it can't be reached."""
+    lacks: Callable[[], tuple[str, ...]] = tuple
+    """What it was waiting for when it was asked last, if it told."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """All of its environment: nothing is inherited."""
     address: str = ""

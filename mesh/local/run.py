@@ -292,7 +292,14 @@ class LocalMesh:
 
     def _publish(self, **changes: Any) -> None:
         rows = tuple(
-            Row(name=child.program.name, pid=child.pid, address=child.program.address, health=child.health, restarts=child.restarts)
+            Row(
+                name=child.program.name,
+                pid=child.pid,
+                address=child.program.address,
+                health=child.health,
+                lacks=child.lacks,
+                restarts=child.restarts,
+            )
             for child in self._supervisor.children
             if not child.gone
         )

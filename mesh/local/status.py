@@ -41,6 +41,8 @@ class Row(BaseModel):
     """None between death and restart."""
     address: str
     health: Health
+    lacks: tuple[str, ...] = ()
+    """Subsystems that it says it waits for: `database`, `keys`."""
     restarts: int
 
 

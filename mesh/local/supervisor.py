@@ -52,8 +52,9 @@ class Supervisor:
                         if child.failure:
                             raise LocalMeshError(child.failure)
         except TimeoutError:
-            program = next(iter(waiting.values())).program
-            raise LocalMeshError(f"{program.name} was not healthy after {timeout:.0f} s: {last_words(program)}") from None
+            child = next(iter(waiting.values()))
+            lacks = f" (it waits for {', '.join(child.lacks)})" if child.lacks else ""
+            raise LocalMeshError(f"{child.program.name} was not healthy after {timeout:.0f} s{lacks}: {last_words(child.program)}") from None
         finally:
             for task in waiting:
                 task.cancel()

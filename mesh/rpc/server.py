@@ -33,6 +33,9 @@ Register = tuple[Callable[[Any, aio.Server], None], Any]
 Check = Callable[[], bool]
 """Whether something that the service can't do without is there."""
 
+# grpc's published types don't have it yet.
+_LIST_RESPONSE: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]
+
 _log = structlog.get_logger("authmesh.server")
 
 
@@ -128,22 +131,28 @@ def _stop_signal() -> asyncio.Event:
 
 
 async def _report_readiness(readiness: "_Health", services: set[str], checks: Mapping[str, Check]) -> None:
+    """Each check is a subsystem, with a status by its name. The process and its services are SERVING while all of them are."""
+    reported: dict[str, bool] = {}
     serving: bool | None = None
     while True:
-        missing = [name for name, check in checks.items() if not check()]
+        states = {name: check() for name, check in checks.items()}
+        missing = [name for name, good in states.items() if not good]
         if serving is not (serving := not missing):
             _log.info("ready" if serving else "not ready", missing=missing)
-            status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-            for service in ("", *services):
-                await readiness.set(service, status)
+        current = states | dict.fromkeys(("", *services), serving)
+        for name, good in current.items():
+            if reported.get(name) is not good:
+                await readiness.set(name, health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING)
+        reported = current
         await asyncio.sleep(CHECK_SECONDS)
 
 
 class _Health(health.aio.HealthServicer):
-    """Ends its watches when it is told to: one that stays open would hold up the drain to its last second."""
+    """Lists the subsystems with the services. Ends its watches when it is told to: one that stays open would hold up the drain to its last second."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._listed: dict[str, health_pb2.HealthCheckResponse] = {}
         self._watches: set[asyncio.Task[Any]] = set()
         self._ending = False
 
@@ -158,6 +167,17 @@ class _Health(health.aio.HealthServicer):
                 raise
         finally:
             self._watches.discard(task)
+
+    async def set(self, service: str, status: Any) -> None:
+        self._listed[service] = health_pb2.HealthCheckResponse(status=status)
+        await super().set(service, status)
+
+    async def enter_graceful_shutdown(self) -> None:
+        await super().enter_graceful_shutdown()
+        self._listed = dict.fromkeys(self._listed, health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING))
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return _LIST_RESPONSE(statuses=self._listed)
 
     def end_watches(self) -> None:
         self._ending = True

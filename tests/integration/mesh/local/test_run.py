@@ -172,6 +172,21 @@ async def test_the_status_command_shows_it(mesh: RunningMesh) -> None:
     assert json.loads(output)["state"] == "ready"
 
 
+async def test_a_service_that_is_not_ready_says_what_it_waits_for(mesh: RunningMesh) -> None:
+    postmaster = mesh.row("postgres")["pid"]
+    processes = [postmaster, *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        await until(lambda: (mesh.row("user")["health"], mesh.row("user")["lacks"]) == ("unhealthy", ["database"]), 20)
+        _, output, _ = await mesh.authmesh("status")
+        assert "unhealthy, waits for database" in output
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+    await until(lambda: all(row["health"] == "healthy" and row["lacks"] == [] for row in mesh.status["processes"]), 20)
+
+
 async def test_calls_fail_in_words(mesh: RunningMesh) -> None:
     code, output, errors = await mesh.authmesh("call", "UserService/GetUser", '{"name": "users/me"}')
     assert (code, output) == (1, "")

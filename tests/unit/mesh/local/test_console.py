@@ -26,6 +26,27 @@ def test_elsewhere_than_on_a_terminal_each_change_is_one_line(capsys: pytest.Cap
     ]
 
 
+def test_what_a_process_waits_for_is_told_once_it_has_been_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+    console = PlainConsole()
+
+    def of(health: Health, *lacks: str, state: State = State.READY) -> Status:
+        row = Row(name="auth", pid=7, address="unix:/tmp/auth", health=health, lacks=lacks, restarts=0)
+        return Status(state=state, processes=(row,))
+
+    for shown in (
+        of(Health.STARTING, "database", "keys"),
+        of(Health.STARTING, "keys"),
+        of(Health.HEALTHY),
+        of(Health.UNHEALTHY, "database"),
+        of(Health.UNHEALTHY, state=State.STOPPING),
+    ):
+        console.show(shown)
+    assert capsys.readouterr().out.splitlines() == [
+        "auth: healthy (pid 7, unix:/tmp/auth)",
+        "auth: unhealthy, waits for database (pid 7, unix:/tmp/auth)",
+    ]
+
+
 def test_the_table_has_a_row_for_each_process() -> None:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(table(status(Health.HEALTHY, 2).processes))

@@ -38,7 +38,7 @@ def test_it_says_what_the_contract_promises(tmp_path: Path) -> None:
     promised = {"state", "edge", "ca_file", "aws_endpoint_url", "audit_bucket", "demo", "processes", "startup_seconds", "memory_pss_mb"}
     assert promised <= content.keys()
     assert content["demo"].keys() == {"email", "password", "client_id"}
-    assert content["processes"] == [{"name": "auth", "pid": 7, "address": "unix:/tmp/auth", "health": "healthy", "restarts": 0}]
+    assert content["processes"] == [{"name": "auth", "pid": 7, "address": "unix:/tmp/auth", "health": "healthy", "lacks": [], "restarts": 0}]
 
 
 def test_it_is_private_because_of_the_password(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ async def main() -> None:
             (resource_service_pb2_grpc.add_ResourceServiceServicer_to_server, Changes(watch)),
         ],
         authentication=admit,
-        checks={"file": lambda: not (directory / "unready").exists()},
+        checks={"file": lambda: not (directory / "unready").exists(), "other": lambda: True},
         tasks=[work],
     )
     print("returned", flush=True)

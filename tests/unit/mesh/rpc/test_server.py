@@ -26,6 +26,9 @@ from tests.security.raw_http2 import connected, frame, grpc_head
 from tests.unit.mesh.rpc import server_process
 from tests.unit.mesh.rpc.kit import CHANGE, FOUND, Directory, admit, dialled, found, health, refusal, socket_path, stream, unary
 
+# grpc's published types don't have it yet.
+HEALTH_LIST: Any = health_pb2.HealthListRequest  # type: ignore[attr-defined]
+SERVICES = ("authmesh.user.v1.UserDirectory", "authmesh.resource.v1.ResourceService")
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -156,6 +159,9 @@ async def test_readiness_follows_the_checks_and_comes_back() -> None:
         server.touch("unready")
         await server.healthy(NOT_SERVING)
         assert await server.health("authmesh.user.v1.UserDirectory") == NOT_SERVING
+        assert (await server.health("file"), await server.health("other")) == (NOT_SERVING, SERVING)
+        listed = {name: answer.status for name, answer in (await health(server.channel).List(HEALTH_LIST())).statuses.items()}
+        assert listed == dict.fromkeys(("", *SERVICES, "file"), NOT_SERVING) | {"other": SERVING}
         (server.directory / "unready").unlink()
         await server.healthy(SERVING)
 
