@@ -5,6 +5,7 @@ import re
 import ssl
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from grpc import aio
 
 from mesh.contract import Contract
 from mesh.model import DEFAULT_FILE, Mesh, load_mesh
+from mesh.render.envoy import listener
 from tests.conftest import held
-from tests.e2e.protocols import method
+from tests.e2e.protocols import from_trailers, method
 from tests.integration.mesh.envoy_chain import Chain, eventually, running
 from tests.security.raw_http2 import Connection, Field, call, connected, frame, grpc_head
 
-REVOKE, WATCH = method("TokenService/RevokeToken"), method("ResourceService/WatchResources")
+REVOKE, WATCH, LIST = (method(name) for name in ("TokenService/RevokeToken", "ResourceService/WatchResources", "ResourceService/ListResources"))
 
 
 def hurried(folder: Path) -> Mesh:
@@ -36,8 +38,12 @@ def hurried(folder: Path) -> Mesh:
 @pytest.fixture(scope="module")
 async def chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
     mesh = hurried(tmp_path_factory.mktemp("hurried"))
-    async with held(running(mesh, Contract.load(), ["auth", "token", "resource"])) as found:
-        yield found
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HEADERS_TIMEOUT", "REQUEST_TIMEOUT", "FLUSH_TIMEOUT"):
+            patch.setattr(listener, name, timedelta(seconds=1))
+        patch.setattr(listener, "IDLE", "1s")
+        async with held(running(mesh, Contract.load(), ["auth", "token", "resource"])) as found:
+            yield found
 
 
 @pytest.fixture
@@ -134,6 +140,94 @@ async def test_a_stream_that_nobody_reads_ends_and_its_handler_with_it(chain: Ch
         await watching(chain, connection)
         async with asyncio.timeout(10):
             await ended.wait()
+
+    async def let_go() -> bool:
+        return await under_way(chain, "edge", "edge") == 0 and await under_way(chain, "resource", "ingress") == 0
+
+    await eventually(let_go)
+
+
+# Those who send slowly
+
+
+def doors(chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext) -> dict[str, tuple[tuple[str, int] | str, ssl.SSLContext | None]]:
+    """Every listener, and what a caller needs to get in."""
+    return {
+        "edge": (chain.addresses["edge"], public),
+        "ingress": (chain.addresses["token"], peer),
+        "egress": (str(chain.placement("auth").egress_socket), None),
+    }
+
+
+@pytest.mark.parametrize("door", ["edge", "ingress", "egress"])
+async def test_a_request_that_does_not_come_to_its_end_is_ended(chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext, door: str) -> None:
+    async with connected(*doors(chain, public, peer)[door]) as connection:
+        # Of a unary method and of a stream; nothing, and a byte now and then.
+        for path in (REVOKE.path, WATCH.path) if door == "edge" else (REVOKE.path,):
+            stream = await connection.open(grpc_head(path, ("authorization", f"Bearer {chain.signer.token()}")))
+            started = time.monotonic()
+            await connection.send(stream, frame(bytes(1000))[:5])
+            while not stream.done.is_set() and time.monotonic() - started < 5:
+                await connection.send(stream, b"\0")
+                await asyncio.sleep(0.2)
+            assert stream.done.is_set()
+            assert time.monotonic() - started > 0.9
+            assert from_trailers(stream.headers).outcome == ("DEADLINE_EXCEEDED", "DEADLINE")
+
+
+@pytest.mark.parametrize("version", ["http/1.1", "h2"])
+async def test_headers_that_do_not_come_to_their_end_are_not_waited_for(chain: Chain, public: ssl.SSLContext, version: str) -> None:
+    public.set_alpn_protocols([version])
+    reader, writer = await asyncio.open_connection(*chain.addresses["edge"], ssl=public)
+    if version == "h2":
+        # A frame of headers without END_HEADERS, and no continuation.
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("00000004000000000000000101000000000183"))
+    else:
+        writer.write(b"GET /v1/resources HTTP/1.1\r\nhost: mesh\r\n")
+    answer = b""
+    async with asyncio.timeout(5):
+        while b'"DEADLINE"' not in answer:
+            answer += (data := await reader.read(65536))
+            assert data, answer
+    writer.close()
+
+
+@pytest.mark.parametrize("version", ["http/1.1", "h2"])
+async def test_a_connection_on_which_nothing_is_asked_is_closed(chain: Chain, public: ssl.SSLContext, version: str) -> None:
+    public.set_alpn_protocols([version])
+    reader, writer = await asyncio.open_connection(*chain.addresses["edge"], ssl=public)
+    async with asyncio.timeout(5):
+        while await reader.read(65536):
+            pass
+    writer.close()
+
+
+async def test_a_connection_without_a_tls_handshake_is_closed(chain: Chain) -> None:
+    reader, writer = await asyncio.open_connection(*chain.addresses["edge"])
+    writer.write(b"\x16\x03\x01")
+    async with asyncio.timeout(15):
+        assert await reader.read() == b""
+    writer.close()
+
+
+# Those who don't read
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "json"])
+async def test_an_answer_that_nobody_reads_is_not_kept(chain: Chain, public: ssl.SSLContext, protocol: str) -> None:
+    chain.processes["resource"].answers[LIST.path] = [resource_service_pb2.ListResourcesResponse(next_page_token="x" * 1_000_000)]
+    token = ("authorization", f"Bearer {chain.signer.token()}")
+    try:
+        async with connected(chain.addresses["edge"], public, read=False) as connection:
+            if protocol == "grpc":
+                stream = await connection.request(grpc_head(LIST.path, token), frame(b""))
+            else:
+                stream = await connection.request(grpc_head("/v1/resources", (":method", "GET"), ("content-type", None), ("te", None), token))
+            await stream.end(within=5)
+        assert stream.reset
+        assert 0 < len(stream.body) < 100_000
+    finally:
+        del chain.processes["resource"].answers[LIST.path]
 
     async def let_go() -> bool:
         return await under_way(chain, "edge", "edge") == 0 and await under_way(chain, "resource", "ingress") == 0

@@ -35,8 +35,12 @@ CONNECTION_BUFFER = 32_768
 """Envoy's guide for edges. A client that sends more than a window before it reads (httpx, curl before 8) sees its stream
 reset instead of the refusal that came before it; RFC 9113 (8.1) asks clients to read that first."""
 IDLE = "60s"
+HEADERS_TIMEOUT = timedelta(seconds=10)
+"""For the headers of a request to come."""
 REQUEST_TIMEOUT = timedelta(seconds=10)
 """For the whole of a request to come."""
+FLUSH_TIMEOUT = timedelta(seconds=30)
+"""For the client to read on in an answer that is complete here."""
 
 
 def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
@@ -123,9 +127,6 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
             "headers_with_underscores_action": "DROP_HEADER",
             "max_headers_count": 64,
         },
-        request_headers_timeout="10s",
-        request_timeout=seconds(REQUEST_TIMEOUT),
-        stream_flush_timeout="30s",
     )
     return {
         "name": names.ingress_listener(edge.port_mapping.port),
@@ -189,6 +190,10 @@ def _manager(placement: Placement, listener: str, routes: Resource, filters: lis
         normalize_path=True,
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
+        # At every hop: a node may be compromised.
+        request_headers_timeout=seconds(HEADERS_TIMEOUT),
+        request_timeout=seconds(REQUEST_TIMEOUT),
+        stream_flush_timeout=seconds(FLUSH_TIMEOUT),
         server_name="authmesh",
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,

@@ -228,6 +228,14 @@ def test_unary_calls_and_silent_streams_end_whatever_deadline_their_caller_has()
     assert ingress["max_stream_duration"]["max_stream_duration"] == "16s"
 
 
+@pytest.mark.parametrize("node", ALL)
+def test_no_listener_waits_for_long_for_a_request_or_a_reader(node: str) -> None:
+    for name, manager in managers(node).items():
+        if name != "health":
+            bounds = [manager[bound] for bound in ("request_headers_timeout", "request_timeout", "stream_flush_timeout")]
+            assert bounds == ["10s", "10s", "30s"]
+
+
 def test_egress_has_routes_to_backends_only() -> None:
     services = {route["match"]["path"].split("/")[1] for route in routes("audit", "rds_egress_grpc_8080.yaml").values()}
     assert services == {f"authmesh.token.v1.{name}" for name in ("TokenService", "TokenIssuer", "KeyService", "ClientService")}
