@@ -1,6 +1,7 @@
 """Calls any RPC of the contract by its name, with JSON in and out: what `authmesh call` does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from mesh.contract import Contract, Rpc
+from mesh.implemented import implemented
 from mesh.rpc.channel import OPTIONS
 
 DEADLINE = 30.0
@@ -24,17 +26,46 @@ def find_rpc(contract: Contract, name: str) -> Rpc:
     """The RPC that `name` means: `SERVICE/METHOD`, where SERVICE is the full name, or any unambiguous end of it (`ResourceService`).
 
     Raises:
-        CallError: no RPC or several have that name.
+        CallError: no RPC or several have that name. The nearest are told.
     """
     service, slash, method = name.strip("/").rpartition("/")
     if not slash:
         service, _, method = name.rpartition(".")
-    named = [rpc for rpc in contract.rpcs.values() if rpc.name == method]
-    found = [rpc for rpc in named if f".{rpc.service}".endswith(f".{service}")]
+    found = [rpc for rpc in contract.rpcs.values() if rpc.name == method and _is_called(rpc.service, service)]
     if len(found) == 1:
         return found[0]
-    known = sorted(f"{rpc.service.rpartition('.')[2]}/{rpc.name}" for rpc in (found or named or contract.rpcs.values()) if rpc.http or named)
-    raise CallError(f"{name} names {'several RPCs' if found else 'no RPC'}; {'there are' if found else 'known'}: {', '.join(known)}")
+    if found:
+        raise CallError(f"several RPCs are called {name}: {', '.join(rpc.path.strip('/') for rpc in found)}")
+    raise CallError(_unknown(contract, service, method))
+
+
+def _is_called(service: str, name: str) -> bool:
+    return bool(name) and f".{service}".endswith(f".{name}")
+
+
+def _unknown(contract: Contract, service: str, method: str) -> str:
+    """What is wrong with a name, and what may have been meant. Only what answers at the edge is offered."""
+    offered = {f"{rpc.service.rpartition('.')[2]}/{rpc.name}": rpc for rpc in implemented(contract) if rpc.http}
+    known = [full for full in contract.services if _is_called(full, service)]
+    if known:
+        wrong = f"{service.rpartition('.')[2]} has no method {method}"
+        near = _nearest(method, {rpc.name: text for text, rpc in offered.items() if rpc.service in known})
+        rest = ", ".join(rpc.name for rpc in offered.values() if rpc.service in known) or "none that can be called from outside"
+        others = f"it has {rest}"
+    else:
+        wrong = f"there is no service {service}" if service else f"{method} is not SERVICE/METHOD"
+        near = [text for text, rpc in offered.items() if rpc.name == method] or _nearest(
+            f"{service.rpartition('.')[2]}/{method}" if service else method,
+            {text if service else rpc.name: text for text, rpc in offered.items()},
+        )
+        others = f"there are {', '.join(dict.fromkeys(text.partition('/')[0] for text in offered))}"
+    return f"{wrong}: " + (f"did you mean {' or '.join(near)}?" if near else others)
+
+
+def _nearest(name: str, names: Mapping[str, str]) -> list[str]:
+    """The value of the key that is spelled most like `name`, whatever the case; nothing if none is."""
+    lower = {key.lower(): value for key, value in names.items()}
+    return [lower[key] for key in get_close_matches(name.lower(), lower, n=1)]
 
 
 def parse_request(contract: Contract, rpc: Rpc, text: str) -> Message:
@@ -104,7 +135,9 @@ def _refusal(error: Any) -> str:
             if detail.Is(target.DESCRIPTOR):
                 detail.Unpack(target)
     lines = [" ".join(part for part in (error.code().name, info.reason) if part) + f": {status.message or error.details()}"]
-    lines += [f"  {violation.field}: {violation.description}" for violation in bad_request.field_violations]
+    fields = [f"{violation.field}: {violation.description}" for violation in bad_request.field_violations]
+    # The message tells the first few itself.
+    lines += [f"  {text}" for text in fields if text not in status.message]
     if retry.HasField("retry_delay"):
         lines.append(f"  try again in {retry.retry_delay.ToJsonString()}")
     return "\n".join(lines)

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_group
 
 from mesh.local.errors import LocalMeshError
 
@@ -29,6 +30,14 @@ class CommandsOfPackages(TyperGroup):
         added = _added()
         return own if own is not None or cmd_name not in added else _loaded(added[cmd_name])
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name. One that was mistyped is told with the nearest, of packages too."""
+        names = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in names:
+            near = " or ".join(get_close_matches(args[0], names))
+            ctx.fail(f"there is no command {args[0]}: " + (f"did you mean {near}?" if near else f"there are {', '.join(names)}"))
+        return super().resolve_command(ctx, args)
+
 
 def _added() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
@@ -39,13 +48,13 @@ def _loaded(entry: EntryPoint) -> Any:
         commands = entry.load()
     except (ImportError, AttributeError) as error:
         raise typer.BadParameter(f"{entry.name} can't be loaded from {entry.value}: {error}") from None
+    # Below another one, so that it has no options of its own to install completion.
+    parent = typer.Typer(add_completion=False)
     if not isinstance(commands, typer.Typer):
-        app = typer.Typer(add_completion=False)
-        app.command(entry.name)(commands)
-        commands = app
-    command = get_command(commands)
-    command.name = entry.name
-    return command
+        parent.command(entry.name)(commands)
+        return get_command(parent)
+    parent.add_typer(commands, name=entry.name)
+    return get_group(parent).commands[entry.name]
 
 
 app = typer.Typer(

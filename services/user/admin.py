@@ -5,9 +5,9 @@ It works on User's own database, beside the running process, whose relay then te
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -19,10 +19,11 @@ from mesh.outbox import Outbox
 from services.user import roles
 from services.user.administration import Administration
 from services.user.courier import NoCourier
-from services.user.profile import User
 
 OPERATOR = "operator"
 """The `actor` of what is done here."""
+
+Answer = TypeVar("Answer")
 
 commands = typer.Typer(no_args_is_help=True, help="What only the machine's operator may do.")
 
@@ -32,19 +33,33 @@ def _group() -> None:
     """What only the machine's operator may do."""
 
 
+Email = Annotated[str, typer.Argument(metavar="EMAIL", help="Address of a user who has signed up and verified it.")]
+Role = Annotated[str, typer.Option(help="The role.")]
+
+
+@commands.command("list")
+def list_holders() -> None:
+    """Show who has a role."""
+    holders = _do(lambda administration: administration.holders())
+    for user in holders:
+        typer.echo(f"{user.name}  {user.email}  {', '.join(user.roles)}{'  disabled' if user.disabled else ''}")
+    if not holders:
+        typer.echo("nobody has a role: `authmesh admin grant EMAIL` makes an administrator")
+
+
 @commands.command()
-def grant(
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="Address of a user who has signed up and verified it.")],
-    role: Annotated[str, typer.Option(help="The role to give.")] = roles.ADMIN,
-) -> None:
+def grant(email: Email, role: Role = roles.ADMIN) -> None:
     """Give a user a role. The user's next sign-in or refresh brings it."""
-    try:
-        user = asyncio.run(give_role(database_url(os.environ), email, role))
-    except NotFound:
-        _fail(f"nobody with the address {email} has an account: sign up and verify the address first")
-    except (MeshError, LocalMeshError) as error:
-        _fail(str(error))
+    user = _do(lambda administration: administration.grant(email, role, OPERATOR), email)
     typer.echo(f"{user.name} ({user.email}) has the roles: {', '.join(user.roles)}")
+
+
+@commands.command()
+def revoke(email: Email, role: Role = roles.ADMIN) -> None:
+    """Take a role from a user, also from the last administrator. Tokens that carry it are refused within seconds."""
+    user = _do(lambda administration: administration.revoke(email, role, OPERATOR), email)
+    held = f"the roles: {', '.join(user.roles)}" if user.roles else "no role"
+    typer.echo(f"{user.name} ({user.email}) has {held}")
 
 
 def database_url(environment: Mapping[str, str]) -> str:
@@ -58,17 +73,20 @@ def database_url(environment: Mapping[str, str]) -> str:
     return running_url("user", environment)
 
 
-async def give_role(url: str, email: str, role: str) -> User:
-    """Adds a role to whoever has the address, and writes the event and the command that User's own SetRoles would write.
+def _do(work: Callable[[Administration], Awaitable[Answer]], email: str = "") -> Answer:
+    """Works on User's database and writes the events and the commands that User's own methods would write."""
 
-    Raises:
-        NotFound: USER_NOT_FOUND.
-        InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
-        Unavailable: DEPENDENCY_UNAVAILABLE.
-    """
-    async with Database.open(url, size=1) as database:
-        administration = Administration(database, Outbox(source="user"), NoCourier(), clock=lambda: datetime.now(UTC))
-        return await administration.grant(email, role, actor=OPERATOR)
+    async def run() -> Answer:
+        async with Database.open(database_url(os.environ), size=1) as database:
+            administration = Administration(database, Outbox(source="user"), NoCourier(), clock=lambda: datetime.now(UTC))
+            return await work(administration)
+
+    try:
+        return asyncio.run(run())
+    except NotFound:
+        _fail(f"nobody with the address {email} has an account: sign up and verify the address first")
+    except (MeshError, LocalMeshError) as error:
+        _fail(str(error))
 
 
 def _fail(message: str) -> NoReturn:

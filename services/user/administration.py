@@ -75,17 +75,20 @@ class Administration:
             NotFound: USER_NOT_FOUND.
             InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
         """
-        (wanted,) = rules.known([role])
-        async with self._database.transaction() as tx:
-            found = await self._users.by_email(tx, email.lower())
-            if found is None:
-                raise not_found()
-            user = await self._locked(tx, found.id)
-            if wanted in user.roles:
-                return user
-            user, commands = await self._change(tx, user, replace(user, roles=rules.known([*user.roles, wanted])), actor=actor)
-        await self._courier.deliver(commands)
-        return user
+        return await self._change_by_email(email, rules.known([role]), (), actor)
+
+    async def revoke(self, email: str, role: str, actor: str) -> User:
+        """Takes a role from whoever has the address, as `grant` gives it: also from the last administrator, for an operator can make another.
+
+        Raises:
+            NotFound: USER_NOT_FOUND.
+            InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
+        """
+        return await self._change_by_email(email, (), rules.known([role]), actor)
+
+    async def holders(self) -> list[User]:
+        """Who has a role, in the order of their sign-ups."""
+        return await self._users.holders(self._database)
 
     async def set_disabled(self, user_id: uuid.UUID, *, disabled: bool) -> User:
         """Forbids sign-in and ends every session; or allows sign-in again.
@@ -102,6 +105,19 @@ class Administration:
             if disabled:
                 rules.demand_administrator_left(administrators, user.id)
             user, commands = await self._change(tx, user, replace(user, disabled=disabled))
+        await self._courier.deliver(commands)
+        return user
+
+    async def _change_by_email(self, email: str, added: Sequence[str], taken: Sequence[str], actor: str) -> User:
+        async with self._database.transaction() as tx:
+            found = await self._users.by_email(tx, email.lower())
+            if found is None:
+                raise not_found()
+            user = await self._locked(tx, found.id)
+            wanted = tuple(sorted({*user.roles, *added} - {*taken}))
+            if wanted == user.roles:
+                return user
+            user, commands = await self._change(tx, user, replace(user, roles=wanted), actor=actor)
         await self._courier.deliver(commands)
         return user
 

@@ -42,6 +42,11 @@ class Users:
         )
         return [user for row in rows if (user := _user(row))]
 
+    async def holders(self, connection: Database | Transaction) -> list[User]:
+        """Users who have any role, in the order of their sign-ups."""
+        rows = await connection.fetch(f"SELECT {_COLUMNS} FROM users WHERE roles <> '{{}}' ORDER BY id")
+        return [user for row in rows if (user := _user(row))]
+
     async def lock(self, tx: Transaction, user_id: uuid.UUID) -> User | None:
         """A user by id, whom nobody else changes until the transaction ends."""
         return _user(await tx.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1 FOR UPDATE", user_id))

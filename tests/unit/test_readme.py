@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import services
+from mesh import implemented as served
 from mesh.contract import Contract
 
 README = Path(__file__).parents[2] / "README.md"
@@ -36,3 +37,8 @@ def test_the_status_table_tells_what_answers_and_what_does_not() -> None:
     real = implemented()
     contract = [(rpc.service.removeprefix("authmesh."), rpc.name) for rpc in Contract.load().rpcs.values()]
     assert told == {rpc: rpc in real for rpc in contract}
+
+
+def test_what_answers_can_be_read_from_the_code_without_importing_it() -> None:
+    read = {(rpc.service.removeprefix("authmesh."), rpc.name) for rpc in served.implemented(Contract.load())}
+    assert read == {(service, name) for service, name in implemented() if not name.startswith("_")}

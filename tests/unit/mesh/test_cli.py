@@ -5,14 +5,18 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import grpc
 import pytest
 import typer
 from authmesh.resource.v1 import resource_service_pb2
+from google.rpc import error_details_pb2, status_pb2
 from typer.testing import CliRunner
 
 from mesh import cli
-from mesh.calling import CallError, find_rpc, parse_request
+from mesh.calling import CallError, _refusal, find_rpc, parse_request
 from mesh.contract import Contract
 
 
@@ -91,10 +95,71 @@ def test_a_method_may_be_named_by_any_end_of_its_name(name: str, contract: Contr
     assert find_rpc(contract, name).path == "/authmesh.resource.v1.ResourceService/GetResource"
 
 
-@pytest.mark.parametrize(("name", "says"), [("ResourceService/Get", "no RPC"), ("Service/GetResource", "no RPC"), ("GetResource", "no RPC")])
-def test_a_method_that_does_not_exist_is_named(name: str, says: str, contract: Contract) -> None:
-    with pytest.raises(CallError, match=f"{name} names {says}; known: .*ResourceService/GetResource"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ResourceService/GetResorce", "ResourceService has no method GetResorce: did you mean ResourceService/GetResource?"),
+        ("resource.v1.ResourceService/getresource", "ResourceService has no method getresource: did you mean ResourceService/GetResource?"),
+        ("ResorceService/GetResource", "there is no service ResorceService: did you mean ResourceService/GetResource?"),
+        ("ResorceService/GetResorce", "there is no service ResorceService: did you mean ResourceService/GetResource?"),
+        ("UserService/SignIn", "UserService has no method SignIn: it has GetUser, UpdateUser, ListUsers, SetRoles, DisableUser, EnableUser"),
+        ("People/SignIn", "there is no service People: did you mean AuthService/SignIn?"),
+        ("GetResource", "GetResource is not SERVICE/METHOD: did you mean ResourceService/GetResource?"),
+        ("SignUpp", "SignUpp is not SERVICE/METHOD: did you mean AuthService/SignUp?"),
+        ("Nothing/Like", "there is no service Nothing: there are AuditService, "),
+        ("TokenIssuer/IssueToken", "TokenIssuer has no method IssueToken: it has none that can be called from outside"),
+    ],
+)
+def test_a_method_that_does_not_exist_is_told_with_the_nearest(name: str, says: str, contract: Contract) -> None:
+    with pytest.raises(CallError) as raised:
         find_rpc(contract, name)
+    assert str(raised.value).startswith(says)
+
+
+def test_a_method_that_is_not_built_can_be_called_and_is_not_offered(contract: Contract) -> None:
+    assert find_rpc(contract, "AuthService/VerifyMfa").name == "VerifyMfa"
+    for name in ("AuthService/VerifyMfaa", "AuthService/Nothing", "DeleteUsr"):
+        with pytest.raises(CallError) as raised:
+            find_rpc(contract, name)
+        assert not any(f"{unbuilt}{end}" in str(raised.value) for unbuilt in ("VerifyMfa", "DeleteUser") for end in ("?", ",", " "))
+
+
+def refused(message: str, *violations: str) -> Any:
+    """An error of grpc's with details, as the edge sends it."""
+    fields = [error_details_pb2.BadRequest.FieldViolation(field=item.partition(": ")[0], description=item.partition(": ")[2]) for item in violations]
+    status = status_pb2.Status(code=3, message=message)
+    for detail in (error_details_pb2.ErrorInfo(reason="FIELD_INVALID", domain="authmesh"), error_details_pb2.BadRequest(field_violations=fields)):
+        status.details.add().Pack(detail)
+    error = mock.Mock()
+    error.code.return_value = grpc.StatusCode.INVALID_ARGUMENT
+    error.trailing_metadata.return_value = [("grpc-status-details-bin", status.SerializeToString())]
+    return error
+
+
+def test_each_field_at_fault_is_told_once() -> None:
+    told = ["name: must be a name", "page_size: must be less", "email: must be an address", "etag: must be short"]
+    assert _refusal(refused("; ".join(told[:3]), *told)) == (
+        "INVALID_ARGUMENT FIELD_INVALID: name: must be a name; page_size: must be less; email: must be an address\n  etag: must be short"
+    )
+    assert _refusal(refused(told[0], told[0])) == "INVALID_ARGUMENT FIELD_INVALID: name: must be a name"
+    assert _refusal(refused("not valid", told[0])) == "INVALID_ARGUMENT FIELD_INVALID: not valid\n  name: must be a name"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(("kyes", "list"), "did you mean keys?"), (("statsu",), "did you mean status?"), (("xyz",), "there are admin, ")]
+)
+def test_a_mistyped_command_is_told_with_the_nearest(arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 2
+    assert f"there is no command {arguments[0]}: {says}" in result.output
+
+
+@pytest.mark.parametrize("command", ["", "admin", "audit", "keys"])
+def test_no_command_offers_to_install_completion(command: str) -> None:
+    result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert "completion" not in result.output
 
 
 def test_a_request_is_proto3_json(contract: Contract) -> None:

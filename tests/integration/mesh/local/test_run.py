@@ -194,8 +194,8 @@ async def test_calls_fail_in_words(mesh: RunningMesh) -> None:
     token = (await sign_in(mesh))["accessToken"]
     code, _, errors = await mesh.authmesh("call", "ResourceService/GetResource", '{"name": "nonsense"}', "--token", token)
     assert code == 1
-    assert errors.startswith("authmesh: INVALID_ARGUMENT FIELD_INVALID: ")
-    assert "\n  name: " in errors
+    assert errors.startswith("authmesh: INVALID_ARGUMENT FIELD_INVALID: name: ")
+    assert errors.count("name: ") == errors.count("\n") == 1
 
 
 async def test_the_emulator_finds_its_stack_again_when_it_was_killed(mesh: RunningMesh) -> None:

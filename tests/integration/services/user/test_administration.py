@@ -105,3 +105,31 @@ async def test_the_operator_grants_a_role_on_the_machine(user: "UserParts", new_
         assert (event.type, event.actor, event.subject) == ("user.roles_changed", "operator", f"users/{user_id}")
         assert [list(grants.roles) for grants in await parts.grants()] == [["admin"]]
         assert (await run("grant", "ada@example.com", "--role", "emperor"))[0] == 1
+
+
+async def test_the_operator_sees_who_has_a_role_and_takes_it_also_from_the_last(
+    user: "UserParts", new_database_url: "Callable[[str], Awaitable[str]]"
+) -> None:
+    url = await new_database_url("services.user")
+
+    async def run(*arguments: str) -> tuple[int, str]:
+        result = await asyncio.to_thread(CliRunner().invoke, admin.commands, arguments, env={"NODE": "user", "DATABASE_URL": url})
+        return result.exit_code, result.output
+
+    assert await run("list") == (0, "nobody has a role: `authmesh admin grant EMAIL` makes an administrator\n")
+    async with Database.open(url) as database:
+        parts = type(user)(database)
+        ada, bob = [await parts.new_user(f"{name}@example.com") for name in ("ada", "bob")]
+        for email in ("bob@example.com", "ada@example.com"):
+            await run("grant", email)
+        await parts.administration.set_disabled(bob, disabled=True)
+        assert await run("list") == (0, f"users/{ada}  ada@example.com  admin\nusers/{bob}  bob@example.com  admin  disabled\n")
+        for _ in range(2):
+            assert await run("revoke", "Ada@example.com") == (0, f"users/{ada} (ada@example.com) has no role\n")
+        assert await run("list") == (0, f"users/{bob}  bob@example.com  admin  disabled\n")
+        event = (await parts.events())[-1]
+        assert (event.type, event.actor, event.subject) == ("user.roles_changed", "operator", f"users/{ada}")
+        assert (event.detail["roles_before"], event.detail["roles"]) == ("admin", "")
+        assert [list(grants.roles) for grants in await parts.grants() if grants.subject == str(ada)] == [["admin"], []]
+    assert (await run("revoke", "nobody@example.com"))[0] == 1
+    assert (await run("revoke", "bob@example.com", "--role", "emperor"))[0] == 1
