@@ -72,6 +72,11 @@ def test_a_disagreement_names_the_rpc_and_the_node(tmp_path: Any, change: Any, m
         check_agreement(changed(tmp_path, change), CONTRACT)
 
 
+def test_every_public_method_has_a_rate_limit_of_its_own() -> None:
+    limited = {path for limit in load_mesh().virtual_gateway.rate_limits for path in limit.methods}
+    assert {path for path, rpc in CONTRACT.rpcs.items() if rpc.access.WhichOneof("kind") == "public"} <= limited
+
+
 def test_who_is_admitted_follows_from_the_access_rule() -> None:
     mesh = load_mesh()
 
