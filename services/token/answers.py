@@ -1,6 +1,7 @@
 """Domain values as messages of the contract."""
 
 import uuid
+from datetime import datetime, timedelta
 
 from authmesh.token.v1 import token_service_pb2, token_set_pb2
 
@@ -9,7 +10,7 @@ from services.token.sign_in import Issued
 from services.token.store import Session
 
 
-def token_set(issued: Issued) -> token_set_pb2.TokenSet:
+def token_set(issued: Issued, now: datetime) -> token_set_pb2.TokenSet:
     """What a client holds."""
     grant = issued.grant
     answer = token_set_pb2.TokenSet(
@@ -19,16 +20,22 @@ def token_set(issued: Issued) -> token_set_pb2.TokenSet:
         session=f"users/{grant.subject}/sessions/{grant.session_id}",
         scopes=sorted(grant.scopes),
     )
-    answer.expire_time.FromDatetime(grant.expire_time)
+    _set_expiry(answer, grant.expire_time, now)
     answer.refresh_expire_time.FromDatetime(grant.refresh_expire_time)
     return answer
 
 
-def client_token_set(access_token: str, grant: ClientGrant) -> token_set_pb2.TokenSet:
+def client_token_set(access_token: str, grant: ClientGrant, now: datetime) -> token_set_pb2.TokenSet:
     """What a client holds for itself: no session, and nothing to refresh."""
     answer = token_set_pb2.TokenSet(access_token=access_token, token_type="Bearer", scopes=sorted(grant.scopes))
-    answer.expire_time.FromDatetime(grant.expire_time)
+    _set_expiry(answer, grant.expire_time, now)
     return answer
+
+
+def _set_expiry(answer: token_set_pb2.TokenSet, expire_time: datetime, now: datetime) -> None:
+    answer.expire_time.FromDatetime(expire_time)
+    # An answer that is given again, for a lost one, has less left.
+    answer.expires_in.FromTimedelta(max(expire_time - now, timedelta(0)))
 
 
 def session_message(session: Session, current: uuid.UUID | None) -> token_service_pb2.Session:

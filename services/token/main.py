@@ -119,7 +119,9 @@ async def main() -> None:
         subjects = SubjectDesk(store, revoker, outbox, role_scopes, clock=clock)
         introspection = Introspection(store, authentication.verify, issuer=issuer, audience=audience, clock=clock)
         purge = Purge(database, clock=clock)
-        service = TokenService(refreshes, client_tokens, sign_outs, introspection, jwks=ring.jwks, metadata=metadata(issuer, role_scopes.known))
+        service = TokenService(
+            refreshes, client_tokens, sign_outs, introspection, jwks=ring.jwks, metadata=metadata(issuer, role_scopes.known), clock=clock
+        )
         await serve(
             settings,
             services=[

@@ -46,6 +46,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         *,
         jwks: Callable[[], bytes],
         metadata: Mapping[str, Any],
+        clock: Callable[[], datetime],
     ) -> None:
         """Args:
         refreshes: Spends refresh tokens.
@@ -54,6 +55,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         introspection: Describes tokens.
         jwks: The JWK set, as of now.
         metadata: The issuer's metadata.
+        clock: The time.
         """
         self._refreshes = refreshes
         self._client_tokens = client_tokens
@@ -61,6 +63,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         self._introspection = introspection
         self._jwks = jwks
         self._metadata = json.dumps(metadata).encode()
+        self._clock = clock
 
     async def RefreshToken(self, request: token_service_pb2.RefreshTokenRequest, context: Context) -> token_set_pb2.TokenSet:
         """Spends a refresh token."""
@@ -72,7 +75,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
             scopes=frozenset(request.scopes),
             address=call.address if call else "",
         )
-        return await refresh_cookie.keep_in_cookie(context, token_set(await self._refreshes.refresh(refresh)))
+        return await refresh_cookie.keep_in_cookie(context, token_set(await self._refreshes.refresh(refresh), self._clock()))
 
     async def RevokeToken(self, request: token_service_pb2.RevokeTokenRequest, context: Context) -> token_service_pb2.RevokeTokenResponse:
         """Ends what a token stands for."""
@@ -82,7 +85,8 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
 
     async def IssueClientToken(self, request: token_service_pb2.IssueClientTokenRequest, context: Context) -> token_set_pb2.TokenSet:
         """Gives a client a token of its own."""
-        return client_token_set(*await self._client_tokens.issue(request.client_assertion, frozenset(request.scopes)))
+        access_token, grant = await self._client_tokens.issue(request.client_assertion, frozenset(request.scopes))
+        return client_token_set(access_token, grant, self._clock())
 
     async def IntrospectToken(self, request: token_service_pb2.IntrospectTokenRequest, context: Context) -> httpbody_pb2.HttpBody:
         """Describes a token."""
@@ -168,7 +172,7 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
             # Nobody types it, so there is nobody to tell that it is not text.
             user_agent="".join(filter(str.isprintable, request.user_agent)),
         )
-        return token_set(await self._sign_ins.issue(sign_in))
+        return token_set(await self._sign_ins.issue(sign_in), self._clock())
 
     async def SetSubjectGrants(self, request: token_issuer_pb2.SetSubjectGrantsRequest, context: Context) -> empty_pb2.Empty:
         """Takes over roles and status."""

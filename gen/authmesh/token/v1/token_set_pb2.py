@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!authmesh/token/v1/token_set.proto\x12\x11\x61uthmesh.token.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x01\n\x08TokenSet\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x37\n\x13refresh_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07session\x18\x06 \x01(\t\x12\x0e\n\x06scopes\x18\x07 \x03(\t\"f\n\x06\x44\x65vice\x12\"\n\x0binstance_id\x18\x01 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x19\n\x08platform\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18(BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!authmesh/token/v1/token_set.proto\x12\x11\x61uthmesh.token.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x02\n\x08TokenSet\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\ntoken_type\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x37\n\x13refresh_expire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07session\x18\x06 \x01(\t\x12\x0e\n\x06scopes\x18\x07 \x03(\t\x12-\n\nexpires_in\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x06\x44\x65vice\x12\"\n\x0binstance_id\x18\x01 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x19\n\x08platform\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18(BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICE'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030d'
   _globals['_DEVICE'].fields_by_name['platform']._loaded_options = None
   _globals['_DEVICE'].fields_by_name['platform']._serialized_options = b'\272H\004r\002\030('
-  _globals['_TOKENSET']._serialized_start=119
-  _globals['_TOKENSET']._serialized_end=333
-  _globals['_DEVICE']._serialized_start=335
-  _globals['_DEVICE']._serialized_end=437
+  _globals['_TOKENSET']._serialized_start=151
+  _globals['_TOKENSET']._serialized_end=412
+  _globals['_DEVICE']._serialized_start=414
+  _globals['_DEVICE']._serialized_end=516
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Messages that Auth and Token share."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -32,6 +33,7 @@ class TokenSet(_message.Message):
     REFRESH_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
     """RFC 9068 JWT (`typ: at+jwt`). Send it as `authorization: Bearer <token>`. Clients don't look into it."""
     token_type: _builtins.str
@@ -54,6 +56,12 @@ class TokenSet(_message.Message):
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The scopes of the access token. May be fewer than were asked for."""
 
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """How long the access token is good from now on. Apps count it from the moment in which the answer came, by a clock that nobody can set;
+        `expire_time` is wrong by as much as theirs is.
+        """
+
     def __init__(
         self,
         *,
@@ -64,10 +72,11 @@ class TokenSet(_message.Message):
         refresh_expire_time: _timestamp_pb2.Timestamp | None = ...,
         session: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "refresh_expire_time", b"refresh_expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "expires_in", b"expires_in", "refresh_expire_time", b"refresh_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "expire_time", b"expire_time", "refresh_expire_time", b"refresh_expire_time", "refresh_token", b"refresh_token", "scopes", b"scopes", "session", b"session", "token_type", b"token_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "expire_time", b"expire_time", "expires_in", b"expires_in", "refresh_expire_time", b"refresh_expire_time", "refresh_token", b"refresh_token", "scopes", b"scopes", "session", b"session", "token_type", b"token_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
