@@ -12,8 +12,20 @@ import asyncpg
 import structlog
 
 from mesh.errors import Reason, Unavailable
+from mesh.rpc.call import current_call
+from mesh.shares import FairQueue
 
 ACQUIRE_SECONDS = 3.0
+LOCK_SECONDS = 2.0
+"""How long a statement waits for a lock: it holds a connection meanwhile. Longer than the deadlock_timeout of
+PostgreSQL, so that of two one wins.
+"""
+KEPT_CONNECTIONS = 2
+"""Connections of a pool that calls don't get: a flood of them must not stop the relay, or the ping that readiness goes
+by.
+"""
+CALLERS_PART = 2.0
+"""How many of the other connections one caller may hold, as a multiple of those that are free (`mesh.shares`)."""
 COMMAND_SECONDS = 10.0
 PING_SECONDS = 1.0
 FIRST_PING_SECONDS = 0.1
@@ -111,6 +123,7 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
+        self._calls = FairQueue(max(1, pool.get_max_size() - KEPT_CONNECTIONS), CALLERS_PART)
         self.healthy = False
         """Whether the last ping of `watch` was answered. It says nothing of changes: what only reads goes on without them."""
 
@@ -119,7 +132,13 @@ class Database:
     async def open(cls, url: str, *, size: int = 8) -> AsyncIterator[Self]:
         """A database at `url`. Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is away."""
         pool = asyncpg.create_pool(
-            url, min_size=0, max_size=size, connection_class=_Connection, timeout=ACQUIRE_SECONDS, command_timeout=COMMAND_SECONDS
+            url,
+            min_size=0,
+            max_size=size,
+            connection_class=_Connection,
+            timeout=ACQUIRE_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            server_settings={"lock_timeout": f"{LOCK_SECONDS:.0f}s"},
         )
         await pool
         try:
@@ -132,16 +151,30 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """A connection of the pool. Calls share those that are not kept for background work: a free one goes to the
+        caller who holds the fewest.
+        """
+        call = current_call()
+        holder = call.principal if call else None
+        if holder is not None:
+            try:
+                await self._calls.enter(holder, ACQUIRE_SECONDS)
+            except TimeoutError as error:
+                raise _unavailable() from error
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-        except (*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            # A server that lets us not in (a role or password being changed) is as far away as one that is down.
-            raise _unavailable() from error
-        try:
-            yield connection  # type: ignore[misc]
+            try:
+                connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            except (*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                # A server that lets us not in (a role or password being changed) is as far away as one that is down.
+                raise _unavailable() from error
+            try:
+                yield connection  # type: ignore[misc]
+            finally:
+                with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    await self._pool.release(connection, timeout=RELEASE_SECONDS)
         finally:
-            with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._pool.release(connection, timeout=RELEASE_SECONDS)
+            if holder is not None:
+                self._calls.leave(holder)
 
     @asynccontextmanager
     async def transaction(self, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Transaction]:

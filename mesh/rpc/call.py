@@ -78,6 +78,18 @@ class Call:
         assert self._request is not None
         return self._request
 
+    @property
+    def principal(self) -> str:
+        """For whom the call is, as far as is known: the person or the client of its token, else the node that calls,
+        else the client's address. Empty when nothing is known.
+        """
+        if claims := self.claims:
+            # A token without a session is a client's own (RFC 7523).
+            return f"users/{claims.subject}" if claims.session else f"clients/{claims.subject}"
+        if self.caller and self.caller != GATEWAY:
+            return f"nodes/{self.caller}"
+        return f"addresses/{self.address}" if self.address else ""
+
     def values(self, key: str) -> list[str]:
         """All values of a metadata key (lower case), as they came."""
         return [value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key]

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import asyncpg
@@ -14,11 +15,13 @@ import pytest
 import structlog.testing
 
 import mesh.database
+from mesh.contract import Contract
 from mesh.database import Database
 from mesh.errors import NotFound, Reason, Unavailable
 from mesh.local.components import postgres
 from mesh.local.infra import Infra
 from mesh.local.supervisor import supervised
+from mesh.rpc.call import GATEWAY, Call, set_current_call
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,13 @@ async def end_sessions(url: str) -> None:
     admin = await asyncpg.connect(url)
     await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
     await admin.close()
+
+
+async def as_caller(address: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Does `work` as a call of a client at this address."""
+    rpc = next(rpc for rpc in Contract.load().rpcs.values() if rpc.kind == "public")
+    set_current_call(Call(rpc, cast(Any, None), b"", None, (), GATEWAY, address, "", "request", "trace"))
+    return await work()
 
 
 async def test_statements_give_tags_rows_and_values(database: Database) -> None:
@@ -400,3 +410,49 @@ async def answers(database: Database) -> bool:
         return await database.fetchval("SELECT true") is True
     except Unavailable:
         return False
+
+
+async def test_one_caller_has_a_part_of_the_connections_and_another_does_not_wait_for_theirs(url: str) -> None:
+    async with Database.open(url) as database:
+
+        async def sleep() -> None:
+            await database.execute("SELECT pg_sleep(0.5)")
+
+        async def ask() -> float:
+            began = time.monotonic()
+            await database.fetchval("SELECT 1")
+            return time.monotonic() - began
+
+        busy = [asyncio.ensure_future(as_caller("192.0.2.1", sleep)) for _ in range(12)]
+        await sleeping(url)
+        assert await asyncio.ensure_future(as_caller("192.0.2.2", ask)) < 0.4
+        began = time.monotonic()
+        await asyncio.gather(*busy)
+        # Four at a time: what nobody else wants, they get.
+        assert 1 <= time.monotonic() - began < 2
+
+
+async def test_calls_leave_connections_for_background_work(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh.database, "ACQUIRE_SECONDS", 0.3)
+    async with Database.open(url) as database:
+
+        async def sleep() -> None:
+            await database.execute("SELECT pg_sleep(1)")
+
+        calls = [asyncio.ensure_future(as_caller(f"192.0.2.{number}", sleep)) for number in range(20)]
+        await sleeping(url)
+        assert await database.fetchval("SELECT 1") == 1
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(outcome is None for outcome in outcomes) == 6
+        assert {type(outcome) for outcome in outcomes if outcome} == {Unavailable}
+
+
+async def test_a_lock_is_waited_for_a_moment_and_not_longer(database: Database) -> None:
+    await database.execute("INSERT INTO thing VALUES ('a', 1)")
+    async with database.transaction() as tx:
+        await tx.execute("SELECT FROM thing FOR UPDATE")
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await database.execute("UPDATE thing SET size = 2")
+        assert mesh.database.LOCK_SECONDS <= time.monotonic() - began < mesh.database.COMMAND_SECONDS / 2
+    await database.execute("UPDATE thing SET size = 2")
