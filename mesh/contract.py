@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from authmesh.options.v1 import access_pb2, audit_pb2
+from authmesh.options.v1 import access_pb2, audit_pb2, limit_pb2
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
@@ -25,6 +25,36 @@ class HttpBinding:
     """Path template: `/v1/{name=users/*}`."""
     body: str
     """`*`, the name of the request field that the body is, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often one caller may call a method (`authmesh.options.v1.Rate`)."""
+
+    requests: int
+    """What may be called on end, after a rest."""
+    seconds: float
+    """How long it takes until as much may be called again."""
+
+    def __str__(self) -> str:
+        return f"{self.requests} times in {self.seconds:g} s"
+
+    @property
+    def per_second(self) -> float:
+        """What may be called in the long run."""
+        return self.requests / self.seconds
+
+    def times(self, factor: float) -> "Rate":
+        """The same, `factor` times as high."""
+        return Rate(max(1, round(self.requests * factor)), self.seconds)
+
+
+READING = Rate(300, 30.0)
+"""Of a method with a token that declares NO_SIDE_EFFECTS and no rate."""
+CHANGING = Rate(60, 30.0)
+"""Of a method with a token that may change something and declares no rate."""
+STREAMS = 10
+"""Open streams of one caller, of a method that declares no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +73,14 @@ class Rpc:
     server_streaming: bool
     client_streaming: bool
     access: access_pb2.AccessRule
+    kind: str
+    """Of access: `public`, `internal` or `authenticated`; empty without a rule."""
+    rate: Rate | None
+    """How often one caller may call it; None where there is no token that says who calls."""
+    streams: int
+    """How many streams of it one caller may have open."""
+    cost: limit_pb2.Cost
+    """The most that one call makes the mesh do."""
     audit: tuple[str, ...]
     """Audit events that the method may write, in dotted form."""
     changes_state: bool
@@ -106,6 +144,9 @@ class Contract:
 
 def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
     levels = descriptor_pb2.MethodOptions
+    access = method.options.Extensions[access_pb2.access]
+    limit = method.options.Extensions[limit_pb2.limit]
+    changes_state = method.options.idempotency_level != levels.NO_SIDE_EFFECTS
     return Rpc(
         path=f"/{service}/{method.name}",
         service=service,
@@ -114,12 +155,22 @@ def _rpc(service: str, method: descriptor_pb2.MethodDescriptorProto) -> Rpc:
         output_type=method.output_type.removeprefix("."),
         server_streaming=method.server_streaming,
         client_streaming=method.client_streaming,
-        access=method.options.Extensions[access_pb2.access],
+        access=access,
+        kind=access.WhichOneof("kind") or "",
+        rate=_rate(limit, changes_state) if access.HasField("authenticated") else None,
+        streams=limit.streams or STREAMS,
+        cost=limit.cost,
         audit=tuple(method.options.Extensions[audit_pb2.audit].events),
-        changes_state=method.options.idempotency_level != levels.NO_SIDE_EFFECTS,
+        changes_state=changes_state,
         idempotent=method.options.idempotency_level in (levels.IDEMPOTENT, levels.NO_SIDE_EFFECTS),
         http=_bindings(method.options.Extensions[annotations_pb2.http]),
     )
+
+
+def _rate(limit: limit_pb2.Limit, changes_state: bool) -> Rate:
+    if limit.HasField("rate"):
+        return Rate(limit.rate.requests, limit.rate.interval.ToTimedelta().total_seconds())
+    return CHANGING if changes_state else READING
 
 
 def _bindings(rule: http_pb2.HttpRule) -> tuple[HttpBinding, ...]:

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     KEYS_UNAVAILABLE = "KEYS_UNAVAILABLE"
     DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
     RATE_LIMITED = "RATE_LIMITED"
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
     OVERLOADED = "OVERLOADED"
     MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
     FIELD_INVALID = "FIELD_INVALID"
@@ -131,3 +132,8 @@ class Internal(MeshError):
 def field_invalid(field: str, description: str) -> InvalidArgument:
     """The refusal of one field."""
     return InvalidArgument(Reason.FIELD_INVALID, f"{field}: {description}", violations=(FieldViolation(field, description),))
+
+
+def quota_exceeded(description: str) -> ResourceExhausted:
+    """The refusal of what would be more than the caller may have. Waiting doesn't help."""
+    return ResourceExhausted(Reason.QUOTA_EXCEEDED, description)

@@ -63,6 +63,10 @@ class ProcessSettings(BaseSettings):
     log_level: Annotated[str, BeforeValidator(str.lower)] = Field(default="info", pattern="^(debug|info|warning|error)$")
     max_concurrent_calls: int = Field(default=200, ge=1)
     """Calls in flight before further ones are shed with OVERLOADED."""
+    rate_limit_factor: int = Field(default=1, ge=1)
+    """Multiplies the rates of the contract, and what one network may do to all addresses together. Above 1 in tests and
+    for load from one place.
+    """
     drain_seconds: float = Field(default=5, ge=0)
     """How long calls in flight may take after SIGTERM."""
 

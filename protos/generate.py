@@ -1,7 +1,8 @@
 """`make gen`: protos/ -> gen/, and the checks that a generator can make.
 
-Writes messages, typed stubs and async service stubs under `gen/authmesh`; one descriptor set, `gen/authmesh/contract.binpb`, for Envoy's transcoder
-and for the access rules; `gen/authmesh/openapi.json`; and the table in `docs/access.md`. Refuses an RPC that does not say who may call it.
+Writes messages, typed stubs and async service stubs under `gen/authmesh`; one descriptor set,
+`gen/authmesh/contract.binpb`, for Envoy's transcoder and for the access rules; `gen/authmesh/openapi.json`; and the
+tables in `docs/access.md` and `docs/limits.md`. Refuses an RPC that does not say who may call it.
 """
 
 import importlib.resources
@@ -12,13 +13,17 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
+if TYPE_CHECKING:
+    from mesh.contract import Contract, Rpc
+
 PROTOS = Path(__file__).parent
 GEN = PROTOS.parent / "gen"
-ACCESS_TABLE = PROTOS.parent / "docs" / "access.md"
+DOCS = PROTOS.parent / "docs"
 # Envoy writes error details as JSON only if it knows their types, though no message of ours mentions them.
 ALSO_DESCRIBED = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
 WELL_KNOWN = str(importlib.resources.files("grpc_tools") / "_proto")
@@ -59,18 +64,38 @@ def rpcs_without_access_rule(output: Path) -> list[str]:
     ]
 
 
-def access_table(output: Path) -> str:
-    """docs/access.md: every RPC with its JSON form and its rule."""
-    from authmesh.options.v1 import access_pb2
-    from google.api import annotations_pb2
+def limits_without_token(contract: "Contract") -> list[str]:
+    """Paths of the methods that declare a limit for one caller and have none whom a token would name."""
+    from authmesh.options.v1 import limit_pb2
 
-    def rule(access: access_pb2.AccessRule) -> str:
-        match access.WhichOneof("kind"):
+    declared = {
+        f"/{file.package}.{service.name}/{method.name}"
+        for file in descriptor_pb2.FileDescriptorSet.FromString(contract.descriptors).file
+        for service in file.service
+        for method in service.method
+        if method.options.HasExtension(limit_pb2.limit)
+    }
+    return sorted(path for path in declared if contract.rpcs[path].kind != "authenticated")
+
+
+def load_contract(output: Path) -> "Contract":
+    """The contract as the mesh reads it, from what was just compiled."""
+    from mesh.contract import Contract
+
+    file = output / "authmesh" / "contract.binpb"
+    return Contract(file.read_bytes(), file)
+
+
+def access_table(contract: "Contract") -> str:
+    """docs/access.md: every RPC with its JSON form, its rule, and how often one caller may call it."""
+
+    def rule(rpc: "Rpc") -> str:
+        match rpc.kind:
             case "public":
                 return "public"
             case "internal":
-                return "internal: " + ", ".join("every node" if caller == "*" else caller for caller in access.internal.callers)
-        demands = access.authenticated
+                return "internal: " + ", ".join("every node" if caller == "*" else caller for caller in rpc.access.internal.callers)
+        demands = rpc.access.authenticated
         said = [" ".join(f"`{scope}`" for scope in demands.scopes)]
         said += [f"for others {' '.join(f'`{scope}`' for scope in demands.others.scopes)}"] if demands.HasField("others") else []
         said += [f"role {' or '.join(demands.roles)}"] if demands.roles else []
@@ -78,21 +103,55 @@ def access_table(output: Path) -> str:
         said += [f"revocations known to within {demands.max_staleness.seconds} s"] if demands.HasField("max_staleness") else []
         return "; ".join(said)
 
-    def json_form(method: descriptor_pb2.MethodDescriptorProto) -> str:
-        http = method.options.Extensions[annotations_pb2.http]
-        forms = [binding for binding in (http, *http.additional_bindings) if binding.WhichOneof("pattern")]
-        return ", ".join(f"`{form.WhichOneof('pattern').upper()} {getattr(form, form.WhichOneof('pattern'))}`" for form in forms)
+    def json_form(rpc: "Rpc") -> str:
+        return ", ".join(f"`{form.method} {form.template}`" for form in rpc.http)
 
-    files = descriptor_pb2.FileDescriptorSet.FromString((output / "authmesh" / "contract.binpb").read_bytes())
+    def limit(rpc: "Rpc") -> str:
+        return "" if rpc.rate is None else f"{rpc.rate}, {rpc.streams} open" if rpc.server_streaming else str(rpc.rate)
+
     lines = [
         "# Who may call what",
         "",
-        "Written by `make gen` from the access rules in `protos/`. Revocations are known to within 30 s where nothing else is said.",
+        "Written by `make gen` from the rules in `protos/`. Revocations are known to within 30 s where nothing else is said.",
+        "What a call costs stands in [limits.md](limits.md).",
     ]
-    for file in files.file:
-        for service in file.service:
-            lines += ["", f"## {file.package}.{service.name}", "", "| RPC | JSON | Access |", "|---|---|---|"]
-            lines += [f"| {method.name} | {json_form(method)} | {rule(method.options.Extensions[access_pb2.access])} |" for method in service.method]
+    for service, rpcs in contract.services.items():
+        lines += ["", f"## {service}", "", "| RPC | JSON | Access | Calls of one caller |", "|---|---|---|---|"]
+        lines += [f"| {rpc.name} | {json_form(rpc)} | {rule(rpc)} | {limit(rpc)} |" for rpc in rpcs]
+    return "\n".join(lines) + "\n"
+
+
+def limit_table(contract: "Contract") -> str:
+    """docs/limits.md: what one caller can make the mesh do, by RPC."""
+
+    def row(rpc: "Rpc") -> str:
+        assert rpc.rate is not None
+        cost, often = rpc.cost, 1 if rpc.server_streaming else rpc.rate.per_second
+        milliseconds = cost.cpu.ToTimedelta().total_seconds() * 1000
+        figures = [cost.rows_written, cost.rows_read, cost.bytes, milliseconds, cost.messages]
+        calls = f"{rpc.rate}, {rpc.streams} open" if rpc.server_streaming else str(rpc.rate)
+        each = " | ".join(f"{figure:,.4g}" if figure < 1000 else f"{figure:,.0f}" for figure in figures)
+        second = " | ".join(f"{figure * often:,.3g}" if figure * often < 1000 else f"{figure * often:,.0f}" for figure in figures)
+        return f"| {rpc.name} | {calls} | {each} | {second} |"
+
+    lines = [
+        "# What one caller can make the mesh do",
+        "",
+        "Written by `make gen` from the limits in `protos/` (`authmesh.options.v1.Limit`). A caller is a person, or a client",
+        "with a token of its own. Each process counts for itself.",
+        "",
+        "Costs are the most that one call does; of a stream, the most that those of one caller do in a second. Written and",
+        "read are rows, CPU includes that of the database, messages are events, letters, commands and questions to other",
+        "services. The last columns are what that comes to in a second, in the long run.",
+        "`tests/integration/services/*/test_costs.py` make the calls and count, `tests/unit/mesh/test_limits.py` bounds the",
+        "sums.",
+    ]
+    heads = (
+        "| RPC | Calls of one caller | Rows written | Rows read | Bytes | CPU ms | Messages | Written/s | Read/s | Bytes/s | CPU ms/s | Messages/s |"
+    )
+    for service, rpcs in contract.services.items():
+        if limited := [rpc for rpc in rpcs if rpc.rate]:
+            lines += ["", f"## {service}", "", heads, "|---" * 12 + "|", *map(row, limited)]
     return "\n".join(lines) + "\n"
 
 
@@ -121,11 +180,19 @@ def main() -> None:
         compile_protos(output)
         if missing := rpcs_without_access_rule(output):
             sys.exit("\n".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)" for rpc in missing))
+        contract = load_contract(output)
+        if wrong := limits_without_token(contract):
+            sys.exit(
+                "\n".join(f"make gen: {path} has a limit for each caller and takes no token: remove (authmesh.options.v1.limit)" for path in wrong)
+            )
         write_openapi(output)
+        pages = {"access.md": access_table(contract), "limits.md": limit_table(contract)}
         if "--check" in sys.argv:
-            stale = [f"gen/{path}" for path in drift(output)] + (["docs/access.md"] if ACCESS_TABLE.read_text() != access_table(output) else [])
+            stale = [f"gen/{path}" for path in drift(output)]
+            stale += [f"docs/{name}" for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]
             sys.exit("\n".join(f"{path} differs from protos/: run `make gen` and commit it" for path in stale) or 0)
-        ACCESS_TABLE.write_text(access_table(output))
+        for name, text in pages.items():
+            (DOCS / name).write_text(text)
         shutil.rmtree(GEN, ignore_errors=True)
         shutil.copytree(output, GEN, ignore=shutil.ignore_patterns("__pycache__"))
 

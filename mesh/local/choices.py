@@ -34,7 +34,7 @@ class Choices:
     environment: Mapping[str, str] = field(default_factory=dict)
     """All variables: credentials for those AWS APIs, settings of services (`mesh.local.service_settings`)."""
     rate_limit_factor: int = 1
-    """Multiplies the edge's rate limits, for tests and load."""
+    """Multiplies the rate limits of the edge and of the contract, for tests and load."""
     jwks_cache: int = DEFAULT_JWKS_CACHE
     """Seconds that sidecars and processes keep the JWKS, for drills of key rotation."""
 

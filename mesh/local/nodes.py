@@ -137,6 +137,7 @@ def services(
             "ENVIRONMENT": "development",
             # While keys of one algorithm take over from those of another, both are good.
             **({"TOKEN_ALGORITHMS": "ES256,RS256"} if layout.choices.environment.get("SIGNING_ALGORITHM") else {}),
+            "RATE_LIMIT_FACTOR": str(layout.choices.rate_limit_factor),
             **({"DATABASE_URL": urls[node]} if node in urls else {}),
             **servers.account.environment,
             **_own_settings(layout, node, events),
@@ -152,7 +153,7 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
         case "token":
             return _token_settings(layout)
         case "auth":
-            return {"NOTICES_QUEUE_URL": events.notices_queue_url, "RATE_LIMIT_FACTOR": str(layout.choices.rate_limit_factor)}
+            return {"NOTICES_QUEUE_URL": events.notices_queue_url}
         case "audit":
             return {
                 "AUDIT_QUEUE_URL": events.audit_queue_url,

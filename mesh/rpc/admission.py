@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from mesh.errors import DeadlineExceeded, Reason, ResourceExhausted, Unavailable
 from mesh.rpc.call import Call
+from mesh.rpc.stream import Stream, endable
+from mesh.shares import Shares
 
 UNARY_SECONDS = 30.0
 """The longest that a unary call may take, whatever deadline its caller set."""
@@ -14,11 +16,23 @@ UNARY_SECONDS = 30.0
 MESSAGE_LIMIT = 4 * 1024 * 1024
 """Bytes of one message. The edge admits far less; what is larger comes from inside."""
 
+ADDRESS_PART = 0.25
+"""What one client address may have of the public calls in flight, as a multiple of what is free: alone a fifth."""
+NODE_PART = 1.0
+"""What one node of the mesh may have of the internal ones: alone a half."""
+KINDS = ("public", "internal", "authenticated")
+"""Of calls, by their access rules."""
+
 
 class Admission:
     """Admits calls until `limit` are in flight; sheds the rest at once, so that those inside stay fast.
 
-    Streams have a limit of their own, as large: they stay open for hours, and must not take the places of calls that take milliseconds.
+    Each kind of call, by its access rule, has an eighth of the places for itself: a flood of one kind leaves room for
+    the others. Within their kind no client address and no node of the mesh gets everything (`mesh.shares`); who is
+    behind a token is not known yet, and is `Limits`' business.
+
+    Streams have places of their own: they stay open for hours, and must not take those of calls that take milliseconds.
+    `Limits` shares them out; here they are counted to bound those that come without a good token.
     """
 
     def __init__(self, limit: int) -> None:
@@ -26,15 +40,17 @@ class Admission:
         limit: Unary calls in flight, and streams open, at once.
         """
         self._limit = limit
-        self._unary = 0
-        self._streams: set[asyncio.Task[object]] = set()
-        self._draining = asyncio.Event()
+        self._kept = _kept(limit)
+        self._calls = Shares(limit)
+        self._of_kind = dict.fromkeys(KINDS, 0)
+        self._streams: set[Stream] = set()
+        self._draining = False
 
     def drain(self) -> None:
         """Ends the open streams with UNAVAILABLE: their clients resume elsewhere. Unary calls go on to their end."""
-        self._draining.set()
-        for task in self._streams:
-            task.cancel()
+        self._draining = True
+        for stream in self._streams:
+            stream.end(_going_away())
 
     @asynccontextmanager
     async def __call__(self, call: Call) -> AsyncIterator[None]:
@@ -45,8 +61,6 @@ class Admission:
             DeadlineExceeded: DEADLINE, the time was up.
             Unavailable: DEPENDENCY_UNAVAILABLE, the server is going away.
         """
-        if (len(self._streams) if call.rpc.server_streaming else self._unary) >= self._limit:
-            raise ResourceExhausted(Reason.OVERLOADED, "too many calls at once: wait and try again", retry_after=timedelta(seconds=1))
         if call.payload is not None and len(call.payload) > MESSAGE_LIMIT:
             raise ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"a message holds at most {MESSAGE_LIMIT} bytes")
         async with self._stream(call) if call.rpc.server_streaming else self._counted(call):
@@ -54,12 +68,19 @@ class Admission:
 
     @asynccontextmanager
     async def _counted(self, call: Call) -> AsyncIterator[None]:
-        self._unary += 1
+        kind = call.rpc.kind
+        # Who is behind a token is not known yet.
+        caller = "" if kind == "authenticated" else call.principal
+        kept = sum(max(0, self._kept - calls) for other, calls in self._of_kind.items() if other != kind)
+        if not self._calls.take(caller, ADDRESS_PART if kind == "public" else NODE_PART, kept):
+            raise _overloaded()
+        self._of_kind[kind] += 1
         try:
             async with self._bounded(call, UNARY_SECONDS):
                 yield
         finally:
-            self._unary -= 1
+            self._of_kind[kind] -= 1
+            self._calls.leave(caller)
 
     @asynccontextmanager
     async def _bounded(self, call: Call, longest: float | None) -> AsyncIterator[None]:
@@ -75,20 +96,31 @@ class Admission:
 
     @asynccontextmanager
     async def _stream(self, call: Call) -> AsyncIterator[None]:
-        if self._draining.is_set():
+        if self._draining:
             raise _going_away()
-        task = asyncio.current_task()
-        assert task is not None
-        self._streams.add(task)
-        try:
-            async with self._bounded(call, None):
-                yield
-        except asyncio.CancelledError:
-            if not self._draining.is_set() or task.uncancel() > 0:
-                raise
-            raise _going_away() from None
-        finally:
-            self._streams.discard(task)
+        # A newcomer may get the place of another stream behind authentication: so some more come that far.
+        if len(self._streams) >= self._limit + max(1, self._kept):
+            raise _overloaded()
+        with endable() as stream:
+            self._streams.add(stream)
+            try:
+                async with self._bounded(call, None):
+                    yield
+            finally:
+                self._streams.discard(stream)
+
+
+def most_of_one_kind(limit: int) -> int:
+    """How many calls of one kind can be in flight of `limit`, when the others have what is kept for them."""
+    return limit - (len(KINDS) - 1) * _kept(limit)
+
+
+def _kept(limit: int) -> int:
+    return limit // 8
+
+
+def _overloaded() -> ResourceExhausted:
+    return ResourceExhausted(Reason.OVERLOADED, "too many calls at once: wait and try again", retry_after=timedelta(seconds=1))
 
 
 def _going_away() -> Unavailable:

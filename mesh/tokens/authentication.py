@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -13,6 +13,8 @@ from grpc import aio
 
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
 from mesh.rpc.call import Call
+from mesh.rpc.limits import Limits
+from mesh.rpc.stream import Stream, endable
 from mesh.settings import ProcessSettings
 from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
@@ -45,11 +47,10 @@ class DenialRecord(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Stream:
-    task: asyncio.Task[Any]
+class _Watched:
+    stream: Stream
     claims: Claims
     max_staleness: float
-    ended_by: MeshError | None = None
 
 
 class Authentication:
@@ -62,6 +63,7 @@ class Authentication:
         revocations: RevocationSet,
         feed: RevocationFeed,
         policy: Policy,
+        limits: Limits,
         *,
         denials: DenialRecord | None = None,
         cached_tokens: int = CACHED_TOKENS,
@@ -72,6 +74,7 @@ class Authentication:
         revocations: What is refused.
         feed: Keeps `revocations` fresh and knows how fresh.
         policy: Holds claims against access rules.
+        limits: Bounds what one caller takes.
         denials: Writes policy's refusals down.
         cached_tokens: How many verified tokens to remember.
         """
@@ -80,11 +83,12 @@ class Authentication:
         self._revocations = revocations
         self._feed = feed
         self._policy = policy
+        self._limits = limits
         self._denials = denials
         self._cached_tokens = cached_tokens
         # SHA-256 of the exact token -> its claims, never a decision. The least recently used goes first.
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
-        self._streams: set[_Stream] = set()
+        self._streams: set[_Watched] = set()
         self._hits = self._misses = 0
 
     @classmethod
@@ -93,7 +97,8 @@ class Authentication:
         revocations = RevocationSet()
         keys = KeySet(lambda: fetch_jwks(channel), algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         feed = RevocationFeed(settings.redis_url.get_secret_value(), lambda: fetch_snapshot(channel), revocations)
-        return cls(Verifier(keys, str(settings.issuer), settings.audience), keys, revocations, feed, Policy(), denials=denials)
+        verifier = Verifier(keys, str(settings.issuer), settings.audience)
+        return cls(verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -119,10 +124,12 @@ class Authentication:
 
         Raises:
             Unauthenticated: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED; the last two also in the middle of a stream.
+            ResourceExhausted: RATE_LIMITED or OVERLOADED, the caller takes more than the method's limit or than is
+                fair.
             PermissionDenied: CALLER_NOT_ALLOWED, SCOPE_MISSING, ROLE_MISSING or STEP_UP_REQUIRED.
             Unavailable: REVOCATION_STALE or KEYS_UNAVAILABLE: nobody can tell now.
         """
-        match call.rpc.access.WhichOneof("kind"):
+        match call.rpc.kind:
             case "public":
                 yield
             case "internal":
@@ -132,12 +139,14 @@ class Authentication:
                 call.claims = claims = await self.verify(bearer_token(call))
                 max_staleness = self._policy.token_rule(call.rpc).max_staleness
                 self._demand_freshness(max_staleness)
-                await self._authorize(call, claims)
-                if not call.rpc.server_streaming:
-                    yield
-                    return
-                async with self._watched(claims, max_staleness):
-                    yield
+                # Before the access rule: a refusal of the policy costs too, an event each time.
+                async with self._limits(call):
+                    await self._authorize(call, claims)
+                    if not call.rpc.server_streaming:
+                        yield
+                        return
+                    with self._watched(claims, max_staleness):
+                        yield
             case _:
                 raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule")
 
@@ -208,37 +217,31 @@ class Authentication:
             return None
         return Unavailable(Reason.REVOCATION_STALE, "which tokens were revoked lately is not known now: keep the token and try again")
 
-    @asynccontextmanager
-    async def _watched(self, claims: Claims, max_staleness: float) -> AsyncIterator[None]:
-        """Ends the stream in its body when the token dies, in the way of `asyncio.timeout`: cancels the call's own task and says why."""
-        task = asyncio.current_task()
-        assert task is not None
-        stream = _Stream(task, claims, max_staleness)
-        self._streams.add(stream)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if stream.ended_by is None or task.uncancel() > 0:
-                raise
-            raise stream.ended_by from None
-        finally:
-            self._streams.discard(stream)
+    @contextmanager
+    def _watched(self, claims: Claims, max_staleness: float) -> Iterator[None]:
+        """Ends the stream in its body when the token dies."""
+        with endable() as stream:
+            watched = _Watched(stream, claims, max_staleness)
+            self._streams.add(watched)
+            try:
+                yield
+            finally:
+                self._streams.discard(watched)
 
     async def _end_dead_streams(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for stream in tuple(self._streams):
-                if stream.ended_by is None and (cause := self._cause_of_death(stream)):
-                    stream.ended_by = cause
-                    stream.task.cancel()
+            for watched in self._streams:
+                if cause := self._cause_of_death(watched):
+                    watched.stream.end(cause)
 
-    def _cause_of_death(self, stream: _Stream) -> MeshError | None:
-        if self._revocations.refuses(stream.claims):
+    def _cause_of_death(self, watched: _Watched) -> MeshError | None:
+        if self._revocations.refuses(watched.claims):
             return _revoked()
         # Without the leeway: it is there for clocks that differ when a token is shown, and here nothing is shown.
-        if self._verifier.has_expired(stream.claims, leeway=0):
+        if self._verifier.has_expired(watched.claims, leeway=0):
             return Unauthenticated(Reason.TOKEN_EXPIRED, "the access token of this stream has expired: refresh it and resume")
-        return self._staleness_error(stream.max_staleness)
+        return self._staleness_error(watched.max_staleness)
 
 
 def bearer_token(call: Call) -> str:

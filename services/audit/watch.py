@@ -11,15 +11,13 @@ from datetime import timedelta
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh import page_token
-from mesh.errors import Reason, ResourceExhausted, field_invalid
+from mesh.errors import field_invalid
 from services.audit.follower import Follower
 from services.audit.projection import Projection
 
 POLL_SECONDS = 0.5
 """How soon events are seen that another replica projected."""
 BATCH = 100
-STREAMS = 50
-"""Of one process. Administrators are few."""
 
 _LIST = "audit-events"
 
@@ -52,11 +50,8 @@ class Watch:
 
         Raises:
             InvalidArgument: FIELD_INVALID `resume_token`.
-            ResourceExhausted: RATE_LIMITED, too many streams.
             Unavailable: the database is out of reach.
         """
-        if len(self._follower.signals) >= STREAMS:
-            raise ResourceExhausted(Reason.RATE_LIMITED, f"{STREAMS} watches are open: close one", retry_after=timedelta(seconds=10))
         signal = asyncio.Event()
         self._follower.signals.add(signal)
         try:

@@ -23,5 +23,3 @@ class AuthSettings(ProcessSettings):
     """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and nobody is told."""
     answer_seconds: float = Field(default=0.25, ge=0)
     """Answers that must not tell whether an address is known leave after a multiple of this. Above what two hashes take."""
-    rate_limit_factor: int = Field(default=1, ge=1)
-    """Multiplies what one network may do to all addresses together. Above 1 only where everybody comes from one address: tests of a whole mesh."""

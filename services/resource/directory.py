@@ -1,4 +1,4 @@
-"""Finding people by address: the port, and its adapter that asks User."""
+"""Finding people by the name that an owner used: the port, and its adapter that asks User."""
 
 from typing import Protocol
 from uuid import UUID
@@ -8,16 +8,18 @@ from authmesh.user.v1.user_directory_pb2_grpc import UserDirectoryStub
 from grpc import aio
 
 from mesh.errors import NotFound
+from services.resource.share import Grantee
 
 LOOKUP_SECONDS = 1.0
 """A lookup that takes longer is left to the background: the share is good either way."""
 
 
 class People(Protocol):
-    """Who owns which address."""
+    """Who owns which address, and which users there are."""
 
-    async def find(self, email: str) -> UUID | None:
-        """The user who has verified `email`; None when nobody has.
+    async def find(self, grantee: Grantee) -> UUID | None:
+        """The user whom `grantee` means; None when there is none: nobody has verified the address, or no user has the
+        id.
 
         Raises:
             Unavailable, DeadlineExceeded: nobody could be asked.
@@ -30,9 +32,10 @@ class UserDirectory:
     def __init__(self, channel: aio.Channel) -> None:
         self._stub = UserDirectoryStub(channel)
 
-    async def find(self, email: str) -> UUID | None:
+    async def find(self, grantee: Grantee) -> UUID | None:
         """See `People.find`."""
+        request = LookupUserRequest(email=grantee.email or "", user_id=str(grantee.user or ""))
         try:
-            return UUID((await self._stub.LookupUser(LookupUserRequest(email=email), timeout=LOOKUP_SECONDS)).user_id)
+            return UUID((await self._stub.LookupUser(request, timeout=LOOKUP_SECONDS)).user_id)
         except NotFound:
             return None

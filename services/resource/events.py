@@ -26,12 +26,12 @@ def deleted(resource: Resource, caller: UUID) -> AuditEvent:
 
 def shared(share: Share) -> AuditEvent:
     """Somebody was given a role."""
-    return _about(share, _success("resource.shared", share.resource, share.holder, role=share.role.name.lower()))
+    return _about(share, _success("resource.shared", share.resource, share.grantee.user or share.holder, role=share.role.name.lower()))
 
 
 def unshared(share: Share) -> AuditEvent:
     """A share was taken back."""
-    return _about(share, _success("resource.unshared", share.resource, share.holder))
+    return _about(share, _success("resource.unshared", share.resource, share.grantee.user or share.holder))
 
 
 def claimed(share: Share, holder: UUID) -> AuditEvent:

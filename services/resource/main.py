@@ -21,6 +21,7 @@ from services.resource.directory import UserDirectory
 from services.resource.gate import Gate
 from services.resource.housekeeping import Housekeeping
 from services.resource.resources import Resources
+from services.resource.resume_tokens import ResumeTokens
 from services.resource.service import ResourceDirectory, ResourceService
 from services.resource.settings import ResourceSettings
 from services.resource.share_claims import ShareClaims
@@ -43,9 +44,9 @@ async def main() -> None:
         changes = ChangeLog(database)
         gate = Gate(database, denials)
         claims = ShareClaims(database, outbox, changes, UserDirectory(channel), clock=clock)
-        resources = Resources(database, outbox, changes, gate, clock=clock, new_id=uuid7)
+        resources = Resources(database, outbox, changes, gate, quota=settings.resources_per_owner, clock=clock, new_id=uuid7)
         sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
-        watch = Watch(changes, settings.watch_heartbeat)
+        watch = Watch(changes, ResumeTokens(database), settings.watch_heartbeat)
         housekeeping = Housekeeping(database, changes, settings.change_retention, clock=clock)
 
         await serve(

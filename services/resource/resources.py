@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from mesh.database import Database
-from mesh.errors import FieldViolation, InvalidArgument, Reason
+from mesh.errors import FieldViolation, InvalidArgument, Reason, quota_exceeded
 from mesh.outbox import Outbox
 from services.resource import events, store
 from services.resource.change_log import ChangeLog
@@ -22,12 +22,30 @@ class Resources:
     """The resources of everybody."""
 
     def __init__(
-        self, database: Database, outbox: Outbox, changes: ChangeLog, gate: Gate, *, clock: Callable[[], datetime], new_id: Callable[[], UUID]
+        self,
+        database: Database,
+        outbox: Outbox,
+        changes: ChangeLog,
+        gate: Gate,
+        *,
+        quota: int,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], UUID],
     ) -> None:
+        """Args:
+        database: Of this service.
+        outbox: Of this service.
+        changes: The log of changes.
+        gate: Lets callers through to resources.
+        quota: How many resources one person may own.
+        clock: The time.
+        new_id: Makes ids.
+        """
         self._database = database
         self._outbox = outbox
         self._changes = changes
         self._gate = gate
+        self._quota = quota
         self._clock = clock
         self._new_id = new_id
 
@@ -37,6 +55,7 @@ class Resources:
 
         Raises:
             InvalidArgument: REQUEST_ID_REUSED, the request id came with another draft before.
+            ResourceExhausted: QUOTA_EXCEEDED, the caller owns as many resources as they may.
         """
         now = self._clock()
         resource = _first_state(self._new_id(), caller, draft, now)
@@ -46,9 +65,11 @@ class Resources:
                 earlier = await store.claim_request(tx, caller, request_id, creation, now - REQUEST_ID_LIFETIME)
                 if earlier is not None:
                     return _repeated(earlier, caller, draft)
+            if await store.owns(tx, caller, self._quota):
+                raise quota_exceeded(f"you own {self._quota} resources, and more are not possible: delete one first")
             await store.insert(tx, resource)
             await self._outbox.record(tx, events.created(resource))
-            await self._changes.append(tx, Change.ADDED, resource.id, [caller])
+            await self._changes.append(tx, Change.ADDED, resource.id, caller)
         return resource
 
     async def get(self, caller: UUID, resource_id: UUID) -> Resource:
@@ -82,7 +103,7 @@ class Resources:
             await store.update(tx, changed)
             fields = [field for field in CHANGEABLE if getattr(draft, field) != getattr(resource.draft, field)]
             await self._outbox.record(tx, events.updated(changed, caller, fields))
-            await self._changes.append_for_viewers(tx, Change.UPDATED, changed)
+            await self._changes.announce_update(tx, changed)
         return changed
 
     async def delete(self, caller: UUID, resource_id: UUID, etag: str) -> None:
@@ -95,7 +116,7 @@ class Resources:
         """
         async with self._gate.change(resource_id, caller, Role.OWNER) as (tx, resource):
             require_etag(resource, etag)
-            await self._changes.append_for_viewers(tx, Change.REMOVED, resource)
+            await self._changes.announce_removal(tx, resource)
             await store.delete(tx, resource.id)
             await self._outbox.record(tx, events.deleted(resource, caller))
 

@@ -14,3 +14,5 @@ class ResourceSettings(ProcessSettings):
     """How long an open watch stays silent before it says that it is alive."""
     change_retention: timedelta = Field(default=timedelta(days=7), ge=timedelta(hours=1))
     """How long a broken watch can be continued."""
+    resources_per_owner: int = Field(default=1_000, ge=1)
+    """How many resources one person may own."""

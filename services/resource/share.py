@@ -1,5 +1,8 @@
 """Shares: whom a resource is shared with, by the name that the owner used for them.
 
+A share has no holder until User says who is meant. A name that means nobody stays without: it is no error, for that
+would tell who has an account, and nothing happens for it.
+
 A share given to an address stays a share of that address even when its account is known, and beside one given to the same person by user id: if the
 two became one, the list of shares would tell the owner which address belongs to which account. Somebody's role is the highest of their shares.
 """
@@ -12,7 +15,7 @@ from uuid import UUID
 from services.resource.resource import Role
 
 MAX_SHARES = 1_000
-"""Shares of one resource. Every change of it is written down once for each."""
+"""Shares of one resource. Its changes are announced to each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Share:
     resource: UUID
     grantee: Grantee
     holder: UUID | None
-    """The user who has it. None while nobody is known to own the address."""
+    """The user who has it. None while no such user is known."""
     role: Role
     created_at: datetime
 

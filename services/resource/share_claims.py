@@ -1,8 +1,8 @@
-"""How the share of an address finds its holder.
+"""How a share finds its holder.
 
-The share is committed first, without a holder, and then User is asked. So nothing is missed: whoever verified the address before the question is in
-its answer, and for whoever does later User calls ClaimShares, which sees the share. When User is away the question is asked again, here, until it is
-answered.
+The share is committed first, without a holder, and then User is asked. So nothing is missed: who had an account before
+the question is in its answer, and for who gets one later User calls ClaimShares, which sees the share. When User is
+away the question is asked again, here, until it is answered.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from mesh.outbox import Outbox
 from services.resource import events, share_store, store
 from services.resource.change_log import ChangeLog
 from services.resource.directory import People
-from services.resource.share import Share, address_key, transition
+from services.resource.share import Grantee, Share, transition
 
 LOOKUP_PAUSE = timedelta(seconds=10)
 """After this long a lookup that was begun and not ended is begun again."""
@@ -29,7 +29,7 @@ _log = structlog.get_logger("authmesh.claims")
 
 
 class ShareClaims:
-    """Gives shares of addresses to the people who own the addresses."""
+    """Gives shares to the people whom they name."""
 
     def __init__(self, database: Database, outbox: Outbox, changes: ChangeLog, people: People, *, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -39,21 +39,21 @@ class ShareClaims:
         self._clock = clock
 
     async def claim(self, user: UUID, email: str) -> None:
-        """Gives `user`, who has verified `email`, every share that was offered to it. Idempotent."""
-        while shares := await share_store.unclaimed(self._database, address_key(email), BATCH):
+        """Gives `user`, who has verified `email`, every share that was offered to either. Idempotent."""
+        names = [Grantee(user=user).key, Grantee(email=email).key]
+        while shares := await share_store.unclaimed(self._database, names, BATCH):
             for share in shares:
                 await self._settle(share, user)
 
     async def look_up(self, share: Share) -> bool:
-        """Asks who owns the address of a share, and settles it. Returns False when nobody could be asked; `run` asks again."""
-        assert share.grantee.email is not None
+        """Asks whom a share names, and settles it. Returns False when nobody could be asked; `run` asks again."""
         try:
-            holder = await self._people.find(share.grantee.email)
+            holder = await self._people.find(share.grantee)
         except (Unavailable, DeadlineExceeded):
             return False
         except MeshError as error:
             # User refuses this one question: it must not keep the others waiting.
-            _log.error("address not looked up", share=str(share.id), reason=error.reason, cause=error.message)
+            _log.error("grantee not looked up", share=str(share.id), reason=error.reason, cause=error.message)
             return True
         await self._settle(share, holder)
         return True
@@ -69,9 +69,11 @@ class ShareClaims:
             seen_now = await store.find(tx, share.resource, holder)
             assert seen_before is not None
             assert seen_now is not None
-            await self._outbox.record(tx, events.claimed(share, holder))
+            if share.grantee.user is None:
+                # Of a share by id the event that it was given says who has it.
+                await self._outbox.record(tx, events.claimed(share, holder))
             if change := transition(seen_before.role, seen_now.role):
-                await self._changes.append(tx, change, share.resource, [holder])
+                await self._changes.append(tx, change, share.resource, holder)
 
     async def run(self) -> None:
         """Ends, for ever, the lookups that were not ended when the share was given. A task of the server."""
@@ -87,6 +89,6 @@ class ShareClaims:
         shares = await share_store.take_lookups(self._database, now, now + LOOKUP_PAUSE, BATCH)
         for number, share in enumerate(shares):
             if not await self.look_up(share):
-                _log.warning("addresses not looked up: User did not answer", waiting=len(shares) - number)
+                _log.warning("grantees not looked up: User did not answer", waiting=len(shares) - number)
                 return False
         return bool(shares)

@@ -1,5 +1,6 @@
 """The SQL of shares."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -39,7 +40,8 @@ async def put(tx: Transaction, share: Share, lookup_time: datetime | None) -> No
     """Writes a share, or its new role and spelling.
 
     Args:
-        lookup_time: When the lookups (`share_claims`) take up the share of an address. None: nothing is to be looked up.
+        lookup_time: When the lookups (`share_claims`) take up a share without a holder. None: nothing is to be looked
+            up.
     """
     await tx.execute(
         """
@@ -81,18 +83,18 @@ async def remove_held(tx: Transaction, resource_id: UUID, holder: UUID) -> list[
 
 
 async def settle(connection: Database | Transaction, share_id: UUID, holder: UUID | None) -> bool:
-    """Ends the lookup of an address with what it found. Returns whether the share was without a holder and has one now."""
+    """Ends the lookup of a share with what it found. Returns whether the share was without a holder and has one now."""
     row = await connection.fetchrow(
         "UPDATE shares SET holder_id = $2, lookup_time = NULL WHERE id = $1 AND holder_id IS NULL RETURNING holder_id", share_id, holder
     )
     return row is not None and row["holder_id"] is not None
 
 
-async def unclaimed(database: Database, address_key: str, limit: int) -> list[Share]:
-    """Shares of an address that have no holder."""
+async def unclaimed(database: Database, grantees: Sequence[str], limit: int) -> list[Share]:
+    """Shares of these names that have no holder."""
     rows = await database.fetch(
-        f"SELECT {_COLUMNS} FROM shares WHERE grantee = $1 AND holder_id IS NULL ORDER BY id LIMIT $2",
-        address_key,
+        f"SELECT {_COLUMNS} FROM shares WHERE grantee = ANY($1::text[]) AND holder_id IS NULL ORDER BY id LIMIT $2",
+        grantees,
         limit,
     )
     return [_share_of(row) for row in rows]

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from mesh.database import Database, Transaction
-from mesh.errors import field_invalid
+from mesh.errors import field_invalid, quota_exceeded
 from mesh.outbox import Outbox
 from services.resource import events, share_store, store
 from services.resource.change_log import ChangeLog
@@ -18,7 +18,9 @@ from services.resource.share import MAX_SHARES, Grantee, Share, transition
 from services.resource.share_claims import LOOKUP_PAUSE, ShareClaims
 
 EVEN_SECONDS = 0.05
-"""How long a call about an address takes at least: longer than a lookup and what follows from it, so that the time tells no more than the answer."""
+"""How long a call about somebody takes at least: longer than a lookup and what follows from it, so that the time tells
+no more than the answer.
+"""
 
 
 class Sharing:
@@ -44,15 +46,17 @@ class Sharing:
         self._new_id = new_id
 
     async def share(self, caller: UUID, resource_id: UUID, grantee: Grantee, role: Role) -> Share:
-        """Gives `grantee` a role, in place of the one that a share by the same name gave. The answer is the same whether an address has an account or
-        not, and it does not depend on User: a share of an address finds its holder at once or, when User is away, later (`share_claims`).
+        """Gives `grantee` a role, in place of the one that a share by the same name gave. The answer is the same
+        whether there is such a user or not, and it does not depend on User: a share finds its holder at once or, when
+        User is away, later (`share_claims`).
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.
             PermissionDenied: ROLE_MISSING, the caller is not the owner.
-            InvalidArgument: FIELD_INVALID, the owner themselves, or too many shares.
+            InvalidArgument: FIELD_INVALID, the owner themselves.
+            ResourceExhausted: QUOTA_EXCEEDED, the resource has as many shares as it may.
         """
-        async with _evenly(grantee):
+        async with _evenly():
             async with self._gate.change(resource_id, caller, Role.OWNER) as (tx, resource):
                 share = await self._put(tx, resource, grantee, role)
             if share.holder is None:
@@ -66,11 +70,11 @@ class Sharing:
         if earlier and earlier.role == role and earlier.grantee == grantee:
             return earlier
         if not earlier and await share_store.count(tx, resource.id) >= MAX_SHARES:
-            raise field_invalid("name", f"the resource has {MAX_SHARES} shares, and more are not possible")
+            raise quota_exceeded(f"the resource has {MAX_SHARES} shares, and more are not possible: take one back first")
         share = (
             replace(earlier, role=role, grantee=grantee)
             if earlier
-            else Share(self._new_id(), resource.id, grantee, holder=grantee.user, role=role, created_at=self._clock())
+            else Share(self._new_id(), resource.id, grantee, holder=None, role=role, created_at=self._clock())
         )
         before = await self._role(tx, share)
         await share_store.put(tx, share, self._clock() + LOOKUP_PAUSE if share.holder is None else None)
@@ -97,7 +101,7 @@ class Sharing:
             PermissionDenied: ROLE_MISSING, somebody else's share, and the caller is not the owner.
         """
         own = grantee.user == caller or (grantee.email is not None and await self._is_held(resource_id, grantee, caller))
-        async with _evenly(grantee), self._gate.change(resource_id, caller, Role.READER if own else Role.OWNER) as (tx, resource):
+        async with _evenly(), self._gate.change(resource_id, caller, Role.READER if own else Role.OWNER) as (tx, resource):
             before = resource.role if own else await self._role(tx, await share_store.find(tx, resource_id, grantee))
             if grantee.user == caller:
                 removed = await share_store.remove_held(tx, resource_id, caller)
@@ -123,13 +127,12 @@ class Sharing:
         """Tells the holder of a share what became of their role."""
         change = transition(before, await self._role(tx, share))
         if change and share.holder:
-            await self._changes.append(tx, change, share.resource, [share.holder])
+            await self._changes.append(tx, change, share.resource, share.holder)
 
 
 @asynccontextmanager
-async def _evenly(grantee: Grantee) -> AsyncIterator[None]:
-    """Makes calls about an address take equally long, with an account behind it and without."""
+async def _evenly() -> AsyncIterator[None]:
+    """Makes calls about somebody take equally long, with an account and without."""
     end = asyncio.get_running_loop().time() + EVEN_SECONDS
     yield
-    if grantee.email is not None:
-        await asyncio.sleep(end - asyncio.get_running_loop().time())
+    await asyncio.sleep(end - asyncio.get_running_loop().time())

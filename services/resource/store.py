@@ -98,6 +98,13 @@ async def page(database: Database, viewer: UUID, before: UUID, size: int) -> Pag
     return Page([resource_of(row, row["role"]) for row in rows], more=bool(rows) and rows[-1]["more"])
 
 
+async def owns(tx: Transaction, owner: UUID, number: int) -> bool:
+    """Whether `owner` has `number` resources. The owner gets no other one until the transaction ends."""
+    # Of two at once, the second waits here, and counts in a statement of its own what the first has made.
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"resources of {owner}")
+    return bool(await tx.fetchval("SELECT EXISTS (SELECT FROM resources WHERE owner_id = $1 OFFSET $2)", owner, number - 1))
+
+
 async def insert(tx: Transaction, resource: Resource) -> None:
     """Writes a new resource."""
     await tx.execute(

@@ -15,6 +15,7 @@ from mesh.aws import open_client
 from mesh.database import Database
 from mesh.ids import uuid7
 from mesh.outbox import Outbox, Relay
+from mesh.rpc.limits import Limits
 from mesh.rpc.server import run, serve
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
@@ -106,7 +107,7 @@ async def main() -> None:
         keys = KeySet(own_jwks, algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         feed = RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations)
         verifier = Verifier(keys, issuer, audience)
-        authentication = Authentication(verifier, keys, revocations, feed, Policy(), denials=denials)
+        authentication = Authentication(verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials)
 
         clients = ClientDirectory(database, longest_token=key_policy.token_lifetime)
         seed = ClientSeed(database, outbox, first_clients)

@@ -59,8 +59,9 @@ class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
         return empty_pb2.Empty()
 
     async def LookupUser(self, request: user_directory_pb2.LookupUserRequest, context: Any) -> user_directory_pb2.LookupUserResponse:
-        """Finds a user by address."""
-        return user_directory_pb2.LookupUserResponse(user_id=str((await self._directory.lookup(request.email)).id))
+        """Finds a user by address or by id."""
+        named = self._directory.get(uuid.UUID(request.user_id)) if request.user_id else self._directory.lookup(request.email)
+        return user_directory_pb2.LookupUserResponse(user_id=str((await named).id))
 
 
 def _user_id(name: str) -> uuid.UUID:

@@ -117,7 +117,7 @@ async def drain(db: Database, size: int) -> tuple[float, float]:
 async def rpc_cpu(db: Database, outbox: Outbox) -> float:
     """CPU seconds of the service's process for one CreateResource, without a relay. The callers are a process of their own."""
     changes = ChangeLog(db)
-    resources = Resources(db, outbox, changes, Gate(db, Denials(db, outbox)), clock=lambda: datetime.now(UTC), new_id=uuid7)
+    resources = Resources(db, outbox, changes, Gate(db, Denials(db, outbox)), quota=10**6, clock=lambda: datetime.now(UTC), new_id=uuid7)
     service = ResourceService(resources, cast(Any, None), cast(Any, None))
     server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, Admission(200), TrustedCaller(), Validation()])])
     add_ResourceServiceServicer_to_server(service, server)

@@ -18,6 +18,7 @@ from mesh.rpc.admission import Admission
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.limits import Limits
 from mesh.rpc.telemetry import configure_logging, telemetry
 from mesh.rpc.validation import Validation
 from mesh.tokens.authentication import Authentication
@@ -64,7 +65,7 @@ async def main(socket: str, jwks: bytes, *, is_open: bool) -> None:
     keys, revocations = KeySet(fetch), RevocationSet()
     await keys.refresh()
     authentication = Authentication(
-        Verifier(keys, ISSUER, AUDIENCE), keys, revocations, _FreshFeed("unix:///nowhere", nothing, revocations), Policy()
+        Verifier(keys, ISSUER, AUDIENCE), keys, revocations, _FreshFeed("unix:///nowhere", nothing, revocations), Policy(), Limits(1000, factor=10**6)
     )
     admission: list[Stage] = [telemetry, error_table, Admission(1000)]
     guarded: list[Stage] = [] if is_open else [authentication]

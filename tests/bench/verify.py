@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from mesh.rpc.limits import Limits
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.keys import KeySet
@@ -27,7 +28,7 @@ async def measure(seconds: float, rounds: int) -> Table:
 
     feed = RevocationFeed("unix:///nowhere", empty, revocations)
     verifier = Verifier(keys, ISSUER, AUDIENCE)
-    authentication = Authentication(verifier, keys, revocations, feed, Policy())
+    authentication = Authentication(verifier, keys, revocations, feed, Policy(), Limits(200))
     tokens = [mint.token(jti=f"t{number}") for number in range(TOKENS)]
     signed = [(token.rpartition(".")[0].encode(), mint.raw_signature(token.rpartition(".")[0].encode())) for token in tokens]
     key = keys.find(mint.key_id)

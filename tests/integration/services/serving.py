@@ -16,6 +16,7 @@ from mesh.rpc.call import Call
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor
+from mesh.rpc.limits import Limits
 from mesh.rpc.validation import Validation
 from mesh.tokens.claims import Claims
 from mesh.tokens.policy import Policy
@@ -54,7 +55,7 @@ class TrustedCaller:
 async def served(services: Sequence[tuple[Any, Any]], caller: TrustedCaller) -> AsyncIterator[aio.Channel]:
     """Serves for the length of a block. Calls on the channel raise the `MeshError` that the service refused with."""
     directory = Path(tempfile.mkdtemp(prefix="authmesh-"))
-    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, caller, Validation()])])
+    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, caller, Limits(200, factor=1000), Validation()])])
     for add, servicer in services:
         add(servicer, server)
     server.add_insecure_port(f"unix:{directory}/socket")

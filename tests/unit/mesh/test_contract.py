@@ -3,7 +3,7 @@ from buf.validate import validate_pb2
 from google.protobuf import descriptor_pb2
 
 from mesh.audit.catalogue import EVENT_TYPES
-from mesh.contract import Contract, HttpBinding
+from mesh.contract import CHANGING, READING, STREAMS, Contract, HttpBinding, Rate
 
 CONTRACT = Contract.load()
 
@@ -96,3 +96,16 @@ def test_messages_can_be_made_without_knowing_their_module() -> None:
 def test_a_method_without_a_rule_has_no_kind() -> None:
     assert access_pb2.AccessRule().WhichOneof("kind") is None
     assert descriptor_pb2.MethodOptions().Extensions[access_pb2.access].WhichOneof("kind") is None
+
+
+def test_a_method_with_a_token_is_under_a_limit_without_saying_so_and_no_other_is() -> None:
+    assert all((rpc.rate is not None) is (rpc.kind == "authenticated") for rpc in CONTRACT.rpcs.values())
+    assert CONTRACT.rpcs["/authmesh.token.v1.TokenService/ListSessions"].rate == READING
+    assert CONTRACT.rpcs["/authmesh.user.v1.UserService/UpdateUser"].rate == CHANGING
+    assert CONTRACT.rpcs["/authmesh.resource.v1.ResourceService/WatchResources"].streams == 20
+    assert CONTRACT.rpcs["/authmesh.audit.v1.AuditService/WatchEvents"].streams == STREAMS
+
+
+def test_a_rate_is_never_nothing() -> None:
+    assert Rate(60, 30).times(0.001) == Rate(1, 30)
+    assert str(Rate(60, 30).times(2)) == "120 times in 30 s"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+IMPORT = 'import "authmesh/options/v1/audit.proto";\n'
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -21,6 +22,21 @@ def test_an_rpc_without_an_access_rule_is_named_and_nothing_is_written(tmp_path:
     done = generate(tmp_path)
     assert done.returncode != 0
     assert done.stderr == "make gen: authmesh.user.v1.UserDirectory/CreateUser has no access rule: add option (authmesh.options.v1.access)\n"
+    assert not (tmp_path / "gen").exists()
+
+
+def test_a_limit_for_each_caller_where_no_token_names_one_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "protos", tmp_path / "protos")
+    directory = tmp_path / "protos" / "authmesh" / "user" / "v1" / "user_directory.proto"
+    limited = directory.read_text().replace(
+        "    option idempotency_level = IDEMPOTENT;",
+        "    option (authmesh.options.v1.limit) = {streams: 1};\n    option idempotency_level = IDEMPOTENT;",
+    )
+    directory.write_text(limited.replace(IMPORT, IMPORT + 'import "authmesh/options/v1/limit.proto";\n'))
+    done = generate(tmp_path)
+    assert done.returncode != 0
+    wrong = "make gen: /authmesh.user.v1.UserDirectory/CreateUser has a limit for each caller and takes no token"
+    assert done.stderr == f"{wrong}: remove (authmesh.options.v1.limit)\n"
     assert not (tmp_path / "gen").exists()
 
 

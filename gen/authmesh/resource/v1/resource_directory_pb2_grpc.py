@@ -48,7 +48,7 @@ class ResourceDirectoryServicer:
     """
 
     def ClaimShares(self, request, context):
-        """ClaimShares gives a user the shares that were offered to the address before it had an account. Idempotent.
+        """ClaimShares gives a user the shares that were offered to the address or to the id before User knew of them. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

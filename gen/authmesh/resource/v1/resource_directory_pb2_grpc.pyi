@@ -18,7 +18,7 @@ class ResourceDirectoryStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ClaimShares: _aio.UnaryUnaryMultiCallable[_resource_directory_pb2.ClaimSharesRequest, _empty_pb2.Empty]
-    """ClaimShares gives a user the shares that were offered to the address before it had an account. Idempotent."""
+    """ClaimShares gives a user the shares that were offered to the address or to the id before User knew of them. Idempotent."""
 
 class ResourceDirectoryServicer(metaclass=_abc_1.ABCMeta):
     """ResourceDirectory learns of new people."""
@@ -29,6 +29,6 @@ class ResourceDirectoryServicer(metaclass=_abc_1.ABCMeta):
         request: _resource_directory_pb2.ClaimSharesRequest,
         context: _aio.ServicerContext[_resource_directory_pb2.ClaimSharesRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """ClaimShares gives a user the shares that were offered to the address before it had an account. Idempotent."""
+        """ClaimShares gives a user the shares that were offered to the address or to the id before User knew of them. Idempotent."""
 
 def add_ResourceDirectoryServicer_to_server(servicer: ResourceDirectoryServicer, server: _aio.Server) -> None: ...

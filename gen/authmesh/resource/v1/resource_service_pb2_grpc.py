@@ -133,7 +133,7 @@ class ResourceServiceServicer:
 
     def ShareResource(self, request, context):
         """ShareResource gives somebody a role with a resource, replacing the role they had. Only the owner may. An address that nobody has verified
-        yet may be named: the share becomes good when somebody does. The answer is the same either way.
+        yet may be named, and any user id: the share becomes good when there is such a user. The answer is the same either way.
 
         Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (not the owner).
         """
@@ -160,8 +160,9 @@ class ResourceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchResources(self, request, context):
-        """WatchResources streams the changes of the resources that the caller can see, in order. A stream that broke is continued with the token of
-        its last message, and misses nothing.
+        """WatchResources streams the changes of the resources that the caller can see, those of one resource in order. Changes of one resource that a
+        stream has not sent yet are sent as one, with the resource as it is now. A stream that broke is continued with the token of its last message,
+        and misses nothing. To follow a list, watch first and list then: a change from just before the watch began may be sent as well.
 
         Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours, or is too old: list again), UNAUTHENTICATED when the access token dies while the stream is open.
         """

@@ -42,7 +42,7 @@ class ResourceServiceStub:
     """
     ShareResource: _aio.UnaryUnaryMultiCallable[_resource_service_pb2.ShareResourceRequest, _resource_service_pb2.Share]
     """ShareResource gives somebody a role with a resource, replacing the role they had. Only the owner may. An address that nobody has verified
-    yet may be named: the share becomes good when somebody does. The answer is the same either way.
+    yet may be named, and any user id: the share becomes good when there is such a user. The answer is the same either way.
 
     Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (not the owner).
     """
@@ -57,8 +57,9 @@ class ResourceServiceStub:
     Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (somebody else's share, and not the owner).
     """
     WatchResources: _aio.UnaryStreamMultiCallable[_resource_service_pb2.WatchResourcesRequest, _resource_service_pb2.WatchResourcesResponse]
-    """WatchResources streams the changes of the resources that the caller can see, in order. A stream that broke is continued with the token of
-    its last message, and misses nothing.
+    """WatchResources streams the changes of the resources that the caller can see, those of one resource in order. Changes of one resource that a
+    stream has not sent yet are sent as one, with the resource as it is now. A stream that broke is continued with the token of its last message,
+    and misses nothing. To follow a list, watch first and list then: a change from just before the watch began may be sent as well.
 
     Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours, or is too old: list again), UNAUTHENTICATED when the access token dies while the stream is open.
     """
@@ -126,7 +127,7 @@ class ResourceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_resource_service_pb2.ShareResourceRequest, _abc.Awaitable[_resource_service_pb2.Share]],
     ) -> _abc.Awaitable[_resource_service_pb2.Share]:
         """ShareResource gives somebody a role with a resource, replacing the role they had. Only the owner may. An address that nobody has verified
-        yet may be named: the share becomes good when somebody does. The answer is the same either way.
+        yet may be named, and any user id: the share becomes good when there is such a user. The answer is the same either way.
 
         Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (not the owner).
         """
@@ -159,8 +160,9 @@ class ResourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _resource_service_pb2.WatchResourcesRequest,
         context: _aio.ServicerContext[_resource_service_pb2.WatchResourcesRequest, _abc.AsyncIterator[_resource_service_pb2.WatchResourcesResponse]],
     ) -> _abc.AsyncIterator[_resource_service_pb2.WatchResourcesResponse]:
-        """WatchResources streams the changes of the resources that the caller can see, in order. A stream that broke is continued with the token of
-        its last message, and misses nothing.
+        """WatchResources streams the changes of the resources that the caller can see, those of one resource in order. Changes of one resource that a
+        stream has not sent yet are sent as one, with the resource as it is now. A stream that broke is continued with the token of its last message,
+        and misses nothing. To follow a list, watch first and list then: a change from just before the watch began may be sent as well.
 
         Errors: INVALID_ARGUMENT FIELD_INVALID (a resume token that isn't ours, or is too old: list again), UNAUTHENTICATED when the access token dies while the stream is open.
         """

@@ -28,7 +28,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/user/v1/user_directory.proto\x12\x10\x61uthmesh.user.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\"j\n\x11\x43reateUserRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\".\n\x11LookupUserRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"%\n\x12LookupUserResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t2\xeb\x01\n\rUserDirectory\x12l\n\nCreateUser\x12#.authmesh.user.v1.CreateUserRequest\x1a\x16.google.protobuf.Empty\"!\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\xd2\xc1\x18\x0e\n\x0cuser.created\x12l\n\nLookupUser\x12#.authmesh.user.v1.LookupUserRequest\x1a$.authmesh.user.v1.LookupUserResponse\"\x13\x90\x02\x01\xca\xc1\x18\x0c\x12\n\n\x08resourceB@\n\x10\x61uthmesh.user.v1P\x01Z\x17\x61uthmesh/user/v1;userv1\xaa\x02\x10\x41uthmesh.User.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/user/v1/user_directory.proto\x12\x10\x61uthmesh.user.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\"j\n\x11\x43reateUserRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\xb7\x01\n\x11LookupUserRequest\x12\x1c\n\x05\x65mail\x18\x01 \x01(\tB\r\xbaH\nr\x05(\xfe\x01`\x01\xd8\x01\x01\x12\x1e\n\x07user_id\x18\x02 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01:d\xbaHa\x1a_\n\x08one_name\x12\'exactly one of email and user_id is set\x1a*(this.email == \'\') != (this.user_id == \'\')\"%\n\x12LookupUserResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t2\xeb\x01\n\rUserDirectory\x12l\n\nCreateUser\x12#.authmesh.user.v1.CreateUserRequest\x1a\x16.google.protobuf.Empty\"!\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\xd2\xc1\x18\x0e\n\x0cuser.created\x12l\n\nLookupUser\x12#.authmesh.user.v1.LookupUserRequest\x1a$.authmesh.user.v1.LookupUserResponse\"\x13\x90\x02\x01\xca\xc1\x18\x0c\x12\n\n\x08resourceB@\n\x10\x61uthmesh.user.v1P\x01Z\x17\x61uthmesh/user/v1;userv1\xaa\x02\x10\x41uthmesh.User.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,17 +43,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEUSERREQUEST'].fields_by_name['display_name']._loaded_options = None
   _globals['_CREATEUSERREQUEST'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030d'
   _globals['_LOOKUPUSERREQUEST'].fields_by_name['email']._loaded_options = None
-  _globals['_LOOKUPUSERREQUEST'].fields_by_name['email']._serialized_options = b'\272H\007r\005(\376\001`\001'
+  _globals['_LOOKUPUSERREQUEST'].fields_by_name['email']._serialized_options = b'\272H\nr\005(\376\001`\001\330\001\001'
+  _globals['_LOOKUPUSERREQUEST'].fields_by_name['user_id']._loaded_options = None
+  _globals['_LOOKUPUSERREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\nr\005\030$\260\001\001\330\001\001'
+  _globals['_LOOKUPUSERREQUEST']._loaded_options = None
+  _globals['_LOOKUPUSERREQUEST']._serialized_options = b'\272Ha\032_\n\010one_name\022\'exactly one of email and user_id is set\032*(this.email == \'\') != (this.user_id == \'\')'
   _globals['_USERDIRECTORY'].methods_by_name['CreateUser']._loaded_options = None
   _globals['_USERDIRECTORY'].methods_by_name['CreateUser']._serialized_options = b'\220\002\002\312\301\030\010\022\006\n\004auth\322\301\030\016\n\014user.created'
   _globals['_USERDIRECTORY'].methods_by_name['LookupUser']._loaded_options = None
   _globals['_USERDIRECTORY'].methods_by_name['LookupUser']._serialized_options = b'\220\002\001\312\301\030\014\022\n\n\010resource'
   _globals['_CREATEUSERREQUEST']._serialized_start=184
   _globals['_CREATEUSERREQUEST']._serialized_end=290
-  _globals['_LOOKUPUSERREQUEST']._serialized_start=292
-  _globals['_LOOKUPUSERREQUEST']._serialized_end=338
-  _globals['_LOOKUPUSERRESPONSE']._serialized_start=340
-  _globals['_LOOKUPUSERRESPONSE']._serialized_end=377
-  _globals['_USERDIRECTORY']._serialized_start=380
-  _globals['_USERDIRECTORY']._serialized_end=615
+  _globals['_LOOKUPUSERREQUEST']._serialized_start=293
+  _globals['_LOOKUPUSERREQUEST']._serialized_end=476
+  _globals['_LOOKUPUSERRESPONSE']._serialized_start=478
+  _globals['_LOOKUPUSERRESPONSE']._serialized_end=515
+  _globals['_USERDIRECTORY']._serialized_start=518
+  _globals['_USERDIRECTORY']._serialized_end=753
 # @@protoc_insertion_point(module_scope)

@@ -60,7 +60,7 @@ class UserDirectoryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LookupUser(self, request, context):
-        """LookupUser finds a user by address, for sharing.
+        """LookupUser finds a user by address or by id, for sharing.
 
         Errors: NOT_FOUND USER_NOT_FOUND.
         """

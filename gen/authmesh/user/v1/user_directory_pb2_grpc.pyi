@@ -20,7 +20,7 @@ class UserDirectoryStub:
     CreateUser: _aio.UnaryUnaryMultiCallable[_user_directory_pb2.CreateUserRequest, _empty_pb2.Empty]
     """CreateUser makes the profile of a person who has just verified an address. Idempotent by user id: a repeat changes nothing."""
     LookupUser: _aio.UnaryUnaryMultiCallable[_user_directory_pb2.LookupUserRequest, _user_directory_pb2.LookupUserResponse]
-    """LookupUser finds a user by address, for sharing.
+    """LookupUser finds a user by address or by id, for sharing.
 
     Errors: NOT_FOUND USER_NOT_FOUND.
     """
@@ -42,7 +42,7 @@ class UserDirectoryServicer(metaclass=_abc_1.ABCMeta):
         request: _user_directory_pb2.LookupUserRequest,
         context: _aio.ServicerContext[_user_directory_pb2.LookupUserRequest, _abc.Awaitable[_user_directory_pb2.LookupUserResponse]],
     ) -> _abc.Awaitable[_user_directory_pb2.LookupUserResponse]:
-        """LookupUser finds a user by address, for sharing.
+        """LookupUser finds a user by address or by id, for sharing.
 
         Errors: NOT_FOUND USER_NOT_FOUND.
         """

@@ -22,6 +22,7 @@ from mesh.rpc.call import Call, current_call
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor
+from mesh.rpc.limits import Limits
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
@@ -104,6 +105,7 @@ class Server:
             self.revocations,
             self.feed,
             Policy(),
+            Limits(200),
             denials=self,
             cached_tokens=3,
         )
@@ -246,6 +248,15 @@ async def test_what_happened_is_told_in_figures(server: Server) -> None:
     assert (line["revoked_sessions"], line["revoked_keys"], line["staleness_seconds"]) == (1, 0, 0.0)
     assert (line["delivered"], line["delivery_p99_ms"]) == (0, None)
     assert server.authentication.take_figures().cache_hits == 0
+
+
+async def test_what_is_refused_counts_too_so_one_caller_writes_a_bounded_number_of_events(server: Server) -> None:
+    server.authentication._limits = Limits(200, factor=0.1)
+    token = own(server, scope="resource:read")
+    outcomes = [await server.list_sessions(token) for _ in range(60)]
+    assert set(outcomes) == {"PERMISSION_DENIED SCOPE_MISSING", "RESOURCE_EXHAUSTED RATE_LIMITED +RetryInfo"}
+    assert len(server.denials) == outcomes.count("PERMISSION_DENIED SCOPE_MISSING") < 60
+    assert await server.list_sessions(own(server, sub="0190a1b2-c3d4-7000-8000-00000000000f")) == "OK"
 
 
 async def test_a_token_good_for_one_method_is_refused_at_another_and_that_is_told(server: Server) -> None:

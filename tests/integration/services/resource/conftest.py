@@ -25,7 +25,8 @@ from mesh.rpc.admission import Admission
 from mesh.rpc.call import Call
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import MeshInterceptor
+from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.limits import Limits
 from mesh.rpc.validation import Validation
 from mesh.tokens.claims import Claims
 from mesh.tokens.denials import Denials
@@ -33,11 +34,16 @@ from services.resource.change_log import ChangeLog
 from services.resource.gate import Gate
 from services.resource.housekeeping import Housekeeping
 from services.resource.resources import Resources
+from services.resource.resume_tokens import ResumeTokens
 from services.resource.service import ResourceDirectory, ResourceService
+from services.resource.share import Grantee
 from services.resource.share_claims import ShareClaims
 from services.resource.sharing import Sharing
 from services.resource.watch import Watch
 from tests.conftest import OpenDatabase
+
+QUOTA = 45
+"""Resources of one person."""
 
 Watching = AsyncIterator[resource_service_pb2.WatchResourcesResponse]
 
@@ -47,15 +53,19 @@ class Addresses:
 
     def __init__(self) -> None:
         self.users: dict[str, UUID] = {}
+        self.unknown: set[UUID | None] = set()
+        """Ids that no user has; any other is somebody's."""
         self.away = False
         self.refuses: MeshError | None = None
 
-    async def find(self, email: str) -> UUID | None:
+    async def find(self, grantee: Grantee) -> UUID | None:
         if self.away:
             raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "away")
         if self.refuses:
             raise self.refuses
-        return self.users.get(email.lower())
+        if grantee.email is None:
+            return grantee.user if grantee.user not in self.unknown else None
+        return self.users.get(grantee.email.lower())
 
 
 @dataclass
@@ -84,6 +94,7 @@ class Replica:
     changes: ChangeLog
     claims: ShareClaims
     housekeeping: Housekeeping
+    tokens: ResumeTokens
     watch: Watch
     admission: Admission
 
@@ -153,11 +164,13 @@ async def replica(database: Database, addresses: Addresses, clock: Clock) -> Asy
     changes = ChangeLog(database)
     gate = Gate(database, Denials(database, outbox))
     claims = ShareClaims(database, outbox, changes, addresses, clock=clock)
-    resources = Resources(database, outbox, changes, gate, clock=clock, new_id=uuid7)
+    resources = Resources(database, outbox, changes, gate, quota=QUOTA, clock=clock, new_id=uuid7)
     sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
-    watch = Watch(changes, timedelta(seconds=1))
+    tokens = ResumeTokens(database)
+    watch = Watch(changes, tokens, timedelta(seconds=1))
     admission = Admission(200)
-    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, admission, stand_in_for_tokens, Validation()])])
+    stages: list[Stage] = [error_table, admission, stand_in_for_tokens, Limits(200, factor=1000), Validation()]
+    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), stages)])
     add_ResourceServiceServicer_to_server(ResourceService(resources, sharing, watch), server)
     add_ResourceDirectoryServicer_to_server(ResourceDirectory(claims), server)
     with tempfile.TemporaryDirectory() as directory:
@@ -167,7 +180,7 @@ async def replica(database: Database, addresses: Addresses, clock: Clock) -> Asy
         following = asyncio.create_task(watch.run())
         async with open_channel(socket) as channel:
             housekeeping = Housekeeping(database, changes, timedelta(days=7), clock=clock)
-            yield Replica(channel, changes, claims, housekeeping, watch, admission)
+            yield Replica(channel, changes, claims, housekeeping, tokens, watch, admission)
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following

@@ -9,11 +9,11 @@ from authmesh.audit.v1.audit_event_pb2 import OUTCOME_FAILURE
 from authmesh.resource.v1 import resource_service_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from mesh.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason
+from mesh.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason, ResourceExhausted
 from mesh.ids import uuid7
 from mesh.tokens.denials import EACH
 from services.resource.store import PAGE_BYTES
-from tests.integration.services.resource.conftest import Person, Replica, Service
+from tests.integration.services.resource.conftest import QUOTA, Person, Replica, Service
 from tests.integration.services.resource.expectations import refused
 
 Resource = resource_service_pb2.Resource
@@ -189,7 +189,8 @@ async def test_a_list_shows_what_is_owned_and_shared_newest_first_in_pages(owner
 
 async def test_a_page_is_no_larger_than_a_message_may_be(owner: Person) -> None:
     content = "x" * 65_536
-    await asyncio.gather(*(owner.create(content=content) for _ in range(PAGE_BYTES // 65_536 + 3)))
+    for _ in range(PAGE_BYTES // 65_536 + 3):
+        await owner.create(content=content)
     first = await owner.call("ListResources", page_size=200)
     assert len(first.resources) == PAGE_BYTES // 65_536
     assert len((await owner.call("ListResources", page_size=200, page_token=first.next_page_token)).resources) == 3
@@ -242,3 +243,16 @@ async def test_bad_names_and_ids_are_refused_by_field(owner: Person) -> None:
 async def test_a_client_that_acts_for_itself_has_no_resources(running: Replica) -> None:
     with refused(PermissionDenied, Reason.CALLER_NOT_ALLOWED):
         await running.person("robot").call("ListResources")
+
+
+async def test_one_person_owns_a_bounded_number_of_resources(service: Service, owner: Person, friend: Person) -> None:
+    made = [await owner.create() for _ in range(QUOTA)]
+    request_id = str(uuid4())
+    with refused(ResourceExhausted, Reason.QUOTA_EXCEEDED):
+        await owner.create(request_id=request_id)
+    await friend.create()
+    await owner.call("DeleteResource", name=made[0].name)
+    # What was refused left nothing, its request id included; and of several at once one gets the place.
+    results = await asyncio.gather(*(owner.create(request_id=request_id) for _ in range(3)), owner.create(), return_exceptions=True)
+    assert {type(result) for result in results} == {Resource, ResourceExhausted}
+    assert await service.database.fetchval("SELECT count(*) FROM resources WHERE owner_id = $1", owner.id) == QUOTA

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from authmesh.resource.v1 import resource_service_pb2
 
-from mesh.errors import Internal, InvalidArgument, NotFound, PermissionDenied, Reason
+from mesh.errors import Internal, InvalidArgument, NotFound, PermissionDenied, Reason, ResourceExhausted
 from services.resource import sharing
 from services.resource.share import MAX_SHARES
 from tests.integration.services.resource.conftest import Person, Replica, Service
@@ -116,14 +116,49 @@ async def test_no_answer_tells_whether_an_address_has_an_account(service: Servic
     assert await role_of(friend, made.name) == READER
 
 
-async def test_calls_about_an_address_take_equally_long(service: Service, owner: Person, friend: Person) -> None:
+async def test_no_answer_tells_whether_a_user_exists_and_one_who_does_not_costs_nothing(
+    service: Service, running: Replica, owner: Person, friend: Person
+) -> None:
+    nobody = running.person()
+    service.addresses.unknown.add(nobody.id)
+    made = await owner.create()
+    for person in (friend, nobody):
+        for role in (READER, EDITOR, EDITOR):
+            shared = await owner.call("ShareResource", name=made.name, user=person.name, role=role)
+            assert (shared.user, shared.email, shared.role) == (person.name, "", role)
+    listed = (await owner.call("ListShares", name=made.name)).shares
+    assert [(share.user, share.role) for share in listed] == [(friend.name, EDITOR), (nobody.name, EDITOR)]
+    assert [event.subject for event in await service.events() if event.type == "resource.shared"] == [friend.name] * 2 + [nobody.name] * 2
+    assert (await role_of(friend, made.name), await role_of(nobody, made.name)) == (EDITOR, 0)
+
+    await owner.call("UpdateResource", resource=Resource(name=made.name, content="b"))
+    while (await running.changes.number()).more:
+        pass
+    heard = {row["user_id"] for row in await service.database.fetch("SELECT user_id FROM changes")}
+    assert heard == {owner.id, friend.id}
+    await owner.call("UnshareResource", name=made.name, user=nobody.name)
+
+
+async def test_a_share_by_id_is_good_as_soon_as_user_knows_the_person(service: Service, running: Replica, owner: Person, friend: Person) -> None:
+    service.addresses.unknown.add(friend.id)
+    made = await owner.create()
+    await owner.call("ShareResource", name=made.name, user=friend.name, role=READER)
+    assert await role_of(friend, made.name) == 0
+    await running.claim(friend.id, "friend@example.com")
+    assert await role_of(friend, made.name) == READER
+
+
+@pytest.mark.parametrize("kind", ["email", "user"])
+async def test_calls_about_somebody_take_equally_long(service: Service, running: Replica, owner: Person, friend: Person, kind: str) -> None:
+    stranger = running.person()
     service.addresses.users["known@example.com"] = friend.id
+    service.addresses.unknown.add(stranger.id)
     made = await owner.create()
     loop = asyncio.get_running_loop()
-    for email in ("known@example.com", "nobody@example.com"):
+    for name in ("known@example.com", "nobody@example.com") if kind == "email" else (friend.name, stranger.name):
         for method, fields in (("ShareResource", {"role": READER}), ("ShareResource", {"role": READER}), ("UnshareResource", {})):
             started = loop.time()
-            await owner.call(method, name=made.name, email=email, **fields)
+            await owner.call(method, name=made.name, **{kind: name}, **fields)
             assert loop.time() - started >= sharing.EVEN_SECONDS
 
 
@@ -204,7 +239,7 @@ async def test_a_resource_has_a_bounded_number_of_shares(service: Service, owner
         made.name.removeprefix("resources/"),
         MAX_SHARES,
     )
-    with refused(InvalidArgument, Reason.FIELD_INVALID, "name"):
+    with refused(ResourceExhausted, Reason.QUOTA_EXCEEDED):
         await owner.call("ShareResource", name=made.name, user=f"users/{uuid4()}", role=READER)
     await owner.call("UpdateResource", resource=Resource(name=made.name, content="b"))
     await owner.call("DeleteResource", name=made.name)

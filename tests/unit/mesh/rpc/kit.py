@@ -8,7 +8,9 @@ from typing import Any
 
 import grpc
 from authmesh.resource.v1 import resource_service_pb2, resource_service_pb2_grpc
+from authmesh.token.v1 import token_service_pb2_grpc
 from authmesh.user.v1 import user_directory_pb2, user_directory_pb2_grpc
+from google.api import httpbody_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
@@ -22,6 +24,8 @@ from mesh.rpc.interceptor import MeshInterceptor, Stage
 CONTRACT = Contract.load()
 LOOKUP = "/authmesh.user.v1.UserDirectory/LookupUser"
 CREATE = "/authmesh.user.v1.UserDirectory/CreateUser"
+GET = "/authmesh.resource.v1.ResourceService/GetResource"
+JWKS = "/authmesh.token.v1.TokenService/GetJwks"
 WATCH = "/authmesh.resource.v1.ResourceService/WatchResources"
 REQUEST = user_directory_pb2.LookupUserRequest(email="ada@example.org").SerializeToString()
 FOUND = user_directory_pb2.LookupUserResponse(user_id="ada")
@@ -34,6 +38,7 @@ Watch = Callable[[], AsyncIterator[Any]]
 # The generated classes are abstract to a type checker, and here the methods that a release lacks are the point.
 _UserDirectory: Any = user_directory_pb2_grpc.UserDirectoryServicer
 _ResourceService: Any = resource_service_pb2_grpc.ResourceServiceServicer
+_TokenService: Any = token_service_pb2_grpc.TokenServiceServicer
 
 
 class Directory(_UserDirectory):  # type: ignore[misc]
@@ -46,11 +51,27 @@ class Directory(_UserDirectory):  # type: ignore[misc]
         return await self._lookup(request)  # type: ignore[no-any-return]
 
 
-class Changes(_ResourceService):  # type: ignore[misc]
-    """Serves WatchResources."""
+class Keys(_TokenService):  # type: ignore[misc]
+    """Serves GetJwks, which is public."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    async def GetJwks(self, request: Any, context: Any) -> httpbody_pb2.HttpBody:
+        await self._lookup(request)
+        return httpbody_pb2.HttpBody()
+
+
+class Changes(_ResourceService):  # type: ignore[misc]
+    """Serves WatchResources and GetResource, which want a token."""
+
+    def __init__(self, watch: Watch, lookup: Lookup | None = None) -> None:
         self._watch = watch
+        self._lookup = lookup or found
+
+    async def GetResource(self, request: Any, context: Any) -> resource_service_pb2.Resource:
+        await self._lookup(request)
+        return resource_service_pb2.Resource(name="resources/1")
 
     async def WatchResources(self, request: Any, context: Any) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:
         async for change in self._watch():
@@ -77,13 +98,15 @@ async def dialled(path: str) -> AsyncIterator[aio.Channel]:
 
 @asynccontextmanager
 async def served(
-    path: str, *servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT
+    path: str, *servicers: Directory | Changes | Keys, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT
 ) -> AsyncIterator[aio.Server]:
     """A server with the interceptor and the given stages."""
     server = aio.server(interceptors=[MeshInterceptor(contract, stages)], options=OPTIONS)
     for servicer in servicers:
         if isinstance(servicer, Directory):
             user_directory_pb2_grpc.add_UserDirectoryServicer_to_server(servicer, server)
+        elif isinstance(servicer, Keys):
+            token_service_pb2_grpc.add_TokenServiceServicer_to_server(servicer, server)
         else:
             resource_service_pb2_grpc.add_ResourceServiceServicer_to_server(servicer, server)
     server.add_insecure_port(f"unix:{path}")
@@ -96,7 +119,7 @@ async def served(
 
 @asynccontextmanager
 async def serving(
-    *servicers: Directory | Changes, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT
+    *servicers: Directory | Changes | Keys, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT
 ) -> AsyncIterator[aio.Channel]:
     """A server and a plain channel to it."""
     with socket_path() as path:

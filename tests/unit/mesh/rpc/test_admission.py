@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -10,7 +11,23 @@ import pytest
 import mesh.rpc.admission
 from mesh.rpc.admission import Admission
 from mesh.rpc.errors import error_table
-from tests.unit.mesh.rpc.kit import CHANGE, FOUND, Changes, Directory, admit, found, refusal, serving, stream, unary
+from tests.unit.mesh.rpc.kit import (
+    CHANGE,
+    FOUND,
+    GET,
+    JWKS,
+    LOOKUP,
+    REQUEST,
+    Changes,
+    Directory,
+    Keys,
+    admit,
+    found,
+    refusal,
+    serving,
+    stream,
+    unary,
+)
 
 
 class Gate:
@@ -79,6 +96,46 @@ async def test_a_call_that_failed_or_was_given_up_leaves_its_place() -> None:
                 await asyncio.sleep(0)
 
 
+def from_client(address: str) -> Sequence[tuple[str, str]]:
+    """What the edge says of a client."""
+    return (("x-forwarded-client-cert", "URI=spiffe://authmesh/edge"), ("x-envoy-external-address", address))
+
+
+def from_node(name: str) -> Sequence[tuple[str, str]]:
+    return (("x-forwarded-client-cert", f"URI=spiffe://authmesh/{name}"),)
+
+
+async def flood(channel: Any, gate: Gate, path: str, metadata: Sequence[tuple[str, str]], number: int) -> int:
+    """How many of so many calls at once are let in."""
+    before = gate.waiting
+    tasks = [asyncio.ensure_future(unary(channel, path, REQUEST if path == LOOKUP else b"", metadata, timeout=60)) for _ in range(number)]
+    while gate.waiting - before + sum(task.done() for task in tasks) < number:
+        await asyncio.sleep(0.01)
+    assert {(await refusal(task)).reason for task in tasks if task.done()} <= {"OVERLOADED"}
+    return gate.waiting - before
+
+
+@pytest.mark.parametrize("kind", ["public", "internal", "authenticated"])
+async def test_a_flood_of_one_kind_of_calls_leaves_room_for_each_other_kind(kind: str) -> None:
+    gate = Gate()
+    paths = {"public": JWKS, "internal": LOOKUP, "authenticated": GET}
+    async with serving(Directory(gate.lookup), Keys(gate.lookup), Changes(gate.watch, gate.lookup), stages=[error_table, Admission(40)]) as channel:
+        assert await flood(channel, gate, paths.pop(kind), (), 50) == 30
+        for path in paths.values():
+            assert await flood(channel, gate, path, (), 10) == 5
+        gate.open()
+
+
+async def test_no_client_address_and_no_node_takes_all_calls_of_their_kind() -> None:
+    gate = Gate()
+    async with serving(Directory(gate.lookup), Keys(gate.lookup), Changes(gate.watch, gate.lookup), stages=[error_table, Admission(40)]) as channel:
+        assert await flood(channel, gate, JWKS, from_client("192.0.2.1"), 40) == 6
+        assert await flood(channel, gate, JWKS, from_client("192.0.2.2"), 1) == 1
+        assert await flood(channel, gate, LOOKUP, from_node("resource"), 40) == 14
+        assert await flood(channel, gate, LOOKUP, from_node("auth"), 1) == 1
+        gate.open()
+
+
 async def succeeded(channel: Any) -> bool:
     try:
         await unary(channel)
@@ -90,8 +147,8 @@ async def succeeded(channel: Any) -> bool:
 async def test_open_streams_leave_room_for_other_calls() -> None:
     gate = Gate()
     async with serving(Directory(found), Changes(gate.watch), stages=[error_table, Admission(2)]) as channel:
-        streams = [stream(channel) for _ in range(2)]
-        await gate.arrived(2)
+        streams = [stream(channel) for _ in range(3)]
+        await gate.arrived(3)
         assert (await refusal(stream(channel).read())).reason == "OVERLOADED"
         assert await unary(channel) == FOUND.SerializeToString()
         for call in streams:

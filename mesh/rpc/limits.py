@@ -1,0 +1,189 @@
+"""Bounds on what one caller takes: calls of a method in a time, calls in flight, open streams.
+
+What a method's limit is, stands in the contract (`authmesh.options.v1.Limit`). The stage knows who calls, so it comes
+behind authentication; it comes before the access rule is held against the token, since a refusal costs too: it is
+written down.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Self
+
+from mesh.contract import Rate, Rpc
+from mesh.errors import Reason, ResourceExhausted
+from mesh.rpc.admission import most_of_one_kind
+from mesh.rpc.call import Call
+from mesh.rpc.stream import Stream, endable
+from mesh.settings import ProcessSettings
+from mesh.shares import Shares
+
+PERSON_PART = 0.25
+"""What a person may have of the calls in flight, as a multiple of what is free: alone a fifth of all
+(`mesh.shares`).
+"""
+CLIENT_PART = 1.0
+"""What a client may have that acts for itself: it serves many people."""
+CALLERS_REMEMBERED = 10_000
+"""Callers of one method whose buckets are not full: some 200 bytes each."""
+NEWCOMERS = 100
+"""As many callers' rate is shared by those who come when `CALLERS_REMEMBERED` are remembered."""
+LATER = timedelta(seconds=10)
+"""When it is worth asking again for a stream."""
+
+_ROUNDING = 1e-9
+
+
+class Buckets:
+    """The token buckets of one method: one for each caller, kept as the time at which it will be full (GCRA).
+
+    A bucket that is full says nothing, and is dropped. One that isn't stays, whatever comes: nobody can have their own
+    dropped by calling under many names. When there are too many, further callers share one.
+    """
+
+    def __init__(self, rate: Rate, remembered: int = CALLERS_REMEMBERED) -> None:
+        """Args:
+        rate: How many tokens, and how long an empty bucket takes to be full.
+        remembered: How many callers to keep a bucket for.
+        """
+        self._seconds = rate.seconds
+        self._token = rate.seconds / rate.requests
+        self._remembered = remembered
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._newcomers_full_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, caller: str, now: float) -> float:
+        """Takes a token. Returns 0, or the seconds until there is one: then nothing was taken."""
+        buckets = self._full_at
+        full_at = buckets.get(caller)
+        if full_at is None:
+            # Two go for one that comes, so what is full doesn't pile up. First are those who have not called for
+            # longest.
+            for _ in range(2):
+                if not buckets or next(iter(buckets.values())) > now:
+                    break
+                buckets.popitem(last=False)
+            if len(buckets) >= self._remembered:
+                return self._take_as_newcomer(now)
+        full_at = max(full_at or now, now) + self._token
+        if (wait := full_at - self._seconds - now) > _ROUNDING:
+            return wait
+        buckets[caller] = full_at
+        buckets.move_to_end(caller)
+        return 0.0
+
+    def _take_as_newcomer(self, now: float) -> float:
+        full_at = max(self._newcomers_full_at, now) + self._token / NEWCOMERS
+        if (wait := full_at - self._seconds - now) > _ROUNDING:
+            return wait
+        self._newcomers_full_at = full_at
+        return 0.0
+
+
+class OpenStreams:
+    """The open streams of all callers. When all places are taken, one who has fewer gets one from the one who has the
+    most.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._open = 0
+        self._held: dict[str, dict[Stream, Rpc]] = {}
+        """The streams of each caller, oldest first."""
+
+    @contextmanager
+    def place(self, rpc: Rpc, caller: str) -> Iterator[None]:
+        """Holds a place for a stream of `caller`, until the block ends or the place goes to another.
+
+        Raises:
+            ResourceExhausted: RATE_LIMITED, the caller has as many streams of this method as they may; OVERLOADED,
+                there is no place, or it went to another caller.
+        """
+        mine = self._held.get(caller, {})
+        if sum(other is rpc for other in mine.values()) >= rpc.streams:
+            raise ResourceExhausted(Reason.RATE_LIMITED, f"you have {rpc.streams} streams of this method open: close one", retry_after=LATER)
+        if self._open >= self._places:
+            self._make_room(len(mine))
+        with endable() as stream:
+            self._held.setdefault(caller, {})[stream] = rpc
+            self._open += 1
+            try:
+                yield
+            finally:
+                self._remove(caller, stream)
+
+    def _make_room(self, have: int) -> None:
+        """Ends the oldest stream of the caller who has the most, for one who has `have`."""
+        caller, streams = max(self._held.items(), key=lambda item: len(item[1]))
+        # With one less they must still have no fewer than the other with one more, or the two would take turns.
+        if len(streams) < have + 2:
+            raise ResourceExhausted(Reason.OVERLOADED, "too many streams are open: try again later", retry_after=LATER)
+        oldest = next(iter(streams))
+        self._remove(caller, oldest)
+        oldest.end(ResourceExhausted(Reason.OVERLOADED, "others need the place of this stream: resume it later", retry_after=LATER))
+
+    def _remove(self, caller: str, stream: Stream) -> None:
+        streams = self._held.get(caller, {})
+        if streams.pop(stream, None) is not None:
+            self._open -= 1
+            if not streams:
+                del self._held[caller]
+
+
+class Limits:
+    """The stage. It binds where there is a token; what comes without one is `Admission`'s."""
+
+    def __init__(self, places: int, *, factor: float = 1, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Args:
+        places: Calls in flight, and open streams, that the process admits of everybody.
+        factor: Multiplies the rates.
+        monotonic: Seconds.
+        """
+        self._factor = factor
+        self._monotonic = monotonic
+        self._buckets: dict[str, Buckets] = {}
+        self._calls = Shares(most_of_one_kind(places))
+        self._streams = OpenStreams(places)
+
+    @classmethod
+    def for_process(cls, settings: ProcessSettings) -> Self:
+        """The stage of a service's process."""
+        return cls(settings.max_concurrent_calls, factor=settings.rate_limit_factor)
+
+    @asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncIterator[None]:
+        """The stage.
+
+        Raises:
+            ResourceExhausted: RATE_LIMITED, the caller called too often or has too many streams; OVERLOADED, the caller
+                has more calls in flight than is fair, or there is no place for a stream.
+        """
+        claims = call.claims
+        if claims is None or call.rpc.rate is None:
+            yield
+            return
+        caller = call.principal
+        self._charge(call.rpc, call.rpc.rate, caller)
+        if call.rpc.server_streaming:
+            with self._streams.place(call.rpc, caller):
+                yield
+            return
+        if not self._calls.take(caller, PERSON_PART if claims.session else CLIENT_PART):
+            raise ResourceExhausted(Reason.OVERLOADED, "you have too many calls under way: wait for one", retry_after=timedelta(seconds=1))
+        try:
+            yield
+        finally:
+            self._calls.leave(caller)
+
+    def _charge(self, rpc: Rpc, rate: Rate, caller: str) -> None:
+        buckets = self._buckets.get(rpc.path)
+        if buckets is None:
+            buckets = self._buckets[rpc.path] = Buckets(rate.times(self._factor))
+        if wait := buckets.take(caller, self._monotonic()):
+            refusal = f"{rpc.name} may be called {rate}, and you called it more often: wait"
+            raise ResourceExhausted(Reason.RATE_LIMITED, refusal, retry_after=timedelta(seconds=wait))
