@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from mesh.contract import Contract, Rpc
 from mesh.implemented import implemented
 from mesh.rpc.channel import OPTIONS
+from mesh.terminal import escaped
 
 DEADLINE = 30.0
 """Seconds for a unary call; streams have none."""
@@ -134,10 +135,11 @@ def _refusal(error: Any) -> str:
         for target in (info, bad_request, retry):
             if detail.Is(target.DESCRIPTOR):
                 detail.Unpack(target)
-    lines = [" ".join(part for part in (error.code().name, info.reason) if part) + f": {status.message or error.details()}"]
+    message = status.message or error.details() or ""
+    lines = [" ".join(part for part in (error.code().name, info.reason) if part) + f": {escaped(message)}"]
     fields = [f"{violation.field}: {violation.description}" for violation in bad_request.field_violations]
     # The message tells the first few itself.
-    lines += [f"  {text}" for text in fields if text not in status.message]
+    lines += [escaped(f"  {text}") for text in fields if text not in status.message]
     if retry.HasField("retry_delay"):
         lines.append(f"  try again in {retry.retry_delay.ToJsonString()}")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
+from mesh import terminal
 from mesh.local.errors import LocalMeshError
 
 GROUP = "authmesh.commands"
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"authmesh: {message}", file=sys.stderr)
+    terminal.lines(f"authmesh: {message}", error=True)
     sys.exit(1)
 
 
@@ -109,7 +110,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="The whole statu
 
     found = read_status(Home.chosen().status)
     if as_json:
-        print(found.model_dump_json(indent=1, exclude_none=True))
+        terminal.lines(found.model_dump_json(indent=1, exclude_none=True))
         return
     from rich.console import Console
 
@@ -117,7 +118,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="The whole statu
 
     up = f", up after {found.startup_seconds} s" if found.startup_seconds else ""
     memory = f", {found.memory_pss_mb} MB (PSS)" if found.memory_pss_mb else ""
-    print(f"{found.state}: {found.edge or 'no edge yet'}{up}{memory}")
+    terminal.line(f"{found.state}: {found.edge or 'no edge yet'}{up}{memory}")
     Console(width=None if sys.stdout.isatty() else 200).print(table(found.processes))
 
 
@@ -137,10 +138,10 @@ def inbox(
     read_status(home.status)
     messages = local_inbox.read(home.inbox, email)
     if as_json:
-        print(json.dumps([message.model_dump(mode="json") for message in messages], indent=1))
+        terminal.lines(json.dumps([message.model_dump(mode="json") for message in messages], indent=1))
         return
     for message in messages:
-        print(f"{message.sent_time:%Y-%m-%dT%H:%M:%SZ}  {message.email}  {message.kind}  {message.code}".rstrip())
+        terminal.line(f"{message.sent_time:%Y-%m-%dT%H:%M:%SZ}  {message.email}  {message.kind}  {message.code}".rstrip())
 
 
 @app.command()
@@ -173,8 +174,8 @@ def call(
         rpc = find_rpc(contract, method)
         message = parse_request(contract, rpc, request)
         target = found.edge.removeprefix("https://")
-        for line in call_rpc(contract, rpc, message, target=target, ca_file=Path(found.ca_file), token=token):
-            print(line, flush=True)
+        for answer in call_rpc(contract, rpc, message, target=target, ca_file=Path(found.ca_file), token=token):
+            terminal.lines(answer)
     except CallError as error:
         _fail(str(error))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from mesh import terminal
 from mesh.local.child import Health
 from mesh.local.status import State
 
@@ -25,7 +26,7 @@ class PlainConsole:
 
     def line(self, text: str) -> None:
         """Says something."""
-        print(text, flush=True)
+        terminal.lines(text)
 
     def show(self, status: Status) -> None:
         """Says what changed since the last time. That a mesh which is being stopped is not healthy goes without saying."""
@@ -57,7 +58,7 @@ class LiveConsole(PlainConsole):
 
     def line(self, text: str) -> None:
         """Says something above the table."""
-        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(terminal.escaped_lines(text), markup=False, highlight=False, soft_wrap=True)
 
     def show(self, status: Status) -> None:
         """Draws the table anew."""

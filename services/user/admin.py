@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from mesh import terminal
 from mesh.database import Database
 from mesh.errors import MeshError, NotFound
 from mesh.local.databases import running_url
@@ -42,16 +43,16 @@ def list_holders() -> None:
     """Show who has a role."""
     holders = _do(lambda administration: administration.holders())
     for user in holders:
-        typer.echo(f"{user.name}  {user.email}  {', '.join(user.roles)}{'  disabled' if user.disabled else ''}")
+        terminal.line(f"{user.name}  {user.email}  {', '.join(user.roles)}{'  disabled' if user.disabled else ''}")
     if not holders:
-        typer.echo("nobody has a role: `authmesh admin grant EMAIL` makes an administrator")
+        terminal.line("nobody has a role: `authmesh admin grant EMAIL` makes an administrator")
 
 
 @commands.command()
 def grant(email: Email, role: Role = roles.ADMIN) -> None:
     """Give a user a role. The user's next sign-in or refresh brings it."""
     user = _do(lambda administration: administration.grant(email, role, OPERATOR), email)
-    typer.echo(f"{user.name} ({user.email}) has the roles: {', '.join(user.roles)}")
+    terminal.line(f"{user.name} ({user.email}) has the roles: {', '.join(user.roles)}")
 
 
 @commands.command()
@@ -59,7 +60,7 @@ def revoke(email: Email, role: Role = roles.ADMIN) -> None:
     """Take a role from a user, also from the last administrator. Tokens that carry it are refused within seconds."""
     user = _do(lambda administration: administration.revoke(email, role, OPERATOR), email)
     held = f"the roles: {', '.join(user.roles)}" if user.roles else "no role"
-    typer.echo(f"{user.name} ({user.email}) has {held}")
+    terminal.line(f"{user.name} ({user.email}) has {held}")
 
 
 def database_url(environment: Mapping[str, str]) -> str:
@@ -90,5 +91,5 @@ def _do(work: Callable[[Administration], Awaitable[Answer]], email: str = "") ->
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"authmesh: {message}", err=True)
+    terminal.lines(f"authmesh: {message}", error=True)
     raise typer.Exit(1)

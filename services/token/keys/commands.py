@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
+from mesh import terminal
 from mesh.database import Database
 from mesh.errors import MeshError
 from mesh.local.databases import running_url
@@ -41,7 +42,7 @@ def _group() -> None:
 def list_keys() -> None:
     """Show the keys, newest first."""
     for line in _do(_list):
-        typer.echo(line)
+        terminal.line(line)
 
 
 @commands.command()
@@ -52,7 +53,7 @@ def rotate() -> None:
         key, due = await orders.rotate()
         return f"{key.key_id} signs from {due:%Y-%m-%d %H:%M:%S} UTC on"
 
-    typer.echo(_do(order))
+    terminal.line(_do(order))
 
 
 @commands.command()
@@ -63,7 +64,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authme
         await orders.revoke(key_id.removeprefix("keys/"))
         return f"{key_id} is revoked: services refuse its tokens within a second, sidecars when they read the JWKS again"
 
-    typer.echo(_do(order))
+    terminal.line(_do(order))
 
 
 async def _list(orders: KeyOrders) -> list[str]:
@@ -113,5 +114,5 @@ async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyOrders
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"authmesh: {message}", err=True)
+    terminal.lines(f"authmesh: {message}", error=True)
     raise typer.Exit(1)
