@@ -1,7 +1,8 @@
 """Entries that their destination will never take, put aside: in `outbox_parked`, off everybody's way, with an alarm.
 
-A message leaves only its kind: its code is stale by then, and an address is nobody's to keep. An audit event keeps its sealed form, and a tombstone
-takes its number. Commands are never parked: what they ask for must happen, and their age raises the alarm of the backlog.
+A message leaves only its kind: its code is stale by then, and an address is nobody's to keep. An audit event keeps its
+sealed form, a tombstone takes its number, and a statement at the end of the chain vouches for the tombstone. Commands
+are never parked: what they ask for must happen, and their age raises the alarm of the backlog.
 """
 
 from collections.abc import Mapping
@@ -39,6 +40,10 @@ INSERT INTO outbox_parked (id, kind, destination, payload, sequence, reason, cre
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
 
+_STATE = "INSERT INTO outbox (kind, destination, payload) VALUES ('audit', $1, $2)"
+_NEVER_PARKED = (tombstone.PARKED, tombstone.STATEMENT)
+"""Without them the chain has a gap, or a tombstone that nobody believes: they are sent until they are taken."""
+
 _log = structlog.get_logger("authmesh.outbox")
 
 
@@ -64,7 +69,7 @@ async def count_refusals(database: Database, refused: Mapping[int, str]) -> None
             sorted(refused),
         )
         for row in rows:
-            if row["refusals"] >= PARK_AFTER and row["kind"] != "command" and row["destination"] != tombstone.PARKED:
+            if row["refusals"] >= PARK_AFTER and row["kind"] != "command" and row["destination"] not in _NEVER_PARKED:
                 await _park(tx, row, refused[row["id"]])
 
 
@@ -80,6 +85,8 @@ async def _park(tx: Transaction, row: Any, reason: str) -> None:
             tombstone.PARKED,
             stone.SerializeToString(deterministic=True),
         )
+        stated = tombstone.statement(stone)
+        await tx.execute(_STATE, stated.type, stated.SerializeToString(deterministic=True))
     else:
         await tx.execute("DELETE FROM outbox WHERE id = $1", row["id"])
     _log.error("event parked" if is_event else "message parked", type=row["destination"], reason=reason, sequence=row["sequence"])

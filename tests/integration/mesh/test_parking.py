@@ -57,22 +57,44 @@ async def record(database: Database, outbox: Outbox, *names: str, detail: str = 
             await outbox.record(tx, AuditEvent(type=SIGNED_IN, actor=name, detail={"name": detail or name}))
 
 
-async def test_an_event_that_is_refused_again_and_again_leaves_a_tombstone_and_the_chain_holds(database: Database, outbox: Outbox) -> None:
+async def test_an_event_that_is_refused_again_and_again_leaves_a_tombstone_that_a_chained_statement_vouches_for(
+    database: Database, outbox: Outbox
+) -> None:
     sink = Picky(refuses=lambda entry: b"poison" in entry.payload)
     await record(database, outbox, "a", "poison", "b")
     with structlog.testing.capture_logs() as logs:
         async with relaying(database, outbox, sink):
             await until(lambda: is_empty(database))
     events = sorted(sink.events, key=lambda event: event.sequence)
-    assert [event.type for event in events] == [SIGNED_IN, tombstone.PARKED, SIGNED_IN]
+    assert [event.type for event in events] == [SIGNED_IN, tombstone.PARKED, SIGNED_IN, tombstone.STATEMENT]
     assert dict(events[1].detail) | {tombstone.REPLACES: ""} == {"type": SIGNED_IN, "reason": "Malformed", tombstone.REPLACES: ""}
     assert verifies(events)
+    assert tombstone.parking(events[3]) == tombstone.Parking(2, events[2].previous_hash, tombstone.digest(events[1]))
     assert sum(b"poison" in entry.payload for entry in sink.seen) == PARK_AFTER
     parked = await database.fetchrow("SELECT * FROM outbox_parked")
     assert parked is not None
     assert AuditEvent.FromString(parked["payload"]).actor == "poison"
     assert (parked["sequence"], parked["reason"]) == (2, "Malformed")
     assert [line["log_level"] for line in logs if line["event"] == "event parked"] == ["error"]
+
+
+async def test_neither_a_tombstone_nor_its_statement_is_parked_however_often_it_is_refused(database: Database, outbox: Outbox) -> None:
+    await record(database, outbox, "a", "b")
+    refusing = [True]
+    sink = Picky(refuses=lambda entry: refusing[0] and (b"poison" in entry.payload or entry.destination in (tombstone.PARKED, tombstone.STATEMENT)))
+    await record(database, outbox, "poison")
+    async with relaying(database, outbox, sink):
+
+        async def refused_more_often_than_others_are() -> bool:
+            return await count(database, f"refusals > {PARK_AFTER}") == 2
+
+        await until(refused_more_often_than_others_are)
+        refusing[0] = False
+        await until(lambda: is_empty(database))
+    assert await database.fetchval("SELECT count(*) FROM outbox_parked") == 1
+    assert [event.type for event in sorted(sink.events, key=lambda event: event.sequence)] == [
+        SIGNED_IN, SIGNED_IN, tombstone.PARKED, tombstone.STATEMENT,
+    ]  # fmt: skip
 
 
 async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(database: Database, outbox: Outbox) -> None:
