@@ -1,7 +1,8 @@
 """Packs the code of the Lambda functions: `python deploy/aws/package.py build/authmesh-functions.zip`.
 
-The archive holds what the two handlers import and nothing else: `services.audit` and `services.mail`, the generated events, and protobuf as it is
-installed here. Protobuf has a compiled part for one architecture (the template's CodeArchitecture) and any Python from 3.10 on: pack on Linux. The
+The archive holds what the two handlers import and nothing else: of `services.audit`, `services.mail` and `mesh`, the
+generated events, and protobuf as it is installed here. Protobuf has a compiled part for one architecture (the
+template's CodeArchitecture) and any Python from 3.10 on: pack on Linux. The
 bytes depend on the content alone, so an unchanged archive has an unchanged hash.
 """
 
@@ -18,9 +19,15 @@ SOURCES = (
     (PROJECT, "services/audit/__init__.py"),
     (PROJECT, "services/audit/envelope.py"),
     (PROJECT, "services/audit/lambda_handler.py"),
+    (PROJECT, "services/audit/lines.py"),
     (PROJECT, "services/audit/objects.py"),
     (PROJECT, "services/mail/**/*.py"),
     (PROJECT, "services/mail/letters/*"),
+    (PROJECT, "mesh/__init__.py"),
+    (PROJECT, "mesh/ids.py"),
+    (PROJECT, "mesh/audit/__init__.py"),
+    (PROJECT, "mesh/audit/canonical.py"),
+    (PROJECT, "mesh/audit/tombstone.py"),
     (PROJECT / "gen", "authmesh/audit/v1/audit_event_pb2.py"),
     (PROJECT / "gen", "authmesh/options/v1/audit_pb2.py"),
 )

@@ -35,6 +35,7 @@ class EventStack:
     audit_queue_url: str
     audit_bucket: str
     checkpoint_key: str
+    acknowledgement_key: str
     inbox_queue_url: str
     notices_queue_url: str
 
@@ -63,6 +64,7 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
                 audit_queue_url=outputs["AuditQueueUrl"],
                 audit_bucket=outputs["AuditBucketName"],
                 checkpoint_key=outputs["CheckpointKeyArn"],
+                acknowledgement_key=outputs["AcknowledgementKeyArn"],
                 inbox_queue_url=await _inbox(clients["sqs"], clients["sns"], outputs["MessagesTopicArn"]),
                 notices_queue_url=outputs["NoticesQueueUrl"],
             )
@@ -72,8 +74,8 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
         raise LocalMeshError(f"the event stack can't be made in {account.endpoint_url}: {error}{hint}") from None
 
 
-async def checkpoint_public_key(account: AwsAccount, key: str) -> bytes:
-    """The public half of the key that signs the audit trail's checkpoints, in PEM.
+async def public_key(account: AwsAccount, key: str) -> bytes:
+    """The public half of a key that signs something of the audit trail, in PEM.
 
     Raises:
         LocalMeshError: KMS doesn't give it.
@@ -85,7 +87,7 @@ async def checkpoint_public_key(account: AwsAccount, key: str) -> bytes:
         async with account.client("kms") as kms:
             answer = await kms.get_public_key(KeyId=key)
     except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
-        raise LocalMeshError(f"the public key of the audit trail's checkpoints can't be had from {account.endpoint_url}: {error}") from None
+        raise LocalMeshError(f"a public key of the audit trail can't be had from {account.endpoint_url}: {error}") from None
     return load_der_public_key(answer["PublicKey"]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 

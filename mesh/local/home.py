@@ -87,6 +87,11 @@ class Home:
         """The public key that `authmesh audit verify` believes, in PEM. Written once: a key that changes must not go unnoticed."""
         return self.path / "audit-checkpoints.pub.pem"
 
+    @property
+    def acknowledgement_key(self) -> Path:
+        """The public key that it believes acknowledgements of its findings from, written once as well."""
+        return self.path / "audit-acknowledgements.pub.pem"
+
     def log(self, name: str) -> Path:
         """Log file of a process."""
         return self.logs / f"{name}.log"

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,16 +212,17 @@ class LocalMesh:
         events, changed = await event_stack.ensure(standing.account)
         if changed and standing.emulator:
             await save_state(standing.emulator)
-        await self._pin_audit_key(standing, events)
+        await self._pin_audit_keys(standing, events)
         return events
 
-    async def _pin_audit_key(self, standing: servers.Servers, events: event_stack.EventStack) -> None:
-        pem = await event_stack.checkpoint_public_key(standing.account, events.checkpoint_key)
-        if kept(self._home.audit_key, lambda: pem) != pem:
-            self._console.line(
-                f"The audit trail is signed with another key than the pinned one ({self._home.audit_key}): `authmesh audit verify` will refuse it. "
-                "If this is another AWS account than before, delete that file."
-            )
+    async def _pin_audit_keys(self, standing: servers.Servers, events: event_stack.EventStack) -> None:
+        for key, file in ((events.checkpoint_key, self._home.audit_key), (events.acknowledgement_key, self._home.acknowledgement_key)):
+            pem = await event_stack.public_key(standing.account, key)
+            if kept(file, partial(bytes, pem)) != pem:
+                self._console.line(
+                    f"The audit trail is signed with another key than the pinned one ({file}): `authmesh audit verify` will refuse it. "
+                    "If this is another AWS account than before, delete that file."
+                )
 
     async def _keep_events(self, standing: servers.Servers, emulator: Child) -> None:
         """An emulator that was killed and started again has forgotten what was made since its last orderly end."""

@@ -1,31 +1,19 @@
-"""Checkpoints: signed statements of what the trail held at a time. Each names the hash of the one before it.
+"""Checkpoints: signed statements of what the trail held at a time. Each names the hash of the one before it."""
 
-A checkpoint is an object of two lines, so that openssl can check it: the statement as JSON, and its signature. The signature is ECDSA over P-256 and
-SHA-256, made by KMS over the bytes of the first line (`docs/audit.md` shows the commands).
-"""
-
-import base64
-import binascii
-import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from services.audit.statement import PinnedKey, Series, StatementError
 
-PREFIX = "checkpoints/"
+SERIES = Series("checkpoints/")
 VERSION = 1
 
-_KEY = re.compile(r"checkpoints/(\d{16})\.jsonl")
 
-
-class CheckpointError(ValueError):
-    """What is stored is no checkpoint of ours. Says why."""
+class CheckpointError(StatementError):
+    """What is stored is not a checkpoint of ours. Says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +38,14 @@ class Witnessed:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """The newest acknowledgement: from then on it can be neither deleted nor replaced unseen."""
+
+    number: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """What a checkpoint says."""
 
@@ -63,10 +59,12 @@ class Statement:
     heads: Mapping[str, Head]
     """Of every source that ever wrote."""
     objects: tuple[Witnessed, ...] = field(default=(), repr=False)
+    acknowledgements: Anchor | None = None
+    """None while there are none. Release 0.1.0 names none, and passes over it."""
 
     def encode(self) -> bytes:
         """The bytes that are signed: canonical JSON in ASCII, without a line feed."""
-        document = {
+        document: dict[str, Any] = {
             "version": VERSION,
             "number": self.number,
             "time": self.time.astimezone(UTC).isoformat(),
@@ -75,84 +73,27 @@ class Statement:
             "sources": {source: {"sequence": head.sequence, "hash": head.hash.hex(), "seen": head.seen} for source, head in self.heads.items()},
             "objects": [{"key": item.key, "events": item.events, "root": item.root.hex()} for item in self.objects],
         }
+        if self.acknowledgements:
+            document["acknowledgements"] = {"number": self.acknowledgements.number, "hash": self.acknowledgements.hash.hex()}
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
-def key_of(number: int) -> str:
-    """Where the checkpoint of that number is in the bucket. Keys sort like numbers."""
-    return f"{PREFIX}{number:016d}.jsonl"
+def read(key: PinnedKey, body: bytes) -> tuple[Statement, bytes]:
+    """What a stored checkpoint says, and the bytes that were signed.
+
+    Raises:
+        StatementError: it is malformed, or not signed by this key.
+    """
+    document = key.open(body)
+    return _decode(document), document
 
 
-def number_of(key: str) -> int | None:
-    """The number in a key; None when the key is no checkpoint's."""
-    matched = _KEY.fullmatch(key)
-    return int(matched[1]) if matched else None
-
-
-def seal(statement: bytes, signature: bytes) -> bytes:
-    """The object of a checkpoint."""
-    return statement + b"\n" + json.dumps({"signature": base64.b64encode(signature).decode()}).encode() + b"\n"
-
-
-def digest(statement: bytes) -> bytes:
-    """What the next checkpoint names as `previous`, and what KMS signs."""
-    return hashlib.sha256(statement).digest()
-
-
-class PinnedKey:
-    """The one public key that checkpoints are believed from."""
-
-    def __init__(self, pem: bytes) -> None:
-        """Args:
-        pem: The key, as `aws kms get-public-key` gives it, in PEM.
-
-        Raises:
-            CheckpointError: it is no P-256 public key.
-        """
-        try:
-            key = serialization.load_pem_public_key(pem)
-        except ValueError as error:
-            raise CheckpointError("the pinned key is no public key in PEM") from error
-        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            raise CheckpointError("the pinned key is not of the curve P-256 (KMS: ECC_NIST_P256)")
-        self._key = key
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the key (SubjectPublicKeyInfo, DER), for comparing by eye."""
-        encoded = self._key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        return hashlib.sha256(encoded).hexdigest()
-
-    def open(self, body: bytes) -> tuple[Statement, bytes]:
-        """The statement of a stored checkpoint, and its bytes.
-
-        Raises:
-            CheckpointError: it is malformed, or not signed by this key.
-        """
-        parts = body.split(b"\n")
-        if len(parts) != 3 or parts[2]:
-            raise CheckpointError("it is no checkpoint: not two lines")
-        try:
-            signature = base64.b64decode(json.loads(parts[1])["signature"], validate=True)
-        except (ValueError, KeyError, TypeError, binascii.Error) as error:
-            raise CheckpointError("it has no signature") from error
-        try:
-            self._key.verify(signature, parts[0], ec.ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            raise CheckpointError("it is not signed by the pinned key") from None
-        return _decode(parts[0]), parts[0]
-
-
-def pem_of(public_key: bytes) -> bytes:
-    """A public key as PEM, from the DER that KMS's GetPublicKey answers with."""
-    return serialization.load_der_public_key(public_key).public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def _decode(statement: bytes) -> Statement:
+def _decode(signed: bytes) -> Statement:
     try:
-        document: dict[str, Any] = json.loads(statement)
+        document: dict[str, Any] = json.loads(signed)
         if document["version"] != VERSION:
             raise CheckpointError(f"it is of version {document['version']}, and this release knows {VERSION}: verify with a newer one")
+        anchor = document.get("acknowledgements")
         return Statement(
             number=int(document["number"]),
             time=datetime.fromisoformat(document["time"]),
@@ -162,8 +103,9 @@ def _decode(statement: bytes) -> Statement:
                 source: Head(int(head["sequence"]), bytes.fromhex(head["hash"]), int(head["seen"])) for source, head in document["sources"].items()
             },
             objects=tuple(Witnessed(item["key"], int(item["events"]), bytes.fromhex(item["root"])) for item in document["objects"]),
+            acknowledgements=Anchor(int(anchor["number"]), bytes.fromhex(anchor["hash"])) if anchor else None,
         )
     except CheckpointError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("it is signed, and cannot be read: verify with a newer release") from error

@@ -1,6 +1,6 @@
 """The consumer: events from SQS to S3. A message is deleted when its event is in S3, and not before.
 
-A message that holds no event stays in the queue until its receive count takes it to the dead letters; it holds up nothing. While S3 is away the
+A message whose event is not taken stays in the queue until its receive count takes it to the dead letters; it holds up nothing. While S3 is away the
 consumer keeps its messages and asks SQS for more time, because an outage must not use up the receive counts of good messages. The process is ready
 all the while: nothing that calls it depends on AWS.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from services.audit.envelope import EnvelopeError, Record, read
+from services.audit.envelope import EnvelopeError, Intake, Record
 from services.audit.objects import AuditObject, lay_out
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Consumer:
         *,
         queue_url: str,
         bucket: str,
+        intake: Intake,
         stored: Callable[[AuditObject], None] = lambda item: None,
     ) -> None:
         """Args:
@@ -74,6 +75,7 @@ class Consumer:
         open_s3: Opens a client of the `s3` API.
         queue_url: The queue that the bus fills.
         bucket: The bucket of the trail.
+        intake: Whose events are taken.
         stored: Told of every object that is in the bucket now.
         """
         self._tell_stored = stored
@@ -81,6 +83,7 @@ class Consumer:
         self._open_s3 = open_s3
         self._queue_url = queue_url
         self._bucket = bucket
+        self._intake = intake
         self._held: list[_Held] = []
         self._stored: OrderedDict[tuple[str, int, bytes], None] = OrderedDict()
         self._failures = 0
@@ -138,18 +141,19 @@ class Consumer:
             QueueUrl=self._queue_url,
             MaxNumberOfMessages=MESSAGES_PER_CALL,
             WaitTimeSeconds=wait_seconds,
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SenderId"],
         )
         messages = answer.get("Messages", [])
         for message in messages:
+            attributes = message.get("Attributes", {})
             try:
-                self._held.append(_Held(message["ReceiptHandle"], read(message["Body"])))
+                self._held.append(_Held(message["ReceiptHandle"], self._intake.read(message["Body"], attributes.get("SenderId", ""))))
             except EnvelopeError as error:
                 _log.error(
                     "left to the dead letters",
                     message=message["MessageId"],
                     cause=str(error),
-                    received=message.get("Attributes", {}).get("ApproximateReceiveCount"),
+                    received=attributes.get("ApproximateReceiveCount"),
                 )
         return len(messages)
 

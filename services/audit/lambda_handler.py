@@ -1,6 +1,6 @@
 """The consumer as a Lambda function: one batch of the queue into S3. The same reading and laying out as `consumer`, without its loop.
 
-What could not be stored is named in the answer and comes again alone (`ReportBatchItemFailures`); what holds no event ends in the dead letters that
+What could not be stored is named in the answer and comes again alone (`ReportBatchItemFailures`); what is not taken ends in the dead letters that
 way, and holds up nothing. Standard library, botocore and protobuf only: it has to start fast, and Lambda brings botocore along.
 """
 
@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
-from services.audit.envelope import EnvelopeError, Record, read
+from services.audit.envelope import EnvelopeError, Intake, Record, names
 from services.audit.objects import PREFIX, lay_out
 
 
@@ -22,15 +22,15 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, list[dict[str,
     """Stores a batch. Returns Lambda's partial failures: the ids of the messages that are not in S3.
 
     Raises:
-        KeyError: AUDIT_BUCKET is not set; the whole batch comes again.
+        KeyError: AUDIT_BUCKET or AUDIT_SOURCES is not set; the whole batch comes again.
     """
-    bucket = os.environ["AUDIT_BUCKET"]
+    bucket, intake = os.environ["AUDIT_BUCKET"], Intake(names(os.environ["AUDIT_SOURCES"]), names(os.environ.get("AUDIT_QUEUE_SENDERS", "")))
     failed: list[str] = []
     messages: defaultdict[str, list[str]] = defaultdict(list)
     records: list[Record] = []
     for message in event["Records"]:
         try:
-            record = read(message["body"])
+            record = intake.read(message["body"], message.get("attributes", {}).get("SenderId", ""))
         except EnvelopeError as error:
             _log("left to the dead letters", message=message["messageId"], cause=str(error))
             failed.append(message["messageId"])

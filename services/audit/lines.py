@@ -1,7 +1,8 @@
 """Lines of the trail as links of their source's chain.
 
-The chain runs over the deterministic protobuf bytes of an event, and S3 holds its JSON: the bytes are made again from it. That is exact for every
-member this release knows. A member that it does not know is an error that says so, never a false alarm about the event.
+The chain runs over the protobuf bytes of an event (`mesh.audit.canonical`), and S3 holds its JSON: the bytes are made
+again from it. That is exact for every member this release knows. A member that it does not know is an error that says
+so, never a false alarm about the event.
 """
 
 import gzip
@@ -10,11 +11,14 @@ import io
 import json
 import zlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from google.protobuf import json_format
 
 from mesh.audit import tombstone
+from mesh.audit.canonical import canonical
+from mesh.audit.tombstone import Parking
 
 MAX_CONTENT = 256 * 1024 * 1024
 """Of an unpacked object. The consumer writes some 10 MiB at most and the function 500 events; a small file may unpack to anything."""
@@ -38,6 +42,13 @@ class Link:
     """What the event behind it carries as its `previous_hash`."""
     is_tombstone: bool = False
     """Whether it stands for an event that has its number and could not be delivered. The hash is that event's then."""
+    parking: Parking | None = None
+    """What it states of a tombstone, if it does."""
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of its own bytes: its hash, where it is no tombstone."""
+        return hashlib.sha256(self.payload).digest() if self.is_tombstone else self.hash
 
     @property
     def event(self) -> AuditEvent:
@@ -48,7 +59,7 @@ class Link:
         """The link that this event would be with another number."""
         event = self.event
         event.sequence = sequence
-        payload = event.SerializeToString(deterministic=True)
+        payload = canonical(event)
         return replace(self, sequence=sequence, payload=payload, hash=hashlib.sha256(payload).digest())
 
 
@@ -58,21 +69,35 @@ def read_line(line: bytes) -> Link:
     Raises:
         LineError: it holds none, or one with members of a newer release.
     """
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LineError(f"it holds no event ({type(error).__name__})") from error
+    event = event_of(document)
+    payload = canonical(event)
+    is_tombstone = tombstone.is_tombstone(event)
+    own = tombstone.link(event) if is_tombstone else hashlib.sha256(payload).digest()
+    if len(own) != hashlib.sha256().digest_size:
+        raise LineError("it is a tombstone that stands for no event")
+    return Link(event.source, event.sequence, event.previous_hash, payload, own, is_tombstone, tombstone.parking(event))
+
+
+def event_of(document: Any) -> AuditEvent:
+    """The event that JSON says.
+
+    Raises:
+        LineError: it says none, or one with members of a newer release.
+    """
     event = AuditEvent()
     try:
-        json_format.ParseDict(json.loads(line), event)
+        json_format.ParseDict(document, event)
     except (ValueError, TypeError, AttributeError, RecursionError, json_format.Error) as error:
         if "no field named" in str(error):
             raise LineError("it has a member that this release does not know: verify with the release that wrote it, or a newer one") from error
         raise LineError(f"it holds no event ({type(error).__name__})") from error
     if not event.source or event.sequence < 1:
         raise LineError("the event has no source or no number")
-    payload = event.SerializeToString(deterministic=True)
-    is_tombstone = event.type == tombstone.PARKED and tombstone.REPLACES in event.detail
-    own = tombstone.link(event) if is_tombstone else hashlib.sha256(payload).digest()
-    if len(own) != hashlib.sha256().digest_size:
-        raise LineError("it is a tombstone that stands for no event")
-    return Link(event.source, event.sequence, event.previous_hash, payload, own, is_tombstone)
+    return event
 
 
 def unpack(body: bytes) -> list[bytes]:

@@ -9,6 +9,7 @@ from authmesh.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to
 from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
 from mesh.database import Database
+from mesh.model import load_mesh
 from mesh.outbox import Outbox, Relay
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
@@ -16,6 +17,7 @@ from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
 from services.audit.checkpointer import Checkpointer
 from services.audit.consumer import Consumer
+from services.audit.envelope import Intake, names
 from services.audit.follower import Follower
 from services.audit.projection import Projection
 from services.audit.service import AuditService
@@ -51,6 +53,7 @@ async def main() -> None:
             partial(open_client, "s3", settings),
             queue_url=settings.audit_queue_url,
             bucket=settings.audit_bucket,
+            intake=Intake(load_mesh().nodes, names(settings.audit_queue_senders)),
             stored=follower.stored,
         )
 

@@ -1,13 +1,17 @@
 """The projection of the trail in PostgreSQL: events for queries, and how far each source's chain reaches. SQL only."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from enum import Enum, auto
+from typing import Any
 
 import structlog
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
+from mesh.audit import tombstone
+from mesh.audit.tombstone import Parking
 from mesh.database import Database, Transaction
 from services.audit.checkpoints import Head
 from services.audit.lines import Link
@@ -25,15 +29,25 @@ SELECT count(*) FROM deleted
 """
 
 _INSERT = """
-INSERT INTO trail_event (position, source, sequence, previous_hash, hash, digest, event_time, type, actor, subject, event)
-SELECT $1 + row_number() OVER (ORDER BY sequence), $2, sequence, previous_hash, hash, digest, event_time, type, actor, subject, event
-FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::bytea[])
-  AS new (sequence, previous_hash, hash, digest, event_time, type, actor, subject, event)
+INSERT INTO trail_event (position, source, sequence, previous_hash, hash, digest, event_time, type, actor, subject, event, off_chain)
+SELECT $1 + row_number() OVER (ORDER BY sequence), $2, sequence, previous_hash, hash, digest, event_time, type, actor, subject, event, off_chain
+FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::boolean[])
+  AS new (sequence, previous_hash, hash, digest, event_time, type, actor, subject, event, off_chain)
 ON CONFLICT (source, sequence, digest) DO NOTHING
 """
 _INSERT_OBJECT = """
 INSERT INTO trail_object (key, source, day, events, root, is_read) VALUES ($1, $2, $3, $4, $5, true)
 ON CONFLICT (key) DO UPDATE SET is_read = true RETURNING root
+"""
+
+_READ = """
+SELECT position, event_time, event, off_chain,
+  e.sequence <= coalesce((SELECT s.sequence FROM trail_source s WHERE s.source = e.source), 0) AS settled
+FROM trail_event e
+"""
+_STATEMENTS = """
+SELECT event FROM trail_event e WHERE type = $1 AND source = ANY($2::text[]) AND NOT off_chain
+  AND e.sequence <= coalesce((SELECT s.sequence FROM trail_source s WHERE s.source = e.source), 0)
 """
 
 _log = structlog.get_logger("authmesh.audit")
@@ -49,6 +63,16 @@ class Filters:
     actor: str = ""
     subject: str = ""
     type: str = ""
+    off_chain: bool = False
+    """Whether also those that are not part of their chain."""
+
+
+class Standing(Enum):
+    """Of an event in its source's chain: see the contract."""
+
+    CHAINED = auto()
+    PENDING = auto()
+    OFF_CHAIN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +82,7 @@ class Stored:
     position: int
     time: datetime
     event: AuditEvent
+    standing: Standing
 
 
 class Projection:
@@ -88,7 +113,7 @@ class Projection:
                 if known != root:
                     _log.error("an object was changed", key=key)
             if links:
-                await _insert(tx, head, source, links)
+                await _insert(tx, head, source, links, await _contradicting(tx, source, links))
                 await tx.execute("UPDATE trail_head SET position = $1", head + len(links))
                 await _advance(tx, source, max(link.sequence for link in links))
 
@@ -112,25 +137,37 @@ class Projection:
             values += before
             conditions.append(f"(event_time, position) < (${len(values) - 1}, ${len(values)})")
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        rows = await self._database.fetch(
-            f"SELECT position, event_time, event FROM trail_event {where} ORDER BY event_time DESC, position DESC LIMIT {size + 1}", *values
-        )
-        return [Stored(row["position"], row["event_time"], AuditEvent.FromString(row["event"])) for row in rows[:size]], len(rows) > size
+        rows = await self._database.fetch(f"{_READ} {where} ORDER BY event_time DESC, position DESC LIMIT {size + 1}", *values)
+        return await self._stored(rows[:size]), len(rows) > size
 
     async def head(self) -> int:
         """The highest position."""
         return int(await self._database.fetchval("SELECT position FROM trail_head"))
 
-    async def after(self, position: int, event_type: str, size: int) -> list[Stored]:
-        """Events in the order in which they came, from behind a position. An empty type means all."""
+    async def after(self, position: int, event_type: str, size: int, *, off_chain: bool = False) -> list[Stored]:
+        """Events in the order in which they came, from behind a position.
+
+        Args:
+            position: Where to begin.
+            event_type: Only this type; empty means all.
+            size: How many at most.
+            off_chain: Also those that are known not to be part of their chain.
+
+        Raises:
+            Unavailable: the database is out of reach.
+        """
         rows = await self._database.fetch(
-            """
-            SELECT position, event_time, event FROM trail_event
-            WHERE position > $1 AND ($2 = '' OR type = $2) ORDER BY position LIMIT $3
-            """,
-            position, event_type, size,
+            f"{_READ} WHERE position > $1 AND ($2 = '' OR type = $2) AND ($3 OR NOT off_chain) ORDER BY position LIMIT $4",
+            position, event_type, off_chain, size,
         )  # fmt: skip
-        return [Stored(row["position"], row["event_time"], AuditEvent.FromString(row["event"])) for row in rows]
+        return await self._stored(rows)
+
+    async def _stored(self, rows: Sequence[Any]) -> list[Stored]:
+        events = [AuditEvent.FromString(row["event"]) for row in rows]
+        sources = {event.source for event in events if tombstone.is_tombstone(event)}
+        statements = await self._database.fetch(_STATEMENTS, tombstone.STATEMENT, sorted(sources)) if sources else []
+        stated = {(event.source, tombstone.parking(event)) for row in statements for event in [AuditEvent.FromString(row["event"])]}
+        return [Stored(row["position"], row["event_time"], event, _standing(row, event, stated)) for row, event in zip(rows, events, strict=True)]
 
     async def forget(self) -> None:
         """Empties the projection, so that it is read from S3 again. Positions go on: who watches sees everything again."""
@@ -147,7 +184,35 @@ class Projection:
             await tx.execute("UPDATE checkpoint_chain SET number = 0, hash = '', time = 'epoch'")
 
 
-async def _insert(tx: Transaction, head: int, source: str, links: Sequence[Link]) -> None:
+def _standing(row: Any, event: AuditEvent, stated: Collection[tuple[str, Parking | None]]) -> Standing:
+    if row["off_chain"]:
+        return Standing.OFF_CHAIN
+    if tombstone.is_tombstone(event):
+        parking = Parking(event.sequence, tombstone.link(event), tombstone.digest(event))
+        return Standing.CHAINED if row["settled"] and (event.source, parking) in stated else Standing.PENDING
+    return Standing.CHAINED if row["settled"] else Standing.PENDING
+
+
+async def _contradicting(tx: Transaction, source: str, links: Sequence[Link]) -> set[tuple[int, bytes]]:
+    """Number and hash of those at whose number the chain has another event, which the one behind it names."""
+    rows = await tx.fetch(
+        """
+        SELECT e.sequence, e.hash, e.previous_hash, e.sequence = s.sequence AS is_last FROM trail_event e JOIN trail_source s USING (source)
+        WHERE source = $1 AND e.sequence = ANY($2::bigint[]) AND e.sequence <= s.sequence AND NOT off_chain
+        """,
+        source, [link.sequence for link in links],
+    )  # fmt: skip
+    chained = {row["sequence"]: row for row in rows}
+    found = {(link.sequence, link.hash) for link in links if link.sequence in chained and chained[link.sequence]["hash"] != link.hash}
+    last = next((row for number, row in chained.items() if row["is_last"] and any(number == other for other, _ in found)), None)
+    if last is None:
+        return found
+    # Nothing names the last one yet: it has a rival, and neither is beyond doubt.
+    await tx.execute("UPDATE trail_source SET sequence = $2, hash = $3 WHERE source = $1", source, last["sequence"] - 1, last["previous_hash"])
+    return {(number, own) for number, own in found if number != last["sequence"]}
+
+
+async def _insert(tx: Transaction, head: int, source: str, links: Sequence[Link], off_chain: Collection[tuple[int, bytes]]) -> None:
     events = [link.event for link in links]
     await tx.execute(
         _INSERT,
@@ -162,6 +227,7 @@ async def _insert(tx: Transaction, head: int, source: str, links: Sequence[Link]
         [_indexed(event.actor) for event in events],
         [_indexed(event.subject) for event in events],
         [link.payload for link in links],
+        [(link.sequence, link.hash) in off_chain for link in links],
     )
 
 
@@ -201,11 +267,23 @@ async def _advance(tx: Transaction, source: str, seen: int) -> None:
 
 
 async def _walk(tx: Transaction, source: str, sequence: int, hash_: bytes) -> tuple[int, bytes]:
+    """Walks on from an event of the chain, and marks what it decides about. Returns number and hash of the last event that is beyond doubt."""
     rows = await tx.fetch(
-        "SELECT sequence, previous_hash, hash FROM trail_event WHERE source = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+        "SELECT sequence, previous_hash, hash, off_chain FROM trail_event WHERE source = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
         source, sequence, WALKED_AT_ONCE,
     )  # fmt: skip
-    return confirmed(sequence, hash_, [(row["sequence"], row["previous_hash"], row["hash"]) for row in rows])
+    chain = confirmed(sequence, hash_, [(row["sequence"], row["previous_hash"], row["hash"]) for row in rows])
+    by_number = dict(enumerate(chain, sequence + 1))
+    wrong = {(row["sequence"], row["hash"]) for row in rows if row["off_chain"] != (row["hash"] != by_number.get(row["sequence"], row["hash"]))}
+    if wrong:
+        await tx.execute(
+            """
+            UPDATE trail_event e SET off_chain = NOT off_chain FROM unnest($2::bigint[], $3::bytea[]) AS wrong (sequence, hash)
+            WHERE source = $1 AND e.sequence = wrong.sequence AND e.hash = wrong.hash
+            """,
+            source, [number for number, _ in wrong], [own for _, own in wrong],
+        )  # fmt: skip
+    return (sequence + len(chain), chain[-1]) if chain else (sequence, hash_)
 
 
 async def _retreat(tx: Transaction, source: str, sequence: int) -> tuple[int, bytes]:
@@ -220,8 +298,8 @@ async def _retreat(tx: Transaction, source: str, sequence: int) -> tuple[int, by
     return (row["sequence"], row["hash"]) if row else (0, b"")
 
 
-def confirmed(sequence: int, hash_: bytes, links: Iterable[tuple[int, bytes, bytes]]) -> tuple[int, bytes]:
-    """How far a chain is beyond doubt.
+def confirmed(sequence: int, hash_: bytes, links: Iterable[tuple[int, bytes, bytes]]) -> list[bytes]:
+    """How far a chain is beyond doubt: the hashes of its next events.
 
     Where a number has several events (a forged one beside the true one) the longest chain is the true one; where that does not tell, it ends
     before them.
@@ -251,7 +329,12 @@ def confirmed(sequence: int, hash_: bytes, links: Iterable[tuple[int, bytes, byt
     while layers and len(ends) > 1:
         ends = {layers[-1][end] for end in ends}
         layers.pop()
-    return (sequence + len(layers), next(iter(ends))) if layers else (sequence, hash_)
+    chain: list[bytes] = []
+    at_hash = next(iter(ends), b"")
+    for layer in reversed(layers):
+        chain.append(at_hash)
+        at_hash = layer[at_hash]
+    return chain[::-1]
 
 
 def _conditions(filters: Filters) -> tuple[list[str], list[object]]:
@@ -262,7 +345,7 @@ def _conditions(filters: Filters) -> tuple[list[str], list[object]]:
         ("subject = ${}", filters.subject),
         ("type = ${}", filters.type),
     ]
-    conditions: list[str] = []
+    conditions = [] if filters.off_chain else ["NOT off_chain"]
     values: list[object] = []
     for condition, value in chosen:
         if value:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from mesh import terminal
 from mesh.local.aws_account import ANY_KEY, AwsAccount
 from mesh.local.components.aws_emulator import REGION
 from mesh.local.errors import LocalMeshError
@@ -106,9 +107,9 @@ def command(
         moved, left = asyncio.run(work())
     except (BotoCoreError, ClientError) as error:
         _fail(f"dead letters can't be moved: {error}")
-    typer.echo(f"{moved} moved back")
+    terminal.line(f"{moved} moved back")
     if left:
-        typer.echo(f"{left} left: they hold no event that can be stored, or SQS did not take them (--everything moves the former all the same)")
+        terminal.line(f"{left} left: they hold no event that can be stored, or SQS did not take them (--everything moves the former all the same)")
 
 
 @asynccontextmanager
@@ -124,5 +125,5 @@ async def _sqs(endpoint_url: str | None) -> AsyncIterator["SQSClient"]:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"authmesh: {message}", err=True)
+    terminal.lines(f"authmesh: {message}", error=True)
     raise typer.Exit(1)

@@ -16,6 +16,7 @@ import typer
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from google.protobuf import json_format
 
+from mesh import terminal
 from mesh.audit.personal import SealError, key_names, reveal
 from mesh.audit.subject_keys import held
 from mesh.database import Database
@@ -86,7 +87,7 @@ def command() -> None:
     async def work() -> None:
         async with AsyncExitStack() as stack:
             async for line in reveal_lines(sys.stdin, Keyrings(stack, os.environ)):
-                typer.echo(line)
+                terminal.line(line)
 
     try:
         asyncio.run(work())
@@ -95,5 +96,5 @@ def command() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"authmesh: {message}", err=True)
+    terminal.lines(f"authmesh: {message}", error=True)
     raise typer.Exit(1)

@@ -12,13 +12,15 @@ from grpc import aio
 from mesh import page_token
 from mesh.audit.catalogue import EVENT_TYPES
 from mesh.errors import field_invalid
-from services.audit.projection import Filters, Projection
+from services.audit.projection import Filters, Projection, Standing
 from services.audit.watch import Watch
 
 PAGE_SIZE = 50
 """Events of a page when the request doesn't say."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_STANDINGS = {standing: audit_service_pb2.Standing.Value(f"STANDING_{standing.name}") for standing in Standing}
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -33,11 +35,13 @@ class AuditService(AuditServiceServicer):
     async def QueryEvents(self, request: audit_service_pb2.QueryEventsRequest, context: Context) -> audit_service_pb2.QueryEventsResponse:
         """See the contract."""
         interval = _time(request, "start_time"), _time(request, "end_time")
-        filters = Filters(*interval, request.actor, request.subject, _known_type(request.type))
+        filters = Filters(*interval, request.actor, request.subject, _known_type(request.type), request.show_off_chain)
         list_name = f"audit-events/{filters}"
         before = _place(list_name, request.page_token) if request.page_token else None
         events, more = await self._projection.page(filters, before, request.page_size or PAGE_SIZE)
-        response = audit_service_pb2.QueryEventsResponse(events=[stored.event for stored in events])
+        response = audit_service_pb2.QueryEventsResponse(
+            events=[stored.event for stored in events], standings=[_STANDINGS[stored.standing] for stored in events]
+        )
         if more:
             last = events[-1]
             response.next_page_token = page_token.encode(list_name, f"{(last.time - _EPOCH) // timedelta(microseconds=1)}.{last.position}")
@@ -47,8 +51,10 @@ class AuditService(AuditServiceServicer):
         self, request: audit_service_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[audit_service_pb2.WatchEventsResponse]:
         """See the contract."""
-        async for notice in self._watch.follow(_known_type(request.type), request.resume_token):
-            yield audit_service_pb2.WatchEventsResponse(event=notice.event, resume_token=notice.resume_token)
+        async for notice in self._watch.follow(_known_type(request.type), request.resume_token, off_chain=request.show_off_chain):
+            standing = _STANDINGS[notice.stored.standing] if notice.stored else audit_service_pb2.STANDING_UNSPECIFIED
+            event = notice.stored.event if notice.stored else None
+            yield audit_service_pb2.WatchEventsResponse(event=event, resume_token=notice.resume_token, standing=standing)
 
 
 def _known_type(event_type: str) -> str:

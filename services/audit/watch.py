@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from authmesh.audit.v1.audit_event_pb2 import AuditEvent
-
 from mesh import page_token
 from mesh.errors import field_invalid
 from services.audit.follower import Follower
-from services.audit.projection import Projection
+from services.audit.projection import Projection, Stored
 
 POLL_SECONDS = 0.5
 """How soon events are seen that another replica projected."""
@@ -26,7 +24,7 @@ _LIST = "audit-events"
 class Notice:
     """One message to somebody who watches."""
 
-    event: AuditEvent | None
+    stored: Stored | None
     """None: nothing happened, and the token is newer."""
     resume_token: str
 
@@ -44,9 +42,9 @@ class Watch:
         self._follower = follower
         self._heartbeat = heartbeat.total_seconds()
 
-    async def follow(self, event_type: str, resume_token: str) -> AsyncIterator[Notice]:
+    async def follow(self, event_type: str, resume_token: str, *, off_chain: bool = False) -> AsyncIterator[Notice]:
         """Events in the order in which they were recorded, at least once each, from behind the message that carried the token, or from now. The first
-        message comes at once. Ends with an error only.
+        message comes at once. Ends with an error only. `off_chain`: also what is known not to be part of its chain.
 
         Raises:
             InvalidArgument: FIELD_INVALID `resume_token`.
@@ -62,10 +60,10 @@ class Watch:
                 signal.clear()
                 # Before the events: whatever is above it then comes next time.
                 head = await self._projection.head()
-                found = await self._projection.after(position, event_type, BATCH)
+                found = await self._projection.after(position, event_type, BATCH, off_chain=off_chain)
                 for stored in found:
                     position = stored.position
-                    yield Notice(stored.event, page_token.encode(_LIST, str(position)))
+                    yield Notice(stored, page_token.encode(_LIST, str(position)))
                     silent_since = loop.time()
                 if len(found) == BATCH:
                     continue

@@ -41,6 +41,7 @@ from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.validation import Validation
 from mesh.tokens.denials import Denials
 from services.audit.consumer import Consumer
+from services.audit.envelope import Intake
 from services.audit.objects import AuditObject
 from services.resource.change_log import ChangeLog
 from services.resource.gate import Gate
@@ -168,7 +169,12 @@ async def latencies(stack: AsyncExitStack, db: Database, directory: Path) -> lis
     outbox = Outbox("resource")
     relay = Relay(db, outbox, [EventBridgeSink(partial(account.client, "events"), events.event_bus)])
     consumer = Consumer(
-        partial(account.client, "sqs"), partial(account.client, "s3"), queue_url=events.audit_queue_url, bucket=events.audit_bucket, stored=stored
+        partial(account.client, "sqs"),
+        partial(account.client, "s3"),
+        queue_url=events.audit_queue_url,
+        bucket=events.audit_bucket,
+        intake=Intake(["resource"]),
+        stored=stored,
     )
     async with running(relay.run()), running(consumer.run()):
         for number in range(LATENCY_EVENTS):

@@ -19,8 +19,8 @@ import pytest
 
 from mesh.local.home import Home
 from services.audit.archive import Bucket, read_all
-from services.audit.checkpoints import PinnedKey
 from services.audit.findings import Report
+from services.audit.statement import PinnedKey
 from services.audit.verification import verify
 from tests.e2e.conftest import Person, RunningMesh, eventually, running, sign_up
 

@@ -11,7 +11,8 @@ async def test_an_administrator_reads_what_somebody_did(client: Client, person: 
 
     async def recorded() -> bool:
         page = await client.ok("AuditService/QueryEvents", {"actor": person.name, "type": "resource.created"}, administrator.token)
-        return [event["target"] for event in page.get("events", [])] == [made["name"]]
+        told = [event["target"] for event in page.get("events", [])], page.get("standings", [])
+        return told == ([made["name"]], ["STANDING_CHAINED"])
 
     await eventually(recorded)
     answer = await client.call("AuditService/QueryEvents", {}, person.token)
@@ -24,9 +25,9 @@ async def test_a_watch_tells_what_happens_now(mesh: RunningMesh, person: Person,
     async with client.stream("AuditService/WatchEvents", {"type": "resource.created"}, administrator.token) as messages:
         assert "event" not in await anext(messages)
         made = await client.ok("ResourceService/CreateResource", {"resource": {"displayName": "plan"}}, person.token)
-        while (event := (await anext(messages)).get("event")) is None or event["target"] != made["name"]:
+        while (message := await anext(messages)).get("event", {}).get("target") != made["name"]:
             pass
-        assert event["actor"] == person.name
+        assert (message["event"]["actor"], message["standing"]) == (person.name, "STANDING_CHAINED")
 
 
 async def test_the_trail_is_proven_by_the_command_line(mesh: RunningMesh, person: Person) -> None:

@@ -162,6 +162,10 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """
     EVENT_TYPE_AUDIT_PARKED: _EventType.ValueType  # 90
     """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
+    EVENT_TYPE_AUDIT_EVENT_PARKED: _EventType.ValueType  # 91
+    """audit.event_parked: an event was put aside after it was numbered. Names its number, its hash and the audit.parked that stands at its number
+    now: without this statement, which is chained like any other event, nobody believes that one.
+    """
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """EventType is the closed catalogue. Its dotted form, which events carry, is the name in lower case with a dot behind the first word."""
@@ -278,6 +282,10 @@ minute are an event each; the latest of the others stands for all of them, and `
 """
 EVENT_TYPE_AUDIT_PARKED: EventType.ValueType  # 90
 """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
+EVENT_TYPE_AUDIT_EVENT_PARKED: EventType.ValueType  # 91
+"""audit.event_parked: an event was put aside after it was numbered. Names its number, its hash and the audit.parked that stands at its number
+now: without this statement, which is chained like any other event, nobody believes that one.
+"""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 @_typing.final

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Standing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STANDING_UNSPECIFIED: _Standing.ValueType  # 0
+    """Never sent."""
+    STANDING_CHAINED: _Standing.ValueType  # 1
+    """The event stands in the chain, and so does all that its source wrote before it."""
+    STANDING_PENDING: _Standing.ValueType  # 2
+    """Something before the event is not there yet, or another event claims its number, or it stands for one that was put aside and its source has not
+    stated that yet. It may be forged.
+    """
+    STANDING_OFF_CHAIN: _Standing.ValueType  # 3
+    """Another event stands at its number: this one is forged."""
+
+class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
+    """Standing of an event in its source's chain, as far as Audit knows it now. `authmesh audit verify` proves it."""
+
+STANDING_UNSPECIFIED: Standing.ValueType  # 0
+"""Never sent."""
+STANDING_CHAINED: Standing.ValueType  # 1
+"""The event stands in the chain, and so does all that its source wrote before it."""
+STANDING_PENDING: Standing.ValueType  # 2
+"""Something before the event is not there yet, or another event claims its number, or it stands for one that was put aside and its source has not
+stated that yet. It may be forged.
+"""
+STANDING_OFF_CHAIN: Standing.ValueType  # 3
+"""Another event stands at its number: this one is forged."""
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
 
 @_typing.final
 class QueryEventsRequest(_message.Message):
@@ -33,6 +66,7 @@ class QueryEventsRequest(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SHOW_OFF_CHAIN_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     """Events of this actor."""
     subject: _builtins.str
@@ -43,6 +77,8 @@ class QueryEventsRequest(_message.Message):
     """How many events a page holds; 50 when unset."""
     page_token: _builtins.str
     """The `next_page_token` of the page before."""
+    show_off_chain: _builtins.bool
+    """Also events that are not part of their source's chain. They are forged, or were until something else turned out to be."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Events at or after this time."""
@@ -61,10 +97,11 @@ class QueryEventsRequest(_message.Message):
         type: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        show_off_chain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "end_time", b"end_time", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "subject", b"subject", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "end_time", b"end_time", "page_size", b"page_size", "page_token", b"page_token", "show_off_chain", b"show_off_chain", "start_time", b"start_time", "subject", b"subject", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -78,21 +115,27 @@ class QueryEventsResponse(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STANDINGS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Set when there are more."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_audit_event_pb2.AuditEvent]:
         """The events, newest first."""
 
+    @_builtins.property
+    def standings(self) -> _containers.RepeatedScalarFieldContainer[Global___Standing.ValueType]:
+        """How each of the events stands in its source's chain, in the order of `events`."""
+
     def __init__(
         self,
         *,
         events: _abc.Iterable[_audit_event_pb2.AuditEvent] | None = ...,
         next_page_token: _builtins.str = ...,
+        standings: _abc.Iterable[Global___Standing.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token", "standings", b"standings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,19 +149,23 @@ class WatchEventsRequest(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SHOW_OFF_CHAIN_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Events of this type, in dotted form; empty: all."""
     resume_token: _builtins.str
     """Continue behind the message that carried this token; empty: from now."""
+    show_off_chain: _builtins.bool
+    """Also events that are known not to be part of their source's chain."""
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         resume_token: _builtins.str = ...,
+        show_off_chain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume_token", b"resume_token", "show_off_chain", b"show_off_chain", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,8 +179,11 @@ class WatchEventsResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """Where to continue after this message."""
+    standing: Global___Standing.ValueType
+    """How the event stands in its source's chain; unset in a heartbeat."""
     @_builtins.property
     def event(self) -> _audit_event_pb2.AuditEvent:
         """The event; unset in a heartbeat."""
@@ -143,10 +193,11 @@ class WatchEventsResponse(_message.Message):
         *,
         event: _audit_event_pb2.AuditEvent | None = ...,
         resume_token: _builtins.str = ...,
+        standing: Global___Standing.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "resume_token", b"resume_token", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

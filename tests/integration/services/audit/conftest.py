@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,9 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh.aws import open_client
 from mesh.local.components import aws_emulator
+from mesh.model import load_mesh
 from services.audit.consumer import Consumer
-from services.audit.envelope import read
+from services.audit.envelope import Intake, read
 from services.audit.objects import AuditObject, lay_out
 from services.audit.settings import AuditSettings
 from tests.unit.services.audit.envelopes import envelope
@@ -95,9 +96,17 @@ class Aws:
     def client(self, service: str, endpoint_url: str = "") -> Callable[[], Any]:
         return partial(open_client, service, settings(endpoint_url or self.endpoint_url))
 
-    def consumer(self, *, sqs_endpoint: str = "", s3_endpoint: str = "", stored: Callable[[AuditObject], None] = lambda item: None) -> Consumer:
+    def consumer(
+        self,
+        *,
+        sqs_endpoint: str = "",
+        s3_endpoint: str = "",
+        senders: Sequence[str] = (),
+        stored: Callable[[AuditObject], None] = lambda item: None,
+    ) -> Consumer:
+        intake = Intake(load_mesh().nodes, senders)
         sqs, s3 = self.client("sqs", sqs_endpoint), self.client("s3", s3_endpoint)
-        return Consumer(sqs, s3, queue_url=self.queue_url, bucket=self.bucket, stored=stored)
+        return Consumer(sqs, s3, queue_url=self.queue_url, bucket=self.bucket, intake=intake, stored=stored)
 
     async def put(self, *events: AuditEvent) -> list[str]:
         """Stores events as the consumer does. Returns the keys."""

@@ -13,10 +13,11 @@ from mesh.database import Database
 from services.audit import checkpoints
 from services.audit.archive import Bucket
 from services.audit.checkpointer import Checkpointer
-from services.audit.checkpoints import CheckpointError, PinnedKey
+from services.audit.checkpoints import CheckpointError
 from services.audit.findings import Kind, Report
 from services.audit.follower import Follower
 from services.audit.projection import Filters, Projection
+from services.audit.statement import PinnedKey, pem_of
 from services.audit.verification import verify
 from tests.conftest import OpenDatabase
 from tests.integration.services.audit.conftest import Aws
@@ -49,7 +50,7 @@ class Signing:
         return await self.checkpointer(interval).step(self.aws.s3, self.kms)
 
     async def pem(self) -> bytes:
-        return checkpoints.pem_of((await self.kms.get_public_key(KeyId=self.key_id))["PublicKey"])
+        return pem_of((await self.kms.get_public_key(KeyId=self.key_id))["PublicKey"])
 
     async def verify(self, **options: Any) -> Report:
         # Made with an interval of nothing, every checkpoint is overdue at once.
@@ -58,7 +59,7 @@ class Signing:
         return report
 
     async def numbers(self) -> list[int | None]:
-        return [checkpoints.number_of(key) async for key in Bucket(self.aws.s3, self.aws.bucket).keys(checkpoints.PREFIX)]
+        return [checkpoints.SERIES.number_of(key) async for key in Bucket(self.aws.s3, self.aws.bucket).keys(checkpoints.SERIES.prefix)]
 
 
 @pytest.fixture
@@ -163,8 +164,8 @@ async def test_a_lost_database_is_made_again_from_the_bucket(signing: Signing) -
 
 async def test_a_checkpoint_of_somebody_else_stops_the_checkpointer(signing: Signing) -> None:
     await signing.step()
-    body = (await (await signing.aws.s3.get_object(Bucket=signing.aws.bucket, Key=checkpoints.key_of(1)))["Body"].read()).replace(b"1", b"2")
-    await signing.aws.s3.put_object(Bucket=signing.aws.bucket, Key=checkpoints.key_of(2), Body=body)
+    body = (await (await signing.aws.s3.get_object(Bucket=signing.aws.bucket, Key=checkpoints.SERIES.key_of(1)))["Body"].read()).replace(b"1", b"2")
+    await signing.aws.s3.put_object(Bucket=signing.aws.bucket, Key=checkpoints.SERIES.key_of(2), Body=body)
     with pytest.raises(CheckpointError):
         await signing.step()
     assert [finding.kind for finding in (await signing.verify()).findings] == [Kind.FORGED]
@@ -175,7 +176,7 @@ async def test_openssl_can_check_a_checkpoint(signing: Signing, tmp_path: Any) -
     import json
 
     await signing.step()
-    answer = await signing.aws.s3.get_object(Bucket=signing.aws.bucket, Key=checkpoints.key_of(1))
+    answer = await signing.aws.s3.get_object(Bucket=signing.aws.bucket, Key=checkpoints.SERIES.key_of(1))
     statement, signature, _ = (await answer["Body"].read()).split(b"\n")
     (tmp_path / "statement").write_bytes(statement)
     (tmp_path / "signature").write_bytes(base64.b64decode(json.loads(signature)["signature"]))

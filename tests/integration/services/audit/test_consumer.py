@@ -1,11 +1,13 @@
 """Events from the queue to the bucket, through every interruption."""
 
 import asyncio
+import contextlib
 import json
 from contextlib import suppress
 
 import pytest
 
+from mesh.audit.event_bridge import EventBridgeSink
 from services.audit import consumer as consumer_module
 from tests.integration.services.audit.conftest import Aws, FaultingProxy, consuming, until
 from tests.unit.services.audit.envelopes import envelope, event
@@ -56,6 +58,8 @@ async def test_a_forged_event_stands_beside_the_true_one(aws: Aws) -> None:
 
 async def test_poison_goes_to_the_dead_letters_and_holds_up_nothing(aws: Aws) -> None:
     poison = ["no json", envelope(event(1), source="somebody.else"), json.dumps({"detail": {}})]
+    poison += [envelope(event(1, source="payment")), envelope(event(2, previous_hash=b"short"))]
+    poison += [envelope(event(2), detail=json.loads(envelope(event(2)))["detail"] | {"newMember": "x"})]
     await aws.send_bodies(*poison)
     async with consuming(aws.consumer()):
         await aws.send(event(1), event(2))
@@ -66,10 +70,28 @@ async def test_poison_goes_to_the_dead_letters_and_holds_up_nothing(aws: Aws) ->
         await until(stored)
 
         async def buried() -> bool:
-            return await aws.waiting(aws.dead_letters_url) == 3
+            return await aws.waiting(aws.dead_letters_url) == len(poison)
 
         await until(buried)
     assert await aws.is_empty()
+
+
+async def test_what_was_not_put_into_the_queue_by_the_bus_is_left_to_the_dead_letters(aws: Aws) -> None:
+    bus = aws.bucket
+    attributes = await aws.sqs.get_queue_attributes(QueueUrl=aws.queue_url, AttributeNames=["QueueArn"])
+    async with aws.client("events")() as events:
+        await events.create_event_bus(Name=bus)
+        await events.put_rule(Name=bus, EventBusName=bus, EventPattern=json.dumps({"source": ["authmesh.auth"]}))
+        await events.put_targets(Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}])
+        await aws.send(event(1, actor="users/eve"))
+        await events.put_events(Entries=[EventBridgeSink(contextlib.nullcontext, bus)._entry(event(2))])
+    # As the emulator names EventBridge; AWS has a name for it, too, and another one for each role.
+    async with consuming(aws.consumer(senders=["AROAEXAMPLE"])):
+
+        async def told_apart() -> bool:
+            return await aws.stored() == [("auth", 2)] and await aws.waiting(aws.dead_letters_url) == 1
+
+        await until(told_apart)
 
 
 async def test_events_wait_for_an_s3_that_is_away_and_use_up_no_receive(aws: Aws, proxy: FaultingProxy) -> None:

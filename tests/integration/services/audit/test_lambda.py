@@ -64,7 +64,7 @@ async def lines(s3: Any, bucket: str) -> list[dict[str, Any]]:
 
 
 def entry(number: int) -> Entry:
-    event = AuditEvent(event_id=str(number), type="auth.signed_in", source="auth", sequence=number)
+    event = AuditEvent(event_id=str(number), type="auth.signed_in", source="auth", sequence=number, previous_hash=bytes(32) if number > 1 else b"")
     event.event_time.GetCurrentTime()
     return Entry(number, event.type, event.SerializeToString(), 0)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
-from authmesh.audit.v1.audit_service_pb2 import QueryEventsRequest, WatchEventsRequest, WatchEventsResponse
+from authmesh.audit.v1.audit_service_pb2 import QueryEventsRequest, Standing, WatchEventsRequest, WatchEventsResponse
 from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
 
 from mesh.errors import InvalidArgument, PermissionDenied
@@ -20,7 +20,7 @@ from services.audit.watch import Watch
 from tests.conftest import OpenDatabase
 from tests.integration.services.serving import TrustedCaller, served
 from tests.unit.services.audit.envelopes import NOON, envelope, event
-from tests.unit.services.audit.trail import chained
+from tests.unit.services.audit.trail import chain_hash, chained, statement_of, tombstone_of
 
 HEARTBEAT = timedelta(milliseconds=300)
 
@@ -159,3 +159,84 @@ async def test_a_watch_of_one_type_tells_that_type(reading: Reading) -> None:
 async def test_a_made_up_resume_token_is_refused(reading: Reading) -> None:
     with pytest.raises(InvalidArgument):
         await anext(aiter(reading.stub.WatchEvents(WatchEventsRequest(resume_token="AAAA"))))
+
+
+async def standings(reading: Reading, **request: object) -> list[tuple[int, str, str]]:
+    """Number, actor and standing of each event, oldest first."""
+    page = await reading.stub.QueryEvents(QueryEventsRequest(**request))  # type: ignore[arg-type]
+    names = [Standing.Name(standing).removeprefix("STANDING_") for standing in page.standings]
+    return [(found.sequence, found.actor, name) for found, name in zip(page.events, names, strict=True)][::-1]
+
+
+async def test_every_event_comes_with_its_standing(reading: Reading) -> None:
+    events = chained(1, 4)
+    await reading.store(*events[:2], events[3])
+    assert await standings(reading) == [(1, "", "CHAINED"), (2, "", "CHAINED"), (4, "", "PENDING")]
+    await reading.store(events[2])
+    assert {standing for _, _, standing in await standings(reading)} == {"CHAINED"}
+
+
+@pytest.mark.parametrize("forged_first", [True, False])
+async def test_a_forged_event_is_left_out_and_marked_where_it_is_asked_for(reading: Reading, forged_first: bool) -> None:
+    events = chained(1, 5)
+    forged = chained(3, 3, previous=events[2].previous_hash, actor="users/eve")
+    await reading.store(*events[:2])
+    await reading.store(*(forged if forged_first else events[2:]))
+    await reading.store(*(events[2:] if forged_first else forged))
+    assert await reading.numbers() == [5, 4, 3, 2, 1]
+    assert {standing for _, _, standing in await standings(reading)} == {"CHAINED"}
+    assert (3, "users/eve", "OFF_CHAIN") in await standings(reading, show_off_chain=True)
+    assert await standings(reading, show_off_chain=True, actor="users/eve") == [(3, "users/eve", "OFF_CHAIN")]
+
+
+@pytest.mark.parametrize("forged_first", [True, False])
+async def test_of_two_events_at_the_end_neither_is_believed_before_the_next_one_comes(reading: Reading, forged_first: bool) -> None:
+    events = chained(1, 4)
+    forged = chained(3, 3, previous=events[2].previous_hash, actor="users/eve")
+    await reading.store(*events[:2])
+    for stored in (forged, events[2:3]) if forged_first else (events[2:3], forged):
+        await reading.store(*stored)
+    assert sorted(await standings(reading))[2:] == [(3, "", "PENDING"), (3, "users/eve", "PENDING")]
+    await reading.store(events[3])
+    assert await standings(reading) == [(1, "", "CHAINED"), (2, "", "CHAINED"), (3, "", "CHAINED"), (4, "", "CHAINED")]
+
+
+async def test_all_of_a_forged_branch_is_off_the_chain_though_it_came_first(reading: Reading) -> None:
+    events = chained(1, 40)
+    branch = chained(35, 37, previous=events[34].previous_hash, actor="users/eve")
+    await reading.store(*events[:34])
+    await reading.store(*branch)
+    await reading.store(*events[34:])
+    assert await reading.numbers() == list(range(40, 0, -1))
+    off = await standings(reading, show_off_chain=True, actor="users/eve")
+    assert off == [(number, "users/eve", "OFF_CHAIN") for number in (35, 36, 37)]
+
+
+async def test_a_tombstone_is_believed_when_its_source_states_it(reading: Reading) -> None:
+    events = chained(1, 4)
+    stone = tombstone_of(events[1])
+    await reading.store(events[0], stone, *events[2:])
+    assert [standing for _, _, standing in await standings(reading)] == ["CHAINED", "PENDING", "CHAINED", "CHAINED"]
+    await reading.store(statement_of(stone, 5, chain_hash(events[3])))
+    assert {standing for _, _, standing in await standings(reading)} == {"CHAINED"}
+
+
+async def test_a_watch_marks_what_it_tells_and_leaves_out_what_is_known_as_forged(reading: Reading) -> None:
+    events = chained(1, 5)
+    await reading.store(*events)
+    both = [aiter(reading.stub.WatchEvents(WatchEventsRequest(show_off_chain=show))) for show in (True, False)]
+    for watch in both:
+        assert (await anext(watch)).standing == Standing.STANDING_UNSPECIFIED
+    await reading.store(*chained(3, 3, previous=events[2].previous_hash, actor="users/eve"))
+    await reading.store(*chained(6, 6, previous=chain_hash(events[4])))
+
+    async def told(watch: AsyncIterator[WatchEventsResponse]) -> WatchEventsResponse:
+        while not (message := await anext(watch)).HasField("event"):
+            pass
+        return message
+
+    message = await told(both[0])
+    assert (message.event.actor, message.standing) == ("users/eve", Standing.STANDING_OFF_CHAIN)
+    for watch in both:
+        message = await told(watch)
+        assert (message.event.sequence, message.standing) == (6, Standing.STANDING_CHAINED)

@@ -1,13 +1,16 @@
 """`authmesh audit verify` on a copy of the bucket: what it prints, and its exit status."""
 
+import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from services.audit.cli import commands, one_line
-from tests.unit.services.audit.trail import Trail, chained
+from tests.unit.services.audit.envelopes import event
+from tests.unit.services.audit.trail import Trail, chained, pem_of_key
 
 
 @pytest.fixture
@@ -27,6 +30,11 @@ def verify(trail: Trail, *options: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def verify_json(trail: Trail, *options: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(verify(trail, "--json", *options)[1])
+    return report
+
+
 def test_an_intact_trail_is_status_0(trail: Trail) -> None:
     status, output = verify(trail)
     assert status == 0, output
@@ -39,12 +47,55 @@ def test_a_tampered_trail_is_status_1_and_the_first_finding_comes_first(trail: T
     status, output = verify(trail)
     assert status == 1
     assert output.startswith("FIRST: deleted: event 4 of auth was deleted: checkpoint 1 vouches")
+    [first, *_] = verify_json(trail)["findings"]
+    assert output.splitlines()[0].endswith(f"[{first['id'][:12]}]")
+
+
+def acknowledged(trail: Trail) -> Path:
+    """All that is found of the trail is acknowledged. Returns the operators' public key."""
+    trail.acknowledge(asyncio.run(trail.verify()).findings)
+    operators = trail.path.parent / "operators.pem"
+    operators.write_bytes(pem_of_key(trail.operator))
+    return operators
+
+
+def test_what_is_acknowledged_is_shown_as_such_and_is_status_3(trail: Trail) -> None:
+    trail.write(chained(2, 2, previous=bytes(32)), seen=False)
+    assert verify(trail)[0] == 1
+    operators = acknowledged(trail)
+    status, output = verify(trail, "--acknowledgement-key", str(operators))
+    assert status == 3, output
+    assert "known: forged: event 2 of auth exists in a second form" in output
+    assert f"acknowledged by ada at {trail.now:%Y-%m-%dT%H:%M:%SZ} (acknowledgement 1): a drill of the 24th" in output
+    assert "ACKNOWLEDGED: 10 events" in output
+    [item] = verify_json(trail, "--acknowledgement-key", str(operators))["acknowledged"]
+    assert item["acknowledgement"] == {"number": 1, "by": "ada", "reason": "a drill of the 24th", "time": trail.now.isoformat()}
+
+
+def test_an_acknowledgement_without_a_key_to_believe_it_by_is_status_1_and_told(trail: Trail) -> None:
+    trail.write(chained(2, 2, previous=bytes(32)), seen=False)
+    acknowledged(trail)
+    status, output = verify(trail)
+    assert status == 1
+    assert "1 acknowledgements count for nothing: name the public key to believe them by with --acknowledgement-key" in output
+
+
+def test_text_of_callers_does_nothing_to_the_terminal(trail: Trail) -> None:
+    evil = event(3, previous_hash=bytes(32))
+    evil.event_id = "\x1b]0;pwned\x07\nFIRST: intact"
+    trail.write([evil], seen=False)
+    trail.put("audit/\x1b[2J.jsonl.gz", b"")
+    status, output = verify(trail)
+    assert status == 1
+    assert "\x1b" not in output
+    assert "\\u001b]0;pwned\\u0007\\nFIRST: intact" in output
+    assert len([line for line in output.splitlines() if line.startswith("FIRST")]) == 1
 
 
 def test_scripts_get_json(trail: Trail) -> None:
     status, output = verify(trail, "--json")
     report = json.loads(output)
-    assert (status, report["intact"], report["events"], report["findings"]) == (0, True, {"auth": 10}, [])
+    assert (status, report["verdict"], report["intact"], report["events"], report["findings"]) == (0, "intact", True, {"auth": 10}, [])
 
 
 @pytest.mark.parametrize("pem", [None, b"nothing"])
@@ -67,6 +118,10 @@ def test_an_event_is_one_line() -> None:
         "eventTime": "2026-11-24T12:00:00Z", "source": "auth", "sequence": "7", "type": "auth.sign_in_failed", "outcome": "OUTCOME_FAILURE",
         "reason": "CREDENTIALS_INVALID", "subject": "users/ada", "detail": {"b": "2", "a": "1"}, "sealed": "AAAA",
     }  # fmt: skip
+    assert one_line(event, "STANDING_CHAINED") == one_line(event)
+    assert one_line(event, "STANDING_OFF_CHAIN") == f"FORGED  {one_line(event)}"
+    assert one_line(event, "STANDING_PENDING") == f"NOT CHAINED YET  {one_line(event)}"
+    assert one_line(event | {"detail": {"a": "b  actor=users/eve"}}).endswith('  a="b  actor=users/eve"  (personal data sealed)')
     assert one_line(event) == (
         "2026-11-24T12:00:00Z  auth#7  auth.sign_in_failed  FAILED CREDENTIALS_INVALID  subject=users/ada  a=1  b=2  (personal data sealed)"
     )

@@ -8,12 +8,12 @@ from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.audit.envelope import EnvelopeError, read
+from services.audit.envelope import EnvelopeError, Intake, names, read
 from tests.unit.services.audit.envelopes import envelope, event
 
 
 def test_an_event_is_read_whole() -> None:
-    sent = event(7, actor="users/ada", previous_hash=b"\x00\xff", detail={"k": "v\u2028é"})
+    sent = event(7, actor="users/ada", previous_hash=b"\x00\xff" * 16, detail={"k": "v\u2028é"})
     record = read(envelope(sent))
     assert (record.source, record.sequence, record.date) == ("auth", 7, date(2026, 11, 24))
     assert json_format.Parse(record.line, AuditEvent()) == sent
@@ -32,12 +32,70 @@ def test_a_repetition_has_the_same_identity_whatever_its_envelope_and_order_of_m
     assert read(envelope(event(7))).identity != read(envelope(event(7, actor="users/eve"))).identity
 
 
-def test_what_a_newer_source_knows_is_kept() -> None:
+def test_a_type_that_a_newer_source_knows_is_taken() -> None:
     body = json.loads(envelope(event(7)))
-    body["detail"] |= {"type": "auth.invented", "newMember": {"a": 1}}
-    body["detail-type"] = "auth.invented"
-    record = read(json.dumps(body))
-    assert json.loads(record.line)["newMember"] == {"a": 1}
+    body["detail"]["type"] = body["detail-type"] = "auth.invented"
+    assert json.loads(read(json.dumps(body)).line)["type"] == "auth.invented"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"newMember": {"a": 1}},
+        {"previousHash": "AAAA"},
+        {"previousHash": ""},
+        {"sequence": str(10**16)},
+        {"type": "audit.parked", "detail": {"replaces": "zz"}},
+        {"type": "audit.parked", "detail": {"replaces": "00"}},
+    ],
+)
+def test_what_no_verifier_could_hold_against_the_chain_is_refused(members: dict[str, Any]) -> None:
+    body = json.loads(envelope(event(7)))
+    body["detail"] |= members
+    body["detail-type"] = body["detail"]["type"]
+    with pytest.raises(EnvelopeError):
+        read(json.dumps(body))
+
+
+def test_the_first_event_names_none_before_it() -> None:
+    with pytest.raises(EnvelopeError):
+        read(envelope(event(1, previous_hash=bytes(32))))
+
+
+def test_a_line_is_the_one_form_of_its_event() -> None:
+    body = json.loads(envelope(event(7)))
+    detail = body["detail"]
+    others = [
+        detail | {"sequence": 7},
+        detail | {"sequence": 7.0},
+        detail | {"actor": "", "reason": None, "detail": {}},
+        detail | {"eventTime": detail["eventTime"].replace("Z", ".000+00:00")},
+        {"event_id" if name == "eventId" else name: value for name, value in detail.items()},
+        detail | {"outcome": 1},
+    ]
+    assert {read(json.dumps(body | {"detail": other})).line for other in others} == {read(json.dumps(body)).line}
+
+
+INTAKE = Intake(names("auth, token"), names("AIDAEVENTBRIDGE,AROAREDRIVE"))
+
+
+def test_events_of_nodes_of_the_mesh_are_taken_from_the_bus_and_from_who_redrives() -> None:
+    for sender in ("AIDAEVENTBRIDGE", "AROAREDRIVE:ada"):
+        assert INTAKE.read(envelope(event(7)), sender).sequence == 7
+    assert Intake(["auth"]).read(envelope(event(7)), "anybody").sequence == 7
+
+
+@pytest.mark.parametrize("sender", ["", "AROANODE:i-1", "AIDAEVENTBRIDGE2", ":AIDAEVENTBRIDGE"])
+def test_a_message_that_another_one_put_into_the_queue_is_refused(sender: str) -> None:
+    with pytest.raises(EnvelopeError, match="another sender"):
+        INTAKE.read(envelope(event(7)), sender)
+
+
+def test_an_event_of_what_is_not_a_node_of_the_mesh_is_refused() -> None:
+    with pytest.raises(EnvelopeError, match="not a node"):
+        INTAKE.read(envelope(event(7, source="payment")), "AIDAEVENTBRIDGE")
+    with pytest.raises(EnvelopeError, match="not a node"):
+        Intake([]).read(envelope(event(7)), "AIDAEVENTBRIDGE")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_every_event_comes_back_once_and_whole(tmp_path: Path) -> None:
     trail = Trail(tmp_path / "copy")
     refused = event(
         3, at=NOON + timedelta(days=1, microseconds=7), actor="users/ada", reason="CREDENTIALS_INVALID", email="ada@example.org",
-        detail={"b": "2", "a": "1"}, previous_hash=b"\x00\xff",
+        detail={"b": "2", "a": "1"}, previous_hash=b"\x00\xff" * 16,
     )  # fmt: skip
     refused.outcome = OUTCOME_FAILURE
     seal(refused, [b"k" * 32])
@@ -54,7 +54,7 @@ def test_every_event_comes_back_once_and_whole(tmp_path: Path) -> None:
     assert rows[2] == dict.fromkeys(SCHEMA.names) | {
         "source": "auth", "dt": "2026-11-25", "sequence": 3, "eventid": "id-3", "type": "auth.signed_in", "outcome": "OUTCOME_FAILURE",
         "eventtime": (NOON + timedelta(days=1, microseconds=7)).astimezone(UTC), "actor": "users/ada", "reason": "CREDENTIALS_INVALID",
-        "detail": [("a", "1"), ("b", "2")], "previoushash": b"\x00\xff", "sealed": refused.sealed,
+        "detail": [("a", "1"), ("b", "2")], "previoushash": b"\x00\xff" * 16, "sealed": refused.sealed,
     }  # fmt: skip
     # Some days, once more: what was there is replaced, and nothing else is left behind.
     assert export(trail, tmp_path / "out", "--since", "2026-11-25")[1].startswith("1 events in 1 files")

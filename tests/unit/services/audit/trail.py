@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.audit import checkpoints, merkle
+from mesh.audit import tombstone
+from mesh.audit.canonical import canonical
+from services.audit import acknowledgements, checkpoints, merkle
 from services.audit.archive import Directory
-from services.audit.checkpoints import Head, PinnedKey, Statement, Witnessed
+from services.audit.checkpoints import Anchor, Head, Statement, Witnessed
 from services.audit.envelope import read
-from services.audit.findings import Report
+from services.audit.findings import Finding, Report
 from services.audit.objects import lay_out
+from services.audit.statement import PinnedKey, digest, seal, signed_part
 from services.audit.verification import verify
 from tests.unit.services.audit.envelopes import NOON, envelope, event
 
@@ -34,8 +37,24 @@ def chained(first: int, last: int, *, source: str = "auth", previous: bytes = b"
     return events
 
 
+def tombstone_of(parked: AuditEvent, **changes: str) -> AuditEvent:
+    """What stands at the number of an event that nobody takes, as parking makes it."""
+    stone = tombstone.numbered(parked, "Malformed")
+    stone.detail.update(changes)
+    return stone
+
+
+def statement_of(stone: AuditEvent, sequence: int, previous: bytes, **changes: str) -> AuditEvent:
+    """What vouches for a tombstone, at the end of a chain."""
+    stated = tombstone.statement(stone)
+    stated.sequence, stated.previous_hash = sequence, previous
+    stated.event_time.FromDatetime(NOON + timedelta(seconds=sequence))
+    stated.detail.update(changes)
+    return stated
+
+
 def chain_hash(sent: AuditEvent) -> bytes:
-    return hashlib.sha256(sent.SerializeToString(deterministic=True)).digest()
+    return hashlib.sha256(canonical(sent)).digest()
 
 
 class Trail:
@@ -44,6 +63,8 @@ class Trail:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self.operator = ec.generate_private_key(ec.SECP256R1())
+        self._newest: Anchor | None = None
         self._heads: dict[str, Head] = {}
         self._unsigned: list[Witnessed] = []
         self.statements: list[bytes] = []
@@ -51,7 +72,11 @@ class Trail:
 
     @property
     def pem(self) -> bytes:
-        return self._key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return pem_of_key(self._key)
+
+    @property
+    def fingerprint(self) -> str:
+        return PinnedKey(self.pem).fingerprint
 
     def write(self, events: Iterable[AuditEvent], *, seen: bool = True) -> list[str]:
         """Objects of the events. Returns their keys."""
@@ -65,8 +90,18 @@ class Trail:
                 self._unsigned.append(Witnessed(item.key, item.events, merkle.root(leaves)))
         if seen:
             for sent in events:
-                self._heads[sent.source] = Head(sent.sequence, chain_hash(sent), sent.sequence)
+                self._heads[sent.source] = Head(sent.sequence, tombstone.link(sent), sent.sequence)
         return keys
+
+    def vouch_for_all(self) -> None:
+        """Has the next checkpoint list every object, as the checkpointer does with whatever it finds."""
+        for file in sorted(self.path.rglob("*.jsonl.gz")):
+            self.vouch_for(file.relative_to(self.path).as_posix())
+
+    def vouch_for(self, key: str) -> None:
+        """Has the next checkpoint list what is there."""
+        leaves = [merkle.leaf(line) for line in gzip.decompress(self.get(key)).splitlines()]
+        self.vouch(Witnessed(key, len(leaves), merkle.root(leaves)))
 
     def vouch(self, item: Witnessed) -> None:
         """Has the next checkpoint list an object."""
@@ -76,12 +111,46 @@ class Trail:
         """Signs what was written. Returns its number."""
         number = len(self.statements) + 1
         self.now += INTERVAL
-        previous = checkpoints.digest(self.statements[-1]) if self.statements else b""
-        statement = Statement(number, self.now, INTERVAL, previous, dict(self._heads), tuple(self._unsigned)).encode()
+        previous = digest(self.statements[-1]) if self.statements else b""
+        statement = Statement(number, self.now, INTERVAL, previous, dict(self._heads), tuple(self._unsigned), self._newest).encode()
         self._unsigned = []
         self.statements.append(statement)
-        self.put(checkpoints.key_of(number), checkpoints.seal(statement, self.sign(statement)))
+        self.put(checkpoints.SERIES.key_of(number), seal(statement, self.sign(statement)))
         return number
+
+    def wait(self, checkpoints: int = 4) -> None:
+        """Lets time pass, in checkpoints over nothing: what is in the trail now can't be on its way any more."""
+        for _ in range(checkpoints):
+            self.checkpoint()
+
+    def acknowledge(
+        self, findings: Sequence[Finding], *, signer: ec.EllipticCurvePrivateKey | None = None, trail: str = "", anchored: bool = True
+    ) -> str:
+        """What an operator says of findings. Returns its key."""
+        made = acknowledgements.statement(
+            findings, self._newest, trail=trail or self.fingerprint, time=self.now, by="ada", reason="a drill of the 24th"
+        )
+        document = made.encode()
+        key = acknowledgements.SERIES.key_of(made.acknowledgement.number)
+        self.put(key, seal(document, (signer or self.operator).sign(document, ec.ECDSA(hashes.SHA256()))))
+        if anchored:
+            self._newest = Anchor(made.acknowledgement.number, digest(document))
+        return key
+
+    def replace_acknowledgement(self, findings: Sequence[Finding], *, by: str) -> None:
+        """The operator's key signs another first statement."""
+        document = acknowledgements.statement(findings, None, trail=self.fingerprint, time=self.now, by=by, reason="none").encode()
+        self.put(acknowledgements.SERIES.key_of(1), seal(document, self.operator.sign(document, ec.ECDSA(hashes.SHA256()))))
+
+    def follow_what_is_there(self) -> None:
+        """The next acknowledgement follows the newest one in the bucket, whatever that is."""
+        keys = sorted((self.path / acknowledgements.SERIES.prefix).iterdir())
+        self._newest = Anchor(len(keys), digest(signed_part(keys[-1].read_bytes())))
+
+    @property
+    def checkpoint_key(self) -> ec.EllipticCurvePrivateKey:
+        """What signs checkpoints."""
+        return self._key
 
     def sign(self, statement: bytes) -> bytes:
         return self._key.sign(statement, ec.ECDSA(hashes.SHA256()))
@@ -104,7 +173,13 @@ class Trail:
         self.put(key, gzip.compress(content, mtime=0))
 
     async def verify(self, *, pem: bytes | None = None, **options: Any) -> Report:
-        return await verify(Directory(self.path), PinnedKey(pem or self.pem), **({"now": self.now} | options))
+        believed: dict[str, Any] = {"now": self.now, "acknowledgement_key": PinnedKey(pem_of_key(self.operator))}
+        return await verify(Directory(self.path), PinnedKey(pem or self.pem), **(believed | options))
+
+
+def pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Its public half."""
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def utc(hour: int, minute: int) -> datetime:
