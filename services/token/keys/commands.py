@@ -56,7 +56,8 @@ def rotate() -> None:
     terminal.line(_do(order))
 
 
-@commands.command()
+# A thumbprint may begin with `-`, and is not an option then.
+@commands.command(context_settings={"ignore_unknown_options": True})
 def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authmesh keys list` shows it.")]) -> None:
     """Refuse every token that a key has signed. People refresh, or sign in again; nobody's session ends."""
 

@@ -77,7 +77,10 @@ async def test_keys_are_listed_rotated_and_revoked(token: Process) -> None:
         while await signing() != waiting:
             await asyncio.sleep(0.1)
     assert (await admin.keys())["RETIRING"] == [active]
-    assert len(await published(token)) == 3
+    # And the one after it is made.
+    async with asyncio.timeout(15):
+        while len(await published(token)) != 3:
+            await asyncio.sleep(0.1)
     # A token of the key that signs now.
     person = await token.sign_in(uuid.uuid4())
     assert await reason(admin.revoke("keys/nonsense")) == "NOT_FOUND KEY_NOT_FOUND"
@@ -123,11 +126,12 @@ async def test_whoever_has_the_machine_lists_rotates_and_revokes(token: Process)
     status, output = await run(variables, "revoke", active)
     assert (status, "is revoked" in output) == (0, True)
 
-    # The process sees it within a second or so: it refuses the administrator, whose token that key has signed.
+    # The process sees it within a second or so: it refuses the administrator, whose token that key has signed. By the feed, or because the key has
+    # left the JWKS, whichever comes first.
     async def ask() -> str:
-        return await reason(admin.keys())
+        return (await reason(admin.keys())).partition(" ")[0]
 
-    assert await eventually(ask, "UNAUTHENTICATED TOKEN_REVOKED") < 2
+    assert await eventually(ask, "UNAUTHENTICATED") < 2
     assert await reason(token.sign_in(uuid.uuid4())) == "OK"
     assert await run(variables, "revoke", "nonsense") == (1, "authmesh: no such key: it never was, or every token that it signed has expired\n")
     async with Database.open(token.database_url) as database:
