@@ -14,6 +14,7 @@ from grpc import aio
 
 from mesh.contract import Rpc
 from mesh.errors import field_invalid
+from mesh.rpc.codec import HEADER, Codec, Codecs
 
 if TYPE_CHECKING:
     from mesh.tokens.claims import Claims
@@ -45,8 +46,8 @@ class Call:
     context: "aio.ServicerContext[Any, Any]"
     payload: bytes | None
     """The request message's bytes. None when the request ended before a whole message."""
-    parse: Any
-    """The generated class's `FromString`."""
+    codec: Codec
+    """How this call's messages are written."""
     metadata: Sequence[tuple[str, str | bytes]]
     caller: str | None
     """The mesh node that dialled the sidecar, from its certificate; None when nobody's was forwarded."""
@@ -72,7 +73,7 @@ class Call:
             if self.payload is None:
                 raise field_invalid("request", f"the body ends before a whole {self.rpc.input_type}: send its 5-byte prefix and all its bytes")
             try:
-                self._request = self.parse(self.payload)
+                self._request = self.codec.parse(self.payload)
             except (DecodeError, UnicodeDecodeError, ValueError) as error:
                 raise field_invalid("request", f"these bytes are no {self.rpc.input_type}") from error
         assert self._request is not None
@@ -95,7 +96,7 @@ class Call:
         return [value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key]
 
 
-def new_call(rpc: Rpc, payload: bytes | None, parse: Any, context: "aio.ServicerContext[Any, Any]", trust_domain: str = TRUST_DOMAIN) -> Call:
+def new_call(rpc: Rpc, payload: bytes | None, codecs: Codecs, context: "aio.ServicerContext[Any, Any]", trust_domain: str = TRUST_DOMAIN) -> Call:
     """Reads the metadata that the sidecar vouches for: it overwrites `x-forwarded-client-cert`, and the edge overwrites the client's address."""
     metadata = [(name, value) for name, value in context.invocation_metadata() or ()]
     first = {name: value if isinstance(value, str) else "" for name, value in reversed(metadata)}
@@ -106,7 +107,7 @@ def new_call(rpc: Rpc, payload: bytes | None, parse: Any, context: "aio.Servicer
         rpc=rpc,
         context=context,
         payload=payload,
-        parse=parse,
+        codec=codecs.json if first.get(HEADER) == "json" else codecs.protobuf,
         metadata=metadata,
         caller=caller,
         address=_address(first.get("x-envoy-external-address", "")) if caller == GATEWAY else "",

@@ -6,12 +6,14 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from grpc import aio
 from grpc_status import rpc_status
 
 from mesh.contract import Contract
 from mesh.errors import PermissionDenied, Reason, Unimplemented, field_invalid
-from mesh.rpc.call import TRUST_DOMAIN, Call, new_call, set_current_call
+from mesh.rpc.call import TRUST_DOMAIN, Call, current_call, new_call, set_current_call
+from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import to_status
 
 Stage = Callable[[Call], AbstractAsyncContextManager[None]]
@@ -62,17 +64,17 @@ class MeshInterceptor(aio.ServerInterceptor):
         proceed = _streaming(handler) if handler.response_streaming else _unary(handler)
         for stage in reversed(self._stages):
             proceed = _around(stage, proceed)
-        parse = handler.request_deserializer
+        codecs = Codecs.of(handler)
 
         async def serve(_: object, context: "aio.ServicerContext[Any, Any]") -> Any:
-            call = new_call(rpc, await _message(context), parse, context, self._trust_domain)
+            call = new_call(rpc, await _message(context), codecs, context, self._trust_domain)
             set_current_call(call)
             return await proceed(call)
 
         # Bytes come in, and of a unary call go out, as they are: what can't be read or written is ours to answer, not grpc's UNKNOWN with a Python
         # class in it. For the same reason we read the request ourselves: grpc.aio never answers a unary request that ends before a whole message.
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(serve, request_deserializer=None, response_serializer=handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(serve, request_deserializer=None, response_serializer=_serialized)
         return grpc.stream_unary_rpc_method_handler(serve, request_deserializer=None, response_serializer=None)
 
 
@@ -101,10 +103,9 @@ def _unguarded(handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHan
 
 def _unary(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
     behaviour: Any = handler.unary_unary
-    serialize: Any = handler.response_serializer
 
     async def proceed(call: Call) -> Any:
-        return serialize(await behaviour(call.request, call.context))
+        return call.codec.serialize(await behaviour(call.request, call.context))
 
     return proceed
 
@@ -122,6 +123,12 @@ def _streaming(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
                 await call.context.write(response)
 
     return proceed
+
+
+def _serialized(message: Message) -> bytes:
+    call = current_call()
+    assert call is not None
+    return call.codec.serialize(message)
 
 
 def _around(stage: Stage, proceed: Handler) -> Handler:

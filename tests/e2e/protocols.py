@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 
 import grpc
 import httpx
-from google.protobuf import json_format
+from google.protobuf import any_pb2, json_format
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 
@@ -93,6 +93,16 @@ def from_json(status: int, content: bytes, headers: Mapping[str, str]) -> Answer
     answer = refused(json_format.ParseDict(body, status_pb2.Status()), headers)
     assert answer.retry_after == bool(re.fullmatch(r"[1-9]\d*", headers.get("retry-after", ""))), headers
     return answer
+
+
+def from_connect(status: int, content: bytes, headers: Mapping[str, str]) -> Answer:
+    """The answer to a unary call of a Connect client. Whoever asks in protobuf is refused in JSON, too."""
+    if status == 200:
+        return Answer("OK", headers=headers)
+    body = json.loads(content)
+    details = [any_pb2.Any(type_url=f"type.googleapis.com/{item['type']}", value=base64.b64decode(item["value"] + "==")) for item in body["details"]]
+    code = code_pb2.Code.Value(body["code"].upper())
+    return refused(status_pb2.Status(code=code, message=body["message"], details=details), headers)
 
 
 def encoded(rpc: Rpc, request: Mapping[str, Any]) -> bytes:

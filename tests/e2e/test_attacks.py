@@ -52,7 +52,7 @@ async def good(mesh: RunningMesh) -> list[Callable[[], Awaitable[Answer]]]:
 async def test_headers_that_grpc_can_t_parse(stranger: Stranger, good: list[Callable[[], Awaitable[Answer]]], field: Field) -> None:
     async with good_calls(*good, at_once=1):
         for _ in range(10):
-            for protocol in ("grpc", "grpc-web", "json"):
+            for protocol in ("grpc", "grpc-web", "connect", "json"):
                 for rpc in (JWKS, SIGN_IN):
                     answer = await stranger.call(protocol, rpc, field)
                     assert answer.status in ("OK", "INVALID_ARGUMENT", "UNIMPLEMENTED")

@@ -23,7 +23,7 @@ from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 
 from mesh.contract import Rpc
-from tests.e2e.protocols import Answer, from_json, from_trailers
+from tests.e2e.protocols import Answer, from_connect, from_json, from_trailers
 
 Headers = Sequence[tuple[str, str | bytes]]
 Field = tuple[str, str | bytes | None]
@@ -192,7 +192,7 @@ async def call(
     body: bytes | None = None,
     within: float = SECONDS,
 ) -> Answer:
-    """One call of `grpc`, `grpc-web` or `json` with more header fields, on a connection of its own.
+    """One call of `grpc`, `grpc-web`, `connect` or `json` with more header fields, on a connection of its own.
 
     Args:
         address: Where to.
@@ -210,6 +210,9 @@ async def call(
     head, usual = grpc_head(rpc.path, *fields), frame(b"")
     if protocol == "grpc-web":
         head = grpc_head(rpc.path, ("content-type", "application/grpc-web+proto"), ("te", None), *fields)
+    elif protocol == "connect":
+        kind = (("content-type", "application/proto"), ("connect-protocol-version", "1"), ("te", None))
+        head, usual = grpc_head(rpc.path, *kind, *fields), b""
     elif protocol == "json":
         binding = rpc.http[0]
         verb = (":method", binding.method)
@@ -221,6 +224,8 @@ async def call(
         raise ConnectionResetError("the stream was reset")
     if protocol == "json":
         return from_json(int(answer.headers[":status"]), answer.body, answer.headers)
+    if protocol == "connect":
+        return from_connect(int(answer.headers[":status"]), answer.body, answer.headers)
     # The trailers of a good gRPC-Web answer are in its body.
     return from_trailers({"grpc-status": "0", **answer.headers})
 

@@ -16,7 +16,7 @@ from tests.security.under_attack import good_calls
 
 # A public method that nodes may call, too, so that each hop admits it.
 METHOD = method("TokenService/RevokeToken")
-HOPS = ("edge grpc", "edge grpc-web", "edge json", "ingress", "egress")
+HOPS = ("edge grpc", "edge grpc-web", "edge connect", "edge json", "ingress", "egress")
 INVALID, UNSUPPORTED = ("INVALID_ARGUMENT", "FIELD_INVALID"), ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
 
 REFUSED = [
@@ -32,7 +32,10 @@ REMOVED = [
 
 @pytest.fixture(scope="module")
 async def chain() -> AsyncIterator[Chain]:
-    async with held(running(load_mesh(), Contract.load(), ["auth", "token"])) as found:
+    mesh = load_mesh()
+    # One address makes all the calls here.
+    unlimited = mesh.model_copy(update={"virtual_gateway": mesh.virtual_gateway.model_copy(update={"rate_limits": ()})})
+    async with held(running(unlimited, Contract.load(), ["auth", "token"])) as found:
         yield found
 
 
@@ -91,6 +94,12 @@ async def test_what_no_caller_has_a_say_in_never_reaches_a_process(chain: Chain,
     assert not [name for name in heard[-1].metadata if name.startswith("x-authmesh")]
 
 
+@pytest.mark.parametrize("value", ["abc", "", "-1", "1.5", "12345678901", "99999999999999999999"])
+async def test_a_timeout_of_connect_that_is_none_is_no_timeout(chain: Chain, value: str) -> None:
+    assert (await send(chain, "edge connect", ("connect-timeout-ms", value))).status == "OK"
+    assert (await send(chain, "edge grpc", ("grpc-timeout", "10S"))).status == "OK"
+
+
 @pytest.mark.parametrize("verb", ["GET", "PUT", "DELETE", "OPTIONS", "SOMETHING"])
 async def test_a_grpc_call_is_a_post(chain: Chain, verb: str) -> None:
     for hop in ("edge grpc", "edge grpc-web", "ingress", "egress"):
@@ -119,12 +128,12 @@ async def test_a_stream_to_a_method_that_does_not_exist_is_refused_before_it_say
     assert from_trailers(answer.headers).outcome == UNSUPPORTED
 
 
-@pytest.mark.parametrize("hop_", ["edge grpc", "ingress"])
+@pytest.mark.parametrize("hop_", ["edge grpc", "edge connect", "ingress"])
 async def test_no_good_call_is_lost_beside_any_of_them(chain: Chain, hop_: str) -> None:
     def good(hop: str) -> Callable[[], Awaitable[Answer]]:
         return lambda: send(chain, hop, ("grpc-timeout", "10S"))
 
-    async with good_calls(good("edge grpc"), good("edge json"), good("egress")) as calls:
+    async with good_calls(good("edge grpc"), good("edge connect"), good("edge json"), good("egress")) as calls:
         for field in [*(field for field, _ in REFUSED), *REMOVED, (":method", "DELETE"), ("te", "gzip"), ("content-type", "text/plain")]:
             await asyncio.gather(send(chain, hop_, field), return_exceptions=True)
     assert calls.answered > 100

@@ -84,7 +84,7 @@ async def test_a_call_that_is_never_answered_ends_in_time_at_every_hop(chain: Ch
     try:
         for fields in ((), (("grpc-timeout", "1H"),)):
             await asyncio.gather(
-                *(ends(chain.addresses["edge"], public, protocol, *fields) for protocol in ("grpc", "grpc-web", "json")),
+                *(ends(chain.addresses["edge"], public, protocol, *fields) for protocol in ("grpc", "grpc-web", "connect", "json")),
                 ends(chain.addresses["token"], peer, "grpc", *fields),
                 ends(str(chain.placement("auth").egress_socket), None, "grpc", *fields),
             )

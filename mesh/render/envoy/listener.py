@@ -80,7 +80,7 @@ def egress(contract: Contract, placement: Placement, routes: Resource) -> Resour
 
 
 def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
-    """The public listener: gRPC, gRPC-Web and JSON on one port."""
+    """The public listener: gRPC, gRPC-Web, Connect and JSON on one port."""
     edge = mesh.virtual_gateway
     # The order matters. What bounds a client comes before what keeps anything for it, and a token is verified before the
     # body that needs one. The transcoder keeps a request anew, so the request is whole, and small enough, before it.
@@ -89,6 +89,7 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         edge_script(),
         protocol.cors(),
         protocol.grpc_web(),
+        protocol.connect(),
         *limits.request_limits(edge.request_limit, placement.rate_limit_factor),
         limits.concurrency_limit(edge.max_requests),
         protocol.csrf(mesh, placement),

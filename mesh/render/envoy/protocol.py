@@ -16,7 +16,7 @@ _PAGES_MAY_SEND = (
     *("authorization", "content-type", "grpc-timeout", ASKED_BY, "x-grpc-web", "x-request-id", "x-user-agent"),
     # W3C Trace Context and Baggage: a page's tracer adds them to every request.
     *("baggage", "traceparent", "tracestate"),
-    # A Connect client's, so that its page can read why it is refused.
+    # A Connect client's.
     *("connect-protocol-version", "connect-timeout-ms"),
 )
 _RESPONSE_BYTES = 4 * 1024 * 1024
@@ -45,6 +45,11 @@ def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int
 def grpc_web() -> Resource:
     """gRPC-Web in, gRPC out."""
     return extension("envoy.filters.http.grpc_web", "filters.http.grpc_web.v3.GrpcWeb")
+
+
+def connect() -> Resource:
+    """Connect in, gRPC out. `script.edge_script` sees to what this filter leaves undone."""
+    return extension("envoy.filters.http.connect_grpc_bridge", "filters.http.connect_grpc_bridge.v3.FilterConfig")
 
 
 def cors() -> Resource:

@@ -14,6 +14,7 @@ from mesh.render.envoy.access_log import HEALTH_PATH
 from mesh.render.envoy.limits import BEYOND_REQUEST_SHARE, BEYOND_SHARE
 from mesh.render.envoy.resource import Resource, extension
 from mesh.rpc.call import REQUEST_ID_CHARACTERS, REQUEST_ID_LENGTH
+from mesh.rpc.codec import HEADER as CODEC
 
 NAME = "envoy.filters.http.rbac.request_head"
 TIMEOUT_AS_SENT = "x-authmesh-grpc-timeout"
@@ -97,8 +98,10 @@ def early_mutations(listener: str) -> list[Resource]:
     if listener == "edge":
         orders = [*orders, {"remove": BEYOND_REQUEST_SHARE}]
     unreadable = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": _UNREADABLE_NAMES}}}}
+    # The edge's own script sets it.
+    codec = [{"remove": CODEC}] if listener == "edge" else []
     as_sent = [{"remove": TIMEOUT_AS_SENT}, _overwritten(TIMEOUT_AS_SENT, f"%REQ({_TIMEOUT})%")]
-    return [*orders, unreadable, *as_sent, *(_fit_request_id() if listener == "edge" else ())]
+    return [*orders, unreadable, *as_sent, *codec, *(_fit_request_id() if listener == "edge" else ())]
 
 
 def request_head(contract: Contract, *, edge: bool = False) -> Resource:

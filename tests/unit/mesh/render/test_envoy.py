@@ -102,6 +102,7 @@ def test_the_edge_bounds_a_client_before_it_keeps_anything_and_asks_for_a_token_
         "lua",
         "cors",
         "grpc_web",
+        "connect_grpc_bridge",
         "local_ratelimit.request_share",
         "local_ratelimit.requests",
         "adaptive_concurrency",

@@ -196,7 +196,8 @@ async def test_every_line_of_the_process_is_json() -> None:
     lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     events = [line["event"] for line in lines]
     assert set(events[:2]) == {"serving", "ready"}
-    assert events[2:] == ["call", "draining", "stopped"]
+    # A client has its answer before the line about it is written.
+    assert (set(events[2:4]), events[4:]) == ({"call", "draining"}, ["stopped"])
     assert len(lines) == len(output.splitlines()) - 2, "but for the two that the process itself prints"
 
 

@@ -14,6 +14,7 @@ from google.protobuf import empty_pb2
 
 from mesh.errors import InvalidArgument
 from mesh.rpc.call import new_call
+from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import error_table, to_status
 from mesh.rpc.interceptor import Stage
 from mesh.rpc.validation import Validation
@@ -76,7 +77,8 @@ BOMBS = {
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 async def test_no_request_takes_long_to_refuse_or_has_a_long_answer(bomb: token_issuer_pb2.IssueTokensRequest) -> None:
     rpc, context = CONTRACT.rpcs["/authmesh.token.v1.TokenIssuer/IssueTokens"], Mock(**{"invocation_metadata.return_value": ()})
-    call, stage = new_call(rpc, bomb.SerializeToString(), token_issuer_pb2.IssueTokensRequest.FromString, context), Validation()
+    handler = grpc.unary_unary_rpc_method_handler(Mock(), token_issuer_pb2.IssueTokensRequest.FromString, token_set_pb2.TokenSet.SerializeToString)
+    call, stage = new_call(rpc, bomb.SerializeToString(), Codecs.of(handler), context), Validation()
     assert call.request
     started = time.thread_time()
     with pytest.raises(InvalidArgument) as refused:
