@@ -72,7 +72,7 @@ async def end_sessions(url: str) -> None:
 async def as_caller(address: str, work: Callable[[], Awaitable[Any]]) -> Any:
     """Does `work` as a call of a client at this address."""
     rpc = next(rpc for rpc in Contract.load().rpcs.values() if rpc.kind == "public")
-    set_current_call(Call(rpc, cast(Any, None), b"", None, (), GATEWAY, address, "", "request", "trace"))
+    set_current_call(Call(rpc, cast(Any, None), b"", cast(Any, None), (), GATEWAY, address, "", "request", "trace"))
     return await work()
 
 
