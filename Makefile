@@ -16,7 +16,7 @@ ADDED_OPTIONS = ["FILE_SAME_CSHARP_NAMESPACE","FILE_SAME_GO_PACKAGE","FILE_SAME_
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help run-mesh test test-slow test-chaos lint format gen bench sbom versions clean pins released
+.PHONY: help run-mesh test test-slow test-chaos lint format gen bench functions sbom versions clean pins released
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ gen: $(APP)/.dev ## write gen/ from protos/; fails when an RPC has no access rul
 
 bench: $(APP)/.dev $(INFRA)/.installed ## measure; tables go to bench/
 	@$(BIN)/python -m tests.bench
+
+functions: $(APP)/.runtime ## pack the code of the Lambda functions (build/functions/)
+	@$(BIN)/python deploy/aws/package.py
 
 sbom: $(APP)/.dev ## write a CycloneDX bill of materials of each set of pinned requirements (build/sbom/)
 	@mkdir -p build/sbom

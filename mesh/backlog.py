@@ -1,19 +1,18 @@
 """How long what is in an outbox has waited: the one figure that says whether a service still gets rid of its events.
 
-Logged in CloudWatch's embedded metric format, so that a log agent is all it takes to have the metric and its alarm (deploy/aws/events.yaml).
+Logged as a metric (`mesh.embedded_metric`), whose alarm is in deploy/aws/events.yaml.
 """
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 import structlog
 
 from mesh.database import Database
+from mesh.embedded_metric import embedded
 from mesh.errors import Unavailable
 
 EVERY_SECONDS = 30.0
-NAMESPACE = "authmesh"
 OLDEST, PARKED = "OutboxOldestSeconds", "OutboxParked"
 
 _log = structlog.get_logger("authmesh.outbox")
@@ -43,18 +42,10 @@ async def measure(database: Database) -> Backlog:
 def report(source: str, backlog: Backlog) -> None:
     """Writes the log line that is the metric."""
     oldest = max(backlog.oldest_seconds.values(), default=0.0)
-    metrics = {
-        "Namespace": NAMESPACE,
-        # Once for each service and once for all of them: an alarm needs a single series.
-        "Dimensions": [["Service"], []],
-        "Metrics": [{"Name": OLDEST, "Unit": "Seconds"}, {"Name": PARKED, "Unit": "Count"}],
-    }
     _log.info(
         "outbox backlog",
-        Service=source,
-        **{OLDEST: round(oldest, 1), PARKED: backlog.parked},
         by_kind={kind: round(seconds, 1) for kind, seconds in backlog.oldest_seconds.items()},
-        _aws={"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [metrics]},
+        **embedded({OLDEST: (round(oldest, 1), "Seconds"), PARKED: (backlog.parked, "Count")}, {"Service": source}),
     )
 
 

@@ -14,12 +14,14 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mesh.database import Database, Transaction
+from mesh.embedded_metric import embedded
 from mesh.errors import Unavailable
 from mesh.interruption import Interruption
 from services.audit import acknowledgements, checkpoints
 from services.audit.archive import Bucket, read_all
 from services.audit.checkpoints import CheckpointError, Statement, Witnessed
 from services.audit.follower import Follower
+from services.audit.metrics import CHECKPOINTS
 from services.audit.projection import Projection
 from services.audit.statement import PinnedKey, StatementError, digest, pem_of, seal
 
@@ -127,7 +129,7 @@ class Checkpointer:
             Bucket=self._bucket, Key=checkpoints.SERIES.key_of(statement.number), Body=body, ContentType="application/jsonl", IfNoneMatch="*"
         )
         behind = {source: head.seen - head.sequence for source, head in statement.heads.items() if head.seen > head.sequence}
-        _log.info("checkpoint", number=statement.number, objects=len(statement.objects))
+        _log.info("checkpoint", number=statement.number, objects=len(statement.objects), **embedded({CHECKPOINTS: (1, "Count")}))
         if behind != self._behind:
             # Once: a forged event with a far number leaves a gap for good.
             self._behind = behind

@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mesh.embedded_metric import embedded
 from services.audit.envelope import EnvelopeError, Intake, Record
+from services.audit.metrics import NOT_STORED
 from services.audit.objects import AuditObject, lay_out
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_sqs.type_defs import MessageTypeDef
 
 WAIT_SECONDS = 20
 """Of a long poll: the longest that SQS has."""
@@ -33,10 +36,11 @@ MESSAGES_PER_CALL = 10
 """The most that SQS takes or gives at once."""
 LANES = 4
 """Receives side by side while the queue is full."""
-VISIBILITY_SECONDS = 120
-"""For how long messages are kept from other consumers when they are kept longer than the queue says: beyond the longest pause and an attempt that
-gets no answer at all (`mesh.aws`: twice 25 s), or an outage would use up their receive counts.
-"""
+STORE_SECONDS = 45.0
+"""The longest that one attempt to store what is held may take."""
+VISIBILITY_SECONDS = 70
+"""For how long messages are kept from other consumers, from their receipt and again from each failure: longer than the longest pause and an attempt,
+or an outage would use up the receive counts of good messages."""
 DRAIN_SECONDS = 5.0
 """How long storing may take when the process ends; what isn't stored then comes again."""
 BACKOFF_SECONDS = (0.2, 20.0)
@@ -94,7 +98,7 @@ class Consumer:
             try:
                 while True:
                     await self._attempt(sqs, self._gather(sqs))
-                    while self._held and not await self._attempt(sqs, self._store(sqs, s3)):
+                    while self._held and not await self._attempt(sqs, self._store_in_time(sqs, s3)):
                         pass
             except asyncio.CancelledError:
                 with suppress(*_AWS_ERRORS):
@@ -111,7 +115,10 @@ class Consumer:
             # Jitter: consumers that failed together don't come back together.
             pause = min(longest, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
             self._failures += 1
-            _log.warning("AWS failed", error=_name(error), failures=self._failures, held=len(self._held), pause=round(pause, 2))
+            _log.warning(
+                "AWS failed", error=_name(error), failures=self._failures, pause=round(pause, 2),
+                **embedded({NOT_STORED: (max(1, len(self._held)), "Count")}),
+            )  # fmt: skip
             with suppress(*_AWS_ERRORS):
                 await self._keep(sqs)
             await asyncio.sleep(pause)
@@ -141,6 +148,7 @@ class Consumer:
             QueueUrl=self._queue_url,
             MaxNumberOfMessages=MESSAGES_PER_CALL,
             WaitTimeSeconds=wait_seconds,
+            VisibilityTimeout=VISIBILITY_SECONDS,
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SenderId"],
         )
         messages = answer.get("Messages", [])
@@ -149,13 +157,18 @@ class Consumer:
             try:
                 self._held.append(_Held(message["ReceiptHandle"], self._intake.read(message["Body"], attributes.get("SenderId", ""))))
             except EnvelopeError as error:
-                _log.error(
-                    "left to the dead letters",
-                    message=message["MessageId"],
-                    cause=str(error),
-                    received=attributes.get("ApproximateReceiveCount"),
-                )
+                await self._give_up(sqs, message, str(error))
         return len(messages)
+
+    async def _give_up(self, sqs: "SQSClient", message: "MessageTypeDef", cause: str) -> None:
+        """Lets a message come back at once, until its receive count takes it to the dead letters."""
+        if int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1")) == 1:
+            _log.error("left to the dead letters", message=message["MessageId"], cause=cause)
+        await sqs.change_message_visibility(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
+
+    async def _store_in_time(self, sqs: "SQSClient", s3: "S3Client") -> None:
+        async with asyncio.timeout(STORE_SECONDS):
+            await self._store(sqs, s3)
 
     async def _store(self, sqs: "SQSClient", s3: "S3Client") -> None:
         """Puts what is held into S3 and deletes it from the queue. May be repeated after it failed anywhere."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 20
 """Of a long poll: the longest that SQS has."""
+NOTICES_AT_ONCE = 5
+NOTICE_SECONDS = 20.0
+"""The longest that one notice may take. All of a receive are done, or given up, within the queue's visibility timeout (deploy/aws/events.yaml)."""
 PAUSE_SECONDS = 5.0
 """After AWS or the database failed."""
 MESSAGE_OF_EVENT = {"token.reuse_detected": "token_reuse"}
@@ -103,15 +106,18 @@ class NoticeDesk:
                     await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.0))
 
     async def _take(self, sqs: "SQSClient") -> None:
-        answer = await sqs.receive_message(QueueUrl=self._queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_SECONDS)
+        # Receiving while the database is away would use up the receive counts of good messages.
+        await self._database.fetchval("SELECT 1")
+        answer = await sqs.receive_message(QueueUrl=self._queue_url, MaxNumberOfMessages=NOTICES_AT_ONCE, WaitTimeSeconds=WAIT_SECONDS)
         for message in answer.get("Messages", []):
-            try:
-                await self.deliver(message["Body"])
-            except NoticeError as error:
-                # Not deleted: its receive count takes it to the dead letters, and holds up nothing.
-                _log.error("left to the dead letters", message=message["MessageId"], cause=str(error))
-                continue
-            await sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
+            async with asyncio.timeout(NOTICE_SECONDS):
+                try:
+                    await self.deliver(message["Body"])
+                except NoticeError as error:
+                    # Not deleted: its receive count takes it to the dead letters, and holds up nothing.
+                    _log.error("left to the dead letters", message=message["MessageId"], cause=str(error))
+                    continue
+                await sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
 
     async def deliver(self, body: str) -> None:
         """Makes a message of a notice.

@@ -1,14 +1,20 @@
-"""What deploy/aws/events.yaml lets processes do: no more than they need."""
+"""What deploy/aws/events.yaml lets processes do: no more than they need. And its numbers: each follows from what the code takes at the most."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from mesh import lambda_batch
 from mesh.model import load_mesh
+from services.audit import consumer
+from services.auth import notices
+from services.mail import handler as mail
 
-TEMPLATE = Path(__file__).parents[2] / "deploy/aws/events.yaml"
+PROJECT = Path(__file__).parents[2]
+TEMPLATE = PROJECT / "deploy" / "aws" / "events.yaml"
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,3 +102,87 @@ def test_no_service_signs_acknowledgements_or_writes_them(resources: dict[str, A
 def test_a_person_is_told_only_what_its_own_service_saw(resources: dict[str, Any]) -> None:
     pattern = resources["NoticeRule"]["Properties"]["EventPattern"]
     assert pattern["source"] == [f"authmesh.{event_type.partition('.')[0]}" for event_type in pattern["detail-type"]]
+
+
+def _seconds(resources: dict[str, Any], queue: str) -> int:
+    return int(resources[queue]["Properties"]["VisibilityTimeout"])
+
+
+@pytest.mark.parametrize(("queue", "source", "function"), [
+    ("AuditQueue", "ConsumerSource", "Consumer"), ("MailQueue", "MailFunctionSource", "MailFunction"),
+])  # fmt: skip
+def test_a_message_stays_with_its_function_for_six_timeouts_and_the_batching_window(
+    resources: dict[str, Any], queue: str, source: str, function: str
+) -> None:
+    window = int(resources[source]["Properties"].get("MaximumBatchingWindowInSeconds", 0))
+    assert _seconds(resources, queue) >= 6 * int(resources[function]["Properties"]["Timeout"]) + window
+    assert resources[function]["Properties"]["Environment"]["Variables"]["QUEUE_URL"] == queue
+
+
+def test_each_timeout_holds_the_worst_case(resources: dict[str, Any]) -> None:
+    # A function must have time for one thing that is as slow as can be, and for giving back the rest.
+    assert int(resources["MailFunction"]["Properties"]["Timeout"]) >= mail.SEND_SECONDS + lambda_batch.RESERVE_SECONDS
+    assert int(resources["Consumer"]["Properties"]["Timeout"]) >= lambda_batch.CALL_SECONDS + lambda_batch.RESERVE_SECONDS
+    attempts = lambda_batch.ATTEMPTS * (lambda_batch.CONNECT_SECONDS + lambda_batch.READ_SECONDS)
+    assert attempts < lambda_batch.CALL_SECONDS
+    # The process that consumes: what it receives stays its own through the longest pause and an attempt.
+    assert consumer.STORE_SECONDS + consumer.BACKOFF_SECONDS[1] < consumer.VISIBILITY_SECONDS
+    assert consumer.VISIBILITY_SECONDS > consumer.STORE_SECONDS + consumer.GATHER_SECONDS + 20
+    assert _seconds(resources, "NoticesQueue") > notices.NOTICES_AT_ONCE * notices.NOTICE_SECONDS
+
+
+@pytest.mark.parametrize(("queue", "dead_letters", "seconds"), [
+    ("AuditQueue", "AuditDeadLetters", 4 * 86400), ("NoticesQueue", "NoticesDeadLetters", 4 * 86400), ("MailQueue", "MailDeadLetters", 3600),
+])  # fmt: skip
+def test_a_dead_letter_has_time_left_however_late_it_became_one(resources: dict[str, Any], queue: str, dead_letters: str, seconds: int) -> None:
+    retention = {name: int(resources[name]["Properties"]["MessageRetentionPeriod"]) for name in (queue, dead_letters)}
+    # A message keeps the time at which it was sent first.
+    assert retention[dead_letters] - retention[queue] >= seconds
+
+
+def test_an_outage_of_s3_may_last_two_days(resources: dict[str, Any]) -> None:
+    attempts = int(resources["AuditQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"])
+    pauses = [min(900, 30 * 2**number) for number in range(attempts - 1)]
+    assert 2 * 86400 < sum(pauses) < int(resources["AuditQueue"]["Properties"]["MessageRetentionPeriod"])
+
+
+def test_every_queue_topic_and_bucket_refuses_what_comes_in_the_clear(resources: dict[str, Any]) -> None:
+    covered: set[str] = set()
+    for resource in resources.values():
+        properties = resource.get("Properties", {})
+        for statement in properties.get("PolicyDocument", {}).get("Statement", []) if "PolicyDocument" in properties else []:
+            if statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}} and statement["Effect"] == "Deny":
+                named = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+                covered |= {name.removesuffix(".Arn") for name in named}
+    kinds = ("AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::S3::Bucket")
+    assert {name for name, resource in resources.items() if resource["Type"] in kinds} <= covered
+
+
+def test_no_key_of_the_trail_can_be_ended(resources: dict[str, Any]) -> None:
+    keys = {name: resource for name, resource in resources.items() if resource["Type"] == "AWS::KMS::Key"}
+    watched = resources["KeysInDanger"]["Properties"]["EventPattern"]["detail"]["resources"]["ARN"]
+    assert set(watched) == {f"{name}.Arn" for name in keys}
+    for name, key in keys.items():
+        denied = [item for item in key["Properties"]["KeyPolicy"]["Statement"] if item["Effect"] == "Deny"]
+        assert [(item["Principal"], set(item["Action"]), item.get("Condition")) for item in denied] == [
+            ("*", {"kms:ScheduleKeyDeletion", "kms:DisableKey"}, None)
+        ], name
+        assert key["DeletionPolicy"] == "Retain", name
+
+
+def test_the_bucket_takes_objects_under_our_key_only(resources: dict[str, Any]) -> None:
+    statements = {item["Sid"]: item for item in resources["AuditBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]}
+    assert statements["OurKeyOnly"]["Condition"] == {"StringNotEqualsIfExists": {"s3:x-amz-server-side-encryption-aws-kms-key-id": "DataKey.Arn"}}
+    assert statements["KmsOnly"]["Condition"] == {"StringNotEqualsIfExists": {"s3:x-amz-server-side-encryption": "aws:kms"}}
+
+
+def test_operations_says_what_to_do_on_each_alarm_and_on_no_other(resources: dict[str, Any]) -> None:
+    page = (PROJECT / "docs" / "operations.md").read_text().partition("## Alarms")[2].partition("\n## ")[0]
+    told = {name for row in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) for name in re.findall(r"\w+(?:Alarm|InDanger)", row)}
+    assert told == {name for name, resource in resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"} | {"KeysInDanger"}
+
+
+def test_silence_of_what_always_speaks_is_an_alarm(resources: dict[str, Any]) -> None:
+    breaching = {name for name, item in resources.items() if item.get("Properties", {}).get("TreatMissingData") == "breaching"}
+    # Services report their outbox every half a minute, and Audit signs every few minutes; the others report what went wrong, or traffic.
+    assert breaching == {"OutboxAgeAlarm", "CheckpointAlarm"}

@@ -170,7 +170,8 @@ def aws_environment(aws_server: aws_emulator.AwsEmulator, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-async def aws(aws_server: aws_emulator.AwsEmulator, aws_environment: Mapping[str, str]) -> AsyncIterator[Aws]:
+async def aws(aws_server: aws_emulator.AwsEmulator, aws_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
+    monkeypatch.setattr("services.audit.consumer.VISIBILITY_SECONDS", VISIBILITY_SECONDS)
     async with AsyncExitStack() as stack:
         sqs = await stack.enter_async_context(open_client("sqs", settings(aws_server.endpoint_url)))
         s3 = await stack.enter_async_context(open_client("s3", settings(aws_server.endpoint_url)))

@@ -12,16 +12,22 @@ from typing import Any
 import pytest
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
+from mesh import lambda_batch
 from mesh.audit.event_bridge import EventBridgeSink
 from mesh.local import event_stack
 from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator
 from mesh.local.infra import PROJECT
 from mesh.outbox import Entry
+from services.audit import lambda_handler
 from tests.conftest import held
 from tests.integration.services.audit.conftest import until
+from tests.lambda_events import Context, failures, record
+from tests.unit.services.audit.envelopes import envelope, event
 
 SENDER = "security@example.org"
+PACKAGE = runpy.run_path(str(PROJECT / "deploy" / "aws" / "package.py"))
+pack = PACKAGE["pack"]
 
 
 @dataclass(frozen=True)
@@ -35,15 +41,14 @@ class Stack:
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("functions")
-    archive = folder / "functions.zip"
-    runpy.run_path(str(PROJECT / "deploy" / "aws" / "package.py"))["pack"](archive)
+    archive = pack(folder)
     async with held(aws_emulator.running(folder / "aws", services=(*aws_emulator.SERVICES, "lambda", "ses"))) as emulator:
         account = AwsAccount.of_emulator(emulator)
         async with account.client("s3") as s3, account.client("sesv2") as ses, account.client("cloudformation") as cloudformation:
             await s3.create_bucket(Bucket="functions")
-            await s3.put_object(Bucket="functions", Key="authmesh-functions.zip", Body=archive.read_bytes())
+            await s3.put_object(Bucket="functions", Key=archive.name, Body=archive.read_bytes())
             await ses.create_email_identity(EmailIdentity=SENDER)
-            parameters = {"CodeBucket": "functions", "MailFrom": SENDER}
+            parameters = {"CodeBucket": "functions", "CodeKey": archive.name, "MailFrom": SENDER}
             await cloudformation.create_stack(
                 StackName="authmesh-events",
                 TemplateBody=event_stack.TEMPLATE.read_text(),
@@ -95,6 +100,28 @@ async def test_events_reach_the_bucket_and_poison_stays_behind_alone(stack: Stac
         await until(alone)
 
 
+async def test_an_outage_of_s3_takes_no_good_message_to_the_dead_letters(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler itself, with messages of the real queue and a bucket that is away."""
+    account, outputs = stack.account, stack.outputs
+    for name, value in account.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AUDIT_BUCKET", "away")
+    monkeypatch.setenv("QUEUE_URL", outputs["AuditDeadLettersUrl"])
+    lambda_batch.client.cache_clear()
+    async with account.client("sqs") as sqs:
+        # A queue that no function empties.
+        await sqs.send_message(QueueUrl=outputs["AuditDeadLettersUrl"], MessageBody=envelope(event(1)))
+        received = (await sqs.receive_message(QueueUrl=outputs["AuditDeadLettersUrl"], WaitTimeSeconds=5))["Messages"]
+        records = [record(item["MessageId"], item["Body"], receipt=item["ReceiptHandle"], receive_count=5) for item in received]
+        answer = await asyncio.to_thread(lambda_handler.handler, {"Records": records}, Context(60))
+        assert failures(answer) == {records[0]["messageId"]}
+        # Half a minute, doubled each time: 200 attempts are two days.
+        attributes = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        waiting = (await sqs.get_queue_attributes(QueueUrl=outputs["AuditDeadLettersUrl"], AttributeNames=attributes))["Attributes"]
+        assert (waiting["ApproximateNumberOfMessages"], waiting["ApproximateNumberOfMessagesNotVisible"]) == ("0", "1")
+    lambda_batch.client.cache_clear()
+
+
 async def test_messages_to_people_become_letters(stack: Stack) -> None:
     account, outputs = stack.account, stack.outputs
     message = {"email": "ada@example.org", "kind": "verify_email", "code": "123456", "sent_time": "2026-03-04T05:06:07+00:00"}
@@ -122,7 +149,14 @@ async def test_messages_to_people_become_letters(stack: Stack) -> None:
 
 
 def test_the_archive_is_the_same_whenever_it_is_packed(tmp_path: Path) -> None:
-    pack = runpy.run_path(str(PROJECT / "deploy" / "aws" / "package.py"))["pack"]
-    for name in ("one.zip", "two.zip"):
-        pack(tmp_path / name)
-    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    one, two = pack(tmp_path / "one"), pack(tmp_path / "two")
+    # CloudFormation sees new code by its key, which is made of the content.
+    assert one.name == two.name
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_an_archive_that_cannot_be_imported_is_not_called_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pack.__globals__, "SOURCES", tuple(source for source in PACKAGE["SOURCES"] if source[1] != "mesh/lambda_batch.py"))
+    with pytest.raises(PACKAGE["PackageError"], match=r"No module named 'mesh\.lambda_batch'.*make functions"):
+        pack(tmp_path)
+    assert not list(tmp_path.iterdir())
