@@ -1,8 +1,8 @@
 """What commands print, in one place.
 
-Much of it is text of callers: names, addresses, reasons, user agents, answers of a service. A terminal obeys what is in it: escape sequences set its
-title, hide lines and answer in the keyboard's place; marks of direction turn a line around. So whatever is not seen is printed as JSON escapes it,
-which leaves JSON what it says.
+Much of it is text of callers: names, addresses, reasons, user agents, answers of a service. A terminal obeys what is in
+it: escape sequences set its title, hide lines and answer in the keyboard's place; marks of direction turn a line
+around. So whatever is not seen is printed as JSON escapes it, which leaves JSON what it says.
 """
 
 import json

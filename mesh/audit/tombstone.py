@@ -1,9 +1,10 @@
 """Tombstones: what stands in the chain at the number of an event that could not be delivered.
 
-An event that is too large or cannot be read is known before it is numbered: its tombstone is chained like any other event. One that the bus refuses
-again and again has its number already, and the hash of the next event is made of it: its tombstone says which hash it stands for. Anybody could say
-that, so the source also writes a statement, an event at the end of its chain, which names the number, the hash and the tombstone. A tombstone without
-a statement is a forgery, and verifiers say so. The event itself waits in `outbox_parked` of its source.
+An event that is too large or cannot be read is known before it is numbered: its tombstone is chained like any other
+event. One that the bus refuses again and again has its number already, and the hash of the next event is made of it:
+its tombstone says which hash it stands for. Any sender could say that, so the source also writes a statement, an event
+at the end of its chain, which names the number, the hash and the tombstone. A tombstone without a statement is a
+forgery, and verifiers say so. The event itself waits in `outbox_parked` of its source.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""`authmesh audit acknowledge`: an operator says of findings that they are known, and why, in a signed statement that later verifications show.
+"""`authmesh audit acknowledge`: an operator says in a signed statement that findings are known, and why.
 
-The trail is verified first: what is acknowledged was found just now, exactly as the statement names it.
+Later verifications show it. The trail is verified first: what is acknowledged was found just now, exactly as the statement names it.
 """
 
 import getpass

@@ -1,7 +1,8 @@
 """Acknowledgements: what operators know about, of all that a verification finds, in signed statements of their own.
 
-They are signed by a key that no service may use: who can write the trail can't explain away what is wrong with it. Each names the findings by what
-exactly was found, so it covers nothing that is found later; and the checkpoints name the newest one, so it can be neither deleted nor replaced.
+They are signed by a key that no service may use: who can write the trail can't explain away what is wrong with it. Each
+names the findings by what exactly was found, so it covers nothing that is found later; and the checkpoints name the
+newest one, so it can be neither deleted nor replaced.
 """
 
 import json
@@ -103,7 +104,7 @@ def read(key: PinnedKey, body: bytes) -> Statement:
 
 
 async def newest(archive: Archive) -> Anchor | None:
-    """The newest one that is there, whoever wrote it; None when there is none.
+    """The newest one that is there, believed or not; None when there is none.
 
     Raises:
         ClientError, BotoCoreError, OSError: the archive can't be read.

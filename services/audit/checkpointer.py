@@ -36,7 +36,7 @@ _log = structlog.get_logger("authmesh.audit")
 
 
 class Checkpointer:
-    """Signs checkpoints, for ever."""
+    """Signs checkpoints until it is cancelled."""
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ class _Held:
 
 
 class Consumer:
-    """Moves events, for ever. Any number of replicas may run."""
+    """Moves events until it is cancelled. Any number of replicas may run."""
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """What comes out of the queue: an EventBridge envelope with one audit event in it.
 
-An event is taken when a verifier can read it, and not otherwise: one line that nobody can hold against the chain would spoil the proof for good. What
-is refused stays in the queue until it is a dead letter, and goes back (`authmesh audit redrive`) when a release is there that reads it.
+An event is taken when a verifier can read it, and not otherwise: one line that nobody can hold against the chain would
+spoil the proof for good. What is refused stays in the queue until it is a dead letter, and goes back (`authmesh audit
+redrive`) when a release is there that reads it.
 """
 
 import hashlib

@@ -47,7 +47,7 @@ class Link:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of its own bytes: its hash, where it is no tombstone."""
+        """SHA-256 of its own bytes: its hash, where it is not a tombstone."""
         return hashlib.sha256(self.payload).digest() if self.is_tombstone else self.hash
 
     @property
@@ -110,7 +110,7 @@ def unpack(body: bytes) -> list[bytes]:
         # To the end of the file, whose checksum is looked at there.
         content = gzip.GzipFile(fileobj=io.BytesIO(body)).read(MAX_CONTENT + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise LineError(f"it is no gzip file ({type(error).__name__})") from error
+        raise LineError(f"it is not a gzip file ({type(error).__name__})") from error
     if len(content) > MAX_CONTENT:
         raise LineError("it is far larger than any that the consumer writes")
     if content and not content.endswith(b"\n"):

@@ -76,7 +76,7 @@ async def _client(endpoint_url: str | None, service: str, **config: Any) -> Asyn
 
     options: dict[str, Any] = {"endpoint_url": endpoint_url}
     if endpoint_url and not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_PROFILE"):
-        # Somebody's emulator: it takes any.
+        # An emulator of the user's: it takes any.
         options |= {"region_name": REGION} | {name.lower(): value for name, value in ANY_KEY.items()}
     session: Any = get_session()
     async with session.create_client(service, config=AioConfig(**config), **options) as client:

@@ -1,6 +1,7 @@
 """Tombstones, held against what their source states in its chain (`mesh.audit.tombstone`).
 
-A tombstone says itself which hash it stands for, so the chain alone does not tell a true one from one that was put over an event to hide it.
+A tombstone says itself which hash it stands for, so the chain alone does not tell a true one from one that was put over
+an event to hide it.
 """
 
 from collections import defaultdict

@@ -175,7 +175,7 @@ class Projection:
         while await self._database.fetchval(_DELETE_SOME, DELETED_AT_ONCE):
             pass
         async with self._database.transaction() as tx:
-            # The checkpointer's lock first, as it takes them: it waits in its pass for whoever holds the other one.
+            # The checkpointer's lock first, as it takes them: it waits in its pass for the holder of the other one.
             await tx.fetchval("SELECT number FROM checkpoint_chain FOR UPDATE")
             await tx.fetchval("SELECT position FROM trail_head FOR UPDATE")
             for table in ("trail_event", "trail_object", "trail_source"):

@@ -118,7 +118,7 @@ async def _sqs(endpoint_url: str | None) -> AsyncIterator["SQSClient"]:
 
     options: dict[str, Any] = {"endpoint_url": endpoint_url}
     if endpoint_url and not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_PROFILE"):
-        # Somebody's emulator: it takes any.
+        # An emulator of the user's: it takes any.
         options |= {"region_name": REGION} | {name.lower(): value for name, value in ANY_KEY.items()}
     async with get_session().create_client("sqs", **options) as sqs:
         yield sqs

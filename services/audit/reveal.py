@@ -1,4 +1,4 @@
-"""`authmesh audit reveal`: shows the personal data in lines of the trail to whoever may read the keys, and `erased` where there is no key any more.
+"""`authmesh audit reveal`: shows the personal data in lines of the trail to those who may read the keys, and `erased` where there is no key any more.
 
 The trail holds the data sealed, and the keys are in the databases of the services that wrote it (`mesh.audit.subject_keys`): no service has those of
 another, so reading them is for the operator of the machine, or of the pod of that service. Reveal what was verified: `audit verify` needs no keys.

@@ -59,7 +59,7 @@ class AuditService(AuditServiceServicer):
 
 def _known_type(event_type: str) -> str:
     if event_type and event_type not in EVENT_TYPES:
-        raise field_invalid("type", "is no event type of the catalogue")
+        raise field_invalid("type", "is not an event type of the catalogue")
     return event_type
 
 
@@ -74,7 +74,7 @@ def _time(request: audit_service_pb2.QueryEventsRequest, field: str) -> datetime
 
 
 def _place(list_name: str, token: str) -> tuple[datetime, int]:
-    """Time and position in a page token, which anybody can make."""
+    """Time and position in a page token, which any caller can make."""
     try:
         micros, position = page_token.decode(list_name, token).split(".")
         if len(position) > 18:

@@ -1,8 +1,8 @@
 """Signed statements about the trail: checkpoints (`checkpoints`) and acknowledgements (`acknowledgements`).
 
-A statement is an object of two lines, so that openssl can check it: a JSON document, and its signature. The signature is ECDSA over P-256 and
-SHA-256, made by KMS over the bytes of the first line (`docs/audit.md` shows the commands). Statements of one kind are numbered from 1, and each names
-the hash of the one before it.
+A statement is an object of two lines, so that openssl can check it: a JSON document, and its signature. The signature
+is ECDSA over P-256 and SHA-256, made by KMS over the bytes of the first line (`docs/audit.md` shows the commands).
+Statements of one kind are numbered from 1, and each names the hash of the one before it.
 """
 
 import base64

@@ -1,8 +1,8 @@
 """The proof: whether the trail is as it was written, from its objects and one pinned public key alone.
 
-What operators acknowledged comes first, then checkpoints: each signed, numbered and chained, the newest not overdue. Then each source's chain is
-walked from its first event to its last, past what the checkpoints vouch for, and every object is held against its Merkle root. It streams: memory
-holds the events of a few objects.
+What operators acknowledged comes first, then checkpoints: each signed, numbered and chained, the newest not overdue.
+Then each source's chain is walked from its first event to its last, past what the checkpoints vouch for, and every
+object is held against its Merkle root. It streams: memory holds the events of a few objects.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """Walking a source's chain in the order of its numbers, and saying where it breaks.
 
-An event is vouched for by the one behind it, which holds its hash, and by checkpoints. So one number may have several candidates for a while (who
-can write to the bucket can put a forged event beside the true one), and each may have descendants of its own: a fork. Its branches are followed side
-by side until a checkpoint knows one of them, or all but one end; the others are forged then, back to where they left the chain.
+An event is vouched for by the one behind it, which holds its hash, and by checkpoints. So one number may have several
+candidates for a while (a writer to the bucket can put a forged event beside the true one), and each may have
+descendants of its own: a fork. Its branches are followed side by side until a checkpoint knows one of them, or all but
+one end; the others are forged then, back to where they left the chain.
 """
 
 import bisect
@@ -222,7 +223,8 @@ class Walk:
         elif len(self._tips) > 1:
             self._undecided(list(self._tips.values()))
         if any(node.hash in here for node in keep):
-            self._end([node for node in here.values() if node not in keep], floor)
+            kept = set(keep)
+            self._end([node for node in here.values() if node not in kept], floor)
         for node in keep:
             node.start = 0 if floor else node.start
         self._tips = {node.hash: node for node in keep}

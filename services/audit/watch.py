@@ -22,7 +22,7 @@ _LIST = "audit-events"
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message to somebody who watches."""
+    """One message to a watcher."""
 
     stored: Stored | None
     """None: nothing happened, and the token is newer."""

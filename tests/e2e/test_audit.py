@@ -39,3 +39,10 @@ async def test_the_trail_is_proven_by_the_command_line(mesh: RunningMesh, person
         return bool(report["checkpoints"] >= 1 and report["events"]["auth"] >= 1)
 
     await eventually(signed_for)
+
+
+async def test_the_operator_of_the_machine_could_acknowledge_what_is_found(mesh: RunningMesh) -> None:
+    # Nothing is: the command verifies with the pinned keys, asks KMS for the one that signs, and leaves no trace.
+    status, output, errors = await mesh.authmesh("audit", "acknowledge", "0123456789ab", "--reason", "none")
+    assert (status, output) == (2, ""), errors
+    assert "0123456789ab names nothing that was found just now" in errors

@@ -1,4 +1,4 @@
-"""Nothing that a caller wrote does anything to the terminal of whoever reads it, and only one module prints."""
+"""Nothing that a caller wrote does anything to the terminal of its reader, and only one module prints."""
 
 import ast
 import json

@@ -96,12 +96,14 @@ async def test_the_emulators_gaps_are_filled_as_the_template_says() -> None:
     )
 
 
-async def test_the_key_of_checkpoints_signs(account: AwsAccount, stack: event_stack.EventStack) -> None:
+@pytest.mark.parametrize("signs", ["checkpoint", "acknowledgement"])
+async def test_checkpoints_and_acknowledgements_have_a_key_each_that_signs(account: AwsAccount, stack: event_stack.EventStack, signs: str) -> None:
+    arn = {"checkpoint": stack.checkpoint_key, "acknowledgement": stack.acknowledgement_key}[signs]
     async with account.client("kms") as kms:
-        key = await kms.describe_key(KeyId="alias/authmesh-audit-checkpoints")
-        assert key["KeyMetadata"]["Arn"] == stack.checkpoint_key
+        key = await kms.describe_key(KeyId=f"alias/authmesh-audit-{signs}s")
+        assert key["KeyMetadata"]["Arn"] == arn
         assert (key["KeyMetadata"]["KeySpec"], key["KeyMetadata"]["KeyUsage"]) == ("ECC_NIST_P256", "SIGN_VERIFY")
-        arguments = {"KeyId": stack.checkpoint_key, "Message": b"statement", "SigningAlgorithm": "ECDSA_SHA_256"}
+        arguments = {"KeyId": arn, "Message": b"statement", "SigningAlgorithm": "ECDSA_SHA_256"}
         signature = (await kms.sign(**arguments))["Signature"]
         assert (await kms.verify(**arguments, Signature=signature))["SignatureValid"]
 

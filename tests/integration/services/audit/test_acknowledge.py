@@ -153,7 +153,7 @@ async def test_what_is_acknowledged_is_not_acknowledged_twice(operator: Operator
     assert "is acknowledged already, by acknowledgement 1" in result.output
 
 
-async def test_somebody_whom_aws_does_not_know_must_say_who_they_are(operator: Operator) -> None:
+async def test_an_operator_whom_aws_does_not_know_must_say_who_they_are(operator: Operator) -> None:
     # The emulator's front serves no STS.
     _, report = await operator.report()
     result = await operator.acknowledge(report["findings"][0]["id"], "--reason", "a drill", "--by", "")

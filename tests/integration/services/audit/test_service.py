@@ -1,6 +1,7 @@
 """QueryEvents and WatchEvents over the projection, behind the real interceptor."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +21,7 @@ from services.audit.watch import Watch
 from tests.conftest import OpenDatabase
 from tests.integration.services.serving import TrustedCaller, served
 from tests.unit.services.audit.envelopes import NOON, envelope, event
-from tests.unit.services.audit.trail import chain_hash, chained, statement_of, tombstone_of
+from tests.unit.services.audit.trail import chain_hash, chained, statement_of, tombstone_of, woven
 
 HEARTBEAT = timedelta(milliseconds=300)
 
@@ -240,3 +241,16 @@ async def test_a_watch_marks_what_it_tells_and_leaves_out_what_is_known_as_forge
     for watch in both:
         message = await told(watch)
         assert (message.event.sequence, message.standing) == (6, Standing.STANDING_CHAINED)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_of_any_forks_what_is_forged_is_off_the_chain_in_whatever_order_it_came(reading: Reading, seed: int) -> None:
+    generator = random.Random(seed)
+    true, forged = woven(generator, 30)
+    # The true chain goes on.
+    true += chained(31, 60, previous=chain_hash(true[-1]))
+    delivered = sorted(true + forged, key=lambda sent: sent.sequence + generator.random() * generator.choice([0, 3, 15]))
+    for start in range(0, len(delivered), 7):
+        await reading.store(*delivered[start : start + 7])
+    wanted = [(sent.sequence, sent.actor, "CHAINED") for sent in true] + [(sent.sequence, sent.actor, "OFF_CHAIN") for sent in forged]
+    assert sorted(await standings(reading, show_off_chain=True, page_size=200)) == sorted(wanted)

@@ -1,6 +1,7 @@
 """Two histories beside each other, gaps, and what lies among the objects without being one: all of it is named, number by number."""
 
 import gzip
+import random
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from services.audit.findings import Kind, Report
 from tests.unit.services.audit.envelopes import NOON, event
-from tests.unit.services.audit.trail import Trail, chain_hash, chained
+from tests.unit.services.audit.trail import Trail, chain_hash, chained, woven
 
 
 @pytest.fixture
@@ -183,3 +184,22 @@ async def test_an_object_with_the_numbers_of_another_one_is_told(trail: Trail) -
     report = await trail.verify()
     assert [finding.kind for finding in report.findings] == [Kind.CHANGED]
     assert "its name is made of other content" in report.findings[0].text
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_of_any_forks_every_forged_event_is_named_and_no_true_one(trail: Trail, seed: int) -> None:
+    generator = random.Random(seed)
+    true, forged = woven(generator, generator.randint(5, 40))
+    # About in order, in objects of any size.
+    delivered = sorted(true + forged, key=lambda sent: sent.sequence + generator.random() * generator.choice([0, 3, 15]))
+    while delivered:
+        size = generator.randint(1, 9)
+        trail.write(delivered[:size])
+        del delivered[:size]
+    for head in sorted({generator.choice(true).sequence, len(true)}):
+        trail.know(true[head - 1])
+        trail.checkpoint()
+    report = await trail.verify()
+    named = sorted(number for finding in report.findings for number in range(finding.sequence, finding.last + 1))
+    assert {finding.kind for finding in report.findings} == {Kind.FORGED}
+    assert named == sorted(sent.sequence for sent in forged)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,6 +54,21 @@ def statement_of(stone: AuditEvent, sequence: int, previous: bytes, **changes: s
     return stated
 
 
+def woven(generator: random.Random, length: int) -> tuple[list[AuditEvent], list[AuditEvent]]:
+    """A true chain, and forged branches that leave it, or each other, anywhere, or follow nothing."""
+    true = chained(1, length)
+    places = [(sent.sequence, chain_hash(sent)) for sent in true[:-1]]
+    forged: list[AuditEvent] = []
+    for number in range(generator.randint(1, 4)):
+        at, previous = generator.choice(places)
+        if generator.random() < 0.25:
+            previous = generator.randbytes(32)
+        made = chained(at + 1, min(length, at + generator.randint(1, 6)), previous=previous, actor=f"users/{number}")
+        forged += made
+        places += [(sent.sequence, chain_hash(sent)) for sent in made if sent.sequence < length]
+    return true, forged
+
+
 def chain_hash(sent: AuditEvent) -> bytes:
     return hashlib.sha256(canonical(sent)).digest()
 
@@ -92,6 +108,10 @@ class Trail:
             for sent in events:
                 self._heads[sent.source] = Head(sent.sequence, tombstone.link(sent), sent.sequence)
         return keys
+
+    def know(self, head: AuditEvent) -> None:
+        """Has the next checkpoint vouch for the chain up to an event."""
+        self._heads[head.source] = Head(head.sequence, chain_hash(head), head.sequence)
 
     def vouch_for_all(self) -> None:
         """Has the next checkpoint list every object, as the checkpointer does with whatever it finds."""
