@@ -11,7 +11,7 @@ import json
 import os
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,9 +42,10 @@ pytestmark = pytest.mark.slow
 class Load:
     """Callers who create resources and remember which ones they were told exist."""
 
-    def __init__(self, mesh: RunningMesh, person: Person) -> None:
+    def __init__(self, mesh: RunningMesh, persons: Sequence[Person]) -> None:
         self._client = mesh.clients["grpc"]
-        self._person = person
+        # Each has a quota of resources.
+        self._persons = persons
         self.created: set[str] = set()
         self.refused = 0
         self.deaths_to_come = True
@@ -52,12 +53,12 @@ class Load:
     async def run(self) -> None:
         """Until there are enough, and everybody has died."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(CALLERS):
-                group.create_task(self._create())
+            for person in self._persons:
+                group.create_task(self._create(person))
 
-    async def _create(self) -> None:
+    async def _create(self, person: Person) -> None:
         while self.deaths_to_come or len(self.created) < EVENTS:
-            answer = await self._client.call("ResourceService/CreateResource", {"resource": {"displayName": "x"}}, self._person.token)
+            answer = await self._client.call("ResourceService/CreateResource", {"resource": {"displayName": "x"}}, person.token)
             if answer.status == "OK":
                 self.created.add(answer.body["name"])
                 continue
@@ -112,7 +113,7 @@ def missing(found: dict[tuple[str, int], set[str]], created: set[str]) -> set[st
 async def test_every_event_is_stored_and_proven_whoever_dies(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("chaos") / "mesh"
     async with running(home) as mesh:
-        load = Load(mesh, await sign_up(mesh, mesh.clients["grpc"]))
+        load = Load(mesh, [await sign_up(mesh, mesh.clients["grpc"]) for _ in range(CALLERS)])
         started = asyncio.get_running_loop().time()
         _, killed = await asyncio.gather(load.run(), kill_in_turn(mesh, load))
         took = asyncio.get_running_loop().time() - started
