@@ -106,6 +106,7 @@ async def test_an_outage_of_s3_takes_no_good_message_to_the_dead_letters(stack: 
     for name, value in account.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AUDIT_BUCKET", "away")
+    monkeypatch.setenv("AUDIT_SOURCES", "auth")
     monkeypatch.setenv("QUEUE_URL", outputs["AuditDeadLettersUrl"])
     lambda_batch.client.cache_clear()
     async with account.client("sqs") as sqs:
