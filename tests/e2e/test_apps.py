@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Person, RunningMesh
-from tests.foreign import PROJECT, npm_install, run, write_listing
+from tests.pages import PROJECT, npm_install, run, write_listing
 
 pytestmark = pytest.mark.slow
 
-PAGE = "apps.md"
+PAGE = "docs/apps.md"
 BUF = Path(sys.executable).parent / "buf"
 TYPESCRIPT = ["@bufbuild/protobuf@2.17.0", "@bufbuild/protoc-gen-es@2.12.1", "@connectrpc/connect@2.2.0", "@connectrpc/connect-web@2.2.0"]
 COMPILER = ["typescript@5", "@types/node@20"]
@@ -24,7 +24,7 @@ async def generate(folder: Path, template: str, tools: Path) -> None:
     """Runs the page's `buf generate` for a template."""
     (folder / "protos").symlink_to(PROJECT / "protos")
     write_listing(PAGE, folder, template)
-    lines = (PROJECT / "docs" / PAGE).read_text().splitlines()
+    lines = (PROJECT / PAGE).read_text().splitlines()
     command = next(line for line in lines if line.startswith(f"buf generate protos --template {template}"))
     await run(folder, BUF, *command.split()[1:], PATH=f"{tools}:{os.environ['PATH']}")
 

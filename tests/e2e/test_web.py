@@ -11,7 +11,7 @@ import pytest
 
 from mesh.local.ports import free_port
 from tests.e2e.conftest import Person, RunningMesh, eventually
-from tests.foreign import npm_install, write_listing
+from tests.pages import npm_install, write_listing
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")]
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("npm") is None, 
 async def page(mesh: RunningMesh, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A browser's view of the development server: every request carries the page's origin."""
     tools = await npm_install(tmp_path, "vite@7")
-    listing = write_listing("web.md", tmp_path, "vite.config.js")
+    listing = write_listing("docs/web.md", tmp_path, "vite.config.js")
     (tmp_path / "vite.config.js").write_text(listing.replace("https://localhost:8443", mesh.status["edge"]))
     (tmp_path / ".mesh").symlink_to(mesh.home)
     port = free_port()
