@@ -21,13 +21,20 @@ PAGE = "http://localhost:5173"
 
 
 @pytest.fixture(scope="module")
+async def users_aws(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[aws_emulator.AwsEmulator]:
+    """Not the tests' common one: nobody fills the gaps of a user's emulator."""
+    async with held(aws_emulator.running(tmp_path_factory.mktemp("aws"))) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
 async def mesh(
     postgres_server: postgres.Postgres,
     valkey_server: valkey.Valkey,
-    aws_server: aws_emulator.AwsEmulator,
+    users_aws: aws_emulator.AwsEmulator,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[RunningMesh]:
-    servers = {"DATABASE_URL": postgres_server.admin_url, "REDIS_URL": valkey_server.url, **aws_server.environment}
+    servers = {"DATABASE_URL": postgres_server.admin_url, "REDIS_URL": valkey_server.url, **users_aws.environment}
     chosen = {"EDGE_HOST": own_address(), "CORS_ORIGINS": f"{PAGE}, https://app.example", "SIGNING_ALGORITHM": "RS256", "LOG_LEVEL": "INFO"}
     async with held(running(tmp_path_factory.mktemp("chosen") / "mesh", **servers, **chosen)) as started:
         yield started
@@ -38,9 +45,9 @@ def phone(mesh: RunningMesh) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=mesh.status["edge"], verify=ssl.create_default_context(cafile=mesh.status["ca_file"]))
 
 
-async def test_it_uses_the_users_servers(mesh: RunningMesh, aws_server: aws_emulator.AwsEmulator) -> None:
+async def test_it_uses_the_users_servers(mesh: RunningMesh, users_aws: aws_emulator.AwsEmulator) -> None:
     assert not {"postgres", "valkey", "aws"} & {row["name"] for row in mesh.status["processes"]}
-    assert mesh.status["aws_endpoint_url"] == aws_server.endpoint_url
+    assert mesh.status["aws_endpoint_url"] == users_aws.endpoint_url
     await sign_in(mesh)
     code, output, _ = await mesh.authmesh("audit", "verify")
     assert (code, output.startswith("intact: ")) == (0, True)
@@ -82,14 +89,14 @@ async def test_tokens_are_signed_with_the_chosen_algorithm_and_good(mesh: Runnin
 
 
 async def test_the_users_servers_are_left_running(
-    mesh: RunningMesh, postgres_server: postgres.Postgres, valkey_server: valkey.Valkey, aws_server: aws_emulator.AwsEmulator
+    mesh: RunningMesh, postgres_server: postgres.Postgres, valkey_server: valkey.Valkey, users_aws: aws_emulator.AwsEmulator
 ) -> None:
     """Last: there is no mesh after it."""
     mesh.process.terminate()
     await mesh.process.wait()
     assert await postgres_server.program.healthy()
     assert await valkey_server.program.healthy()
-    assert await probes.http_ok((HOST, aws_server.port), aws_front.HEALTH)
+    assert await probes.http_ok((HOST, users_aws.port), aws_front.HEALTH)
 
 
 @pytest.mark.parametrize(
