@@ -82,16 +82,21 @@ WITH noticed AS (
     SELECT resource_id FROM announcements WHERE resource_id = ANY($3::uuid[]) FOR UPDATE SKIP LOCKED
 ), announced AS (
     DELETE FROM announcements WHERE resource_id IN (SELECT resource_id FROM free) AND (SELECT count(*) FROM noticed) < $2
-    RETURNING owner_id, resource_id, removed_from
+    RETURNING owner_id, resource_id, removed
+), withdrawn AS (
+    DELETE FROM shares s USING announced a WHERE a.removed AND s.resource_id = a.resource_id
+    RETURNING s.holder_id, s.resource_id
 ), heard AS (
     SELECT user_id, resource_id, change, id AS place FROM noticed
     UNION ALL
-    SELECT s.holder_id, a.resource_id, {Change.UPDATED:d}, 0
-    FROM announced a JOIN shares s USING (resource_id) WHERE a.removed_from IS NULL AND s.holder_id IS NOT NULL
+    SELECT owner_id, resource_id, {Change.UPDATED:d}, 0 FROM announced WHERE NOT removed
     UNION ALL
-    SELECT owner_id, resource_id, {Change.UPDATED:d}, 0 FROM announced WHERE removed_from IS NULL
+    SELECT s.holder_id, s.resource_id, {Change.UPDATED:d}, 0
+    FROM announced a JOIN shares s USING (resource_id) WHERE NOT a.removed AND s.holder_id IS NOT NULL
     UNION ALL
-    SELECT unnest(removed_from || owner_id), resource_id, {Change.REMOVED:d}, {2**63 - 1} FROM announced WHERE removed_from IS NOT NULL
+    SELECT owner_id, resource_id, {Change.REMOVED:d}, {2**63 - 1} FROM announced WHERE removed
+    UNION ALL
+    SELECT holder_id, resource_id, {Change.REMOVED:d}, {2**63 - 1} FROM withdrawn WHERE holder_id IS NOT NULL
 ), latest AS (
     SELECT user_id, resource_id, max(place) AS place, (array_agg(change ORDER BY place DESC))[1] AS change,
         bool_or(change = {Change.ADDED:d}) AS added
@@ -136,32 +141,21 @@ class ChangeLog:
         await tx.execute("INSERT INTO unnumbered_changes (user_id, resource_id, change) VALUES ($1, $2, $3)", user, resource_id, change)
         tx.after_commit[self.grown.set] = None
 
-    async def announce_update(self, tx: Transaction, resource: Resource) -> None:
-        """Writes that a resource was changed, which everybody notices who can see it. The transaction holds its
-        lock.
+    async def announce(self, tx: Transaction, resource: Resource, *, removed: bool = False) -> None:
+        """Writes that a resource was changed or is being deleted, which everybody notices who can see it.
+
+        The transaction holds the lock of the resource. The shares of a deleted one stay until this is announced.
         """
         # An announcement that waits already stays locked until this is committed: made before, it would tell of the
         # state before.
         await tx.execute(
             """
-            INSERT INTO announcements (resource_id, owner_id) VALUES ($1, $2)
-            ON CONFLICT (resource_id) DO UPDATE SET owner_id = excluded.owner_id
+            INSERT INTO announcements (resource_id, owner_id, removed) VALUES ($1, $2, $3)
+            ON CONFLICT (resource_id) DO UPDATE SET removed = excluded.removed
             """,
             resource.id,
             resource.owner,
-        )
-        tx.after_commit[self.grown.set] = None
-
-    async def announce_removal(self, tx: Transaction, resource: Resource) -> None:
-        """Writes that a resource is being deleted, which everybody notices who can see it still. The transaction holds
-        its lock.
-        """
-        await tx.execute(
-            """ INSERT INTO announcements (resource_id, owner_id, removed_from) SELECT $1, $2,
-            coalesce(array_agg(DISTINCT holder_id), '{}') FROM shares WHERE resource_id = $1 AND holder_id IS NOT NULL
-            ON CONFLICT (resource_id) DO UPDATE SET removed_from = excluded.removed_from """,
-            resource.id,
-            resource.owner,
+            removed,
         )
         tx.after_commit[self.grown.set] = None
 
@@ -197,10 +191,14 @@ class ChangeLog:
         now = self._monotonic()
         self._next_turns = {owner: turn for owner, turn in self._next_turns.items() if turn > now}
         rows = await self._database.fetch(
-            """ SELECT owner_id, resource_id, 1 + coalesce(cardinality(removed_from), (SELECT count(*) FROM shares s
-            WHERE s.resource_id = first.resource_id)) AS viewers FROM ( SELECT * FROM (SELECT DISTINCT ON (owner_id) *
-            FROM announcements WHERE owner_id <> ALL($1::uuid[]) ORDER BY owner_id, id) next ORDER BY id LIMIT $2 )
-            first ORDER BY id """,
+            """
+            SELECT owner_id, resource_id, 1 + (SELECT count(*) FROM shares s WHERE s.resource_id = first.resource_id) AS viewers
+            FROM (
+                SELECT * FROM (
+                    SELECT DISTINCT ON (owner_id) * FROM announcements WHERE owner_id <> ALL($1::uuid[]) ORDER BY owner_id, id
+                ) next ORDER BY id LIMIT $2
+            ) first ORDER BY id
+            """,
             list(self._next_turns),
             OWNERS_AT_ONCE,
         )
@@ -254,10 +252,18 @@ class ChangeLog:
             # Numbering writes to these rows as well: who touches them holds the head.
             await tx.fetchval("SELECT sequence FROM change_head FOR UPDATE")
             forgotten = await tx.fetchval(
-                """ WITH old AS ( DELETE FROM changes WHERE sequence IN ( SELECT sequence FROM (SELECT sequence,
-                create_time FROM changes ORDER BY sequence LIMIT $2) oldest WHERE create_time < $1 ) RETURNING sequence
-                ), raised AS ( UPDATE change_head SET purged = greatest(purged, (SELECT max(sequence) FROM old)) WHERE
-                EXISTS (SELECT FROM old) ) SELECT count(*) FROM old """,
+                """
+                WITH old AS (
+                    DELETE FROM changes WHERE sequence IN (
+                        SELECT sequence FROM (SELECT sequence, create_time FROM changes ORDER BY sequence LIMIT $2) oldest
+                        WHERE create_time < $1
+                    ) RETURNING sequence
+                ), raised AS (
+                    UPDATE change_head SET purged = greatest(purged, (SELECT max(sequence) FROM old))
+                    WHERE EXISTS (SELECT FROM old)
+                )
+                SELECT count(*) FROM old
+                """,
                 before,
                 limit,
             )

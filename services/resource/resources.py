@@ -103,11 +103,11 @@ class Resources:
             await store.update(tx, changed)
             fields = [field for field in CHANGEABLE if getattr(draft, field) != getattr(resource.draft, field)]
             await self._outbox.record(tx, events.updated(changed, caller, fields))
-            await self._changes.announce_update(tx, changed)
+            await self._changes.announce(tx, changed)
         return changed
 
     async def delete(self, caller: UUID, resource_id: UUID, etag: str) -> None:
-        """Deletes a resource and its shares.
+        """Deletes a resource. Its shares go when those who have them were told.
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.
@@ -116,7 +116,7 @@ class Resources:
         """
         async with self._gate.change(resource_id, caller, Role.OWNER) as (tx, resource):
             require_etag(resource, etag)
-            await self._changes.announce_removal(tx, resource)
+            await self._changes.announce(tx, resource, removed=True)
             await store.delete(tx, resource.id)
             await self._outbox.record(tx, events.deleted(resource, caller))
 

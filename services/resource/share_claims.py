@@ -64,7 +64,8 @@ class ShareClaims:
             return
         async with self._database.transaction() as tx:
             seen_before = await store.lock(tx, share.resource, holder)
-            if not await share_store.settle(tx, share.id, holder):
+            # One of a resource that was deleted gets no holder, who would be told of the deletion.
+            if not await share_store.settle(tx, share.id, holder if seen_before else None):
                 return
             seen_now = await store.find(tx, share.resource, holder)
             assert seen_before is not None

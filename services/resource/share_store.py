@@ -91,9 +91,12 @@ async def settle(connection: Database | Transaction, share_id: UUID, holder: UUI
 
 
 async def unclaimed(database: Database, grantees: Sequence[str], limit: int) -> list[Share]:
-    """Shares of these names that have no holder."""
+    """Shares of these names that have no holder, of resources that there are."""
     rows = await database.fetch(
-        f"SELECT {_COLUMNS} FROM shares WHERE grantee = ANY($1::text[]) AND holder_id IS NULL ORDER BY id LIMIT $2",
+        f"""
+        SELECT {_COLUMNS} FROM shares WHERE grantee = ANY($1::text[]) AND holder_id IS NULL
+        AND EXISTS (SELECT FROM resources WHERE resources.id = shares.resource_id) ORDER BY id LIMIT $2
+        """,
         grantees,
         limit,
     )

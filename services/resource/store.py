@@ -78,8 +78,8 @@ async def page(database: Database, viewer: UUID, before: UUID, size: int) -> Pag
         WITH visible AS (
             (SELECT id, 3 AS role FROM resources WHERE owner_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3 + 1)
             UNION ALL
-            (SELECT resource_id, max(role) FROM shares WHERE holder_id = $1 AND resource_id < $2
-             GROUP BY resource_id ORDER BY resource_id DESC LIMIT $3 + 1)
+            (SELECT s.resource_id, max(s.role) FROM shares s JOIN resources ON resources.id = s.resource_id
+             WHERE s.holder_id = $1 AND s.resource_id < $2 GROUP BY s.resource_id ORDER BY s.resource_id DESC LIMIT $3 + 1)
         ), newest AS (
             SELECT id, max(role) AS role FROM visible GROUP BY id ORDER BY id DESC LIMIT $3 + 1
         ), measured AS (
@@ -132,7 +132,7 @@ async def update(tx: Transaction, resource: Resource) -> None:
 
 
 async def delete(tx: Transaction, resource_id: UUID) -> None:
-    """Deletes a resource and its shares."""
+    """Deletes a resource. Nobody sees it any more; its shares are the log's to delete, when it has told of it."""
     await tx.execute("DELETE FROM resources WHERE id = $1", resource_id)
 
 

@@ -62,12 +62,12 @@ async def new_resource(database: Database, owner: UUID | None = None, viewers: S
 async def update(database: Database, log: ChangeLog, resource: Resource) -> None:
     async with database.transaction() as tx:
         await store.lock(tx, resource.id, resource.owner)
-        await log.announce_update(tx, resource)
+        await log.announce(tx, resource)
 
 
 async def remove(database: Database, log: ChangeLog, resource: Resource) -> None:
     async with database.transaction() as tx:
-        await log.announce_removal(tx, resource)
+        await log.announce(tx, resource, removed=True)
         await store.delete(tx, resource.id)
 
 
@@ -188,6 +188,7 @@ async def test_a_deletion_is_the_last_that_anybody_hears_of_a_resource(database:
         pass
     for person in (resource.owner, *viewers):
         assert await heard(log, person) == [(REMOVED, resource.id)]
+    assert await database.fetchval("SELECT count(*) FROM shares") == 0
 
 
 async def test_a_deletion_waits_for_the_single_changes_of_before(database: Database, log: ChangeLog) -> None:
@@ -210,7 +211,7 @@ async def test_an_announcement_is_not_made_before_the_update_that_it_tells_of(da
     resource = await new_resource(database)
     await update(database, log, resource)
     async with database.transaction() as tx:
-        await log.announce_update(tx, resource)
+        await log.announce(tx, resource)
         assert (await log.number()).head == 0
     assert (await log.number()).head == 1
 

@@ -14,7 +14,7 @@ from mesh.ids import uuid7
 from mesh.tokens.denials import EACH
 from services.resource.store import PAGE_BYTES
 from tests.integration.services.resource.conftest import QUOTA, Person, Replica, Service
-from tests.integration.services.resource.expectations import refused
+from tests.integration.services.resource.expectations import refused, until
 
 Resource = resource_service_pb2.Resource
 
@@ -130,7 +130,12 @@ async def test_a_deleted_resource_is_gone_with_its_shares(service: Service, owne
     with refused(NotFound, Reason.RESOURCE_NOT_FOUND):
         await owner.call("DeleteResource", name=made.name)
     assert (await service.event_types())[-1] == "resource.deleted"
-    assert await service.database.fetchval("SELECT count(*) FROM shares") == 0
+    assert not (await friend.call("ListResources")).resources
+
+    async def gone() -> bool:
+        return await service.database.fetchval("SELECT count(*) FROM shares") == 0
+
+    await until(gone)
 
 
 async def test_a_repeated_request_id_answers_what_it_answered_first(service: Service, owner: Person, friend: Person) -> None:

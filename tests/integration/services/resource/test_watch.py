@@ -216,8 +216,11 @@ async def test_a_purge_goes_in_bounded_batches_and_takes_no_new_change(service: 
 async def test_one_who_updates_what_a_thousand_people_see_holds_up_nobody(service: Service, owner: Person, friend: Person) -> None:
     made = await owner.create()
     await service.database.execute(
-        """ INSERT INTO shares (id, resource_id, grantee, holder_id, role, create_time) SELECT holder, $1, 'users/' ||
-        holder, holder, 1, now() FROM (SELECT gen_random_uuid() AS holder FROM generate_series(1, 1000)) people """,
+        """
+        INSERT INTO shares (id, resource_id, grantee, holder_id, role, create_time)
+        SELECT holder, $1, 'users/' || holder, holder, 1, now()
+        FROM (SELECT gen_random_uuid() AS holder FROM generate_series(1, 1000)) people
+        """,
         made.name.removeprefix("resources/"),
     )
     loop = asyncio.get_running_loop()
