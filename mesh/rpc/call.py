@@ -4,7 +4,7 @@ import ipaddress
 import re
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,8 @@ class Call:
     trace_id: str
     claims: "Claims | None" = None
     """Set by authentication, for methods that demand a token."""
+    pay: "Callable[[int], Awaitable[None]] | None" = None
+    """Set for a stream whose caller is sent a bounded number of bytes: told of each message's, it waits."""
     status: str = "OK"
     """How it ended, for telemetry: a gRPC status, and the reason where there is one."""
     _request: Message | None = field(default=None, repr=False)

@@ -121,6 +121,8 @@ def _streaming(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
         async with aclosing(responses):
             async for response in responses:
                 await call.context.write(response)
+                if call.pay:
+                    await call.pay(response.ByteSize())
 
     return proceed
 

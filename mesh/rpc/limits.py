@@ -5,6 +5,7 @@ behind authentication; it comes before the access rule is held against the token
 written down.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,7 +34,15 @@ NEWCOMERS = 100
 LATER = timedelta(seconds=10)
 """When it is worth asking again for a stream."""
 
+STREAM_BYTES = Rate(2 * 1024 * 1024, 1.0)
+"""What all streams of one caller are sent. What is more waits: someone with much to read could begin anew from an old
+token again and again.
+"""
+LEAST_MESSAGE = 4 * 1024
+"""What a message counts at least, in bytes: a small one costs, too."""
+
 _ROUNDING = 1e-9
+_NEWCOMERS = ""
 
 
 class Buckets:
@@ -52,37 +61,32 @@ class Buckets:
         self._token = rate.seconds / rate.requests
         self._remembered = remembered
         self._full_at: OrderedDict[str, float] = OrderedDict()
-        self._newcomers_full_at = 0.0
 
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, caller: str, now: float) -> float:
-        """Takes a token. Returns 0, or the seconds until there is one: then nothing was taken."""
-        buckets = self._full_at
+    def take(self, caller: str, now: float, tokens: float = 1, *, owing: bool = False) -> float:
+        """Takes tokens. Returns 0, or the seconds until they are there: then nothing was taken, unless the caller may
+        owe them.
+        """
+        buckets, span = self._full_at, tokens * self._token
         full_at = buckets.get(caller)
         if full_at is None:
-            # Two go for one that comes, so what is full doesn't pile up. First are those who have not called for
-            # longest.
+            # Two go for one that comes, so what is full doesn't pile up. First are those who have not called for longest.
             for _ in range(2):
                 if not buckets or next(iter(buckets.values())) > now:
                     break
                 buckets.popitem(last=False)
             if len(buckets) >= self._remembered:
-                return self._take_as_newcomer(now)
-        full_at = max(full_at or now, now) + self._token
-        if (wait := full_at - self._seconds - now) > _ROUNDING:
+                caller, span = _NEWCOMERS, span / NEWCOMERS
+                full_at = buckets.get(caller)
+        full_at = max(full_at or now, now) + span
+        wait = full_at - self._seconds - now
+        if wait > _ROUNDING and not owing:
             return wait
         buckets[caller] = full_at
         buckets.move_to_end(caller)
-        return 0.0
-
-    def _take_as_newcomer(self, now: float) -> float:
-        full_at = max(self._newcomers_full_at, now) + self._token / NEWCOMERS
-        if (wait := full_at - self._seconds - now) > _ROUNDING:
-            return wait
-        self._newcomers_full_at = full_at
-        return 0.0
+        return max(0.0, wait)
 
 
 class OpenStreams:
@@ -149,6 +153,7 @@ class Limits:
         self._buckets: dict[str, Buckets] = {}
         self._calls = Shares(most_of_one_kind(places))
         self._streams = OpenStreams(places)
+        self._sent = Buckets(STREAM_BYTES.times(factor))
 
     @classmethod
     def for_process(cls, settings: ProcessSettings) -> Self:
@@ -170,6 +175,7 @@ class Limits:
         caller = call.principal
         self._charge(call.rpc, call.rpc.rate, caller)
         if call.rpc.server_streaming:
+            call.pay = lambda size: self._pay(caller, size)
             with self._streams.place(call.rpc, caller):
                 yield
             return
@@ -187,3 +193,8 @@ class Limits:
         if wait := buckets.take(caller, self._monotonic()):
             refusal = f"{rpc.name} may be called {rate}, and you called it more often: wait"
             raise ResourceExhausted(Reason.RATE_LIMITED, refusal, retry_after=timedelta(seconds=wait))
+
+    async def _pay(self, caller: str, size: int) -> None:
+        """Waits until `caller` may be sent more than these bytes."""
+        if wait := self._sent.take(caller, self._monotonic(), max(size, LEAST_MESSAGE), owing=True):
+            await asyncio.sleep(wait)

@@ -6,6 +6,7 @@ How many streams a person may have is the contract's business.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +24,6 @@ POLL_SECONDS = 0.25
 OUTAGE_SECONDS = 1.0
 BATCH = 16
 """Changes read at once: with 64 KiB of content each, a stream holds at most 1 MiB."""
-BYTES_PER_SECOND = 4 * 1024 * 1024
-"""What all streams of one person are sent of content, after as much again at once: one with many large resources can
-begin anew from an old token again and again.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +39,6 @@ class Notice:
     """Continues behind this message, for the same person only."""
 
 
-class _Reader:
-    """One person's open streams."""
-
-    def __init__(self) -> None:
-        self.signals: set[asyncio.Event] = set()
-        """Of each stream: there may be something to read."""
-        self._loop = asyncio.get_running_loop()
-        self._paid_until = self._loop.time()
-
-    @property
-    def debt(self) -> float:
-        """Seconds until everything that was sent is paid for, at `BYTES_PER_SECOND`."""
-        return max(0.0, self._paid_until - self._loop.time())
-
-    async def pay(self, size: int) -> None:
-        """Waits while more than a second's worth was sent that is not paid for."""
-        self._paid_until = max(self._loop.time(), self._paid_until) + size / BYTES_PER_SECOND
-        if self.debt > 1:
-            await asyncio.sleep(self.debt - 1)
-
-
 class Watch:
     """Tells people what happens to the resources that they can see."""
 
@@ -75,7 +51,7 @@ class Watch:
         self._log = log
         self._tokens = tokens
         self._heartbeat = heartbeat.total_seconds()
-        self._readers: dict[UUID, _Reader] = {}
+        self._signals: dict[UUID, set[asyncio.Event]] = defaultdict(set)
 
     async def run(self) -> None:
         """Numbers what was committed, one batch after the other, and wakes the streams of those who have something to
@@ -103,11 +79,10 @@ class Watch:
     async def _wake(self, position: int | None, head: int) -> None:
         # A head that went back is a database that was restored: each stream finds out by itself.
         known = position is not None and head > position
-        users = await self._log.users_between(position or 0, head, self._readers.keys()) if known else list(self._readers)
+        users = await self._log.users_between(position or 0, head, self._signals.keys()) if known else list(self._signals)
         for user in users:
-            if reader := self._readers.get(user):
-                for signal in reader.signals:
-                    signal.set()
+            for signal in self._signals.get(user, ()):
+                signal.set()
 
     async def follow(self, user: UUID, resume_token: str) -> AsyncIterator[Notice]:
         """What happens to the resources that `user` can see, in order, from behind the message that carried `resume_token`, or from now when it is
@@ -119,20 +94,17 @@ class Watch:
         """
         tokens = await self._tokens.of(user)
         position = tokens.open(resume_token) if resume_token else await self._log.head()
-        with self._stream(user) as (reader, signal):
+        with self._signal(user) as signal:
             quiet = True
             while True:
                 signal.clear()
                 extract = await self._log.read(user, position, BATCH)
                 _check(position, extract.purged, extract.head)
-                sent = 0
                 for entry in extract.entries:
                     position = entry.sequence
                     if entry.change is Change.REMOVED or entry.resource is not None:
                         yield Notice(entry.change, entry.resource_id, entry.resource, tokens.seal(position))
                         quiet = False
-                        sent += len(entry.resource.draft.content.encode()) if entry.resource else 0
-                await reader.pay(sent)
                 if len(extract.entries) == BATCH:
                     continue
                 position = extract.head
@@ -141,24 +113,15 @@ class Watch:
                 quiet = not await _is_set(signal, self._heartbeat)
 
     @contextmanager
-    def _stream(self, user: UUID) -> Iterator[tuple[_Reader, asyncio.Event]]:
-        reader, signal = self._readers.setdefault(user, _Reader()), asyncio.Event()
-        reader.signals.add(signal)
+    def _signal(self, user: UUID) -> Iterator[asyncio.Event]:
+        signal = asyncio.Event()
+        self._signals[user].add(signal)
         try:
-            yield reader, signal
+            yield signal
         finally:
-            reader.signals.discard(signal)
-            self._forget(user)
-
-    def _forget(self, user: UUID) -> None:
-        reader = self._readers.get(user)
-        if reader is None or reader.signals:
-            return
-        if reader.debt:
-            # Whoever opens the next stream still owes it.
-            asyncio.get_running_loop().call_later(reader.debt, self._forget, user)
-        else:
-            del self._readers[user]
+            self._signals[user].discard(signal)
+            if not self._signals[user]:
+                del self._signals[user]
 
 
 def _check(position: int, purged: int, head: int) -> None:

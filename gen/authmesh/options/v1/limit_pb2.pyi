@@ -89,7 +89,7 @@ Global___Rate: _TypeAlias = Rate  # noqa: Y015
 
 @_typing.final
 class Cost(_message.Message):
-    """Cost is the most that one call makes the mesh do; of a stream, what one that is open does in a second."""
+    """Cost is the most that one call makes the mesh do; of a stream, what all those of one caller do in a second."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
+from authmesh.options.v1 import limit_pb2 as authmesh_dot_options_dot_v1_dot_limit__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/token/v1/key_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x02\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.authmesh.token.v1.Key.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_PUBLISHED\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x12\n\x0eSTATE_RETIRING\x10\x03\x12\x11\n\rSTATE_REVOKED\x10\x04\"\x11\n\x0fListKeysRequest\"8\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.authmesh.token.v1.Key\"\x12\n\x10RotateKeyRequest\"E\n\x10RevokeKeyRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xbaH r\x1e\x18\x45\x32\x1a^keys/[A-Za-z0-9_-]{1,64}$2\x8d\x04\n\nKeyService\x12z\n\x08ListKeys\x12\".authmesh.token.v1.ListKeysRequest\x1a#.authmesh.token.v1.ListKeysResponse\"%\x90\x02\x01\xca\xc1\x18\x0e\x1a\x0c\n\nadmin:keys\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12\xcd\x01\n\tRotateKey\x12#.authmesh.token.v1.RotateKeyRequest\x1a\x16.authmesh.token.v1.Key\"\x82\x01\xca\xc1\x18\x12\x1a\x10\n\nadmin:keys\x1a\x02\x08\x05\xd2\xc1\x18N\n\x11token.key_rotated\n\x13token.key_activated\n\x11token.key_retired\n\x11token.key_created\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/keys:rotate:\x01*\x12\xb2\x01\n\tRevokeKey\x12#.authmesh.token.v1.RevokeKeyRequest\x1a\x16.authmesh.token.v1.Key\"h\x90\x02\x02\xca\xc1\x18\x12\x1a\x10\n\nadmin:keys\x1a\x02\x08\x05\xd2\xc1\x18(\n\x11token.key_revoked\n\x13token.key_activated\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=keys/*}:revoke:\x01*BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/token/v1/key_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1f\x61uthmesh/options/v1/limit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x02\n\x03Key\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.authmesh.token.v1.Key.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"l\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_PUBLISHED\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x12\n\x0eSTATE_RETIRING\x10\x03\x12\x11\n\rSTATE_REVOKED\x10\x04\"\x11\n\x0fListKeysRequest\"8\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.authmesh.token.v1.Key\"\x12\n\x10RotateKeyRequest\"E\n\x10RevokeKeyRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xbaH r\x1e\x18\x45\x32\x1a^keys/[A-Za-z0-9_-]{1,64}$2\xdc\x04\n\nKeyService\x12\x8b\x01\n\x08ListKeys\x12\".authmesh.token.v1.ListKeysRequest\x1a#.authmesh.token.v1.ListKeysResponse\"6\x90\x02\x01\xca\xc1\x18\x0e\x1a\x0c\n\nadmin:keys\xe2\xc1\x18\r\x1a\x0b\x10\n\x18\xd8\x04\"\x04\x10\x80\x89z\x82\xd3\xe4\x93\x02\n\x12\x08/v1/keys\x12\xeb\x01\n\tRotateKey\x12#.authmesh.token.v1.RotateKeyRequest\x1a\x16.authmesh.token.v1.Key\"\xa0\x01\xca\xc1\x18\x12\x1a\x10\n\nadmin:keys\x1a\x02\x08\x05\xd2\xc1\x18N\n\x11token.key_rotated\n\x13token.key_activated\n\x11token.key_retired\n\x11token.key_created\xe2\xc1\x18\x1a\n\x06\x08\x06\x12\x02\x08<\x1a\x10\x08\x03\x10\x0f\x18\xc8\x01\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/keys:rotate:\x01*\x12\xd1\x01\n\tRevokeKey\x12#.authmesh.token.v1.RevokeKeyRequest\x1a\x16.authmesh.token.v1.Key\"\x86\x01\x90\x02\x02\xca\xc1\x18\x12\x1a\x10\n\nadmin:keys\x1a\x02\x08\x05\xd2\xc1\x18(\n\x11token.key_revoked\n\x13token.key_activated\xe2\xc1\x18\x1a\n\x06\x08\x06\x12\x02\x08<\x1a\x10\x08\x05\x10\x0f\x18\xc8\x01\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=keys/*}:revoke:\x01*BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,23 +41,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEYREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_REVOKEKEYREQUEST'].fields_by_name['name']._serialized_options = b'\272H r\036\030E2\032^keys/[A-Za-z0-9_-]{1,64}$'
   _globals['_KEYSERVICE'].methods_by_name['ListKeys']._loaded_options = None
-  _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\220\002\001\312\301\030\016\032\014\n\nadmin:keys\202\323\344\223\002\n\022\010/v1/keys'
+  _globals['_KEYSERVICE'].methods_by_name['ListKeys']._serialized_options = b'\220\002\001\312\301\030\016\032\014\n\nadmin:keys\342\301\030\r\032\013\020\n\030\330\004\"\004\020\200\211z\202\323\344\223\002\n\022\010/v1/keys'
   _globals['_KEYSERVICE'].methods_by_name['RotateKey']._loaded_options = None
-  _globals['_KEYSERVICE'].methods_by_name['RotateKey']._serialized_options = b'\312\301\030\022\032\020\n\nadmin:keys\032\002\010\005\322\301\030N\n\021token.key_rotated\n\023token.key_activated\n\021token.key_retired\n\021token.key_created\202\323\344\223\002\024\"\017/v1/keys:rotate:\001*'
+  _globals['_KEYSERVICE'].methods_by_name['RotateKey']._serialized_options = b'\312\301\030\022\032\020\n\nadmin:keys\032\002\010\005\322\301\030N\n\021token.key_rotated\n\023token.key_activated\n\021token.key_retired\n\021token.key_created\342\301\030\032\n\006\010\006\022\002\010<\032\020\010\003\020\017\030\310\001\"\005\020\200\222\364\001(\001\202\323\344\223\002\024\"\017/v1/keys:rotate:\001*'
   _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._loaded_options = None
-  _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\220\002\002\312\301\030\022\032\020\n\nadmin:keys\032\002\010\005\322\301\030(\n\021token.key_revoked\n\023token.key_activated\202\323\344\223\002\035\"\030/v1/{name=keys/*}:revoke:\001*'
-  _globals['_KEY']._serialized_start=218
-  _globals['_KEY']._serialized_end=558
-  _globals['_KEY_STATE']._serialized_start=450
-  _globals['_KEY_STATE']._serialized_end=558
-  _globals['_LISTKEYSREQUEST']._serialized_start=560
-  _globals['_LISTKEYSREQUEST']._serialized_end=577
-  _globals['_LISTKEYSRESPONSE']._serialized_start=579
-  _globals['_LISTKEYSRESPONSE']._serialized_end=635
-  _globals['_ROTATEKEYREQUEST']._serialized_start=637
-  _globals['_ROTATEKEYREQUEST']._serialized_end=655
-  _globals['_REVOKEKEYREQUEST']._serialized_start=657
-  _globals['_REVOKEKEYREQUEST']._serialized_end=726
-  _globals['_KEYSERVICE']._serialized_start=729
-  _globals['_KEYSERVICE']._serialized_end=1254
+  _globals['_KEYSERVICE'].methods_by_name['RevokeKey']._serialized_options = b'\220\002\002\312\301\030\022\032\020\n\nadmin:keys\032\002\010\005\322\301\030(\n\021token.key_revoked\n\023token.key_activated\342\301\030\032\n\006\010\006\022\002\010<\032\020\010\005\020\017\030\310\001\"\005\020\200\222\364\001(\001\202\323\344\223\002\035\"\030/v1/{name=keys/*}:revoke:\001*'
+  _globals['_KEY']._serialized_start=251
+  _globals['_KEY']._serialized_end=591
+  _globals['_KEY_STATE']._serialized_start=483
+  _globals['_KEY_STATE']._serialized_end=591
+  _globals['_LISTKEYSREQUEST']._serialized_start=593
+  _globals['_LISTKEYSREQUEST']._serialized_end=610
+  _globals['_LISTKEYSRESPONSE']._serialized_start=612
+  _globals['_LISTKEYSRESPONSE']._serialized_end=668
+  _globals['_ROTATEKEYREQUEST']._serialized_start=670
+  _globals['_ROTATEKEYREQUEST']._serialized_end=688
+  _globals['_REVOKEKEYREQUEST']._serialized_start=690
+  _globals['_REVOKEKEYREQUEST']._serialized_end=759
+  _globals['_KEYSERVICE']._serialized_start=762
+  _globals['_KEYSERVICE']._serialized_end=1366
 # @@protoc_insertion_point(module_scope)

@@ -133,7 +133,7 @@ async def test_a_deleted_resource_is_gone_with_its_shares(service: Service, owne
     assert not (await friend.call("ListResources")).resources
 
     async def gone() -> bool:
-        return await service.database.fetchval("SELECT count(*) FROM shares") == 0
+        return not await service.database.fetchval("SELECT count(*) FROM shares")
 
     await until(gone)
 

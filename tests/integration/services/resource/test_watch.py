@@ -270,7 +270,7 @@ async def test_one_person_opens_a_bounded_number_of_streams(owner: Person, runni
             await anext(await streams.enter_async_context(owner.watch()))
 
     async def nothing_is_left() -> bool:
-        return not running.watch._readers
+        return not running.watch._signals
 
     await until(nothing_is_left)
     async with owner.watch() as messages:

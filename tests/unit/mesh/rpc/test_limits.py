@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
+from authmesh.resource.v1 import resource_service_pb2
 from grpc import aio
 
 from mesh.contract import READING, Rate
@@ -169,6 +170,34 @@ async def test_when_everybody_has_one_stream_there_is_no_place() -> None:
         assert (await ended(watch(channel, "barbara"))).reason == "OVERLOADED"
 
 
+async def test_all_streams_of_one_caller_are_sent_a_bounded_number_of_bytes_and_another_one_does_not_wait() -> None:
+    sent = 0
+
+    async def much() -> AsyncIterator[Any]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield resource_service_pb2.WatchResourcesResponse(resume_token="x" * 256 * 1024)
+
+    async with serving(Changes(much), stages=stages(Limits(200))) as channel:
+        began = time.monotonic()
+        streams = [watch(channel, "ada") for _ in range(4)]
+        readers = [asyncio.ensure_future(read_all(call)) for call in streams]
+        await asyncio.sleep(1)
+        other = watch(channel, "grace")
+        assert await asyncio.wait_for(other.read(), 0.5)
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+        # What a second brings, as much that was there, and one message more of each stream.
+        assert sent <= 8 * (time.monotonic() - began) + 8 + len(streams) + 10
+
+
+async def read_all(call: Any) -> None:
+    while await call.read():
+        pass
+
+
 async def test_what_has_no_token_is_not_limited_here() -> None:
     async with serving(Changes(Gate().watch), stages=stages(Limits(200, factor=0.001))) as channel:
         for _ in range(20):
@@ -184,6 +213,12 @@ def test_a_bucket_holds_what_the_rate_says_and_fills_evenly() -> None:
     assert [buckets.take("a", 100) for _ in range(5)] == [0, 0, 0, 0, 2]
 
 
+def test_who_may_owe_waits_for_what_they_took() -> None:
+    buckets = Buckets(Rate(4, 8))
+    assert [buckets.take("a", 0, 3, owing=True), buckets.take("a", 0, 3, owing=True)] == [0, 4]
+    assert buckets.take("a", 0) == 6
+
+
 def test_buckets_that_are_full_again_are_forgotten() -> None:
     buckets = Buckets(Rate(10, 10))
     for number in range(100_000):
@@ -197,7 +232,7 @@ def test_nobody_has_their_bucket_dropped_by_calling_under_many_names() -> None:
     for number in range(10_000):
         buckets.take(f"{number}", 1)
     assert buckets.take("mine", 1) == 29
-    assert len(buckets) == 100
+    assert len(buckets) == 101
 
 
 def test_who_finds_no_bucket_shares_one_and_that_is_bounded_too() -> None:
