@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from authmesh.audit.v1 import audit_event_pb2 as authmesh_dot_audit_dot_v1_dot_audit__event__pb2
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
+from authmesh.options.v1 import limit_pb2 as authmesh_dot_options_dot_v1_dot_limit__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/audit/v1/audit_service.proto\x12\x11\x61uthmesh.audit.v1\x1a#authmesh/audit/v1/audit_event.proto\x1a authmesh/options/v1/access.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x02\n\x12QueryEventsRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x05\x61\x63tor\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x07subject\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x15\n\x04type\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1d\n\tpage_size\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x16\n\x0eshow_off_chain\x18\x08 \x01(\x08\"\x8d\x01\n\x13QueryEventsResponse\x12-\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1d.authmesh.audit.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\tstandings\x18\x03 \x03(\x0e\x32\x1b.authmesh.audit.v1.Standing\"c\n\x12WatchEventsRequest\x12\x15\n\x04type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1e\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x16\n\x0eshow_off_chain\x18\x03 \x01(\x08\"\x88\x01\n\x13WatchEventsResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.authmesh.audit.v1.AuditEvent\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12-\n\x08standing\x18\x03 \x01(\x0e\x32\x1b.authmesh.audit.v1.Standing*h\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x14\n\x10STANDING_CHAINED\x10\x01\x12\x14\n\x10STANDING_PENDING\x10\x02\x12\x16\n\x12STANDING_OFF_CHAIN\x10\x03\x32\xb2\x02\n\x0c\x41uditService\x12\x8b\x01\n\x0bQueryEvents\x12%.authmesh.audit.v1.QueryEventsRequest\x1a&.authmesh.audit.v1.QueryEventsResponse\"-\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:audit\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auditEvents\x12\x93\x01\n\x0bWatchEvents\x12%.authmesh.audit.v1.WatchEventsRequest\x1a&.authmesh.audit.v1.WatchEventsResponse\"3\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:audit\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/auditEvents:watch0\x01\x42\x44\n\x11\x61uthmesh.audit.v1P\x01Z\x19\x61uthmesh/audit/v1;auditv1\xaa\x02\x11\x41uthmesh.Audit.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%authmesh/audit/v1/audit_service.proto\x12\x11\x61uthmesh.audit.v1\x1a#authmesh/audit/v1/audit_event.proto\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/limit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x02\n\x12QueryEventsRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x05\x61\x63tor\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x07subject\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x15\n\x04type\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1d\n\tpage_size\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x16\n\x0eshow_off_chain\x18\x08 \x01(\x08\"\x8d\x01\n\x13QueryEventsResponse\x12-\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1d.authmesh.audit.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\tstandings\x18\x03 \x03(\x0e\x32\x1b.authmesh.audit.v1.Standing\"c\n\x12WatchEventsRequest\x12\x15\n\x04type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1e\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x16\n\x0eshow_off_chain\x18\x03 \x01(\x08\"\x88\x01\n\x13WatchEventsResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.authmesh.audit.v1.AuditEvent\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12-\n\x08standing\x18\x03 \x01(\x0e\x32\x1b.authmesh.audit.v1.Standing*h\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x14\n\x10STANDING_CHAINED\x10\x01\x12\x14\n\x10STANDING_PENDING\x10\x02\x12\x16\n\x12STANDING_OFF_CHAIN\x10\x03\x32\xeb\x02\n\x0c\x41uditService\x12\xa7\x01\n\x0bQueryEvents\x12%.authmesh.audit.v1.QueryEventsRequest\x1a&.authmesh.audit.v1.QueryEventsResponse\"I\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:audit\xe2\xc1\x18\x18\n\x06\x08<\x12\x02\x08\x14\x1a\x0e\x10\xa4\x03\x18\xe0\xa7\x12\"\x05\x10\x80\x9b\xee\x02\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auditEvents\x12\xb0\x01\n\x0bWatchEvents\x12%.authmesh.audit.v1.WatchEventsRequest\x1a&.authmesh.audit.v1.WatchEventsResponse\"P\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:audit\xe2\xc1\x18\x19\n\x06\x08<\x12\x02\x08<\x1a\x0f\x10\xb0\t\x18\xc0\xa3\x86\x01\"\x05\x10\x80\xc2\xd7/\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/auditEvents:watch0\x01\x42\x44\n\x11\x61uthmesh.audit.v1P\x01Z\x19\x61uthmesh/audit/v1;auditv1\xaa\x02\x11\x41uthmesh.Audit.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,19 +53,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['resume_token']._loaded_options = None
   _globals['_WATCHEVENTSREQUEST'].fields_by_name['resume_token']._serialized_options = b'\272H\005r\003\030\350\007'
   _globals['_AUDITSERVICE'].methods_by_name['QueryEvents']._loaded_options = None
-  _globals['_AUDITSERVICE'].methods_by_name['QueryEvents']._serialized_options = b'\220\002\001\312\301\030\017\032\r\n\013admin:audit\202\323\344\223\002\021\022\017/v1/auditEvents'
+  _globals['_AUDITSERVICE'].methods_by_name['QueryEvents']._serialized_options = b'\220\002\001\312\301\030\017\032\r\n\013admin:audit\342\301\030\030\n\006\010<\022\002\010\024\032\016\020\244\003\030\340\247\022\"\005\020\200\233\356\002\202\323\344\223\002\021\022\017/v1/auditEvents'
   _globals['_AUDITSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
-  _globals['_AUDITSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\220\002\001\312\301\030\017\032\r\n\013admin:audit\202\323\344\223\002\027\022\025/v1/auditEvents:watch'
-  _globals['_STANDING']._serialized_start=884
-  _globals['_STANDING']._serialized_end=988
-  _globals['_QUERYEVENTSREQUEST']._serialized_start=224
-  _globals['_QUERYEVENTSREQUEST']._serialized_end=498
-  _globals['_QUERYEVENTSRESPONSE']._serialized_start=501
-  _globals['_QUERYEVENTSRESPONSE']._serialized_end=642
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=644
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=743
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=746
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=882
-  _globals['_AUDITSERVICE']._serialized_start=991
-  _globals['_AUDITSERVICE']._serialized_end=1297
+  _globals['_AUDITSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\220\002\001\312\301\030\017\032\r\n\013admin:audit\342\301\030\031\n\006\010<\022\002\010<\032\017\020\260\t\030\300\243\206\001\"\005\020\200\302\327/\202\323\344\223\002\027\022\025/v1/auditEvents:watch'
+  _globals['_STANDING']._serialized_start=917
+  _globals['_STANDING']._serialized_end=1021
+  _globals['_QUERYEVENTSREQUEST']._serialized_start=257
+  _globals['_QUERYEVENTSREQUEST']._serialized_end=531
+  _globals['_QUERYEVENTSRESPONSE']._serialized_start=534
+  _globals['_QUERYEVENTSRESPONSE']._serialized_end=675
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=677
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=776
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=779
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=915
+  _globals['_AUDITSERVICE']._serialized_start=1024
+  _globals['_AUDITSERVICE']._serialized_end=1387
 # @@protoc_insertion_point(module_scope)
