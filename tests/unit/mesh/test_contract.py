@@ -100,7 +100,7 @@ def test_a_method_without_a_rule_has_no_kind() -> None:
 
 def test_a_method_with_a_token_is_under_a_limit_without_saying_so_and_no_other_is() -> None:
     assert all((rpc.rate is not None) is (rpc.kind == "authenticated") for rpc in CONTRACT.rpcs.values())
-    assert CONTRACT.rpcs["/authmesh.token.v1.TokenService/ListSessions"].rate == READING
+    assert CONTRACT.rpcs["/authmesh.user.v1.UserService/GetUser"].rate == READING
     assert CONTRACT.rpcs["/authmesh.user.v1.UserService/UpdateUser"].rate == CHANGING
     assert CONTRACT.rpcs["/authmesh.resource.v1.ResourceService/WatchResources"].streams == 20
     assert CONTRACT.rpcs["/authmesh.audit.v1.AuditService/WatchEvents"].streams == STREAMS
