@@ -29,7 +29,7 @@ CALLERS_PART = 2.0
 COMMAND_SECONDS = 10.0
 PING_SECONDS = 1.0
 FIRST_PING_SECONDS = 0.1
-START_SECONDS = 5.0
+START_SECONDS = 10.0
 """How long a database may take to answer for the first time before that is worth a warning."""
 RELEASE_SECONDS = 1.0
 """How long a statement that was given up may take to end before its connection is."""
@@ -136,7 +136,7 @@ class Database:
             min_size=0,
             max_size=size,
             connection_class=_Connection,
-            timeout=ACQUIRE_SECONDS,
+            timeout=START_SECONDS,
             command_timeout=COMMAND_SECONDS,
             server_settings={"lock_timeout": f"{LOCK_SECONDS:.0f}s"},
         )
@@ -150,7 +150,7 @@ class Database:
             pool.terminate()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    async def _connection(self, seconds: float = 0) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
         """A connection of the pool. Calls share those that are not kept for background work: a free one goes to the
         caller who holds the fewest.
         """
@@ -163,7 +163,7 @@ class Database:
                 raise _unavailable() from error
         try:
             try:
-                connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+                connection = await self._pool.acquire(timeout=seconds or ACQUIRE_SECONDS)
             except (*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 # A server that lets us not in (a role or password being changed) is as far away as one that is down.
                 raise _unavailable() from error
@@ -228,7 +228,7 @@ class Database:
         """
         started, state = time.monotonic(), _State.UNKNOWN
         while True:
-            now, cause = await self._ask(ACQUIRE_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
+            now, cause = await self._ask(START_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
             self.healthy = now is not _State.AWAY
             starting = state is _State.UNKNOWN and not self.healthy and time.monotonic() - started < START_SECONDS
             if now is not state and not starting:
@@ -238,7 +238,7 @@ class Database:
 
     async def _ask(self, seconds: float) -> tuple["_State", str]:
         try:
-            async with asyncio.timeout(seconds), self._connection() as connection:
+            async with asyncio.timeout(seconds), self._connection(seconds) as connection:
                 if await Transaction(connection).fetchval("SELECT current_setting('transaction_read_only')") == "off":
                     return _State.WRITABLE, ""
                 connection.terminate()

@@ -62,6 +62,7 @@ class Child:
         self._early_deaths = 0
         self._restarting = False
         self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins to keep it running."""
@@ -72,7 +73,7 @@ class Child:
         if self._task is None:
             return
         self._stopping.set()
-        self._signal(self.program.stop_signal)
+        await self._ask_to_end()
         done, _ = await asyncio.wait([self._task], timeout=self.program.grace)
         if not done:
             self._signal(signal.SIGKILL)
@@ -83,7 +84,7 @@ class Child:
         self._restarting = True
         self.settled.clear()
         pid = self.pid
-        self._signal(self.program.stop_signal)
+        await self._ask_to_end()
         loop = asyncio.get_running_loop()
         insist = loop.call_later(self.program.grace, lambda: self._signal(signal.SIGKILL) if self.pid == pid else None)
         await self.settled.wait()
@@ -95,7 +96,7 @@ class Child:
         while not self._stopping.is_set():
             began = loop.time()
             code = await self._run_once()
-            self.health = Health.UNHEALTHY
+            self.health = Health.STARTING if self._restarting else Health.UNHEALTHY
             self.gone = self._stopping.is_set()
             self._changed()
             if self._stopping.is_set():
@@ -151,11 +152,11 @@ class Child:
         self._changed()
         if self._stopping.is_set():
             self._signal(program.stop_signal)
-        watch = asyncio.create_task(self._watch_health(), name=f"health of {program.name}")
+        self._watch = asyncio.create_task(self._watch_health(), name=f"health of {program.name}")
         try:
             return await process.wait()
         finally:
-            watch.cancel()
+            self._watch.cancel()
             # What it forked and left behind is still in the session that was made for it.
             _kill_group(process.pid)
             self._journal.remove(process.pid)
@@ -189,6 +190,14 @@ class Child:
                 case _:
                     pause = PROBE_UNHEALTHY
             await asyncio.sleep(pause)
+
+    async def _ask_to_end(self) -> None:
+        # A server that is asked whether it is well while it ends says that it isn't.
+        if self._watch is not None:
+            self._watch.cancel()
+        if self.program.before_stop is not None:
+            await self.program.before_stop()
+        self._signal(self.program.stop_signal)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.pid is None:

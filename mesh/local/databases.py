@@ -89,8 +89,11 @@ async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
     Raises:
         LocalMeshError: the server can't be reached or refuses, or a migration fails.
     """
-    current = await asyncio.gather(*(_is_current(database) for database in databases))
-    behind = [database for database, ready in zip(databases, current, strict=True) if not ready]
+    made = await _made(databases)
+    there = [database for database in databases if database.name in made]
+    ready = await asyncio.gather(*map(_is_current, there))
+    current = {database for database, is_ready in zip(there, ready, strict=True) if is_ready}
+    behind = [database for database in databases if database not in current]
     if not behind:
         return False
     try:
@@ -121,6 +124,21 @@ async def identity(database: ServiceDatabase) -> str:
         raise LocalMeshError(f"the database {database.name} does not answer: {_first_line(error)}") from None
 
 
+async def _made(databases: Sequence[ServiceDatabase]) -> set[str]:
+    """Names of the databases that are there. Asked of the server first: it writes down whom it did not let in."""
+    if not databases:
+        return set()
+    try:
+        admin = await asyncpg.connect(databases[0].admin_url, timeout=10)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        # Whoever makes them says what is wrong.
+        return set()
+    try:
+        return {row["datname"] for row in await admin.fetch("SELECT datname FROM pg_database JOIN pg_roles ON rolname = datname")}
+    finally:
+        await admin.close()
+
+
 async def _is_current(database: ServiceDatabase) -> bool:
     try:
         connection = await asyncpg.connect(database.url, timeout=10)
@@ -141,7 +159,10 @@ async def _make(database: ServiceDatabase) -> None:
         for role, password in ((database.owner, database.owner_password), (database.name, database.runtime_password)):
             exists = await admin.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
             await admin.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {role} LOGIN PASSWORD '{_scram_verifier(password)}'")
-        if not await admin.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+        if await admin.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
+            # The detail of an error repeats the row: addresses, and hashes of passwords.
+            await admin.execute(f"ALTER ROLE {database.name} SET log_error_verbosity = 'terse'")
+        else:
             await admin.execute(f"GRANT {database.owner} TO CURRENT_USER")
         if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database.name):
             await admin.execute(f"CREATE DATABASE {database.name} OWNER {database.owner} TEMPLATE template0 ENCODING 'UTF8'")

@@ -47,6 +47,8 @@ class Program:
     """File descriptors that it inherits."""
     before_start: Callable[[], None] | None = None
     """Runs before each start: removes what a killed predecessor left."""
+    before_stop: Callable[[], Awaitable[None]] | None = None
+    """Runs before it is asked to end: closes what is kept open to it."""
     stop_signal: signal.Signals = signal.SIGTERM
     """Asks for an orderly end; also what it gets when we are killed, where the platform can (Linux)."""
     grace: float = 10

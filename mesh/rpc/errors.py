@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from mesh import errors
 from mesh.errors import FieldViolation, MeshError, Reason
+from mesh.logs import describe
 from mesh.rpc.call import Call
 
 DOMAIN = "authmesh"
@@ -131,7 +132,7 @@ async def error_table(call: Call) -> AsyncIterator[None]:
         if isinstance(error, NotImplementedError) and call.context.code() is grpc.StatusCode.UNIMPLEMENTED:
             refusal = errors.Unimplemented(Reason.NOT_IMPLEMENTED, f"{call.rpc.name} is part of the contract but not of this release")
         else:
-            _log.exception("fault", rpc=call.rpc.path)
+            _log.error("fault", rpc=call.rpc.path, exception=describe(error))
             refusal = _fault(call)
     if status_code(refusal) is grpc.StatusCode.INTERNAL and refusal.__traceback__ is not None:
         _log.error("fault", rpc=call.rpc.path, cause=refusal.message)

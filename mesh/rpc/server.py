@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh.contract import Contract
+from mesh.logs import configure_logging, describe
 from mesh.rpc.admission import MESSAGE_LIMIT, Admission
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
-from mesh.rpc.telemetry import configure_logging, telemetry
+from mesh.rpc.telemetry import circumstances, telemetry
 from mesh.rpc.validation import Validation
 from mesh.settings import Environment, ProcessSettings
 
@@ -57,7 +59,7 @@ async def serve(
         tasks: Background work, started before the first call and cancelled after the last one. One that fails ends the process: the supervisor
             starts it again, which is better than a server with a dead part.
     """
-    configure_logging(settings.node, settings.log_level)
+    configure_logging(settings.log_level, circumstances(settings.node))
     contract = Contract.load()
     admission = Admission(settings.max_concurrent_calls)
     interceptor = MeshInterceptor(contract, [telemetry, error_table, admission, authentication, Validation()], settings.trust_domain)
@@ -113,13 +115,23 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Runs a process's main coroutine on uvloop. Files and sockets that it makes are its user's alone."""
+    """Runs a process's main coroutine on uvloop. Files and sockets that it makes are its user's alone.
+
+    Raises:
+        SystemExit: a fault ended it; the log says which.
+    """
     os.umask(0o077)
 
     async def body() -> None:
         await main()
 
-    uvloop.run(body())
+    try:
+        uvloop.run(body())
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the interpreter would print what the exceptions hold
+        if not structlog.is_configured():
+            configure_logging("info")
+        _log.critical("ended by a fault", exception=describe(error))
+        sys.exit(1)
 
 
 def _stop_signal() -> asyncio.Event:

@@ -1,8 +1,6 @@
-"""Structured logs, one JSON object a line, each with the request and trace id of the call it belongs to."""
+"""What the log tells of calls: one line each, and their ids on every line that belongs to one."""
 
 import asyncio
-import logging
-import sys
 import time
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -10,14 +8,16 @@ from typing import Any
 
 import structlog
 
+from mesh.logs import Processor
 from mesh.rpc.call import Call, current_call
 
 _log = structlog.get_logger("authmesh.call")
-_LOUD = {"INTERNAL": "error", "UNAVAILABLE": "warning", "DEADLINE_EXCEEDED": "warning", "OK": "debug"}
+# UNAVAILABLE is no alarm of each call: what is away says so once, where it is noticed.
+_LOUD = {"INTERNAL": "error", "DEADLINE_EXCEEDED": "warning", "OK": "debug"}
 
 
-def configure_logging(node: str, level: str) -> None:
-    """Sends every log line of the process, the libraries' included, to standard output as JSON."""
+def circumstances(node: str) -> Processor:
+    """What every line of a process says: its node, and the ids of the call that it belongs to."""
 
     def describe(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["node"] = node
@@ -25,29 +25,7 @@ def configure_logging(node: str, level: str) -> None:
             event["request_id"], event["trace_id"] = call.request_id, call.trace_id
         return event
 
-    shared: list[Any] = [
-        structlog.stdlib.add_logger_name,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        describe,
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
-        )
-    )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # botocore logs request bodies at debug, asyncio slow callbacks with their arguments: neither belongs in our log.
-    for noisy in ("botocore", "aiobotocore", "asyncio", "grpc"):
-        logging.getLogger(noisy).setLevel("WARNING")
+    return describe
 
 
 @asynccontextmanager

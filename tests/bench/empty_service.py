@@ -14,12 +14,13 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mesh.contract import Contract
+from mesh.logs import configure_logging
 from mesh.rpc.admission import Admission
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
 from mesh.rpc.limits import Limits
-from mesh.rpc.telemetry import configure_logging, telemetry
+from mesh.rpc.telemetry import circumstances, telemetry
 from mesh.rpc.validation import Validation
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.feed import RevocationFeed
@@ -54,7 +55,7 @@ class _FreshFeed(RevocationFeed):
 
 
 async def main(socket: str, jwks: bytes, *, is_open: bool) -> None:
-    configure_logging("bench", "info")
+    configure_logging("info", circumstances("bench"))
 
     async def fetch() -> bytes:
         return jwks

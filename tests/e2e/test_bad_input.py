@@ -1,12 +1,19 @@
 """Bad input gets the contract's status, reason and shape, with the field named, and writes nothing."""
 
+import asyncio
+import random
+import re
+import string
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from mesh.model import load_mesh
+from mesh.rpc.fields import fields_of
 from tests.e2e.conftest import Person, RunningMesh
-from tests.e2e.protocols import Answer, Client, GrpcClient, GrpcWebClient, JsonClient, method
+from tests.e2e.protocols import CONTRACT, Answer, Client, GrpcClient, GrpcWebClient, JsonClient, method
 
 INVALID = ("INVALID_ARGUMENT", "FIELD_INVALID")
 SIGN_UP = {"email": "someone@example.com", "password": "correct horse battery", "displayName": "Ada"}
@@ -88,6 +95,61 @@ async def test_broken_json_is_invalid_argument_in_the_contracts_shape(json_clien
     answer = await json_client.send("POST", "/v1/auth:signUp", body)
     assert answer.outcome == INVALID
     assert_clean(answer)
+
+
+@pytest.mark.parametrize("length", [5_000, 20_000])
+async def test_a_mask_of_any_length_has_a_short_answer(client: Client, person: Person, length: int) -> None:
+    request = {"user": {"name": "users/me", "displayName": "Ada"}, "updateMask": "x" * length}
+    answer = await client.call("UserService/UpdateUser", request, person.token)
+    assert answer.status in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"), answer
+    assert answer.reason in ("FIELD_INVALID", "MESSAGE_TOO_LARGE"), answer
+    assert len(answer.message) < 500
+
+
+@pytest.mark.parametrize("scopes", [[""] * 900, ["\x1b" * 9] * 60, ["x" * 3_000]], ids=["many", "no text", "long"])
+async def test_a_list_out_of_bounds_is_refused_at_once_and_costs_nobody_else_a_call(client: Client, scopes: list[str]) -> None:
+    bomb = {"email": "ada@example.com", "password": "p", "clientId": "demo", "scopes": scopes}
+    calls = [client.call("AuthService/SignIn", bomb) for _ in range(10)]
+    good = [client.call("TokenService/GetJwks", {}) for _ in range(20)]
+    answers = await asyncio.gather(*calls, *good)
+    assert {answer.outcome for answer in answers[:10]} == {INVALID}
+    assert {answer.fields for answer in answers[:10]} == {("scopes",)} or {len(answer.fields) for answer in answers[:10]} == {5}
+    assert {answer.status for answer in answers[10:]} == {"OK"}
+
+
+def strings(request: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The string fields of a request type, by their JSON names."""
+    for field in fields_of(CONTRACT.message_type(request).DESCRIPTOR):
+        name = field.name.split("_")[0] + "".join(map(str.capitalize, field.name.split("_")[1:]))
+        if field.message is not None and field.message.full_name != "google.protobuf.FieldMask":
+            yield from strings(field.message.full_name, (*path, name))
+        elif field.is_string or field.message is not None:
+            yield (*path, name)
+
+
+async def test_no_answer_repeats_more_than_100_characters_of_a_request(client: Client, administrator: Person) -> None:
+    """Of every RPC that the edge opens and every string in its request, also where the string is allowed to be longer."""
+    opened = {route.match.service_name for route in load_mesh().gateway_routes}
+    rpcs = [
+        rpc for rpc in CONTRACT.rpcs.values() if rpc.service in opened and rpc.access.WhichOneof("kind") != "internal" and not rpc.server_streaming
+    ]
+    assert len(rpcs) > 30
+    for rpc in rpcs:
+        for path in strings(rpc.input_type):
+            for length in (101, 190, 990, 3_000):
+                canary = "".join(random.choices(string.ascii_letters, k=length))
+                value: Any = canary if path[-1] not in ("scopes", "roles") else [canary]
+                request: Any = value
+                for name in reversed(path):
+                    request = {name: request}
+                for name, kind in re.findall(r"{(\w+)(?:\.name)?=(\w+/)", rpc.http[0].template):
+                    # JSON has no path without these.
+                    resource = request.setdefault(name, {} if f"{{{name}.name" in rpc.http[0].template else f"{kind}me")
+                    if isinstance(resource, dict):
+                        resource.setdefault("name", f"{kind}me")
+                answer = await client.call(f"{rpc.service.rpartition('.')[2]}/{rpc.name}", request, administrator.token)
+                said = f"{answer.message} {answer.fields}"
+                assert not any(canary[at : at + 101] in said for at in range(length - 100)), (rpc.name, path, answer)
 
 
 async def test_an_unknown_query_parameter_is_refused(json_client: JsonClient, person: Person) -> None:

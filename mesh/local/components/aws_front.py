@@ -6,9 +6,11 @@ code there. So it gets no port. It is imported behind this ASGI application, whi
 A script of its own, because the infra environment has ministack and no `mesh`. Only the standard library, except in `main`.
 """
 
+import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -262,6 +264,8 @@ def main() -> None:
     Config.graceful_timeout = 0.3
     # Longer than the longest poll of a queue: closes connections that are opened and left.
     Config.read_timeout = 60
+    # Python before 3.12 calls it a fault when the task of a connection is cancelled, as all are in an orderly end.
+    logging.getLogger("asyncio").addFilter(lambda record: not (record.exc_info and record.exc_info[0] is asyncio.CancelledError))
     services = frozenset(os.environ["SERVICES"].split(","))
     ministack.app = Front(ministack.app, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], services)
     ministack.main()

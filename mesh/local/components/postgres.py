@@ -7,6 +7,7 @@ it can't read are copied to a directory of ours that it can. `initdb` insists on
 """
 
 import asyncio
+import contextlib
 import os
 import pwd
 import random
@@ -97,7 +98,7 @@ async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, dur
             undo.callback(os.close, descriptor)
         settings = SETTINGS | {"unix_socket_directories": str(sockets)} | ({} if durable else FAST_AND_FORGETFUL)
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        server = _Probe()
+        server = _Probe(data / "postmaster.pid")
         program = Program(
             name=name,
             argv=(str(installation / "bin" / "postgres"), "-D", data_path, *options),
@@ -110,6 +111,7 @@ async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, dur
             account=account,
             keep_open=() if descriptor is None else (descriptor,),
             before_start=lambda: _forget_dead_postmaster(data),
+            before_stop=server.close,
             # "Fast": ends sessions and flushes. SIGTERM would wait for the last client to leave.
             stop_signal=signal.SIGINT,
             grace=30,
@@ -278,16 +280,26 @@ def _forget_dead_postmaster(data: Path) -> None:
         pass
 
 
+_STATE_LINE = 7
+"""Of postmaster.pid (LOCK_FILE_LINE_PM_STATUS in PostgreSQL's miscadmin.h), from 0."""
+
+
 class _Probe:
     """Asks for `SELECT 1` over a connection that it keeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: Path) -> None:
+        """Args:
+        lock: The file in which the server says how far it is.
+        """
         self.url = ""
+        self._lock = lock
         self._connection: object | None = None
 
     async def __call__(self) -> bool:
         import asyncpg
 
+        if self._connection is None and not self._is_ready():
+            return False
         try:
             async with asyncio.timeout(2):
                 if not isinstance(self._connection, asyncpg.Connection) or self._connection.is_closed():
@@ -296,3 +308,23 @@ class _Probe:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._connection = None
             return False
+
+    def _is_ready(self) -> bool:
+        """As pg_ctl waits: who asks the server itself while it starts is written down as refused (FATAL)."""
+        try:
+            lines = self._lock.read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            # Not ours to look at.
+            return True
+        return len(lines) > _STATE_LINE and lines[_STATE_LINE].strip() == "ready"
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        import asyncpg
+
+        connection, self._connection = self._connection, None
+        if isinstance(connection, asyncpg.Connection):
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=1)

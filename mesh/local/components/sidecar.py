@@ -11,6 +11,11 @@ from mesh.local.infra import Infra
 from mesh.local.process import Program
 from mesh.local.secret_file import private_directory, write_private
 
+LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error")
+"""That it was asked to end is no warning; nor is it that Token's keys can't be had yet while Token starts, and when they
+can't be had for long the services say so.
+"""
+
 
 def program(
     infra: Infra, name: str, files: Mapping[str, str], config: Path, admin_socket: Path, log: Path, *, address: str, sockets: tuple[Path, ...] = ()
@@ -50,7 +55,7 @@ def program(
     return Program(
         name=name,
         # One worker: the machine is shared by all of the mesh. No hot restart: it would leave shared memory behind when killed.
-        argv=(str(infra.envoy), "-c", str(config / "bootstrap.yaml"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+        argv=(str(infra.envoy), "-c", str(config / "bootstrap.yaml"), "--concurrency", "1", "--disable-hot-restart", *LOGS),
         log=log,
         healthy=healthy,
         environment={"PATH": os.defpath},

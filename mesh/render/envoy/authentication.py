@@ -88,7 +88,8 @@ def _provider(mesh: Mesh, tokens: TokenRules) -> Resource:
                 "timeout": "2s",
             },
             "cache_duration": f"{tokens.jwks_cache}s",
-            # Keeps the last good set when Token can't be reached, and lets this Envoy start before Token does.
-            "async_fetch": {"fast_listener": True, "failed_refetch_duration": "1s"},
+            # Keeps the last good set when Token can't be reached. The listener waits for the first attempt, made when there is a cluster to
+            # make it with, and not for its success: this Envoy may start before Token does.
+            "async_fetch": {"fast_listener": False, "failed_refetch_duration": "1s"},
         },
     }

@@ -69,6 +69,14 @@ async def test_passwords_are_stored_as_scram_verifiers_and_not_logged(made: list
     assert made[0].runtime_password not in postgres_server.program.log.read_text()
 
 
+async def test_an_error_does_not_write_the_row_into_the_log(made: list[ServiceDatabase], postgres_server: postgres.Postgres) -> None:
+    with pytest.raises(asyncpg.NotNullViolationError):
+        await execute(made[0].url, "INSERT INTO outbox (kind, destination, payload) VALUES (NULL, 'somebody', '')")
+    log = postgres_server.program.log.read_text()
+    assert "violates not-null constraint" in log
+    assert "Failing row" not in log
+
+
 async def test_a_database_made_again_is_another_one(made: list[ServiceDatabase]) -> None:
     assert await databases.identity(made[0]) == await databases.identity(made[0])
     assert await databases.identity(made[0]) != await databases.identity(made[1])

@@ -164,7 +164,7 @@ def test_tokens_are_verified_alike_everywhere(node: str) -> None:
     assert provider["require_expiration"] is True
     assert provider["clock_skew_seconds"] == 60
     # It keeps the keys when Token is away, and goes on admitting nothing that they don't verify.
-    assert provider["remote_jwks"]["async_fetch"]["fast_listener"] is True
+    assert provider["remote_jwks"]["async_fetch"]["fast_listener"] is False
     assert not {"jwt_cache_config", "local_jwks", "from_params", "from_cookies"} & provider.keys()
 
 

@@ -12,10 +12,11 @@ import pytest
 import structlog
 
 from mesh.errors import NotFound, Reason, Unavailable
+from mesh.logs import configure_logging
 from mesh.rpc.call import Call
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import Stage
-from mesh.rpc.telemetry import configure_logging, telemetry
+from mesh.rpc.telemetry import circumstances, telemetry
 from tests.unit.mesh.rpc.kit import CHANGE, Changes, Directory, found, refusal, serving, stream, unary
 
 STAGES: list[Stage] = [telemetry, error_table]
@@ -26,7 +27,7 @@ def logged() -> Iterator[Any]:
     """The lines of the process's log, parsed."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    configure_logging("user", "debug")
+    configure_logging("debug", circumstances("user"))
     # A cached logger would keep this configuration for the tests of the whole session.
     structlog.configure(cache_logger_on_first_use=False)
     written = io.StringIO()
@@ -58,7 +59,7 @@ async def test_a_call_is_one_line_with_its_ids_and_its_end(logged: Any) -> None:
     ("error", "status", "level"),
     [
         (NotFound(Reason.USER_NOT_FOUND, "m"), "NOT_FOUND USER_NOT_FOUND", "info"),
-        (Unavailable(Reason.KEYS_UNAVAILABLE, "m"), "UNAVAILABLE KEYS_UNAVAILABLE", "warning"),
+        (Unavailable(Reason.KEYS_UNAVAILABLE, "m"), "UNAVAILABLE KEYS_UNAVAILABLE", "info"),
         (KeyError("m"), "INTERNAL INTERNAL", "error"),
     ],
     ids=lambda value: getattr(value, "reason", None) or type(value).__name__,
@@ -111,14 +112,3 @@ async def test_no_secret_of_a_call_is_in_the_log(logged: Any) -> None:
     async with serving(Directory(found), stages=STAGES) as channel:
         await unary(channel, metadata=[("authorization", "Bearer the-token"), ("cookie", "the-cookie")])
     assert not any(word in json.dumps(logged()) for word in ("the-token", "the-cookie", "ada@example.org"))
-
-
-async def test_lines_of_libraries_are_json_too_and_can_forge_no_other(logged: Any) -> None:
-    logging.getLogger("asyncpg").warning('x"}\n{"event": "forged"}')
-    (line,) = logged()
-    assert (line["logger"], line["level"]) == ("asyncpg", "warning")
-
-
-async def test_libraries_that_log_bodies_are_kept_quiet(logged: Any) -> None:
-    logging.getLogger("botocore.endpoint").debug("Sending: the-code")
-    assert not logged()
