@@ -99,6 +99,11 @@ class Connection:
         except StreamClosedError:
             pass
 
+    async def send_trailers(self, stream: Stream, fields: Headers) -> None:
+        """Ends a request with trailers."""
+        self._http.send_headers(stream.number, [(name.encode(), _bytes(value)) for name, value in fields], end_stream=True)
+        await self._flush()
+
     async def request(self, headers: Headers, body: bytes = b"") -> Stream:
         """Sends a whole request."""
         stream = await self.open(headers)

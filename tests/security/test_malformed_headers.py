@@ -11,7 +11,7 @@ from mesh.model import load_mesh
 from tests.conftest import held
 from tests.e2e.protocols import Answer, from_json, from_trailers, method
 from tests.integration.mesh.envoy_chain import Chain, running
-from tests.security.raw_http2 import Field, call, connected, grpc_head
+from tests.security.raw_http2 import Field, call, connected, frame, grpc_head
 from tests.security.under_attack import good_calls
 
 # A public method that nodes may call, too, so that each hop admits it.
@@ -44,17 +44,23 @@ def hop(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def send(chain: Chain, hop: str, *fields: Field) -> Answer:
-    """One call with more header fields."""
+def door(chain: Chain, hop: str) -> tuple[tuple[str, int] | str, ssl.SSLContext | None, str]:
+    """Where a hop is, what a caller needs to get in, and the protocol to speak there."""
     where, _, protocol = hop.partition(" ")
     if where == "egress":
-        return await call(str(chain.placement("auth").egress_socket), None, "grpc", METHOD, *fields)
+        return str(chain.placement("auth").egress_socket), None, "grpc"
     trusted = chain.authorities.public_certificates if where == "edge" else chain.authorities.certificates("edge")
     context = ssl.create_default_context(cafile=str(trusted / "ca.crt"))
     context.check_hostname = False
     if where == "ingress":
         context.load_cert_chain(trusted / "tls.crt", trusted / "tls.key")
-    return await call(chain.addresses["edge" if where == "edge" else "token"], context, protocol or "grpc", METHOD, *fields)
+    return chain.addresses["edge" if where == "edge" else "token"], context, protocol or "grpc"
+
+
+async def send(chain: Chain, hop: str, *fields: Field) -> Answer:
+    """One call with more header fields."""
+    address, context, protocol = door(chain, hop)
+    return await call(address, context, protocol, METHOD, *fields)
 
 
 @pytest.mark.parametrize(("field", "outcome"), REFUSED, ids=[f"{name}: {value}" for (name, value), _ in REFUSED])
@@ -98,6 +104,20 @@ async def test_what_no_caller_has_a_say_in_never_reaches_a_process(chain: Chain,
 async def test_a_timeout_of_connect_that_is_none_is_no_timeout(chain: Chain, value: str) -> None:
     assert (await send(chain, "edge connect", ("connect-timeout-ms", value))).status == "OK"
     assert (await send(chain, "edge grpc", ("grpc-timeout", "10S"))).status == "OK"
+
+
+@pytest.mark.parametrize(
+    "field", [("grpc-timeout", "abc"), ("x-bin", "!"), ("a!b", "x"), ("grpc-status", "x"), ("x", "y" * 20_000)], ids=lambda field: field[0]
+)
+async def test_nothing_behind_a_body_reaches_a_process(chain: Chain, field: tuple[str, str]) -> None:
+    for hop in ("edge grpc", "ingress", "egress"):
+        address, context, _ = door(chain, hop)
+        async with connected(address, context) as connection:
+            for _ in range(2):
+                stream = await connection.open(grpc_head(METHOD.path))
+                await connection.send(stream, frame(b""))
+                await connection.send_trailers(stream, [field])
+                assert (await stream.end()).headers["grpc-status"] == "0", hop
 
 
 @pytest.mark.parametrize("verb", ["GET", "PUT", "DELETE", "OPTIONS", "SOMETHING"])

@@ -14,7 +14,7 @@ from mesh.render.envoy.authentication import gateway_jwt_authn, jwt_authn
 from mesh.render.envoy.authorization import gateway_rbac, ingress_rbac
 from mesh.render.envoy.local_reply import local_reply_config
 from mesh.render.envoy.placement import Address, Placement, TokenRules
-from mesh.render.envoy.request_head import early_mutations, request_head
+from mesh.render.envoy.request_head import early_mutations, no_trailers, request_head
 from mesh.render.envoy.resource import Resource, extension, seconds, typed
 from mesh.render.envoy.script import edge_script
 from mesh.render.envoy.tls import mesh_server, public_server
@@ -45,7 +45,7 @@ FLUSH_TIMEOUT = timedelta(seconds=30)
 
 def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
     """Calls from other sidecars and the gateway to the process of `node`: mTLS, JWT, then the access rules."""
-    filters = [request_head(contract), jwt_authn(mesh, contract, tokens, (node,)), ingress_rbac(mesh, contract, node), _router()]
+    filters = [request_head(contract), no_trailers(), jwt_authn(mesh, contract, tokens, (node,)), ingress_rbac(mesh, contract, node), _router()]
     if node == mesh.jwks_node():
         # Sidecars get the JWKS as a plain document.
         filters.insert(0, protocol.transcoder(contract, (jwks_rpc(mesh, contract).service,), mesh.virtual_gateway.max_request_bytes))
@@ -70,7 +70,7 @@ def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tok
 
 def egress(contract: Contract, placement: Placement, routes: Resource) -> Resource:
     """Calls of the process to its backends. A pipe that only its own user can open: whoever dials it is this node to the mesh."""
-    manager = _manager(placement, "egress", routes, [request_head(contract), _router()], codec_type="HTTP2", skip_xff_append=True)
+    manager = _manager(placement, "egress", routes, [request_head(contract), no_trailers(), _router()], codec_type="HTTP2", skip_xff_append=True)
     return {
         "name": names.egress_listener(),
         "address": {"pipe": {"path": str(placement.egress_socket), "mode": _SOCKET_MODE}},
@@ -94,6 +94,7 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         limits.concurrency_limit(edge.max_requests),
         protocol.csrf(mesh, placement),
         request_head(contract, edge=True),
+        no_trailers(),
         gateway_jwt_authn(mesh, contract, tokens),
         limits.announced_size(limits.ANNOUNCED_SIZE),
         limits.whole_request(SMALLEST),

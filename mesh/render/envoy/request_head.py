@@ -126,6 +126,16 @@ def request_head(contract: Contract, *, edge: bool = False) -> Resource:
     return extension(NAME, "filters.http.rbac.v3.RBAC", rules={"action": "DENY", "policies": rules})
 
 
+def no_trailers() -> Resource:
+    """The filter that takes off what comes behind a body: gRPC has nothing there in a request, and grpc core parses it."""
+    everything = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": ".*"}}}}
+    return extension(
+        "envoy.filters.http.header_mutation",
+        "filters.http.header_mutation.v3.HeaderMutation",
+        mutations={"request_trailers_mutations": [everything]},
+    )
+
+
 def _is_given_and_not(header: str, pattern: str) -> Resource:
     fits = {"header": {"name": header, "string_match": {"safe_regex": {"regex": pattern}}}}
     return {"and_rules": {"rules": [{"header": {"name": header, "present_match": True}}, {"not_rule": fits}]}}

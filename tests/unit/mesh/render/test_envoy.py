@@ -108,6 +108,7 @@ def test_the_edge_bounds_a_client_before_it_keeps_anything_and_asks_for_a_token_
         "adaptive_concurrency",
         "csrf",
         "rbac.request_head",
+        "header_mutation",
         "jwt_authn",
         "rbac.announced_size",
         "buffer",
