@@ -209,6 +209,7 @@ def _envoy(layout: Layout, contract: Contract, node: str, name: str) -> Program:
         additional_addresses=tuple(Address(host, layout.edge.port) for host in layout.edge.listening[1:]) if is_edge else (),
         public_certificates=layout.authorities.public_certificates if is_edge else None,
         cors_origins=layout.choices.cors_origins,
+        openapi=contract.descriptor_file.with_name("openapi.json") if is_edge else None,
         rate_limit_factor=layout.choices.rate_limit_factor,
     )
     files = render(layout.mesh, contract, node, placement, TokenRules(layout.edge.url, AUDIENCE, layout.choices.jwks_cache))

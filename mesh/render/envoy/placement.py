@@ -56,5 +56,7 @@ class Placement:
     """Gateway: tls.crt and tls.key that clients see."""
     cors_origins: tuple[str, ...] = field(default=())
     """Gateway: origins beside those of mesh.yaml."""
+    openapi: Path | None = None
+    """Gateway: the OpenAPI document of its JSON form, served to everyone at `/openapi.json`. For development."""
     rate_limit_factor: int = 1
     """Gateway: multiplies every rate limit of mesh.yaml, for load tests."""

@@ -9,6 +9,7 @@ from mesh.render.envoy.resource import Resource, extension, only_with, typed
 from mesh.tokens.refresh_cookie import ASKED_BY
 
 CORS = "envoy.filters.http.cors"
+TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 CSRF = "envoy.filters.http.csrf"
 HEALTH_BRIDGE = "envoy.filters.http.grpc_http1_reverse_bridge"
 
@@ -25,7 +26,7 @@ _RESPONSE_BYTES = 4 * 1024 * 1024
 def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int) -> Resource:
     """JSON for the given proto services, as their `google.api.http` rules say; what is no method or no field is refused."""
     return extension(
-        "envoy.filters.http.grpc_json_transcoder",
+        TRANSCODER,
         "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         proto_descriptor=str(contract.descriptor_file),
         services=list(services),

@@ -11,7 +11,7 @@ from mesh.render.envoy.access_log import HEALTH_PATH
 from mesh.render.envoy.json_path import path_match
 from mesh.render.envoy.limits import BEYOND_REQUEST_SHARE, BEYOND_SHARE, rate_limit, size_limit
 from mesh.render.envoy.placement import Placement, TokenRules
-from mesh.render.envoy.protocol import CORS, HEALTH_BRIDGE, cors_policy
+from mesh.render.envoy.protocol import CORS, HEALTH_BRIDGE, TRANSCODER, cors_policy
 from mesh.render.envoy.request_head import TIMEOUT_AS_SENT
 from mesh.render.envoy.resource import Resource, seconds, typed
 from mesh.render.request_size import SMALLEST, request_limit
@@ -27,6 +27,9 @@ _LATER = timedelta(seconds=1)
 """How much later an ingress ends a call than those who sent it there: a node that answers DEADLINE_EXCEEDED counts as failing."""
 
 _NOWHERE: Resource = {"cluster": "none", "cluster_not_found_response_code": "NOT_FOUND"}
+_OFF: Resource = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+_DOCUMENT_BYTES = 1024 * 1024
+"""The largest document that Envoy serves itself; its default is 4 KiB."""
 _NO_COOKIES: Resource = {"request_headers_to_remove": ["cookie"], "response_headers_to_remove": ["set-cookie"]}
 
 # App Mesh's events in Envoy's words (reference: what App Mesh's own control plane sent).
@@ -80,7 +83,7 @@ def gateway_routes(mesh: Mesh, contract: Contract, placement: Placement, tokens:
                 json_routes += [_json_route(rpc, binding, size) for binding in rpc.http]
     host = {
         "name": gateway.name,
-        "routes": [*routes, *json_routes, _preflight_route()],
+        "routes": [*routes, *json_routes, *_documents(placement), _preflight_route()],
         "request_headers_to_remove": _CLIENT_CLAIMS,
         "response_headers_to_add": [_header("x-content-type-options", "nosniff"), _header("strict-transport-security", "max-age=31536000")],
         "typed_per_filter_config": {CORS: cors_policy(mesh, placement)},
@@ -175,6 +178,21 @@ def _json_route(rpc: Rpc, binding: HttpBinding, size: Resource) -> Resource:
     }
 
 
+def _documents(placement: Placement) -> list[Resource]:
+    if placement.openapi is None:
+        return []
+    return [
+        {
+            "name": "openapi",
+            "match": {"path": "/openapi.json", "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+            "direct_response": {"status": 200, "body": {"filename": str(placement.openapi)}},
+            "response_headers_to_add": [_header("content-type", "application/json")],
+            # It is no method, and the transcoder would say so.
+            "typed_per_filter_config": {**size_limit(SMALLEST), TRANSCODER: _OFF},
+        }
+    ]
+
+
 def _preflight_route() -> Resource:
     # For CORS, which answers preflights only on routes that lead to a cluster; whatever else gets here is answered as unknown.
     return {"name": "preflight", "match": {"prefix": "/"}, "route": _NOWHERE, "typed_per_filter_config": size_limit(SMALLEST)}
@@ -195,4 +213,5 @@ def _header(key: str, value: str) -> Resource:
 
 def _configuration(name: str, host: Resource) -> Resource:
     # The cluster of preflights does not exist, on purpose.
-    return {"name": name, "validate_clusters": False, "virtual_hosts": [{"domains": ["*"], **host}]}
+    host = {"domains": ["*"], **host}
+    return {"name": name, "validate_clusters": False, "max_direct_response_body_size_bytes": _DOCUMENT_BYTES, "virtual_hosts": [host]}
