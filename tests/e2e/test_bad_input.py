@@ -52,6 +52,37 @@ async def test_a_wrong_field_is_named(client: Client, request_: dict[str, Any], 
     assert_clean(answer)
 
 
+async def test_names_are_text_of_any_script_and_nothing_that_nobody_sees(client: Client, person: Person) -> None:
+    for given, kept in (("\u06a9\u062a\u0627\u0628\u200c\u0647\u0627", None), ("👩\u200d💻", None), (" Zoe\u0308 ", "Zo\u00eb")):
+        made = await client.ok("ResourceService/CreateResource", {"resource": {"displayName": given}}, person.token)
+        assert made["displayName"] == (kept or given)
+    for unseen in ("\x1b[31mred", "\u202egnp.exe", "\u2066isolated", "zero\u200bwidth"):
+        for name, request, field in (
+            ("ResourceService/CreateResource", {"resource": {"displayName": unseen}}, "resource.display_name"),
+            ("UserService/UpdateUser", {"user": {"name": "users/me", "displayName": unseen}}, "user.display_name"),
+            ("AuthService/SignUp", SIGN_UP | {"displayName": unseen}, "display_name"),
+        ):
+            answer = await client.call(name, request, person.token)
+            assert (answer.outcome, answer.fields) == (INVALID, (field,)), (name, unseen)
+
+
+async def test_a_code_is_taken_as_it_was_pasted(mesh: RunningMesh, client: Client) -> None:
+    email = f"{uuid.uuid4()}@example.com"
+    await client.ok("AuthService/SignUp", SIGN_UP | {"email": email})
+    code = await mesh.code(email)
+    for typed in (code[:7], f"{code}1", "my code"):
+        answer = await client.call("AuthService/VerifyEmail", {"email": email, "code": typed})
+        assert (answer.outcome, answer.fields) == (("INVALID_ARGUMENT", "CODE_INVALID"), ("code",))
+    full_width = code.translate({ord("0") + digit: 0xFF10 + digit for digit in range(10)})
+    await client.ok("AuthService/VerifyEmail", {"email": email, "code": f"\ufeff{full_width[:4]}\u00a0{full_width[4:]}\n"})
+
+
+@pytest.mark.parametrize("local_part", ["a" * 65, "a..b", ".a", "a."])
+async def test_an_address_that_no_letter_reaches_is_refused(client: Client, local_part: str) -> None:
+    answer = await client.call("AuthService/SignUp", SIGN_UP | {"email": f"{local_part}@example.com"})
+    assert (answer.outcome, answer.fields) == (INVALID, ("email",))
+
+
 @pytest.mark.parametrize("password", ["password", "aaaaaaaaaaaa", "short", "12345678", "x" * 200])
 async def test_a_worthless_password_is_refused_by_name(client: Client, password: str) -> None:
     answer = await client.call("AuthService/SignUp", SIGN_UP | {"password": password})
