@@ -11,9 +11,9 @@ from mesh.local.infra import Infra
 from mesh.local.process import Program
 from mesh.local.secret_file import private_directory, write_private
 
-LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error")
+LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error,misc:error")
 """That it was asked to end is no warning; nor is it that Token's keys can't be had yet while Token starts, and when they
-can't be had for long the services say so.
+can't be had for long the services say so. What Envoy thinks of the configuration is known: a test asks it.
 """
 
 

@@ -75,6 +75,8 @@ def test_envoy_accepts_every_rendered_file(chain: Chain, node: str, tmp_path: Pa
     command = [str(Infra.find().envoy), "--mode", "validate", "-c", str(tmp_path / "bootstrap.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    # Of the Connect bridge we know that Envoy calls it work in progress (docs/security.md, "Known limits").
+    assert not [line for line in done.stderr.splitlines() if "][warning]" in line and "connect_grpc_bridge" not in line]
 
 
 # Tokens
