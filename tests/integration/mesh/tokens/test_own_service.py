@@ -66,6 +66,9 @@ async def greeter(valkey_url: str) -> AsyncIterator[tuple[GrpcClient, Mint, Cont
         finally:
             process.kill()
             await process.wait()
+            # The session that the test revokes is that of other tests' tokens, too.
+            async with Redis.from_url(valkey_url) as redis:
+                await redis.flushall()
 
 
 async def test_the_listed_service_admits_good_tokens_only_and_hears_of_revocations(
