@@ -97,9 +97,22 @@ def from_json(status: int, content: bytes, headers: Mapping[str, str]) -> Answer
 
 def from_connect(status: int, content: bytes, headers: Mapping[str, str]) -> Answer:
     """The answer to a unary call of a Connect client. Whoever asks in protobuf is refused in JSON, too."""
-    if status == 200:
-        return Answer("OK", headers=headers)
-    body = json.loads(content)
+    return Answer("OK", headers=headers) if status == 200 else _connect_error(json.loads(content), headers)
+
+
+def from_connect_stream(content: bytes, headers: Mapping[str, str]) -> Answer:
+    """How a stream of a Connect client ended: what its last frame says."""
+    while content:
+        flag, size = struct.unpack(">BI", content[:5])
+        frame, content = content[5 : 5 + size], content[5 + size :]
+        if flag & 2:
+            assert not content, "the end is not the last frame"
+            end = json.loads(frame)
+            return _connect_error(end["error"], headers) if "error" in end else Answer("OK", headers=headers)
+    raise AssertionError("a stream without an end")
+
+
+def _connect_error(body: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
     details = [any_pb2.Any(type_url=f"type.googleapis.com/{item['type']}", value=base64.b64decode(item["value"] + "==")) for item in body["details"]]
     code = code_pb2.Code.Value(body["code"].upper())
     return refused(status_pb2.Status(code=code, message=body["message"], details=details), headers)

@@ -69,6 +69,21 @@ async def test_bodies_that_end_before_a_whole_message(stranger: Stranger, good: 
                 assert {(*answer.outcome, answer.fields) for answer in answers} == {("INVALID_ARGUMENT", "FIELD_INVALID", ("request",))}
 
 
+@pytest.mark.parametrize("body", [b"", b"AAA", b"AAAA", b"AAAAAAU=", b"AAAAAAVhYmM=", b"!!!!", b"A"], ids=str)
+async def test_bodies_in_base64_that_end_before_a_whole_message(stranger: Stranger, body: bytes) -> None:
+    answer = await stranger.call("grpc", SIGN_IN, ("content-type", "application/grpc-web-text"), body=body, within=10)
+    assert answer.outcome == ("INVALID_ARGUMENT", "FIELD_INVALID")
+
+
+@pytest.mark.parametrize("body", [b"", b"\0\0", frame(b"12345")[:-1], b"\7" + frame(b"x")[1:]], ids=str)
+async def test_streams_of_connect_that_end_before_a_whole_message(stranger: Stranger, body: bytes) -> None:
+    head = [("content-type", "application/connect+proto"), ("connect-protocol-version", "1"), ("te", None)]
+    async with connected(stranger.address, stranger.context) as connection:
+        answer = await (await connection.request(grpc_head("/authmesh.resource.v1.ResourceService/WatchResources", *head), body)).end(within=10)
+    # The token is asked for first; what counts is that there is an answer.
+    assert b"unauthenticated" in answer.body
+
+
 async def test_streams_to_methods_that_do_not_exist(stranger: Stranger, good: list[Callable[[], Awaitable[Answer]]]) -> None:
     async with good_calls(*good, at_once=1), connected(stranger.address, stranger.context) as connection:
         for _ in range(20):

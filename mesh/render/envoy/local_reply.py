@@ -6,12 +6,14 @@ it as headers (`grpc-status`, `grpc-message`, `grpc-status-details-bin`), JSON a
 
 import base64
 import json
+import struct
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 from google.protobuf import json_format
+from google.rpc import code_pb2
 
 from mesh import errors
 from mesh.errors import MeshError, Reason, field_invalid
@@ -127,24 +129,29 @@ TABLE: tuple[LocalReply, ...] = (
     ),
 )
 
+_CONTENT = "'content-type' in request.headers && request.headers['content-type']"
 # The transcoder rewrites the content type and leaves the original path behind; nobody else can: listeners drop that header when it comes in.
-_GRPC = (
-    "'content-type' in request.headers && request.headers['content-type'].startsWith('application/grpc')"
-    " && !('x-envoy-original-path' in request.headers)"
-)
+_GRPC = f"{_CONTENT}.startsWith('application/grpc') && !('x-envoy-original-path' in request.headers)"
+# Once the bridge has seen a request it is gRPC, and the bridge puts our answer into Connect's words.
+_CONNECT = f"'connect-protocol-version' in request.headers && !({_CONTENT}.startsWith('application/grpc'))"
+_CONNECT_STREAM = f"{_CONNECT} && {_CONTENT}.startsWith('application/connect+')"
+_END_OF_STREAM = 2
 
 
-def local_reply_config(*, scripted: bool = False) -> Resource:
+def local_reply_config(*, edge: bool = False) -> Resource:
     """The `local_reply_config` of an HTTP connection manager.
 
     Args:
-        scripted: Whether `script.edge_script` is among its filters, and names the field of what the transcoder could not read.
+        edge: Whether it is the edge's, which speaks Connect, and where `script.edge_script` names the field of what the
+            transcoder could not read.
     """
-    return {"mappers": [mapper for reply in TABLE for mapper in _mappers(reply, scripted)]}
+    return {"mappers": [mapper for reply in TABLE for mapper in _mappers(reply, edge)]}
 
 
-def _mappers(reply: LocalReply, scripted: bool) -> list[Resource]:
-    return [_unread(reply)] if scripted and reply.refusal is UNREADABLE else [_grpc(reply), _json(reply)]
+def _mappers(reply: LocalReply, edge: bool) -> list[Resource]:
+    if edge and reply.refusal is UNREADABLE:
+        return [_unread(reply)]
+    return [*((_connect_stream(reply), _connect(reply)) if edge else ()), _grpc(reply), _json(reply)]
 
 
 def _unread(reply: LocalReply) -> Resource:
@@ -167,6 +174,42 @@ def _grpc(reply: LocalReply) -> Resource:
     }
     # With a body gRPC-Web would get a status made up from the HTTP one; 429 would become UNAVAILABLE.
     return {"filter": _cel(f"{_GRPC} && ({reply.when})"), "status_code": 200, "body": {"inline_string": ""}, "headers_to_add": _headers(headers)}
+
+
+def _connect(reply: LocalReply) -> Resource:
+    return {
+        "filter": _cel(f"{_CONNECT} && ({reply.when})"),
+        "status_code": reply.http,
+        "headers_to_add": _headers(http_headers(reply.refusal)),
+        "body_format_override": {"json_format": _connect_error(reply)},
+    }
+
+
+def _connect_stream(reply: LocalReply) -> Resource:
+    """An empty stream: its end, as a frame, says why."""
+    end = json.dumps({"error": _connect_error(reply)}).encode()
+    frame = base64.b64encode(struct.pack(">BI", _END_OF_STREAM, len(end)) + end).decode()
+    return {
+        "filter": _cel(f"{_CONNECT_STREAM} && ({reply.when})"),
+        "status_code": 200,
+        "body": {"inline_bytes": frame},
+        "headers_to_add": _headers(http_headers(reply.refusal)),
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/connect+proto",
+        },
+    }
+
+
+def _connect_error(reply: LocalReply) -> dict[str, Any]:
+    status = to_status(reply.refusal)
+    return {
+        "code": code_pb2.Code.Name(status.code).lower(),
+        "message": status.message,
+        "details": [
+            {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).decode().rstrip("=")} for detail in status.details
+        ],
+    }
 
 
 def _json(reply: LocalReply) -> Resource:

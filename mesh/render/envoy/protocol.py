@@ -49,7 +49,10 @@ def grpc_web() -> Resource:
 
 
 def connect() -> Resource:
-    """Connect in, gRPC out. `script.edge_script` sees to what this filter leaves undone."""
+    """Connect in, gRPC out. `script.edge_script` sees to what this filter leaves undone.
+
+    It keeps a unary request until all of it has come, without a bound: put it behind what bounds requests.
+    """
     return extension("envoy.filters.http.connect_grpc_bridge", "filters.http.connect_grpc_bridge.v3.FilterConfig")
 
 
