@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -65,6 +66,11 @@ async def under_way(chain: Chain, node: str, listener: str) -> int:
     """The requests that a listener holds."""
     stats = await chain.admin(node, "GET", f"/stats?filter=^http.{listener}.downstream_rq_active$")
     return int(stats.rpartition(":")[2])
+
+
+async def let_go(chain: Chain) -> bool:
+    """Whether neither the edge nor a sidecar holds a request."""
+    return await under_way(chain, "edge", "edge") == 0 and await under_way(chain, "resource", "ingress") == 0
 
 
 async def test_a_call_that_is_never_answered_ends_in_time_at_every_hop(chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext) -> None:
@@ -141,10 +147,7 @@ async def test_a_stream_that_nobody_reads_ends_and_its_handler_with_it(chain: Ch
         async with asyncio.timeout(10):
             await ended.wait()
 
-    async def let_go() -> bool:
-        return await under_way(chain, "edge", "edge") == 0 and await under_way(chain, "resource", "ingress") == 0
-
-    await eventually(let_go)
+    await eventually(lambda: let_go(chain))
 
 
 # Those who send slowly
@@ -229,7 +232,27 @@ async def test_an_answer_that_nobody_reads_is_not_kept(chain: Chain, public: ssl
     finally:
         del chain.processes["resource"].answers[LIST.path]
 
-    async def let_go() -> bool:
-        return await under_way(chain, "edge", "edge") == 0 and await under_way(chain, "resource", "ingress") == 0
+    await eventually(lambda: let_go(chain))
 
-    await eventually(let_go)
+
+async def test_an_answer_over_http_1_that_nobody_reads_is_not_kept(chain: Chain, public: ssl.SSLContext) -> None:
+    chain.processes["resource"].answers[LIST.path] = [resource_service_pb2.ListResourcesResponse(next_page_token="x" * 3_000_000)]
+    plain = socket.socket()
+    # The kernel would take all of it.
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(plain, tuple(chain.addresses["edge"]))
+        # A limit of one byte: the stream stops reading at once.
+        _, writer = await asyncio.open_connection(sock=plain, ssl=public, server_hostname="127.0.0.1", limit=1)
+        request = f"GET /v1/resources HTTP/1.1\r\nhost: mesh\r\nauthorization: Bearer {chain.signer.token()}\r\n\r\n"
+        writer.write(request.encode())
+        await eventually(lambda: taken_up(chain))
+        await eventually(lambda: let_go(chain))
+        writer.close()
+    finally:
+        del chain.processes["resource"].answers[LIST.path]
+
+
+async def taken_up(chain: Chain) -> bool:
+    return await under_way(chain, "edge", "edge") > 0
