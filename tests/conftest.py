@@ -28,6 +28,21 @@ Held = TypeVar("Held")
 OpenDatabase = Callable[[str], Awaitable[Database]]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers take files whole, because what a file starts serves all of its tests; and all of e2e together, because it has one mesh. That goes
+    first: it takes longest.
+    """
+
+    def group(item: pytest.Item) -> str:
+        file = item.path.relative_to(item.config.rootpath)
+        return "mesh" if "mesh" in getattr(item, "fixturenames", ()) and file.parts[:2] == ("tests", "e2e") else str(file)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) != "mesh")
+
+
 @asynccontextmanager
 async def held(resource: AbstractAsyncContextManager[Held]) -> AsyncIterator[Held]:
     """Enters and leaves `resource` in one task of its own: pytest-asyncio sets a fixture up and tears it down in two different ones."""

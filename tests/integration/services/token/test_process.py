@@ -40,7 +40,7 @@ from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import parse_jwks
 from tests.conftest import held
 
-ALICE, BOB = uuid.uuid4(), uuid.uuid4()
+ALICE, BOB = uuid.UUID(int=0xA11CE), uuid.UUID(int=0xB0B)
 
 
 class Process:

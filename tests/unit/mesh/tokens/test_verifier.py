@@ -18,7 +18,8 @@ from tests.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint, encode
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 MINT = Mint()
-GOOD = MINT.token()
+GOOD = MINT.token(exp=int(time.time()) + 3000)
+"""Good for longer than all tests take."""
 
 
 @pytest.fixture(scope="module")
