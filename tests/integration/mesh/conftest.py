@@ -35,7 +35,7 @@ async def outbox_url(empty_database_url: NewUrl) -> str:
     """A database with an outbox."""
     url = await empty_database_url()
     connection = await asyncpg.connect(url)
-    for statement in (*outbox.TABLES, *parking.TABLES, *subject_keys.TABLES):
+    for statement in (*outbox.TABLES, outbox.FIRST_INDEX, *parking.TABLES, *subject_keys.TABLES):
         await connection.execute(statement)
     await connection.close()
     return url
