@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from mesh import terminal
 from mesh.local.errors import LocalMeshError
+from mesh.operator import terminal
 
 GROUP = "authmesh.commands"
 
@@ -94,7 +94,7 @@ def run() -> None:
     from mesh.local.choices import Choices
     from mesh.local.home import Home
     from mesh.local.run import run as run_mesh
-    from mesh.render.agreement import RenderError
+    from mesh.model.agreement import RenderError
 
     try:
         run_mesh(Home.chosen(), Choices.of())
@@ -161,8 +161,8 @@ def call(
     if not found.edge or not found.ca_file:
         _fail(f"the mesh is {found.state} and has no edge yet: wait until `authmesh status` says ready")
     # After the cheap refusals: grpc takes a third of a second to import.
-    from mesh.calling import CallError, find_rpc, parse_request
-    from mesh.calling import call as call_rpc
+    from mesh.operator.dynamic_client import CallError, find_rpc, parse_request
+    from mesh.operator.dynamic_client import call as call_rpc
 
     if request == "-":
         request = sys.stdin.read()

@@ -21,7 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
-from mesh.embedded_metric import embedded
+from mesh.telemetry.embedded_metric import embedded
 
 AWS_ERRORS = (BotoCoreError, ClientError)
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 3, 2

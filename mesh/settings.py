@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AnyUrl, BeforeValidator, Field, SecretStr, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mesh.redis_address import RedisAddress
+from mesh.storage.redis_address import RedisAddress
 
 SOCKET_PATH_LIMIT = 107
 """Bytes in a unix socket's path on Linux (sun_path less the final NUL)."""
@@ -43,7 +43,7 @@ class ProcessSettings(BaseSettings):
     database_url: SecretStr
     """`postgresql://role:password@host/database` of the runtime role."""
     redis_url: Annotated[SecretStr, AfterValidator(_redis_address)]
-    """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://` (`mesh.redis_address`)."""
+    """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://` (`mesh.storage.redis_address`)."""
     issuer: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"], preserve_empty_path=True)]
     """`iss` of every access token (RFC 9068)."""
     audience: str = Field(min_length=1)

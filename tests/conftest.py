@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from mesh.database import Database
 from mesh.local.components import aws_emulator, postgres, valkey
-from mesh.migrations import migrate
+from mesh.storage.database import Database
+from mesh.storage.migrations import migrate
 
 # Tests call the servers that they start. What the shell has for others (a profile, a proxy, a database) is not for them.
 for _name in list(os.environ):

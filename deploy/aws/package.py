@@ -18,18 +18,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-HANDLERS = ("services.audit.lambda_handler", "services.mail.handler")
+HANDLERS = ("services.audit.pipeline.lambda_handler", "services.mail.handler")
 SOURCES = (
     (PROJECT, "mesh/__init__.py"),
-    (PROJECT, "mesh/embedded_metric.py"),
+    (PROJECT, "mesh/telemetry/__init__.py"),
+    (PROJECT, "mesh/telemetry/embedded_metric.py"),
     (PROJECT, "mesh/lambda_batch.py"),
     (PROJECT, "services/__init__.py"),
     (PROJECT, "services/audit/__init__.py"),
-    (PROJECT, "services/audit/envelope.py"),
-    (PROJECT, "services/audit/lambda_handler.py"),
-    (PROJECT, "services/audit/lines.py"),
-    (PROJECT, "services/audit/metrics.py"),
-    (PROJECT, "services/audit/objects.py"),
+    (PROJECT, "services/audit/pipeline/__init__.py"),
+    (PROJECT, "services/audit/trail/__init__.py"),
+    (PROJECT, "services/audit/pipeline/envelope.py"),
+    (PROJECT, "services/audit/pipeline/lambda_handler.py"),
+    (PROJECT, "services/audit/trail/event_codec.py"),
+    (PROJECT, "services/audit/pipeline/metrics.py"),
+    (PROJECT, "services/audit/trail/objects.py"),
     (PROJECT, "services/mail/**/*.py"),
     (PROJECT, "services/mail/letters/*"),
     (PROJECT, "mesh/ids.py"),

@@ -18,7 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from mesh.audit import subject_keys, tombstone
 from mesh.audit.personal import key_names, seal
-from mesh.database import Database, Transaction
+from mesh.storage.database import Database, Transaction
 
 NUMBERED_AT_ONCE = 500
 """Events numbered in one transaction: enough to keep up, few enough that the lock is held for milliseconds."""

@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from mesh.audit.personal import KEY_BYTES
-from mesh.database import Database, Transaction
 from mesh.errors import Unavailable
+from mesh.storage.database import Database, Transaction
 
 DAYS_KEPT = 90
 """For how many days the address of somebody without a name can be read."""

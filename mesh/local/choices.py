@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from mesh.local.edge_address import LOCALHOST, edge_host
 from mesh.local.errors import LocalMeshError
-from mesh.model import parse_origin
+from mesh.model.mesh import parse_origin
 
 DEFAULT_EDGE_PORT = 8443
 DEFAULT_JWKS_CACHE = 60

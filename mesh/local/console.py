@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mesh import terminal
 from mesh.local.child import Health
 from mesh.local.status import State
+from mesh.operator import terminal
 
 if TYPE_CHECKING:
     from rich.live import Live

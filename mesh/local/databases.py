@@ -185,7 +185,7 @@ async def _migrate(databases: Sequence[ServiceDatabase], log: Path) -> None:
     try:
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-m", "mesh.migrations", *(database.package for database in databases),
+                sys.executable, "-I", "-m", "mesh.storage.migrations", *(database.package for database in databases),
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment | {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
             )  # fmt: skip
             code = await process.wait()

@@ -23,7 +23,7 @@ from mesh.local.ports import HOST, HeldPorts
 from mesh.local.process import Program
 from mesh.local.secret_file import kept
 from mesh.local.servers import Servers
-from mesh.model import Mesh
+from mesh.model.mesh import Mesh
 from mesh.render.envoy import Address, Placement, TokenRules, render
 
 AUDIENCE = "authmesh"

@@ -31,7 +31,7 @@ from mesh.local.process_memory import pss_mb
 from mesh.local.secret_file import kept, write_private
 from mesh.local.status import Demo, Row, Runner, State, Status
 from mesh.local.supervisor import Supervisor
-from mesh.model import Mesh, load_mesh
+from mesh.model.mesh import Mesh, load_mesh
 
 UPSTREAM_TIMEOUT = 30.0
 """Seconds from all processes healthy to all of them reachable through the sidecars."""

@@ -72,7 +72,7 @@ async def start(home: Home, infra: Infra, sockets: Path, choices: Choices, memor
 async def _check_redis(url: str) -> None:
     import redis
 
-    from mesh.redis_address import RedisAddress
+    from mesh.storage.redis_address import RedisAddress
 
     try:
         async with asyncio.timeout(5), RedisAddress.parse(url).connect("authmesh", name="authmesh") as client:

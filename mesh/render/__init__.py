@@ -3,6 +3,6 @@
 `agreement` holds mesh.yaml against the access rules; each renderer begins with it. `envoy` writes the configuration of every sidecar and of the edge.
 """
 
-from mesh.render.agreement import RenderError, check_agreement
+from mesh.model.agreement import RenderError, check_agreement
 
 __all__ = ["RenderError", "check_agreement"]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from mesh.errors import DeadlineExceeded, Reason, ResourceExhausted, Unavailable
 from mesh.rpc.call import Call
 from mesh.rpc.stream import Stream, endable
-from mesh.shares import Shares
+from mesh.runtime.shares import Shares
 
 UNARY_SECONDS = 30.0
 """The longest that a unary call may take, whatever deadline its caller set."""
@@ -28,7 +28,7 @@ class Admission:
     """Admits calls until `limit` are in flight; sheds the rest at once, so that those inside stay fast.
 
     Each kind of call, by its access rule, has an eighth of the places for itself: a flood of one kind leaves room for
-    the others. Within their kind no client address and no node of the mesh gets everything (`mesh.shares`); who is
+    the others. Within their kind no client address and no node of the mesh gets everything (`mesh.runtime.shares`); who is
     behind a token is not known yet, and is `Limits`' business.
 
     Streams have places of their own: they stay open for hours, and must not take those of calls that take milliseconds.

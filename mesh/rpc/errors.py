@@ -15,8 +15,8 @@ from grpc_status import rpc_status
 
 from mesh import errors
 from mesh.errors import FieldViolation, MeshError, Reason
-from mesh.logs import describe
 from mesh.rpc.call import Call
+from mesh.telemetry.logs import describe
 
 DOMAIN = "authmesh"
 

@@ -18,12 +18,12 @@ from mesh.errors import Reason, ResourceExhausted
 from mesh.rpc.admission import most_of_one_kind
 from mesh.rpc.call import Call
 from mesh.rpc.stream import Stream, endable
+from mesh.runtime.shares import Shares
 from mesh.settings import ProcessSettings
-from mesh.shares import Shares
 
 PERSON_PART = 0.25
 """What a person may have of the calls in flight, as a multiple of what is free: alone a fifth of all
-(`mesh.shares`).
+(`mesh.runtime.shares`).
 """
 CLIENT_PART = 1.0
 """What a client may have that acts for itself: it serves many people."""

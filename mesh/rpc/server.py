@@ -15,14 +15,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh.contract import Contract
-from mesh.logs import configure_logging, describe
 from mesh.rpc.admission import MESSAGE_LIMIT, Admission
+from mesh.rpc.call_log import circumstances, telemetry
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
-from mesh.rpc.telemetry import circumstances, telemetry
 from mesh.rpc.validation import Validation
 from mesh.settings import Environment, ProcessSettings
+from mesh.telemetry.logs import configure_logging, describe
 
 CHECK_SECONDS = 0.2
 END_SECONDS = 0.5

@@ -18,9 +18,9 @@ from mesh.rpc.stream import Stream, endable
 from mesh.settings import ProcessSettings
 from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
-from mesh.tokens.figures import Figures
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import KeySet
+from mesh.tokens.metrics import Figures
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import UnknownKey, Verifier

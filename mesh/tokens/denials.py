@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from authmesh.audit.v1 import audit_event_pb2
 
-from mesh.database import Database
 from mesh.errors import MeshError, Unavailable
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
 from mesh.rpc.call import Call
+from mesh.storage.database import Database
 
 EACH = 10
 """Refusals of one caller within a window that are an event each."""

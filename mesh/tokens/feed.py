@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from mesh.errors import MeshError
-from mesh.interruption import Interruption
-from mesh.redis_address import RedisAddress
+from mesh.runtime.interruption import Interruption
+from mesh.storage.redis_address import RedisAddress
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
 
 STREAM = "authmesh:revocations"
@@ -86,7 +86,7 @@ class RevocationFeed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
-        redis_url: Where the streams are (`mesh.redis_address`).
+        redis_url: Where the streams are (`mesh.storage.redis_address`).
         load_snapshot: Asks Token for everything; raises `MeshError` when it can't be had.
         revocations: The set to keep.
         stream: Name of the stream of revocations.

@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from mesh.errors import MeshError, Reason, Unavailable
-from mesh.interruption import Interruption
+from mesh.runtime.interruption import Interruption
 from mesh.tokens.claims import ClaimsError, decode_object
 
 JWKS_LIMIT = 64 * 1024

@@ -6,23 +6,23 @@ from functools import partial
 
 from authmesh.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 
-from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
-from mesh.database import Database
-from mesh.model import load_mesh
-from mesh.outbox import Outbox, Relay
+from mesh.model.mesh import load_mesh
+from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
+from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
-from services.audit.checkpointer import Checkpointer
-from services.audit.consumer import Consumer
-from services.audit.envelope import Intake, names
-from services.audit.follower import Follower
-from services.audit.projection import Projection
-from services.audit.service import AuditService
+from services.audit.pipeline.consumer import Consumer
+from services.audit.pipeline.envelope import Intake, names
+from services.audit.proof.checkpointer import Checkpointer
+from services.audit.reading.projection import Projection
+from services.audit.reading.projector import Follower
+from services.audit.reading.service import AuditService
+from services.audit.reading.watch import Watch
 from services.audit.settings import AuditSettings
-from services.audit.watch import Watch
 
 HEARTBEAT = timedelta(seconds=30)
 """Of a watch that has nothing to say."""

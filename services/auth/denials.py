@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from authmesh.audit.v1 import audit_event_pb2
 
-from mesh.database import Database, Transaction
 from mesh.errors import Reason, Unavailable
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database, Transaction
 from services.auth.address import networks
 
 FLUSH_SECONDS = 20.0

@@ -8,30 +8,30 @@ from authmesh.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_se
 from authmesh.auth.v1.credential_directory_pb2_grpc import add_CredentialDirectoryServicer_to_server
 from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerStub
 
-from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
-from mesh.commands import CommandSink
-from mesh.database import Database
 from mesh.ids import uuid7
-from mesh.messages import MessageSink
-from mesh.outbox import Outbox, Relay
+from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.sinks.commands import CommandSink
+from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.sinks.messages import MessageSink
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
+from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
-from services.auth.answer_time import AnswerTime
-from services.auth.credentials import CredentialKeeper
+from services.auth.constant_time import AnswerTime
+from services.auth.credential_lifecycle import CredentialKeeper
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
-from services.auth.notices import NoticeDesk
+from services.auth.notifications import NoticeDesk
 from services.auth.password_policy import PasswordPolicy
+from services.auth.retention import Upkeep
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
 from services.auth.sign_in import SignInDesk
 from services.auth.sign_up import SignUpDesk
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
-from services.auth.upkeep import Upkeep
 
 TURNS_PER_THREAD = 3
 """One whose password is hashed, one who comes next, one at the database."""

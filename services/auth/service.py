@@ -6,9 +6,9 @@ from typing import Any
 from authmesh.auth.v1 import auth_service_pb2, auth_service_pb2_grpc, credential_directory_pb2, credential_directory_pb2_grpc
 from google.protobuf import empty_pb2
 
+from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
-from mesh.tokens import refresh_cookie
-from services.auth.credentials import CredentialKeeper
+from services.auth.credential_lifecycle import CredentialKeeper
 from services.auth.sign_in import Attempt, SignInDesk
 from services.auth.sign_up import Application, SignUpDesk
 

@@ -10,16 +10,16 @@ from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
-from mesh.database import Database
 from mesh.errors import FailedPrecondition, MeshError, Reason, Unauthenticated
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
 from services.auth import throttle
 from services.auth.account import Account
 from services.auth.address import networks, normalise
-from services.auth.answer_time import AnswerTime
+from services.auth.constant_time import AnswerTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher, PasswordCheck
-from services.auth.notices import notify
+from services.auth.notifications import notify
 from services.auth.store import Accounts, Buckets, SignUps
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns

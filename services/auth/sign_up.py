@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.user.v1 import user_directory_pb2
 
-from mesh.database import Database, Transaction
 from mesh.errors import FieldViolation, InvalidArgument, Reason, field_invalid
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database, Transaction
 from services.auth import throttle, verification
 from services.auth.account import SentCode, SignUp
 from services.auth.address import networks, normalise
-from services.auth.answer_time import AnswerTime
+from services.auth.constant_time import AnswerTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy

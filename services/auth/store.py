@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from mesh.database import Transaction
+from mesh.storage.database import Transaction
 from services.auth import throttle
 from services.auth.account import SIGN_UP_LIFETIME, Account, SentCode, SignUp
 

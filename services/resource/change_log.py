@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from mesh.database import Database, Transaction
+from mesh.storage.database import Database, Transaction
 from services.resource.resource import Resource
 from services.resource.share import Change
 from services.resource.store import COLUMNS, resource_of

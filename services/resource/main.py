@@ -7,25 +7,25 @@ from functools import partial
 from authmesh.resource.v1.resource_directory_pb2_grpc import add_ResourceDirectoryServicer_to_server
 from authmesh.resource.v1.resource_service_pb2_grpc import add_ResourceServiceServicer_to_server
 
-from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
-from mesh.database import Database
 from mesh.ids import uuid7
-from mesh.outbox import Outbox, Relay
+from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
+from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
+from services.resource.authorizer import Gate
 from services.resource.change_log import ChangeLog
-from services.resource.directory import UserDirectory
-from services.resource.gate import Gate
-from services.resource.housekeeping import Housekeeping
 from services.resource.resources import Resources
 from services.resource.resume_tokens import ResumeTokens
+from services.resource.retention import Housekeeping
 from services.resource.service import ResourceDirectory, ResourceService
 from services.resource.settings import ResourceSettings
 from services.resource.share_claims import ShareClaims
 from services.resource.sharing import Sharing
+from services.resource.user_lookup import UserDirectory
 from services.resource.watch import Watch
 
 

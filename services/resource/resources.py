@@ -5,12 +5,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from mesh.database import Database
 from mesh.errors import FieldViolation, InvalidArgument, Reason, quota_exceeded
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
 from services.resource import events, store
+from services.resource.authorizer import Gate
 from services.resource.change_log import ChangeLog
-from services.resource.gate import Gate
 from services.resource.resource import CHANGEABLE, Draft, Resource, Role, check_paths, edited, require_etag
 from services.resource.share import Change
 

@@ -15,8 +15,8 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mesh.database import Database
 from mesh.errors import field_invalid
+from mesh.storage.database import Database
 
 _NONCE_BYTES = 12
 _POSITION_BYTES = 8

@@ -12,8 +12,8 @@ from google.protobuf import empty_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from mesh import page_token
 from mesh.errors import PermissionDenied, Reason, field_invalid
+from mesh.resources import page_token
 from mesh.rpc.call import current_call
 from services.resource.resource import Draft, Resource, Role
 from services.resource.resources import Resources

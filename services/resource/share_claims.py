@@ -12,13 +12,13 @@ from uuid import UUID
 
 import structlog
 
-from mesh.database import Database
 from mesh.errors import DeadlineExceeded, MeshError, Unavailable
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
 from services.resource import events, share_store, store
 from services.resource.change_log import ChangeLog
-from services.resource.directory import People
 from services.resource.share import Grantee, Share, transition
+from services.resource.user_lookup import People
 
 LOOKUP_PAUSE = timedelta(seconds=10)
 """After this long a lookup that was begun and not ended is begun again."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
-from mesh.database import Database, Transaction
+from mesh.storage.database import Database, Transaction
 from services.resource.resource import Role
 from services.resource.share import Grantee, Share
 

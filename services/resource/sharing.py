@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from mesh.database import Database, Transaction
 from mesh.errors import field_invalid, quota_exceeded
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database, Transaction
 from services.resource import events, share_store, store
+from services.resource.authorizer import Gate
 from services.resource.change_log import ChangeLog
-from services.resource.gate import Gate
 from services.resource.resource import Resource, Role
 from services.resource.share import MAX_SHARES, Grantee, Share, transition
 from services.resource.share_claims import LOOKUP_PAUSE, ShareClaims

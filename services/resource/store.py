@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from mesh.database import Database, Transaction
+from mesh.storage.database import Database, Transaction
 from services.resource.resource import Draft, Resource, Role
 
 PAGE_BYTES = 2 * 1024 * 1024

@@ -10,13 +10,13 @@ from authmesh.token.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_ser
 from authmesh.token.v1.token_issuer_pb2_grpc import add_TokenIssuerServicer_to_server
 from authmesh.token.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 
-from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
-from mesh.database import Database
 from mesh.ids import uuid7
-from mesh.outbox import Outbox, Relay
+from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.rpc.limits import Limits
 from mesh.rpc.server import run, serve
+from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
 from mesh.tokens.feed import RevocationFeed
@@ -24,37 +24,37 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
-from services.token.access_token import AccessTokenWriter
-from services.token.client_desk import ClientDesk
-from services.token.client_directory import ClientDirectory
-from services.token.client_seed import ClientSeed
-from services.token.client_service import ClientService
-from services.token.client_tokens import ClientTokenDesk
-from services.token.clients import FileInvalidError, load_clients
+from services.token.clients.admin import ClientDesk
+from services.token.clients.bootstrap import ClientSeed
+from services.token.clients.cache import ClientDirectory
+from services.token.clients.client import FileInvalidError, load_clients
+from services.token.clients.credentials_grant import ClientTokenDesk
+from services.token.clients.service import ClientService
 from services.token.discovery import metadata
-from services.token.grants import load_role_scopes
-from services.token.introspection import Introspection
+from services.token.keys.access_token import AccessTokenWriter
+from services.token.keys.admin import KeyOrders
+from services.token.keys.cache import KeyRing
 from services.token.keys.deployment import Deployment, SettingMissingError
-from services.token.keys.keeper import KeyKeeper
 from services.token.keys.local import SecretFileInvalidError
-from services.token.keys.orders import KeyOrders
-from services.token.keys.policy import KeyPolicyUnsafeError
-from services.token.keys.ring import KeyRing
+from services.token.keys.rotator import KeyKeeper
+from services.token.keys.schedule import KeyPolicyUnsafeError
 from services.token.keys.service import KeyService
+from services.token.keys.signer import KeyFileInvalidError
 from services.token.keys.store import KeyStore
-from services.token.publisher import Publisher
-from services.token.purge import Purge
-from services.token.refresh import RefreshDesk
 from services.token.refusals import Refusals
-from services.token.revocation_log import RevocationLog
-from services.token.revoker import Revoker
+from services.token.retention import Purge
+from services.token.revocation.log import RevocationLog
+from services.token.revocation.publisher import Publisher
+from services.token.revocation.revoker import Revoker
 from services.token.service import TokenIssuer, TokenService
+from services.token.sessions.grants import load_role_scopes
+from services.token.sessions.introspection import Introspection
+from services.token.sessions.refresh import RefreshDesk
+from services.token.sessions.sign_in import SignInDesk
+from services.token.sessions.sign_out import SignOutDesk
+from services.token.sessions.store import Store
+from services.token.sessions.subjects import SubjectDesk
 from services.token.settings import TokenSettings
-from services.token.sign_in import SignInDesk
-from services.token.sign_out import SignOutDesk
-from services.token.signer import KeyFileInvalidError
-from services.token.store import Store
-from services.token.subjects import SubjectDesk
 
 
 def clock() -> datetime:

@@ -11,20 +11,20 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from grpc import aio
 
-from mesh import page_token
 from mesh.errors import field_invalid
+from mesh.resources import page_token
+from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
-from mesh.tokens import refresh_cookie
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import Revocation
-from services.token.answers import client_token_set, session_message, token_set
-from services.token.client_tokens import ClientTokenDesk
-from services.token.introspection import Introspection
-from services.token.refresh import Refresh, RefreshDesk
-from services.token.revocation_log import RevocationLog
-from services.token.sign_in import SignIn, SignInDesk
-from services.token.sign_out import SignOutDesk
-from services.token.subjects import SubjectDesk
+from services.token.clients.credentials_grant import ClientTokenDesk
+from services.token.revocation.log import RevocationLog
+from services.token.sessions.answers import client_token_set, session_message, token_set
+from services.token.sessions.introspection import Introspection
+from services.token.sessions.refresh import Refresh, RefreshDesk
+from services.token.sessions.sign_in import SignIn, SignInDesk
+from services.token.sessions.sign_out import SignOutDesk
+from services.token.sessions.subjects import SubjectDesk
 
 Context = aio.ServicerContext[Any, Any]
 DEFAULT_PAGE_SIZE = 50

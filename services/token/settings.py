@@ -8,8 +8,8 @@ from pydantic import Field
 
 from mesh.settings import ProcessSettings
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
-from services.token.keys.policy import KeyPolicy
-from services.token.signer import Algorithm
+from services.token.keys.schedule import KeyPolicy
+from services.token.keys.signer import Algorithm
 
 _HERE = Path(__file__).parent
 _DEFAULT = KeyPolicy()

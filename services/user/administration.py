@@ -11,8 +11,8 @@ from authmesh.auth.v1 import credential_directory_pb2
 from authmesh.token.v1 import token_issuer_pb2
 from google.protobuf.message import Message
 
-from mesh.database import Database, Transaction
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database, Transaction
 from services.user import roles as rules
 from services.user.profile import User, demand_etag, not_found
 from services.user.store import Users

@@ -7,19 +7,19 @@ from functools import partial
 from authmesh.user.v1.user_directory_pb2_grpc import add_UserDirectoryServicer_to_server
 from authmesh.user.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 
-from mesh.audit.event_bridge import EventBridgeSink
 from mesh.aws import open_client
-from mesh.commands import CommandSink
-from mesh.database import Database
-from mesh.messages import MessageSink
-from mesh.outbox import Outbox, Relay
+from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.sinks.commands import CommandSink
+from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.sinks.messages import MessageSink
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
+from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
 from services.user.administration import Administration
-from services.user.courier import ChannelCourier
-from services.user.directory import Directory
+from services.user.command_pusher import ChannelCourier
+from services.user.profiles import Directory
 from services.user.service import UserDirectory, UserService
 from services.user.settings import UserSettings
 

@@ -8,8 +8,8 @@ from google.protobuf import empty_pb2
 
 from mesh.rpc.call import current_call
 from services.user.administration import Administration
-from services.user.directory import Directory
 from services.user.profile import User, not_found
+from services.user.profiles import Directory
 
 
 class UserService(user_service_pb2_grpc.UserServiceServicer):

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import asyncpg
 
-from mesh.database import Database, Transaction
+from mesh.storage.database import Database, Transaction
 from services.user.profile import User
 from services.user.roles import ADMIN
 

@@ -25,30 +25,30 @@ from authmesh.resource.v1.resource_service_pb2 import CreateResourceRequest, Res
 from authmesh.resource.v1.resource_service_pb2_grpc import ResourceServiceStub, add_ResourceServiceServicer_to_server
 from grpc import aio
 
-from mesh.audit.event_bridge import EventBridgeSink
 from mesh.contract import Contract
-from mesh.database import Database, Transaction
 from mesh.ids import uuid7
 from mesh.local import event_stack
 from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator, postgres
-from mesh.migrations import migrate
-from mesh.outbox import Outbox, Relay
+from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.rpc.admission import Admission
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.validation import Validation
+from mesh.storage.database import Database, Transaction
+from mesh.storage.migrations import migrate
 from mesh.tokens.denials import Denials
-from services.audit.consumer import Consumer
-from services.audit.envelope import Intake
-from services.audit.objects import AuditObject
+from services.audit.pipeline.consumer import Consumer
+from services.audit.pipeline.envelope import Intake
+from services.audit.trail.objects import AuditObject
+from services.resource.authorizer import Gate
 from services.resource.change_log import ChangeLog
-from services.resource.gate import Gate
 from services.resource.resources import Resources
 from services.resource.service import ResourceService
 from tests.bench.report import Table
-from tests.integration.services.serving import TrustedCaller
+from tests.kit.serving import TrustedCaller
 
 BACKLOGS = (1_000, 10_000, 100_000)
 CALLS = 1_500

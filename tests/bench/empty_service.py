@@ -14,21 +14,21 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mesh.contract import Contract
-from mesh.logs import configure_logging
 from mesh.rpc.admission import Admission
+from mesh.rpc.call_log import circumstances, telemetry
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
 from mesh.rpc.limits import Limits
-from mesh.rpc.telemetry import circumstances, telemetry
 from mesh.rpc.validation import Validation
+from mesh.telemetry.logs import configure_logging
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet, Snapshot
 from mesh.tokens.verifier import Verifier
-from tests.tokens import AUDIENCE, ISSUER
+from tests.kit.tokens import AUDIENCE, ISSUER
 
 _Base: Any = token_service_pb2_grpc.TokenServiceServicer
 

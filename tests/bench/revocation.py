@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
-from mesh.database import Database
+from mesh.storage.database import Database
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet
-from services.token.publisher import Publisher
-from services.token.revocation_log import RevocationLog
+from services.token.revocation.log import RevocationLog
+from services.token.revocation.publisher import Publisher
 from tests.bench.follower import BARE_STREAM
 from tests.bench.report import Samples, Table, percentile
 from tests.bench.token import servers

@@ -14,14 +14,14 @@ from authmesh.token.v1 import token_service_pb2
 from grpc import aio
 
 from mesh.contract import Contract
-from mesh.model import load_mesh
+from mesh.model.mesh import load_mesh
 from mesh.rpc.channel import OPTIONS
 from tests.bench.load import Borne, Call, bear
 from tests.bench.report import Samples, Table
-from tests.e2e.protocols import method
-from tests.integration.mesh.envoy_chain import Chain, eventually
-from tests.integration.mesh.envoy_chain import running as running_chain
-from tests.tokens import Mint
+from tests.kit.envoy_chain import Chain, eventually
+from tests.kit.envoy_chain import running as running_chain
+from tests.kit.protocols import method
+from tests.kit.tokens import Mint
 
 IN_FLIGHT = 16
 REVOKE, LIST = method("TokenService/RevokeToken").path, method("TokenService/ListSessions").path

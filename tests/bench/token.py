@@ -13,11 +13,11 @@ from authmesh.token.v1 import token_issuer_pb2, token_service_pb2, token_set_pb2
 from grpc import aio
 
 from mesh.local.components import postgres, valkey
-from mesh.migrations import migrate
+from mesh.storage.migrations import migrate
 from tests.bench.load import Borne, Call, bear
 from tests.bench.report import Samples, Table
 from tests.integration.services.token.test_process import by
-from tests.token_process import TokenProcess, running
+from tests.kit.token_process import TokenProcess, running
 
 LINES = 32
 """Clients that refresh at the same time, each its own line."""

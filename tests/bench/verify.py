@@ -11,7 +11,7 @@ from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet, Snapshot
 from mesh.tokens.verifier import Verifier
 from tests.bench.report import Samples, Table
-from tests.tokens import AUDIENCE, ISSUER, Mint
+from tests.kit.tokens import AUDIENCE, ISSUER, Mint
 
 TOKENS = 300
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from mesh.local.home import Home
-from services.audit.archive import Bucket, read_all
-from services.audit.findings import Report
-from services.audit.statement import PinnedKey
-from services.audit.verification import verify
+from services.audit.proof.findings import Report
+from services.audit.proof.statement import PinnedKey
+from services.audit.proof.verification import verify
+from services.audit.trail.archive import Bucket, read_all
 from tests.e2e.conftest import Person, RunningMesh, eventually, running, sign_up
 
 EVENTS = int(os.environ.get("CHAOS_EVENTS", "10000"))

@@ -21,7 +21,7 @@ import pytest
 
 from mesh.local.aws_account import AwsAccount
 from tests.conftest import held
-from tests.e2e.protocols import Client, SidecarClient, open_clients
+from tests.kit.protocols import Client, SidecarClient, open_clients
 
 AUTHMESH = Path(sys.executable).parent / "authmesh"
 START_SECONDS = 90

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Person, RunningMesh
-from tests.pages import PROJECT, npm_install, run, write_listing
+from tests.kit.pages import PROJECT, npm_install, run, write_listing
 
 pytestmark = pytest.mark.slow
 

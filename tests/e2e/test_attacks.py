@@ -10,9 +10,9 @@ import pytest
 
 from mesh.contract import Rpc
 from tests.e2e.conftest import Person, RunningMesh, sign_up
-from tests.e2e.protocols import Answer, method
-from tests.security.raw_http2 import Field, call, connected, frame, grpc_head
-from tests.security.under_attack import good_calls
+from tests.kit.protocols import Answer, method
+from tests.kit.raw_http2 import Field, call, connected, frame, grpc_head
+from tests.kit.under_attack import good_calls
 
 JWKS, SIGN_IN, REFRESH = method("TokenService/GetJwks"), method("AuthService/SignIn"), method("TokenService/RefreshToken")
 INCOMPLETE = {"nothing": b"", "part of the prefix": b"\0\0\0", "prefix alone": frame(b"12345")[:5], "part of the message": frame(b"12345")[:-1]}

@@ -3,7 +3,7 @@
 import json
 
 from tests.e2e.conftest import Person, RunningMesh, eventually
-from tests.e2e.protocols import Client, GrpcClient
+from tests.kit.protocols import Client, GrpcClient
 
 
 async def test_an_administrator_reads_what_somebody_did(client: Client, person: Person, administrator: Person) -> None:

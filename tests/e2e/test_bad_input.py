@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mesh.model import load_mesh
+from mesh.model.mesh import load_mesh
 from mesh.rpc.fields import fields_of
 from tests.e2e.conftest import Person, RunningMesh
-from tests.e2e.protocols import CONTRACT, Answer, Client, GrpcClient, GrpcWebClient, JsonClient, method
+from tests.kit.protocols import CONTRACT, Answer, Client, GrpcClient, GrpcWebClient, JsonClient, method
 
 INVALID = ("INVALID_ARGUMENT", "FIELD_INVALID")
 SIGN_UP = {"email": "someone@example.com", "password": "correct horse battery", "displayName": "Ada"}

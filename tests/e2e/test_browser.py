@@ -11,7 +11,7 @@ import pytest
 from authmesh.token.v1 import token_service_pb2, token_set_pb2
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_up
-from tests.e2e.protocols import method
+from tests.kit.protocols import method
 
 NAME = "__Host-authmesh-refresh"
 ASKED = {"x-authmesh-refresh": "cookie"}

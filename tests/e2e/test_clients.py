@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.clients import assertion, jwks
 from tests.e2e.conftest import Person, RunningMesh, eventually
-from tests.e2e.protocols import Client, JsonClient
-from tests.tokens import Mint
+from tests.kit.clients import assertion, jwks
+from tests.kit.protocols import Client, JsonClient
+from tests.kit.tokens import Mint
 
 DOCS = Path(__file__).parents[2] / "docs" / "clients.md"
 

@@ -13,7 +13,7 @@ import pytest
 
 from mesh.contract import Contract
 from tests.e2e.conftest import Person, RunningMesh, forged
-from tests.e2e.protocols import method
+from tests.kit.protocols import method
 
 CLIENT = Path(__file__).parent / "connect"
 Call = dict[str, Any]

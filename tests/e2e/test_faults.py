@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
-from tests.e2e.protocols import Client
+from tests.kit.protocols import Client
 
 
 def children(parent: int) -> list[int]:

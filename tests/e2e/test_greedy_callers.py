@@ -17,8 +17,8 @@ from grpc import aio
 from mesh.local.databases import running_url
 from mesh.rpc.channel import OPTIONS
 from tests.e2e.conftest import Person, RunningMesh, sign_up
-from tests.e2e.protocols import GrpcClient
-from tests.security.under_attack import good_calls
+from tests.kit.protocols import GrpcClient
+from tests.kit.under_attack import good_calls
 
 PLACES = 200
 """Streams of one process."""

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
-from tests.e2e.objects import audit_events
-from tests.e2e.protocols import Client
+from tests.kit.protocols import Client
+from tests.kit.trail_objects import audit_events
 
 
 async def test_from_sign_up_to_the_audit_trail(mesh: RunningMesh, client: Client) -> None:

@@ -16,7 +16,7 @@ import services.token
 from mesh.tokens.verifier import LEEWAY_SECONDS
 from tests.conftest import held
 from tests.e2e.conftest import Person, RunningMesh, eventually, running, sign_in_again, sign_up
-from tests.e2e.protocols import Answer, Client, JsonClient
+from tests.kit.protocols import Answer, Client, JsonClient
 
 pytestmark = pytest.mark.slow
 

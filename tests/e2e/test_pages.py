@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import RunningMesh, running
-from tests.pages import PAGES, PROJECT, Shell, blocks, commands
+from tests.kit.pages import PAGES, PROJECT, Shell, blocks, commands
 
 ELSEWHERE = {
     "make run-mesh": "tests/integration/mesh/local/test_run.py",

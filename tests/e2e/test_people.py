@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
-from tests.e2e.protocols import Client
+from tests.kit.protocols import Client
 
 
 async def test_people_read_and_change_their_own_profile(client: Client, person: Person) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from grpc import aio
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_up
-from tests.e2e.protocols import Client, GrpcClient
+from tests.kit.protocols import Client, GrpcClient
 
 
 async def test_a_reader_reads_an_editor_edits_and_only_the_owner_shares(mesh: RunningMesh, client: Client, person: Person) -> None:

@@ -14,7 +14,7 @@ from grpc import aio
 
 from mesh.rpc.channel import OPTIONS
 from tests.e2e.conftest import Person, RunningMesh, eventually, forged, sign_in_again
-from tests.e2e.protocols import Client, GrpcClient, JsonClient, SidecarClient
+from tests.kit.protocols import Client, GrpcClient, JsonClient, SidecarClient
 
 CALLS: list[tuple[str, dict[str, Any]]] = [("ResourceService/ListResources", {}), ("UserService/GetUser", {"name": "users/me"})]
 

@@ -11,7 +11,7 @@ import pytest
 
 from mesh.local.ports import free_port
 from tests.e2e.conftest import Person, RunningMesh, eventually
-from tests.pages import npm_install, write_listing
+from tests.kit.pages import npm_install, write_listing
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")]
 

@@ -13,16 +13,16 @@ from google.api import httpbody_pb2
 from grpc import aio
 
 from mesh.contract import Contract
-from mesh.database import Database
-from mesh.model import load_mesh
+from mesh.model.mesh import load_mesh
+from mesh.storage.database import Database
 from tests.conftest import held
-from tests.e2e.protocols import from_trailers, method
-from tests.integration.mesh.envoy_chain import JWKS, Chain, eventually
-from tests.integration.mesh.envoy_chain import running as running_chain
 from tests.integration.services.token.test_process import by, reason
-from tests.security.corpus import Case, Forger, corpus
-from tests.signing import OneKey
-from tests.token_process import TokenProcess, running
+from tests.kit.envoy_chain import JWKS, Chain, eventually
+from tests.kit.envoy_chain import running as running_chain
+from tests.kit.hostile_tokens import Case, Forger, corpus
+from tests.kit.protocols import from_trailers, method
+from tests.kit.signing import OneKey
+from tests.kit.token_process import TokenProcess, running
 
 METHOD = method("TokenService/ListSessions")
 SECURITY_PAGE = Path(__file__).parents[2] / "docs" / "security.md"

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from mesh.contract import Contract
-from mesh.model import load_mesh
+from mesh.model.mesh import load_mesh
 from tests.conftest import held
-from tests.e2e.protocols import Answer, from_json, from_trailers, method
-from tests.integration.mesh.envoy_chain import Chain, running
-from tests.security.raw_http2 import Field, call, connected, frame, grpc_head
-from tests.security.under_attack import good_calls
+from tests.kit.envoy_chain import Chain, running
+from tests.kit.protocols import Answer, from_json, from_trailers, method
+from tests.kit.raw_http2 import Field, call, connected, frame, grpc_head
+from tests.kit.under_attack import good_calls
 
 # A public method that nodes may call, too, so that each hop admits it.
 METHOD = method("TokenService/RevokeToken")

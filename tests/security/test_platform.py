@@ -12,12 +12,12 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.contract import Contract
-from mesh.database import Database
 from mesh.rpc.channel import OPTIONS
+from mesh.storage.database import Database
 from tests.conftest import held
 from tests.integration.services.token.test_process import by, reason
-from tests.security.corpus import Forger
-from tests.token_process import TokenProcess, running
+from tests.kit.hostile_tokens import Forger
+from tests.kit.token_process import TokenProcess, running
 
 LIST = token_service_pb2.ListSessionsRequest(parent="users/me")
 

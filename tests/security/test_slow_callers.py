@@ -17,12 +17,12 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from mesh.contract import Contract
-from mesh.model import DEFAULT_FILE, Mesh, load_mesh
+from mesh.model.mesh import DEFAULT_FILE, Mesh, load_mesh
 from mesh.render.envoy import listener
 from tests.conftest import held
-from tests.e2e.protocols import from_trailers, method
-from tests.integration.mesh.envoy_chain import Chain, eventually, running
-from tests.security.raw_http2 import Connection, Field, call, connected, frame, grpc_head
+from tests.kit.envoy_chain import Chain, eventually, running
+from tests.kit.protocols import from_trailers, method
+from tests.kit.raw_http2 import Connection, Field, call, connected, frame, grpc_head
 
 REVOKE, WATCH, LIST = (method(name) for name in ("TokenService/RevokeToken", "ResourceService/WatchResources", "ResourceService/ListResources"))
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from mesh.tokens.claims import ClaimsError
 from mesh.tokens.jws import read_token
 from mesh.tokens.keys import JwksError, VerificationKey, parse_jwks
-from tests.tokens import encode
+from tests.kit.tokens import encode
 
 PROJECT = Path(__file__).resolve().parents[2]
 VECTORS = Path(os.environ.get("AUTHMESH_VECTORS") or PROJECT.parent / "shared" / "vectors")

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import services
-from mesh import implemented as served
 from mesh.contract import Contract
+from mesh.operator import implemented as served
 
 README = Path(__file__).parents[2] / "README.md"
 

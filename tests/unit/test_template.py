@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from mesh import lambda_batch
-from mesh.model import load_mesh
-from services.audit import consumer
-from services.auth import notices
+from mesh.model.mesh import load_mesh
+from services.audit.pipeline import consumer
+from services.auth import notifications as notices
 from services.mail import handler as mail
 
 PROJECT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@
 answers by itself, `authentication` and `authorization` are the access rules in Envoy's words, `protocol` the filters for JSON, gRPC-Web and limits.
 """
 
-from mesh.render.agreement import RenderError
+from mesh.model.agreement import RenderError
 from mesh.render.envoy.configuration import render
 from mesh.render.envoy.placement import Address, Placement, TokenRules
 

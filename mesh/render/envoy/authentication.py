@@ -1,8 +1,8 @@
 """jwt_authn: which RPCs demand an access token, and how it is verified before it reaches a process."""
 
 from mesh.contract import Contract, Rpc
-from mesh.model import Mesh
-from mesh.render.agreement import rpcs_of
+from mesh.model.agreement import rpcs_of
+from mesh.model.mesh import Mesh
 from mesh.render.envoy.access_log import HEALTH_PATH
 from mesh.render.envoy.json_path import path_match
 from mesh.render.envoy.names import node_cluster

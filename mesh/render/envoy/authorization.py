@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from mesh.contract import Contract
-from mesh.model import Mesh
-from mesh.render.agreement import callers, rpcs_of
+from mesh.model.agreement import callers, rpcs_of
+from mesh.model.mesh import Mesh
 from mesh.render.envoy.access_log import HEALTH_PATH
 from mesh.render.envoy.authentication import CLAIMS
 from mesh.render.envoy.authentication import NAME as JWT_AUTHN

@@ -1,6 +1,6 @@
 """What an Envoy starts with: who it is, its admin socket, and where the rest of its configuration is."""
 
-from mesh.model import Mesh
+from mesh.model.mesh import Mesh
 from mesh.render.envoy.placement import Placement
 from mesh.render.envoy.resource import Resource, extension
 

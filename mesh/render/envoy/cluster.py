@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from mesh.model import Mesh, NodeListener
+from mesh.model.mesh import Mesh, NodeListener
 from mesh.render.envoy import names
 from mesh.render.envoy.placement import Address, Placement
 from mesh.render.envoy.resource import Resource, extension, seconds

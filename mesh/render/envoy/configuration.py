@@ -1,8 +1,8 @@
 """The files of one Envoy, put together."""
 
 from mesh.contract import Contract
-from mesh.model import Mesh
-from mesh.render.agreement import RenderError, check_agreement
+from mesh.model.agreement import RenderError, check_agreement
+from mesh.model.mesh import Mesh
 from mesh.render.envoy import cluster, listener, route
 from mesh.render.envoy.bootstrap import bootstrap
 from mesh.render.envoy.placement import Placement, TokenRules

@@ -6,7 +6,7 @@ Each follows Envoy's guide for edges, or says why not. `holdings` multiplies out
 import math
 from datetime import timedelta
 
-from mesh.model import ClientLimit, RateLimit, TokenBucket
+from mesh.model.mesh import ClientLimit, RateLimit, TokenBucket
 from mesh.render.envoy.resource import Resource, extension, only_with, seconds, typed
 
 RATE_LIMIT = "envoy.filters.http.local_ratelimit"

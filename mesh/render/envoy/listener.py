@@ -6,8 +6,8 @@ from datetime import timedelta
 from grpc_health.v1 import health_pb2
 
 from mesh.contract import Contract
-from mesh.model import Mesh
-from mesh.render.agreement import jwks_rpc
+from mesh.model.agreement import jwks_rpc
+from mesh.model.mesh import Mesh
 from mesh.render.envoy import limits, names, protocol
 from mesh.render.envoy.access_log import HEALTH_PATH, access_log
 from mesh.render.envoy.authentication import gateway_jwt_authn, jwt_authn

@@ -1,6 +1,6 @@
 """The names that App Mesh gave to listeners, routes and clusters; dashboards and alarms made for it go on working."""
 
-from mesh.model import Mesh
+from mesh.model.mesh import Mesh
 
 INGRESS_PORT = 15000
 EGRESS_PORT = 15001

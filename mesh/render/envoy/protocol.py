@@ -3,10 +3,10 @@
 from urllib.parse import urlsplit
 
 from mesh.contract import Contract
-from mesh.model import Mesh
+from mesh.model.mesh import Mesh
 from mesh.render.envoy.placement import Placement
 from mesh.render.envoy.resource import Resource, extension, only_with, typed
-from mesh.tokens.refresh_cookie import ASKED_BY
+from mesh.rpc.refresh_cookie import ASKED_BY
 
 CORS = "envoy.filters.http.cors"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"

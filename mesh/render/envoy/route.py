@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from mesh.contract import Contract, HttpBinding, Rpc
-from mesh.model import GrpcRetryPolicy, GrpcRoute, Mesh, RateLimit
-from mesh.render.agreement import rpcs_of
+from mesh.model.agreement import rpcs_of
+from mesh.model.mesh import GrpcRetryPolicy, GrpcRoute, Mesh, RateLimit
 from mesh.render.envoy import names
 from mesh.render.envoy.access_log import HEALTH_PATH
 from mesh.render.envoy.json_path import path_match

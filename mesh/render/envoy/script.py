@@ -19,7 +19,7 @@ from mesh.render.envoy.local_reply import UNREAD, UNREADABLE
 from mesh.render.envoy.resource import Resource, extension
 from mesh.rpc.codec import HEADER as CODEC
 from mesh.rpc.errors import to_status
-from mesh.tokens.refresh_cookie import NAME
+from mesh.rpc.refresh_cookie import NAME
 
 _FIELD = "$"
 _LONGEST_FIELD = 100

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mesh.model import Mesh
+from mesh.model.mesh import Mesh
 from mesh.render.envoy.placement import Placement
 from mesh.render.envoy.resource import Resource, discovery, extension, from_file
 

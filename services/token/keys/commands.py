@@ -14,17 +14,17 @@ from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
-from mesh import terminal
-from mesh.database import Database
 from mesh.errors import MeshError
 from mesh.local.databases import running_url
 from mesh.local.errors import LocalMeshError
-from mesh.outbox import Outbox
+from mesh.operator import terminal
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
+from services.token.keys.admin import KeyOrders
 from services.token.keys.key import State
-from services.token.keys.orders import KeyOrders
-from services.token.keys.policy import KeyPolicy
+from services.token.keys.schedule import KeyPolicy
 from services.token.keys.store import KeyStore
-from services.token.revocation_log import RevocationLog
+from services.token.revocation.log import RevocationLog
 
 OPERATOR = "operator"
 """The `actor` of what is done here."""

@@ -5,12 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
 from mesh.aws import open_client
-from services.token.keys.custody import Custodies, Custody, NewKey
+from services.token.keys.envelope import KmsRootedKeys
+from services.token.keys.key_manager import Custodies, Custody, NewKey
 from services.token.keys.kms import KmsKeys, SignQuota
 from services.token.keys.local import LocalKeys
-from services.token.keys.rooted import KmsRootedKeys
+from services.token.keys.signer import read_private_key
 from services.token.settings import SigningKeys, TokenSettings
-from services.token.signer import read_private_key
 
 _NEEDS = {
     SigningKeys.LOCAL: ("signing_secret_file", "a file with 32 random bytes, which protect the signing keys in the database"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
-from services.token.keys.policy import MAX_VIEW_AGE, Pace
-from services.token.signer import Algorithm
+from services.token.keys.schedule import MAX_VIEW_AGE, Pace
+from services.token.keys.signer import Algorithm
 
 
 class State(Enum):

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from mesh.errors import Reason, Unavailable
-from services.token.keys.custody import NewKey
 from services.token.keys.key import SigningKey
-from services.token.signer import Algorithm, PublicKey, algorithm_of, public_jwk, raw_signature, thumbprint
+from services.token.keys.key_manager import NewKey
+from services.token.keys.signer import Algorithm, PublicKey, algorithm_of, public_jwk, raw_signature, thumbprint
 
 SIGN_SECONDS = 2.0
 """Deadline of a signature, retries included: below that of the call that waits for it."""

@@ -7,9 +7,9 @@ from typing import Self
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from services.token.keys.custody import NewKey, seal, unseal
 from services.token.keys.key import SigningKey
-from services.token.signer import Algorithm, LocalSigner, PrivateKey, algorithm_of, new_private_key, public_jwk, thumbprint
+from services.token.keys.key_manager import NewKey, seal, unseal
+from services.token.keys.signer import Algorithm, LocalSigner, PrivateKey, algorithm_of, new_private_key, public_jwk, thumbprint
 
 SECRET_BYTES = 32
 """The least that a secret file holds."""

@@ -7,8 +7,8 @@ from typing import Any
 from authmesh.token.v1 import key_service_pb2, key_service_pb2_grpc
 from grpc import aio
 
+from services.token.keys.admin import KeyOrders
 from services.token.keys.key import SigningKey, State
-from services.token.keys.orders import KeyOrders
 
 Context = aio.ServicerContext[Any, Any]
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from asyncpg import Record
 
-from mesh.database import Database, Transaction
+from mesh.storage.database import Database, Transaction
 from services.token.keys.key import SigningKey
-from services.token.keys.policy import Pace
+from services.token.keys.schedule import Pace
 
 _ALL = "SELECT * FROM signing_keys ORDER BY publish_time DESC, key_id"
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from mesh.backlog import OLDEST, PARKED
-from mesh.embedded_metric import NAMESPACE
 from mesh.local import event_stack
 from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator
-from services.audit.metrics import CHECKPOINTS, NOT_STORED
+from mesh.outbox.lag import OLDEST, PARKED
+from mesh.telemetry.embedded_metric import NAMESPACE
+from services.audit.pipeline.metrics import CHECKPOINTS, NOT_STORED
 from services.mail.handler import NOT_SENT
 from tests.conftest import held
 from tests.integration.services.audit.conftest import until

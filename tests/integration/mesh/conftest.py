@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from mesh import outbox, parking
 from mesh.audit import subject_keys
-from mesh.database import Database
 from mesh.local.components.postgres import Postgres
+from mesh.outbox import dead_letters as parking
+from mesh.outbox import outbox
+from mesh.storage.database import Database
 
 _NUMBERS = itertools.count()
 

@@ -14,7 +14,7 @@ from mesh.aws import open_client
 from mesh.lambda_batch import RESERVE_SECONDS, Batch
 from mesh.local.components import aws_emulator
 from services.audit.settings import AuditSettings
-from tests.lambda_events import Context, failures, record
+from tests.kit.lambda_events import Context, failures, record
 
 METRIC = "ThingsNotDone"
 

@@ -16,8 +16,8 @@ from google.rpc import error_details_pb2, status_pb2
 from typer.testing import CliRunner
 
 from mesh import cli
-from mesh.calling import CallError, _refusal, find_rpc, parse_request
 from mesh.contract import Contract
+from mesh.operator.dynamic_client import CallError, _refusal, find_rpc, parse_request
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from authmesh.user.v1 import user_service_pb2_grpc
 
 from mesh.contract import Contract, Rpc
 from mesh.rpc.limits import LEAST_MESSAGE, STREAM_BYTES
-from services.audit.service import AuditService
+from services.audit.reading.service import AuditService
 from services.auth.service import AuthService
 from services.resource.service import ResourceService
-from services.token.client_service import ClientService
+from services.token.clients.service import ClientService
 from services.token.keys.service import KeyService
 from services.token.service import TokenService
 from services.user.service import UserService

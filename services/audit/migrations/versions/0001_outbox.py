@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from mesh.outbox import create_tables
+from mesh.outbox.outbox import create_tables
 
 revision = "0001"
 down_revision = None

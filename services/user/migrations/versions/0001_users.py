@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from mesh import outbox
+from mesh.outbox import outbox
 
 revision = "0001"
 down_revision = None

@@ -18,7 +18,7 @@ from mesh.local.emulator_gaps import save_state
 from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
 from mesh.local.supervisor import Supervisor
-from tests.conditions import until
+from tests.kit.conditions import until
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from mesh.local.process import Identity
-from tests.conditions import until
 from tests.conftest import held
 from tests.e2e.conftest import AUTHMESH, RunningMesh, running
-from tests.integration.mesh.local.surroundings import HOSTILE, other_code
+from tests.kit.conditions import until
+from tests.kit.surroundings import HOSTILE, other_code
 
 
 async def authmesh(home: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:

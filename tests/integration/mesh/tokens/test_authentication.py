@@ -30,7 +30,7 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
 from mesh.tokens.verifier import Verifier
-from tests.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
+from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
 
 XFCC = "x-forwarded-client-cert"
 

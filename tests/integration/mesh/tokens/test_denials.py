@@ -6,9 +6,9 @@ import uuid
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 
-from mesh.database import Database
 from mesh.errors import Unavailable
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
 from mesh.tokens import denials as denials_module
 from mesh.tokens.denials import EACH, Denials
 

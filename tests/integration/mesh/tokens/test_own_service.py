@@ -20,10 +20,10 @@ from redis.asyncio import Redis
 from mesh.contract import Contract
 from mesh.rpc.channel import OPTIONS
 from mesh.tokens.feed import STREAM
-from tests.e2e.protocols import CONTRACT, GrpcClient, method
-from tests.integration.mesh.envoy_chain import JWKS, StandIn, eventually
 from tests.integration.mesh.tokens.test_authentication import described
-from tests.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
+from tests.kit.envoy_chain import JWKS, StandIn, eventually
+from tests.kit.protocols import CONTRACT, GrpcClient, method
+from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
 
 PROJECT = Path(__file__).resolve().parents[4]
 

@@ -15,12 +15,12 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh.aws import open_client
 from mesh.local.components import aws_emulator
-from mesh.model import load_mesh
-from services.audit.consumer import Consumer
-from services.audit.envelope import Intake, read
-from services.audit.objects import AuditObject, lay_out
+from mesh.model.mesh import load_mesh
+from services.audit.pipeline.consumer import Consumer
+from services.audit.pipeline.envelope import Intake, read
 from services.audit.settings import AuditSettings
-from tests.unit.services.audit.envelopes import envelope
+from services.audit.trail.objects import AuditObject, lay_out
+from tests.kit.envelopes import envelope
 
 VISIBILITY_SECONDS = 2
 
@@ -171,7 +171,7 @@ def aws_environment(aws_server: aws_emulator.AwsEmulator, monkeypatch: pytest.Mo
 
 @pytest.fixture
 async def aws(aws_server: aws_emulator.AwsEmulator, aws_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
-    monkeypatch.setattr("services.audit.consumer.VISIBILITY_SECONDS", VISIBILITY_SECONDS)
+    monkeypatch.setattr("services.audit.pipeline.consumer.VISIBILITY_SECONDS", VISIBILITY_SECONDS)
     async with AsyncExitStack() as stack:
         sqs = await stack.enter_async_context(open_client("sqs", settings(aws_server.endpoint_url)))
         s3 = await stack.enter_async_context(open_client("s3", settings(aws_server.endpoint_url)))

@@ -5,18 +5,17 @@ from collections.abc import Awaitable, Callable
 from authmesh.audit.v1.audit_service_pb2 import QueryEventsRequest
 from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
 
-from services.audit.envelope import read
-from services.audit.follower import Follower
-from services.audit.objects import lay_out
-from services.audit.projection import Projection
-from services.audit.service import AuditService
-from services.audit.watch import Watch
-from tests.integration.services.metering import hold_to_contract, metered
-from tests.integration.services.serving import TrustedCaller, served
-from tests.unit.services.audit.envelopes import envelope
-from tests.unit.services.audit.trail import chained
-
-from .test_service import HEARTBEAT
+from services.audit.pipeline.envelope import read
+from services.audit.reading.projection import Projection
+from services.audit.reading.projector import Follower
+from services.audit.reading.service import AuditService
+from services.audit.reading.watch import Watch
+from services.audit.trail.objects import lay_out
+from tests.integration.services.audit.reading.test_service import HEARTBEAT
+from tests.kit.envelopes import envelope
+from tests.kit.metering import hold_to_contract, metered
+from tests.kit.serving import TrustedCaller, served
+from tests.kit.trail import chained
 
 
 async def test_a_question_costs_no_more_than_the_contract_says(new_database_url: Callable[[str], Awaitable[str]]) -> None:

@@ -13,20 +13,20 @@ from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
-from mesh.database import Database
 from mesh.errors import MeshError
 from mesh.ids import uuid7
-from mesh.outbox import Outbox
-from services.auth.answer_time import AnswerTime
-from services.auth.credentials import CredentialKeeper
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
+from services.auth.constant_time import AnswerTime
+from services.auth.credential_lifecycle import CredentialKeeper
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
+from services.auth.retention import Upkeep
 from services.auth.sign_in import Attempt, SignInDesk
 from services.auth.sign_up import Application, SignUpDesk
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
-from services.auth.upkeep import Upkeep
 
 EMAIL = "ada@example.com"
 PASSWORD = "correct horse battery"

@@ -15,11 +15,11 @@ from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectorySt
 from grpc import aio
 
 from mesh.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, MeshError, Reason, Unauthenticated, Unavailable, Unimplemented
-from mesh.tokens import refresh_cookie
+from mesh.rpc import refresh_cookie
 from services.auth.hasher import Hasher
 from services.auth.service import AuthService, CredentialDirectory
 from tests.integration.services.audit.conftest import until
-from tests.integration.services.serving import TrustedCaller, served
+from tests.kit.serving import TrustedCaller, served
 
 if TYPE_CHECKING:
     from .conftest import Auth

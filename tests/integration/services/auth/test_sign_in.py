@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mesh.errors import DeadlineExceeded, FailedPrecondition, MeshError, Reason, ResourceExhausted, Unauthenticated, Unavailable, field_invalid
-from services.auth import store, throttle, upkeep
+from services.auth import retention as upkeep
+from services.auth import store, throttle
 from services.auth.hasher import Hasher
 from tests.integration.services.audit.conftest import until
 

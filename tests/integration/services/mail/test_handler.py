@@ -13,7 +13,7 @@ import pytest
 from mesh import lambda_batch
 from mesh.lambda_batch import RESERVE_SECONDS
 from services.mail import handler as mail
-from tests.lambda_events import Context, failures, record
+from tests.kit.lambda_events import Context, failures, record
 
 MESSAGE = json.dumps({"email": "ada@example.org", "kind": "verify_email", "code": "123456", "sent_time": "2026-03-04T05:06:07+00:00"})
 

@@ -17,10 +17,9 @@ from authmesh.resource.v1.resource_service_pb2_grpc import ResourceServiceStub, 
 from grpc import aio
 
 from mesh.contract import Contract
-from mesh.database import Database
 from mesh.errors import MeshError, Reason, Unavailable
 from mesh.ids import uuid7
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
 from mesh.rpc.admission import Admission
 from mesh.rpc.call import Call
 from mesh.rpc.channel import open_channel
@@ -28,13 +27,14 @@ from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
 from mesh.rpc.limits import Limits
 from mesh.rpc.validation import Validation
+from mesh.storage.database import Database
 from mesh.tokens.claims import Claims
 from mesh.tokens.denials import Denials
+from services.resource.authorizer import Gate
 from services.resource.change_log import ChangeLog
-from services.resource.gate import Gate
-from services.resource.housekeeping import Housekeeping
 from services.resource.resources import Resources
 from services.resource.resume_tokens import ResumeTokens
+from services.resource.retention import Housekeeping
 from services.resource.service import ResourceDirectory, ResourceService
 from services.resource.share import Grantee
 from services.resource.share_claims import ShareClaims

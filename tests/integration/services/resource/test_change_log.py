@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mesh.database import Database
 from mesh.ids import uuid7
+from mesh.storage.database import Database
 from services.resource import store
 from services.resource.change_log import NUMBERED_AT_ONCE, ChangeLog
 from services.resource.resource import Draft, Resource, Role

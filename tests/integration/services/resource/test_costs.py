@@ -8,20 +8,20 @@ import pytest
 from authmesh.resource.v1 import resource_service_pb2
 from authmesh.resource.v1.resource_service_pb2_grpc import ResourceServiceStub, add_ResourceServiceServicer_to_server
 
-from mesh.database import Database
 from mesh.ids import uuid7
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
 from mesh.tokens.denials import Denials
+from services.resource.authorizer import Gate
 from services.resource.change_log import ChangeLog
-from services.resource.gate import Gate
 from services.resource.resources import Resources
 from services.resource.service import ResourceService
 from services.resource.share import MAX_SHARES, Grantee
 from services.resource.share_claims import ShareClaims
 from services.resource.sharing import Sharing
-from tests.integration.services.metering import Meter, hold_to_contract, metered
 from tests.integration.services.resource.conftest import Clock
-from tests.integration.services.serving import TrustedCaller, served
+from tests.kit.metering import Meter, hold_to_contract, metered
+from tests.kit.serving import TrustedCaller, served
 
 SERVICE = "authmesh.resource.v1.ResourceService"
 QUOTA = 1_000

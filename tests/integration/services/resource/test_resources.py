@@ -14,7 +14,7 @@ from mesh.ids import uuid7
 from mesh.tokens.denials import EACH
 from services.resource.store import PAGE_BYTES
 from tests.integration.services.resource.conftest import QUOTA, Person, Replica, Service
-from tests.integration.services.resource.expectations import refused, until
+from tests.kit.change_expectations import refused, until
 
 Resource = resource_service_pb2.Resource
 

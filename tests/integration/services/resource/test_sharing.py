@@ -11,7 +11,7 @@ from mesh.errors import Internal, InvalidArgument, NotFound, PermissionDenied, R
 from services.resource import sharing
 from services.resource.share import MAX_SHARES
 from tests.integration.services.resource.conftest import Person, Replica, Service
-from tests.integration.services.resource.expectations import refused, until
+from tests.kit.change_expectations import refused, until
 
 Resource = resource_service_pb2.Resource
 READER, EDITOR = resource_service_pb2.ROLE_READER, resource_service_pb2.ROLE_EDITOR

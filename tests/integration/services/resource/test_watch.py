@@ -12,7 +12,7 @@ from authmesh.resource.v1 import resource_service_pb2
 from mesh.contract import Contract
 from mesh.errors import InvalidArgument, Reason, ResourceExhausted, Unavailable
 from tests.integration.services.resource.conftest import Person, Replica, Service, Watching
-from tests.integration.services.resource.expectations import refused, until
+from tests.kit.change_expectations import refused, until
 
 Resource = resource_service_pb2.Resource
 STREAMS = Contract.load().rpcs["/authmesh.resource.v1.ResourceService/WatchResources"].streams

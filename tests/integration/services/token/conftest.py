@@ -9,29 +9,29 @@ import pytest
 from authmesh.audit.v1 import audit_event_pb2
 
 import services.token
-from mesh.database import Database, Transaction
 from mesh.ids import uuid7
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database, Transaction
 from mesh.tokens.claims import Claims
 from mesh.tokens.denials import Denials
 from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
-from services.token.access_token import AccessTokenWriter
-from services.token.clients import Client, Registered
-from services.token.grants import load_role_scopes
-from services.token.introspection import Introspection
-from services.token.refresh import Refresh, RefreshDesk
+from services.token.clients.client import Client, Registered
+from services.token.keys.access_token import AccessTokenWriter
+from services.token.keys.signer import ActiveKey, PrivateKey
 from services.token.refusals import Refusals
-from services.token.revocation_log import RevocationLog
-from services.token.revoker import Revoker
-from services.token.sign_in import Issued, SignIn, SignInDesk
-from services.token.sign_out import SignOutDesk
-from services.token.signer import ActiveKey, PrivateKey
-from services.token.store import Store
-from services.token.subjects import SubjectDesk
+from services.token.revocation.log import RevocationLog
+from services.token.revocation.revoker import Revoker
+from services.token.sessions.grants import load_role_scopes
+from services.token.sessions.introspection import Introspection
+from services.token.sessions.refresh import Refresh, RefreshDesk
+from services.token.sessions.sign_in import Issued, SignIn, SignInDesk
+from services.token.sessions.sign_out import SignOutDesk
+from services.token.sessions.store import Store
+from services.token.sessions.subjects import SubjectDesk
 from tests.conftest import OpenDatabase
-from tests.signing import OneKey
+from tests.kit.signing import OneKey
 
 ISSUER = "https://issuer.test"
 AUDIENCE = "authmesh"

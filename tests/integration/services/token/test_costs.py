@@ -10,24 +10,23 @@ from authmesh.token.v1.key_service_pb2_grpc import KeyServiceStub, add_KeyServic
 from authmesh.token.v1.token_service_pb2_grpc import TokenServiceStub, add_TokenServiceServicer_to_server
 
 from mesh.ids import uuid7
-from mesh.outbox import Outbox
-from services.token.client_desk import ClientDesk
-from services.token.client_service import ClientService
+from mesh.outbox.outbox import Outbox
+from services.token.clients.admin import ClientDesk
+from services.token.clients.service import ClientService
+from services.token.keys.admin import KeyOrders
 from services.token.keys.local import LocalKeys
-from services.token.keys.orders import KeyOrders
-from services.token.keys.policy import Pace
+from services.token.keys.schedule import Pace
 from services.token.keys.service import KeyService
 from services.token.keys.store import KeyStore
-from services.token.revoker import Revoker
+from services.token.revocation.revoker import Revoker
 from services.token.service import TokenService
-from tests.clients import jwks
-from tests.integration.services.metering import hold_to_contract, metered
-from tests.integration.services.serving import TrustedCaller, served
-from tests.tokens import Mint
-
-from .conftest import Token, assemble
-from .keys.conftest import stored
-from .test_clients import ROLES
+from tests.integration.services.token.clients.test_clients import ROLES
+from tests.integration.services.token.conftest import Token, assemble
+from tests.integration.services.token.keys.conftest import stored
+from tests.kit.clients import jwks
+from tests.kit.metering import hold_to_contract, metered
+from tests.kit.serving import TrustedCaller, served
+from tests.kit.tokens import Mint
 
 Client = client_service_pb2.Client
 SESSIONS = 210

@@ -33,8 +33,8 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from redis.asyncio import Redis
 
-from mesh.database import Database
 from mesh.rpc.channel import OPTIONS, open_channel
+from mesh.storage.database import Database
 from mesh.tokens.feed import STREAM
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import parse_jwks

@@ -9,11 +9,11 @@ from authmesh.audit.v1 import audit_event_pb2
 from authmesh.auth.v1 import credential_directory_pb2
 from authmesh.token.v1 import token_issuer_pb2
 
-from mesh.database import Database
 from mesh.ids import uuid7
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
 from services.user.administration import SET_SUBJECT_GRANTS, SET_SUBJECT_STATUS, Administration, Command
-from services.user.directory import Directory
+from services.user.profiles import Directory
 
 
 class NotingCourier:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from mesh.database import Database
 from mesh.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from mesh.ids import uuid7
-from services.user import admin
+from mesh.storage.database import Database
+from services.user import commands as admin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

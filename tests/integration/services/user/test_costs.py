@@ -10,13 +10,12 @@ from authmesh.user.v1.user_service_pb2_grpc import UserServiceStub, add_UserServ
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.user.administration import Administration
-from services.user.courier import ChannelCourier
+from services.user.command_pusher import ChannelCourier
 from services.user.service import UserService
-from tests.integration.services.metering import hold_to_contract, metered
-from tests.integration.services.serving import TrustedCaller, served
-
-from .conftest import UserParts
-from .test_service import Backends
+from tests.integration.services.user.conftest import UserParts
+from tests.integration.services.user.test_service import Backends
+from tests.kit.metering import hold_to_contract, metered
+from tests.kit.serving import TrustedCaller, served
 
 NAME = "é" * 100
 User = user_service_pb2.User

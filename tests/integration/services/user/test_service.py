@@ -16,9 +16,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound, PermissionDenied, Reason, Unimplemented
 from services.user.administration import Administration
-from services.user.courier import ChannelCourier
+from services.user.command_pusher import ChannelCourier
 from services.user.service import UserDirectory, UserService
-from tests.integration.services.serving import TrustedCaller, served
+from tests.kit.serving import TrustedCaller, served
 
 if TYPE_CHECKING:
     from .conftest import UserParts

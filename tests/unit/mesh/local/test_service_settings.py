@@ -9,7 +9,7 @@ import pytest
 from mesh.local import service_settings
 from mesh.local.choices import Choices
 from mesh.local.errors import LocalMeshError
-from mesh.model import load_mesh
+from mesh.model.mesh import load_mesh
 from mesh.settings import ProcessSettings
 
 NODES = tuple(load_mesh().nodes)

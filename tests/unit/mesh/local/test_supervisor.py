@@ -13,7 +13,7 @@ from mesh.local.child import Child, Health, last_line, last_words
 from mesh.local.errors import LocalMeshError
 from mesh.local.process import Program
 from mesh.local.supervisor import Supervisor
-from tests.conditions import until
+from tests.kit.conditions import until
 
 SLEEP = ("/bin/sleep", "60")
 

@@ -1,4 +1,4 @@
-"""What the rendered configuration says; that Envoy does it is for tests/integration/mesh/test_envoy.py."""
+"""What the rendered configuration says; that Envoy does it is for tests/integration/mesh/render/test_envoy.py."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from mesh.contract import Contract
 from mesh.errors import Reason
-from mesh.model import load_mesh
+from mesh.model.mesh import load_mesh
 from mesh.render.envoy import Address, Placement, RenderError, TokenRules, render
 from mesh.render.envoy.local_reply import TABLE, local_reply_config
 

@@ -11,7 +11,7 @@ import pytest
 import mesh.rpc.admission
 from mesh.rpc.admission import Admission
 from mesh.rpc.errors import error_table
-from tests.unit.mesh.rpc.kit import (
+from tests.kit.calls import (
     CHANGE,
     FOUND,
     GET,

@@ -9,7 +9,7 @@ import pytest
 
 from mesh.rpc.call import Call, current_call
 from mesh.rpc.errors import error_table
-from tests.unit.mesh.rpc.kit import Directory, found, serving, unary
+from tests.kit.calls import Directory, found, serving, unary
 
 XFCC = "x-forwarded-client-cert"
 BY = "By=spiffe://authmesh/user;Hash=468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688"

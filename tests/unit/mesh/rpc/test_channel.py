@@ -19,7 +19,7 @@ from mesh.errors import FieldViolation, MeshError, Reason
 from mesh.rpc.call import Call, current_call
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
-from tests.unit.mesh.rpc.kit import CHANGE, FOUND, WATCH, Changes, Directory, dialled, found, served, socket_path, unary
+from tests.kit.calls import CHANGE, FOUND, WATCH, Changes, Directory, dialled, found, served, socket_path, unary
 
 REFUSALS = [
     errors.Unauthenticated(Reason.REFRESH_INVALID, "m"),

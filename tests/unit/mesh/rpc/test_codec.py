@@ -9,7 +9,7 @@ from authmesh.user.v1 import user_directory_pb2
 
 from mesh.rpc.errors import error_table
 from mesh.rpc.validation import Validation
-from tests.unit.mesh.rpc.kit import CHANGE, LOOKUP, WATCH, Changes, Directory, refusal, serving, unary
+from tests.kit.calls import CHANGE, LOOKUP, WATCH, Changes, Directory, refusal, serving, unary
 
 JSON = [("x-authmesh-codec", "json")]
 

@@ -14,7 +14,7 @@ from grpc import aio
 from mesh import errors
 from mesh.errors import FieldViolation, MeshError, Reason
 from mesh.rpc.errors import from_rpc_error, to_status
-from tests.unit.mesh.rpc.kit import CHANGE, CREATE, Changes, Directory, found, read, refusal, serving, stream, unary
+from tests.kit.calls import CHANGE, CREATE, Changes, Directory, found, read, refusal, serving, stream, unary
 
 STATUSES = [
     (errors.Unauthenticated, Reason.TOKEN_EXPIRED, grpc.StatusCode.UNAUTHENTICATED),

@@ -20,9 +20,7 @@ from mesh.rpc.call import Call
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor, Stage
 from mesh.rpc.validation import Validation
-from tests.e2e.protocols import from_trailers
-from tests.security.raw_http2 import connected, frame, grpc_head
-from tests.unit.mesh.rpc.kit import (
+from tests.kit.calls import (
     CHANGE,
     CONTRACT,
     FOUND,
@@ -40,7 +38,9 @@ from tests.unit.mesh.rpc.kit import (
     stream,
     unary,
 )
-from tests.unit.mesh.rpc.kit import health as health_of
+from tests.kit.calls import health as health_of
+from tests.kit.protocols import from_trailers
+from tests.kit.raw_http2 import connected, frame, grpc_head
 
 
 def noting(name: str, seen: list[str]) -> Stage:

@@ -17,7 +17,7 @@ from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import Stage
 from mesh.rpc.limits import CALLERS_REMEMBERED, NEWCOMERS, Buckets, Limits
 from mesh.tokens.claims import Claims
-from tests.unit.mesh.rpc.kit import CHANGE, CONTRACT, GET, WATCH, Changes, Refusal, refusal, serving, stream, unary
+from tests.kit.calls import CHANGE, CONTRACT, GET, WATCH, Changes, Refusal, refusal, serving, stream, unary
 from tests.unit.mesh.rpc.test_admission import Gate
 
 RATE = CONTRACT.rpcs[GET].rate or READING

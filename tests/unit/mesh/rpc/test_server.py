@@ -22,9 +22,9 @@ from grpc_health.v1 import health_pb2
 from mesh.rpc.admission import MESSAGE_LIMIT
 from mesh.rpc.server import serve
 from mesh.settings import ProcessSettings
-from tests.security.raw_http2 import connected, frame, grpc_head
-from tests.unit.mesh.rpc import server_process
-from tests.unit.mesh.rpc.kit import CHANGE, FOUND, Directory, admit, dialled, found, health, refusal, socket_path, stream, unary
+from tests.kit import server_process
+from tests.kit.calls import CHANGE, FOUND, Directory, admit, dialled, found, health, refusal, socket_path, stream, unary
+from tests.kit.raw_http2 import connected, frame, grpc_head
 
 # grpc's published types don't have it yet.
 HEALTH_LIST: Any = health_pb2.HealthListRequest  # type: ignore[attr-defined]

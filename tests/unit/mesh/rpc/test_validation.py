@@ -18,7 +18,7 @@ from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import error_table, to_status
 from mesh.rpc.interceptor import Stage
 from mesh.rpc.validation import Validation
-from tests.unit.mesh.rpc.kit import CHANGE, CONTRACT, CREATE, FOUND, WATCH, Changes, Directory, refusal, serving, stream, unary
+from tests.kit.calls import CHANGE, CONTRACT, CREATE, FOUND, WATCH, Changes, Directory, refusal, serving, stream, unary
 
 
 async def never(_: object) -> object:

@@ -10,7 +10,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from mesh.errors import Reason, Unavailable
 from mesh.tokens.keys import JWKS_LIMIT, REFETCH_SECONDS, JwksError, KeySet, parse_jwks
-from tests.tokens import Mint
+from tests.kit.tokens import Mint
 
 MINT = Mint()
 RSA = rsa.generate_private_key(65537, 2048)

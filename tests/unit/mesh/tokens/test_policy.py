@@ -13,7 +13,7 @@ from mesh.contract import Contract
 from mesh.errors import InvalidArgument, MeshError, PermissionDenied, Reason, Unauthenticated
 from mesh.tokens.claims import Claims
 from mesh.tokens.policy import DEFAULT_STALENESS_SECONDS, Policy
-from tests.tokens import SUBJECT
+from tests.kit.tokens import SUBJECT
 
 OTHER = "0190a1b2-c3d4-7000-8000-00000000000f"
 NOW = 10_000

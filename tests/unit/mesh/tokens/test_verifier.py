@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mesh.errors import Reason, Unauthenticated
 from mesh.tokens.verifier import TOKEN_LIMIT, UnknownKey, Verifier
-from tests.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint, encode
+from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint, encode
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 MINT = Mint()

@@ -7,10 +7,10 @@ import yaml
 
 import services.token
 from mesh.errors import InvalidArgument
-from services.token.client_keys import client_keys
-from services.token.clients import Client, FileInvalidError, load_clients
-from services.token.grants import RoleScopes, grant, load_role_scopes
-from tests.tokens import Mint
+from services.token.clients.client import Client, FileInvalidError, load_clients
+from services.token.clients.keys import client_keys
+from services.token.sessions.grants import RoleScopes, grant, load_role_scopes
+from tests.kit.tokens import Mint
 
 HERE = Path(services.token.__file__).parent
 ROLES = RoleScopes(default=frozenset({"a", "b"}), roles={"admin": frozenset({"x"}), "auditor": frozenset({"y"})})

@@ -12,11 +12,11 @@ import pytest
 
 from mesh.local.aws_account import AwsAccount
 from mesh.local.components.aws_emulator import AwsEmulator
-from services.token.keys.custody import Custody, NewKey
+from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.key import SigningKey
+from services.token.keys.key_manager import Custody, NewKey
 from services.token.keys.kms import KmsKeys, SignQuota
 from services.token.keys.local import LocalKeys
-from services.token.keys.rooted import KmsRootedKeys
 from tests.conftest import held
 
 ISSUER = "https://issuer.test"

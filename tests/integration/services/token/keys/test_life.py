@@ -11,23 +11,23 @@ import asyncpg
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 
-from mesh.database import Database
 from mesh.errors import NotFound, Reason, Unavailable
-from mesh.outbox import Outbox
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
 from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationKind, RevocationSet
-from services.token.keys.custody import Custodies, Custody, NewKey
-from services.token.keys.keeper import KeyKeeper
+from services.token.keys.admin import KeyOrders
+from services.token.keys.cache import KeyRing
+from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.key import SigningKey, State, in_state
+from services.token.keys.key_manager import Custodies, Custody, NewKey
 from services.token.keys.kms import KmsKeys, SignQuota
 from services.token.keys.local import LocalKeys
-from services.token.keys.orders import KeyOrders
-from services.token.keys.policy import KeyPolicy
-from services.token.keys.ring import KeyRing
-from services.token.keys.rooted import KmsRootedKeys
+from services.token.keys.rotator import KeyKeeper
+from services.token.keys.schedule import KeyPolicy
+from services.token.keys.signer import Signer, new_private_key
 from services.token.keys.store import KeyStore
-from services.token.revocation_log import RevocationLog
-from services.token.signer import Signer, new_private_key
+from services.token.revocation.log import RevocationLog
 from tests.conftest import OpenDatabase
 from tests.integration.services.token.conftest import Clock
 

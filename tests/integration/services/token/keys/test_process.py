@@ -14,8 +14,8 @@ import pytest
 from authmesh.token.v1 import key_service_pb2, key_service_pb2_grpc, token_service_pb2
 from typer.testing import CliRunner
 
-from mesh.database import Database
 from mesh.local.components.aws_emulator import AwsEmulator
+from mesh.storage.database import Database
 from services.token.keys.commands import commands
 from tests.conftest import held
 from tests.integration.services.token.test_process import Process, by, environment, eventually, reason, running

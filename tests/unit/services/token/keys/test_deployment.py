@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import ValidationError
 
 from services.token.keys.deployment import Deployment, SettingMissingError
+from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.kms import KmsKeys
 from services.token.keys.local import LocalKeys, SecretFileInvalidError
-from services.token.keys.policy import KeyPolicyUnsafeError
-from services.token.keys.rooted import KmsRootedKeys
+from services.token.keys.schedule import KeyPolicyUnsafeError
+from services.token.keys.signer import KeyFileInvalidError, LocalSigner
 from services.token.settings import TokenSettings
-from services.token.signer import KeyFileInvalidError, LocalSigner
 
 
 def settings(**changes: Any) -> TokenSettings:

@@ -1,0 +1,424 @@
+"""App Mesh's vocabulary as data: Mesh, VirtualNode, VirtualRouter, VirtualService, VirtualGateway, GatewayRoute.
+
+`mesh.yaml` is read into these models once; every renderer (`mesh.render`) starts from them. Names and bounds are those of the
+`appmesh.k8s.aws/v1beta2` resources, so that they can be rendered back. What App Mesh never had (JWKS, CORS, rate limits, size limits) is marked
+"ours" where it stands.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+DEFAULT_FILE = Path(__file__).parents[1] / "mesh.yaml"
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_NAME = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+class MeshFileError(ValueError):
+    """mesh.yaml is not a mesh. The message names the file and every key at fault."""
+
+
+def parse_duration(value: object) -> timedelta:
+    """Reads `250ms`, `15s`, `5m` or `1h`.
+
+    Raises:
+        ValueError: anything else; a bare number too, because its unit would be a guess.
+    """
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("a duration is a number and ms, s, m or h: 250ms, 15s")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def parse_origin(text: str) -> str:
+    """Reads the origin of a web page as browsers send it (RFC 6454, 6.1): scheme, host, and port unless it is the scheme's own.
+
+    Raises:
+        ValueError: anything else: no page would ever have it. The right form is told where there is one.
+    """
+    try:
+        parts = urlsplit(text)
+        name = parts.hostname or ""
+        host = f"[{name}]" if ":" in name else name.encode("idna").decode()
+        port = f":{parts.port}" if parts.port and parts.port != _DEFAULT_PORTS.get(parts.scheme) else ""
+    except ValueError:
+        parts, host, port = urlsplit(""), "", ""
+    if not parts.scheme or not host or "*" in host:
+        raise ValueError(f"{text[:100]!r} is not an origin: name each one with scheme and host, as in https://app.example")
+    if text != (right := f"{parts.scheme}://{host}{port}"):
+        raise ValueError(f"no page has the origin {text[:100]!r}: write {right}")
+    return text
+
+
+Origin = Annotated[str, AfterValidator(parse_origin)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Name = Annotated[str, Field(pattern=_NAME)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Model(BaseModel):
+    """Strict and frozen; keys in YAML are lowerCamelCase, as in App Mesh's resources."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
+
+
+class PortMapping(_Model):
+    """Where a listener listens."""
+
+    port: Port
+    protocol: Literal["grpc", "http2"]
+
+
+class HealthCheck(_Model):
+    """Active gRPC health checks (grpc.health.v1) by every client of the node."""
+
+    interval: Duration
+    timeout: Duration
+    healthy_threshold: Annotated[int, Field(ge=1, le=10)]
+    unhealthy_threshold: Annotated[int, Field(ge=1, le=10)]
+
+
+class GrpcConnectionPool(_Model):
+    """How much of a node's work may be under way at once, seen from one sidecar."""
+
+    max_requests: Positive
+
+
+class OutlierDetection(_Model):
+    """When clients leave an endpoint alone for a while."""
+
+    max_server_errors: Positive
+    interval: Duration
+    base_ejection_duration: Duration
+    max_ejection_percent: Annotated[int, Field(ge=0, le=100)]
+
+
+class NodeListener(_Model):
+    """The listener of a virtual node."""
+
+    port_mapping: PortMapping
+    health_check: HealthCheck
+    connection_pool: GrpcConnectionPool
+    outlier_detection: OutlierDetection
+
+
+class VirtualNode(_Model):
+    """A service of the mesh: the process and the sidecar beside it. Its SPIFFE id is `spiffe://<trust domain>/<name>`."""
+
+    name: Name
+    listener: NodeListener
+    backends: tuple[str, ...] = ()
+    """Virtual services that it may call."""
+
+
+class WeightedTarget(_Model):
+    """A share of a route's calls."""
+
+    virtual_node: Name
+    weight: Annotated[int, Field(ge=0, le=100)]
+
+
+class GrpcRouteAction(_Model):
+    """Where the calls of a route go."""
+
+    weighted_targets: Annotated[tuple[WeightedTarget, ...], Field(min_length=1, max_length=10)]
+
+    @model_validator(mode="after")
+    def _weights_have_a_sum(self) -> Self:
+        if not 1 <= sum(target.weight for target in self.weighted_targets) <= 100:
+            raise ValueError("the weights of a route add up to 1..100")
+        return self
+
+
+class GrpcRouteMatch(_Model):
+    """Which calls a route takes: a proto service, or one method of it."""
+
+    service_name: str
+    method_name: str | None = None
+
+
+class GrpcTimeout(_Model):
+    """How long a call may take, whatever deadline its caller has set, or none."""
+
+    per_request: Duration
+    """For all of a unary call. Server streams are exempt: they end with their caller's deadline and token."""
+    idle: Duration
+    """For a server stream on which nothing moves, because there is nothing to send or because nobody reads it. Longer than the
+    heartbeats of every stream."""
+
+
+class GrpcRetryPolicy(_Model):
+    """Retries at the caller's egress. Applied to methods that declare an `idempotency_level`, and to no other."""
+
+    max_retries: Annotated[int, Field(ge=0, le=5)]
+    per_retry_timeout: Duration
+    grpc_retry_events: tuple[Literal["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"], ...] = ()
+    http_retry_events: tuple[Literal["stream-error", "gateway-error"], ...] = ()
+    tcp_retry_events: tuple[Literal["connection-error"], ...] = ()
+
+
+class GrpcRoute(_Model):
+    """One route of a virtual router."""
+
+    match: GrpcRouteMatch
+    action: GrpcRouteAction
+    timeout: GrpcTimeout
+    retry_policy: GrpcRetryPolicy | None = None
+
+    @model_validator(mode="after")
+    def _retries_fit_the_timeout(self) -> Self:
+        if self.retry_policy and self.retry_policy.per_retry_timeout > self.timeout.per_request:
+            raise ValueError("perRetryTimeout is longer than the route's perRequest timeout")
+        return self
+
+
+class Route(_Model):
+    """A named route."""
+
+    name: Name
+    grpc_route: GrpcRoute
+
+
+class VirtualRouter(_Model):
+    """Spreads the calls of a virtual service over nodes."""
+
+    name: Name
+    port_mapping: PortMapping
+    routes: Annotated[tuple[Route, ...], Field(min_length=1)]
+
+
+class VirtualService(_Model):
+    """A name that callers use, and the router behind it."""
+
+    name: str
+    virtual_router: Name
+
+
+class GatewayRouteMatch(_Model):
+    """Which calls from outside a gateway route takes: one proto service (App Mesh's gateway routes never match a method)."""
+
+    service_name: str
+
+
+class GatewayRoute(_Model):
+    """Opens one proto service to the outside."""
+
+    name: Name
+    match: GatewayRouteMatch
+    virtual_service: str
+
+
+class TokenBucket(_Model):
+    """`requests` at once, refilled evenly within `interval`."""
+
+    requests: Positive
+    interval: Duration
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.requests / self.interval.total_seconds()
+
+
+class ClientLimit(_Model):
+    """How much is taken from one client, and from the networks that it may have to itself (ours).
+
+    Buckets nest: a call takes a token from its address, its network and its site. Nobody is given one IPv6 address, so
+    one of IPv6 is a /64. IPv4 has no prefix between an address and a /24 that says anything.
+    """
+
+    per_client: TokenBucket
+    """For each address (/32; of IPv6, /64)."""
+    per_network: TokenBucket
+    """For each /24; of IPv6, /56: what a home is given."""
+    per_site: TokenBucket
+    """For each /24; of IPv6, /48: what a company is given."""
+    share: TokenBucket
+    """For each site: what it gets however much others send. A call within it is not counted against what all share."""
+
+    @model_validator(mode="after")
+    def _wider_is_more(self) -> Self:
+        rates = [("share", self.share), ("perClient", self.per_client), ("perNetwork", self.per_network), ("perSite", self.per_site)]
+        for (name, bucket), (wider_name, wider) in pairwise(rates):
+            if bucket.requests > wider.requests or bucket.rate > wider.rate:
+                raise ValueError(f"{name} lets more through than {wider_name}, which holds it")
+        return self
+
+
+class RateLimit(ClientLimit):
+    """A local rate limit of the gateway (ours)."""
+
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    """RPC paths; each has buckets of its own."""
+    total: TokenBucket
+    """For all clients of one gateway together, beyond their shares."""
+
+
+class Cors(_Model):
+    """Which web pages may call (ours). Origins are exact: scheme, host, port."""
+
+    origins: tuple[Origin, ...] = ()
+    max_age: Duration
+
+
+class VirtualGateway(_Model):
+    """The public edge. Everything but the listener is ours."""
+
+    name: Name
+    port_mapping: PortMapping
+    max_request_bytes: Positive
+    """Of any RPC. How much each of them takes follows from the field rules of the contract (`mesh.render.request_size`)."""
+    max_connections: Positive
+    max_requests: Positive
+    """Under way at once, beyond the shares of `requestLimit`. A further one is refused (RESOURCE_EXHAUSTED OVERLOADED)."""
+    max_heap_bytes: Positive
+    """Near it, what holds most is reset, and new requests are refused (RESOURCE_EXHAUSTED OVERLOADED)."""
+    request_limit: ClientLimit
+    """For requests of any kind, before anything is kept of them."""
+    trusted_hops: Annotated[int, Field(ge=0, le=10)] = 0
+    """Proxies in front that append to X-Forwarded-For; 0 when clients connect directly."""
+    cors: Cors
+    rate_limits: tuple[RateLimit, ...] = ()
+    cookie_methods: tuple[str, ...] = ()
+    """RPC paths that cookies reach and may be set by. To all others no cookie goes, and from them none comes."""
+
+
+class Jwks(_Model):
+    """Where every sidecar gets the keys that tokens are verified with (ours)."""
+
+    virtual_service: str
+    path: str
+
+
+class Mesh(_Model):
+    """The whole mesh."""
+
+    name: Name
+    trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]+$")]
+    max_connection_duration: Duration
+    """Of every connection to an Envoy (ours). Then it is drained: mutual TLS proves who somebody is at its beginning only,
+    so this bounds how long a connection outlives its certificate."""
+    egress_filter: Literal["DROP_ALL"]
+    """App Mesh's ALLOW_ALL would let a compromised process call anything; it isn't offered."""
+    jwks: Jwks
+    virtual_nodes: Annotated[tuple[VirtualNode, ...], Field(min_length=1)]
+    virtual_routers: tuple[VirtualRouter, ...]
+    virtual_services: tuple[VirtualService, ...]
+    virtual_gateway: VirtualGateway
+    gateway_routes: tuple[GatewayRoute, ...]
+
+    def spiffe_id(self, name: str) -> str:
+        """The identity (URI SAN) of a node or of the gateway."""
+        return f"spiffe://{self.trust_domain}/{name}"
+
+    @cached_property
+    def nodes(self) -> dict[str, VirtualNode]:
+        """Virtual nodes by name."""
+        return {node.name: node for node in self.virtual_nodes}
+
+    @cached_property
+    def services(self) -> dict[str, VirtualService]:
+        """Virtual services by name."""
+        return {service.name: service for service in self.virtual_services}
+
+    @cached_property
+    def routers(self) -> dict[str, VirtualRouter]:
+        """Virtual routers by name."""
+        return {router.name: router for router in self.virtual_routers}
+
+    def routes_of(self, virtual_service: str) -> tuple[Route, ...]:
+        """The routes behind a virtual service."""
+        return self.routers[self.services[virtual_service].virtual_router].routes
+
+    def routes_to(self, node: str) -> tuple[Route, ...]:
+        """The routes that have a node among their targets."""
+        return tuple(route for router in self.virtual_routers for route in router.routes if node in _targets((route,)))
+
+    def backend_nodes(self, node: str) -> tuple[str, ...]:
+        """The nodes that a node may call, in the order of mesh.yaml."""
+        return tuple(dict.fromkeys(name for backend in self.nodes[node].backends for name in _targets(self.routes_of(backend))))
+
+    def jwks_node(self) -> str:
+        """The node that serves the JWKS."""
+        return _targets(self.routes_of(self.jwks.virtual_service))[0]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        groups: list[tuple[str, Sequence[Any]]] = [
+            ("virtualNodes", self.virtual_nodes),
+            ("virtualRouters", self.virtual_routers),
+            ("virtualServices", self.virtual_services),
+            ("gatewayRoutes", self.gateway_routes),
+        ]
+        for key, items in groups:
+            names = [item.name for item in items]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{key}: more than one is called {', '.join(twice)}")
+        if self.virtual_gateway.name in self.nodes:
+            raise ValueError(f"virtualGateway and a virtual node are both called {self.virtual_gateway.name}")
+        for service in self.virtual_services:
+            _known(f"virtualServices {service.name}: virtualRouter", service.virtual_router, self.routers)
+        for router in self.virtual_routers:
+            for target in _targets(router.routes):
+                _known(f"virtualRouters {router.name}: virtualNode", target, self.nodes)
+        for node in self.virtual_nodes:
+            for backend in node.backends:
+                _known(f"virtualNodes {node.name}: backends", backend, self.services)
+        for route in self.gateway_routes:
+            _known(f"gatewayRoutes {route.name}: virtualService", route.virtual_service, self.services)
+        _known("jwks: virtualService", self.jwks.virtual_service, self.services)
+        return self
+
+
+def load_mesh(path: Path | None = None) -> Mesh:
+    """Reads and checks a mesh definition.
+
+    Args:
+        path: The file; the mesh.yaml of this package when None.
+
+    Raises:
+        MeshFileError: it can't be read, is no YAML, or is not a mesh; the message names the file and the keys.
+    """
+    file = path or DEFAULT_FILE
+    try:
+        # Strict models take tuples for tuples; YAML has only lists.
+        return Mesh.model_validate(_tuples(yaml.safe_load(file.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise MeshFileError(f"{file}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise MeshFileError(f"{file}: {error}") from error
+    except ValidationError as error:
+        lines = [f"{file}: {_key(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
+        raise MeshFileError("\n".join(lines)) from error
+
+
+def _targets(routes: Sequence[Route]) -> list[str]:
+    return [target.virtual_node for route in routes for target in route.grpc_route.action.weighted_targets]
+
+
+def _known(where: str, name: str, names: dict[str, Any]) -> None:
+    if name not in names:
+        raise ValueError(f"{where}: there is no {name}; known: {', '.join(names)}")
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".") or "the file"
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

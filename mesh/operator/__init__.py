@@ -1,0 +1,1 @@
+"""Commands that operate a mesh, wherever it runs."""

@@ -1,0 +1,60 @@
+"""How long what is in an outbox has waited: the one figure that says whether a service still gets rid of its events.
+
+Logged as a metric (`mesh.telemetry.embedded_metric`), whose alarm is in deploy/aws/events.yaml.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from mesh.errors import Unavailable
+from mesh.storage.database import Database
+from mesh.telemetry.embedded_metric import embedded
+
+EVERY_SECONDS = 30.0
+OLDEST, PARKED = "OutboxOldestSeconds", "OutboxParked"
+
+_log = structlog.get_logger("authmesh.outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in an outbox."""
+
+    oldest_seconds: dict[str, float]
+    """Age of the oldest entry, by kind; a kind of which nothing waits is not in it."""
+    parked: int
+    """Entries that were put aside and wait for somebody to look at them."""
+
+
+async def measure(database: Database) -> Backlog:
+    """Reads the backlog.
+
+    Raises:
+        Unavailable: the database is out of reach.
+    """
+    rows = await database.fetch("SELECT kind, extract(epoch FROM now() - min(create_time))::float8 AS seconds FROM outbox GROUP BY kind")
+    parked = await database.fetchval("SELECT count(*) FROM outbox_parked")
+    return Backlog({row["kind"]: max(0.0, row["seconds"]) for row in rows}, parked)
+
+
+def report(source: str, backlog: Backlog) -> None:
+    """Writes the log line that is the metric."""
+    oldest = max(backlog.oldest_seconds.values(), default=0.0)
+    _log.info(
+        "outbox backlog",
+        by_kind={kind: round(seconds, 1) for kind, seconds in backlog.oldest_seconds.items()},
+        **embedded({OLDEST: (round(oldest, 1), "Seconds"), PARKED: (backlog.parked, "Count")}, {"Service": source}),
+    )
+
+
+async def watch(database: Database, source: str) -> None:
+    """Reports for ever. A task of the relay."""
+    while True:
+        await asyncio.sleep(EVERY_SECONDS)
+        try:
+            report(source, await measure(database))
+        except Unavailable:
+            # Then nothing is sent either, and readiness says why.
+            continue

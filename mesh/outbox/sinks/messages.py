@@ -1,0 +1,57 @@
+"""The sink that sends messages to people: straight to an SNS topic, never over the audit bus, because one-time codes are in them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from mesh.outbox.delivery import Delivery, is_malformed, is_passing, is_throttling, send_apart
+from mesh.outbox.outbox import Entry
+
+
+class MessageSink:
+    """Publishes each message to the topic, with its kind as an attribute that subscriptions can filter by."""
+
+    kind = "message"
+    batch = 10
+
+    def __init__(self, open_sns: Callable[[], AbstractAsyncContextManager[Any]], topic_arn: str) -> None:
+        """Args:
+        open_sns: Opens a client of the `sns` API.
+        topic_arn: The topic.
+        """
+        self._open = open_sns
+        self._topic_arn = topic_arn
+
+    def connect(self) -> AbstractAsyncContextManager[Any]:
+        """A client, for as long as the relay runs."""
+        return self._open()
+
+    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+        """Publishes the messages."""
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = await client.publish_batch(
+                TopicArn=self._topic_arn,
+                PublishBatchRequestEntries=[
+                    {
+                        "Id": str(entry.id),
+                        "Message": entry.payload.decode(),
+                        "MessageAttributes": {"kind": {"DataType": "String", "StringValue": entry.destination}},
+                    }
+                    for entry in entries
+                ],
+            )
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if not is_malformed(code):
+                raise
+            if len(entries) == 1:
+                return Delivery(refused={entries[0].id: code})
+            return await send_apart(entries, lambda alone: self.send(client, alone))
+        failed = answer.get("Failed", ())
+        return Delivery(
+            accepted=[int(item["Id"]) for item in answer.get("Successful", ())],
+            refused={int(item["Id"]): item.get("Code", "") for item in failed if item.get("SenderFault") and not is_passing(item.get("Code", ""))},
+            throttled=any(is_throttling(item.get("Code", "")) for item in failed),
+        )

@@ -1,0 +1,256 @@
+"""PostgreSQL, as stores use it: SQL text over asyncpg. An outage is `Unavailable`, whatever its shape, so no store handles one."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from enum import Enum
+from typing import Any, Self
+
+import asyncpg
+import structlog
+
+from mesh.errors import Reason, Unavailable
+from mesh.rpc.call import current_call
+from mesh.runtime.shares import FairQueue
+
+ACQUIRE_SECONDS = 3.0
+LOCK_SECONDS = 2.0
+"""How long a statement waits for a lock: it holds a connection meanwhile. Longer than the deadlock_timeout of
+PostgreSQL, so that of two one wins.
+"""
+KEPT_CONNECTIONS = 2
+"""Connections of a pool that calls don't get: a flood of them must not stop the relay, or the ping that readiness goes
+by.
+"""
+CALLERS_PART = 2.0
+"""How many of the other connections one caller may hold, as a multiple of those that are free (`mesh.runtime.shares`)."""
+COMMAND_SECONDS = 10.0
+PING_SECONDS = 1.0
+FIRST_PING_SECONDS = 0.1
+START_SECONDS = 10.0
+"""How long a database may take to answer for the first time before that is worth a warning."""
+RELEASE_SECONDS = 1.0
+"""How long a statement that was given up may take to end before its connection is."""
+
+_log = structlog.get_logger("authmesh.database")
+
+_LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
+# SQLSTATE classes that tell of the server and not of the statement: no connection (08), the wrong kind of transaction (25:
+# a server that takes no changes, a limit on idle ones), a rival (40), no resources (53), not in the state for it (55: a
+# lock that was waited for too long), an operator or a time limit (57), a failure of the system around it (58).
+_STATES_OF_THE_SERVER = frozenset({"08", "25", "40", "53", "55", "57", "58"})
+
+
+def _unavailable(message: str = "the database is out of reach: try again") -> Unavailable:
+    return Unavailable(Reason.DEPENDENCY_UNAVAILABLE, message)
+
+
+@contextmanager
+def _outage_is_unavailable(connection: "asyncpg.Connection[Any]") -> Iterator[None]:
+    try:
+        yield
+    except _LOST as error:
+        raise _unavailable() from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        # A failover made a replica of the server, as a rule: another connection may lead to the one that takes changes.
+        connection.terminate()
+        raise _unavailable("the database takes no changes now: try again") from error
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "")[:2] in _STATES_OF_THE_SERVER:
+            raise _unavailable("the database can't do this now: try again") from error
+        # It repeats the row ("Key (email)=(ada@...) already exists"), and what a fault says is logged.
+        error.detail = None
+        raise
+    except asyncpg.InterfaceError as error:
+        if not _lost(connection):
+            raise
+        raise _unavailable() from error
+
+
+def _lost(connection: "asyncpg.Connection[Any]") -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool takes a connection back as soon as it breaks, and its proxy refuses every question then.
+        return True
+
+
+class _Connection(asyncpg.Connection):
+    """Goes back to the pool without the reset query, a quarter of a small statement's cost: no code here leaves session state behind."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Transaction:
+    """An open transaction. Everything in it is committed together when its block ends, or nothing is."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
+        self.after_commit: dict[Callable[[], None], None] = {}
+        """Called, once each and in order, when the commit is durable."""
+
+    async def execute(self, sql: str, *args: object) -> str:
+        """Runs a statement. Returns PostgreSQL's command tag: `UPDATE 1`."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.execute(sql, *args)
+
+    async def executemany(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Runs a statement once for each row of arguments."""
+        with _outage_is_unavailable(self._connection):
+            await self._connection.executemany(sql, rows)
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """All rows."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """The first row, or None."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        with _outage_is_unavailable(self._connection):
+            return await self._connection.fetchval(sql, *args)
+
+
+class Database:
+    """A pool of connections of one service to its own database. Single statements run in autocommit: one round trip."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+        self._calls = FairQueue(max(1, pool.get_max_size() - KEPT_CONNECTIONS), CALLERS_PART)
+        self.healthy = False
+        """Whether the last ping of `watch` was answered. It says nothing of changes: what only reads goes on without them."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, size: int = 8) -> AsyncIterator[Self]:
+        """A database at `url`. Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is away."""
+        pool = asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=size,
+            connection_class=_Connection,
+            timeout=START_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            server_settings={"lock_timeout": f"{LOCK_SECONDS:.0f}s"},
+        )
+        await pool
+        try:
+            yield cls(pool)
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ACQUIRE_SECONDS):
+                    await pool.close()
+            pool.terminate()
+
+    @asynccontextmanager
+    async def _connection(self, seconds: float = 0) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """A connection of the pool. Calls share those that are not kept for background work: a free one goes to the
+        caller who holds the fewest.
+        """
+        call = current_call()
+        holder = call.principal if call else None
+        if holder is not None:
+            try:
+                await self._calls.enter(holder, ACQUIRE_SECONDS)
+            except TimeoutError as error:
+                raise _unavailable() from error
+        try:
+            try:
+                connection = await self._pool.acquire(timeout=seconds or ACQUIRE_SECONDS)
+            except (*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                # A server that lets us not in (a role or password being changed) is as far away as one that is down.
+                raise _unavailable() from error
+            try:
+                yield connection  # type: ignore[misc]
+            finally:
+                with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    await self._pool.release(connection, timeout=RELEASE_SECONDS)
+        finally:
+            if holder is not None:
+                self._calls.leave(holder)
+
+    @asynccontextmanager
+    async def transaction(self, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Transaction]:
+        """Opens a transaction: commits when the block ends, rolls back when it raises.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE. If the connection broke during the commit, whether it happened is unknown.
+        """
+        async with self._connection() as connection:
+            transaction = Transaction(connection)
+            block = connection.transaction(isolation=isolation, readonly=readonly)  # type: ignore[arg-type]
+            with _outage_is_unavailable(connection):
+                await block.start()
+            try:
+                yield transaction
+            except BaseException:
+                # What breaks now rolls back too: the server does when it loses us, and the pool closes a connection that it can't clean.
+                with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    async with asyncio.timeout(RELEASE_SECONDS):
+                        await block.rollback()
+                raise
+            with _outage_is_unavailable(connection):
+                await block.commit()
+            for call in transaction.after_commit:
+                call()
+
+    async def execute(self, sql: str, *args: object) -> str:
+        """Runs a statement. Returns PostgreSQL's command tag: `UPDATE 1`."""
+        async with self._connection() as connection:
+            return await Transaction(connection).execute(sql, *args)
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """All rows."""
+        async with self._connection() as connection:
+            return await Transaction(connection).fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
+        """The first row, or None."""
+        async with self._connection() as connection:
+            return await Transaction(connection).fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        async with self._connection() as connection:
+            return await Transaction(connection).fetchval(sql, *args)
+
+    async def watch(self) -> None:
+        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer. A task of the server.
+
+        It says once when the server goes, comes back, or begins or ceases to take changes: nobody else has to.
+        """
+        started, state = time.monotonic(), _State.UNKNOWN
+        while True:
+            now, cause = await self._ask(START_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
+            self.healthy = now is not _State.AWAY
+            starting = state is _State.UNKNOWN and not self.healthy and time.monotonic() - started < START_SECONDS
+            if now is not state and not starting:
+                _log.log(logging.INFO if now is _State.WRITABLE else logging.WARNING, now.value, **({"cause": cause} if cause else {}))
+                state = now
+            await asyncio.sleep(FIRST_PING_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
+
+    async def _ask(self, seconds: float) -> tuple["_State", str]:
+        try:
+            async with asyncio.timeout(seconds), self._connection(seconds) as connection:
+                if await Transaction(connection).fetchval("SELECT current_setting('transaction_read_only')") == "off":
+                    return _State.WRITABLE, ""
+                connection.terminate()
+                return _State.READ_ONLY, ""
+        except (Unavailable, TimeoutError) as error:
+            return _State.AWAY, type(error.__cause__ or error).__name__
+
+
+class _State(Enum):
+    """What the last ping found, and the line that says so."""
+
+    UNKNOWN = ""
+    WRITABLE = "database answers"
+    READ_ONLY = "database takes no changes"
+    AWAY = "database out of reach"

@@ -1,0 +1,1 @@
+"""The proof of the trail: checkpoints, verification, and signed acknowledgements."""

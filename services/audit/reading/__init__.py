@@ -1,0 +1,1 @@
+"""Questions to the trail: a projection in PostgreSQL, AuditService, and open watches."""

@@ -1,0 +1,1 @@
+"""The trail itself: its objects, its lines, and where it is kept."""

@@ -1,0 +1,1 @@
+"""Clients: the applications that may ask for tokens, and how they authenticate."""

@@ -1,0 +1,59 @@
+"""The first clients: those of the file that the database has never had."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from authmesh.audit.v1 import audit_event_pb2
+
+from mesh.errors import Unavailable
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
+from services.token.clients.client import Client, facts
+from services.token.clients.store import add_client, find_client
+
+PAUSE_SECONDS = 0.5
+_log = structlog.get_logger("authmesh.clients")
+
+
+class ClientSeed:
+    """Takes the clients of the file over into the database, which has the say from then on: what an administrator changed or deleted stays so."""
+
+    def __init__(self, database: Database, outbox: Outbox, clients: Mapping[str, Client]) -> None:
+        """Args:
+        database: Token's own.
+        outbox: Takes the events.
+        clients: Of the file, by id.
+        """
+        self._database = database
+        self._outbox = outbox
+        self._clients = clients
+        self.sown = False
+        """Whether that is done. Until then this process knows no clients to serve."""
+
+    async def run(self) -> None:
+        """Sows once, as soon as the database answers. A task of the server."""
+        while not self.sown:
+            try:
+                await self.sow()
+            except Unavailable:
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def sow(self) -> None:
+        """Adds the clients that were never there, deleted ones included, and says which ones have become others than the file has.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE.
+        """
+        for client_id, client in self._clients.items():
+            async with self._database.transaction() as tx:
+                if await add_client(tx, client_id, client, again=False):
+                    event = audit_event_pb2.AuditEvent(
+                        type="token.client_created", actor="operator", client=f"clients/{client_id}", detail=facts(client) | {"origin": "file"}
+                    )
+                    await self._outbox.record(tx, event)
+                    continue
+            known = await find_client(self._database, client_id)
+            if known is None or known.client != client:
+                _log.warning("the client is another one than in the file: the database has the say", client=client_id, deleted=known is None)
+        self.sown = True

@@ -1,0 +1,125 @@
+"""ClientService: translate, delegate, and nothing else."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from authmesh.token.v1 import client_service_pb2, client_service_pb2_grpc
+from google.protobuf import empty_pb2
+from google.protobuf.duration_pb2 import Duration
+from grpc import aio
+
+from mesh.errors import field_invalid
+from mesh.resources import page_token
+from mesh.rpc.call import current_call
+from services.token.clients.admin import ClientDesk
+from services.token.clients.client import CONTRACT_NAMES, Client, Registered
+
+Context = aio.ServicerContext[Any, Any]
+DEFAULT_PAGE_SIZE = 50
+LIST = "clients"
+
+_MODEL_NAMES = {contract: model for model, contract in CONTRACT_NAMES.items()}
+_CHANGEABLE = tuple(CONTRACT_NAMES.get(name, name) for name in Client.model_fields)
+
+
+class ClientService(client_service_pb2_grpc.ClientServiceServicer):
+    """Clients, for administrators."""
+
+    def __init__(self, clients: ClientDesk) -> None:
+        """Args:
+        clients: Adds, changes and removes them.
+        """
+        self._clients = clients
+
+    async def CreateClient(self, request: client_service_pb2.CreateClientRequest, context: Context) -> client_service_pb2.Client:
+        """Adds a client."""
+        given = request.client
+        fields = [name for name in _CHANGEABLE if name in ("display_name", "confidential", "scopes") or _is_set(given, name)]
+        return _message(await self._clients.create(_id(given.name), _values(given, fields), _scopes()))
+
+    async def GetClient(self, request: client_service_pb2.GetClientRequest, context: Context) -> client_service_pb2.Client:
+        """Reads a client."""
+        return _message(await self._clients.get(_id(request.name)))
+
+    async def ListClients(self, request: client_service_pb2.ListClientsRequest, context: Context) -> client_service_pb2.ListClientsResponse:
+        """A page of clients."""
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        after = page_token.decode(LIST, request.page_token) if request.page_token else ""
+        if "\x00" in after:
+            raise field_invalid("page_token", "is not a token of this list")
+        clients = await self._clients.page(after, size + 1)
+        page, more = clients[:size], len(clients) > size
+        return client_service_pb2.ListClientsResponse(
+            clients=map(_message, page), next_page_token=page_token.encode(LIST, page[-1].id) if more else ""
+        )
+
+    async def UpdateClient(self, request: client_service_pb2.UpdateClientRequest, context: Context) -> client_service_pb2.Client:
+        """Changes a client."""
+        given = request.client
+        fields = _named(request.update_mask.paths) or [name for name in _CHANGEABLE if _is_set(given, name)]
+        return _message(await self._clients.update(_id(given.name), _values(given, fields), given.etag, _scopes()))
+
+    async def DeleteClient(self, request: client_service_pb2.DeleteClientRequest, context: Context) -> empty_pb2.Empty:
+        """Removes a client."""
+        await self._clients.delete(_id(request.name), request.etag)
+        return empty_pb2.Empty()
+
+
+def _id(name: str) -> str:
+    return name.removeprefix("clients/")
+
+
+def _scopes() -> Collection[str]:
+    call = current_call()
+    # The access rules of these methods demand a token, and authentication denies by default.
+    assert call is not None
+    assert call.claims is not None
+    return call.claims.scopes
+
+
+def _named(paths: Sequence[str]) -> Sequence[str]:
+    for path in paths:
+        if path not in _CHANGEABLE:
+            raise field_invalid("update_mask", f"{path[:100]!r} can't be changed: only {', '.join(_CHANGEABLE)} can")
+    return paths
+
+
+def _is_set(given: client_service_pb2.Client, name: str) -> bool:
+    return given.HasField(name) if name in _MODEL_NAMES else bool(getattr(given, name))  # type: ignore[arg-type]
+
+
+def _values(given: client_service_pb2.Client, fields: Sequence[str]) -> dict[str, Any]:
+    """Fields of `Client` by its own names."""
+    values: dict[str, Any] = {}
+    for name in fields:
+        if name in _MODEL_NAMES:
+            model_name = _MODEL_NAMES[name]
+            values[model_name] = _seconds(given, name) if given.HasField(name) else Client.model_fields[model_name].default  # type: ignore[arg-type]
+        else:
+            values[name] = list(given.scopes) if name == "scopes" else getattr(given, name)
+    return values
+
+
+def _seconds(given: client_service_pb2.Client, name: str) -> int:
+    duration: Duration = getattr(given, name)
+    if duration.nanos:
+        raise field_invalid(f"client.{name}", "must be whole seconds")
+    return duration.seconds
+
+
+def _message(registered: Registered) -> client_service_pb2.Client:
+    client = registered.client
+    message = client_service_pb2.Client(
+        name=f"clients/{registered.id}",
+        display_name=client.display_name,
+        confidential=client.confidential,
+        scopes=sorted(client.scopes),
+        session_limit=client.session_limit,
+        instance_required=client.instance_required,
+        jwks=client.jwks,
+        disabled=client.disabled,
+        etag=registered.etag,
+    )
+    for model_name, name in CONTRACT_NAMES.items():
+        getattr(message, name).seconds = getattr(client, model_name)
+    return message

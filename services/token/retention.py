@@ -1,0 +1,61 @@
+"""Deletes rows that can never be used again, in small batches, so that no table grows with the age of the mesh."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from mesh.errors import Unavailable
+from mesh.runtime.interruption import Interruption
+from mesh.storage.database import Database
+
+PURGE_SECONDS = 60.0
+BATCH = 1000
+KEPT_AFTER_EXPIRY = timedelta(days=1)
+"""Longer than any grace or clock difference, for whoever looks into an incident."""
+
+# $1: rows whose time ended before it. The newest revocation stays whatever its age: the publisher compares it with what Redis has.
+_STATEMENTS = (
+    "DELETE FROM refresh_tokens WHERE ctid = ANY(ARRAY(SELECT ctid FROM refresh_tokens WHERE expire_time < $1 LIMIT $2))",
+    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expire_time < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    """
+    DELETE FROM revocations WHERE sequence IN (
+        SELECT sequence FROM revocations
+        WHERE expire_time < extract(epoch FROM $1::timestamptz) AND sequence < (SELECT sequence FROM revocation_log) ORDER BY sequence LIMIT $2
+    )
+    """,
+    "DELETE FROM commands WHERE request_id IN (SELECT request_id FROM commands WHERE create_time < $1::timestamptz - interval '30 days' LIMIT $2)",
+    "DELETE FROM client_assertions WHERE ctid = ANY(ARRAY(SELECT ctid FROM client_assertions WHERE expire_time < $1 LIMIT $2))",
+)
+_log = structlog.get_logger("authmesh.purge")
+
+
+class Purge:
+    """Deletes what is past use."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        """Args:
+        database: Token's own.
+        clock: The time.
+        """
+        self._database = database
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Purges every minute, for ever. A task of the server."""
+        interruption = Interruption(_log, "purge interrupted")
+        while True:
+            try:
+                while await self.purge_once():
+                    pass
+                interruption.ended()
+            except Unavailable as error:
+                interruption.failed(reason=error.reason)
+            await asyncio.sleep(PURGE_SECONDS)
+
+    async def purge_once(self) -> bool:
+        """Deletes a batch of each kind. True when there may be more."""
+        before = self._clock() - KEPT_AFTER_EXPIRY
+        tags = [await self._database.execute(statement, before, BATCH) for statement in _STATEMENTS]
+        return f"DELETE {BATCH}" in tags

@@ -1,0 +1,1 @@
+"""Revocations: the log of them, and how every process learns of it."""

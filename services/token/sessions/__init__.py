@@ -1,0 +1,1 @@
+"""Sessions of people: sign-in, refresh, sign-out, and what a token says."""

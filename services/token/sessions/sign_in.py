@@ -1,0 +1,207 @@
+"""Starting a session for a person whom Auth has just authenticated."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from authmesh.audit.v1 import audit_event_pb2
+
+from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Transaction
+from mesh.tokens.claims import is_name
+from services.token.clients.client import Client, Clients, Registered
+from services.token.keys.access_token import AccessGrant, AccessTokenWriter
+from services.token.revocation.revoker import Revoker
+from services.token.sessions.grants import RoleScopes, check_scopes, grant
+from services.token.sessions.refresh_token import digest, new_refresh_token
+from services.token.sessions.store import Session, Store, Subject
+
+ATTEMPTS = 5
+"""How often a sign-in is decided anew because the person's roles or the client changed while its token was signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """An authentication that has just succeeded."""
+
+    subject: uuid.UUID
+    client_id: str
+    instance_id: uuid.UUID | None
+    display_name: str
+    platform: str
+    scopes: frozenset[str]
+    """Asked for; empty for all."""
+    auth_time: datetime
+    amr: tuple[str, ...]
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What a client gets."""
+
+    access_token: str
+    refresh_token: str
+    grant: AccessGrant
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What a sign-in is decided by."""
+
+    subject: Subject
+    registered: Registered | None
+    """The client."""
+
+
+class SignInDesk:
+    """Starts sessions."""
+
+    def __init__(
+        self,
+        store: Store,
+        revoker: Revoker,
+        outbox: Outbox,
+        writer: AccessTokenWriter,
+        clients: Clients,
+        role_scopes: RoleScopes,
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], uuid.UUID],
+    ) -> None:
+        """Args:
+        store: Keeps subjects and sessions.
+        revoker: Ends the sessions that are one too many.
+        outbox: Takes the event.
+        writer: Signs the access token.
+        clients: Who may ask.
+        role_scopes: What a role may have.
+        clock: The time.
+        new_id: Makes ids that sort by time.
+        """
+        self._store = store
+        self._revoker = revoker
+        self._outbox = outbox
+        self._writer = writer
+        self._clients = clients
+        self._role_scopes = role_scopes
+        self._clock = clock
+        self._new_id = new_id
+
+    async def check(self, client_id: str, instance_id: uuid.UUID | None, scopes: frozenset[str]) -> None:
+        """Judges what a sign-in asks for before anything is known of the person. `issue` judges it again.
+
+        Raises:
+            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, or scopes that nobody can have
+                with this client.
+        """
+        check_scopes(scopes, _for_people(await self._clients.find(client_id), instance_id), self._role_scopes)
+
+    async def issue(self, sign_in: SignIn) -> Issued:
+        """Starts a session.
+
+        Raises:
+            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, impossible scopes, or control
+                characters in a name.
+            Unauthenticated: CREDENTIALS_INVALID: the person is disabled.
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: nothing was written, and no session ended.
+        """
+        if not all(is_name(method) for method in sign_in.amr):
+            raise field_invalid("amr", "names of methods have no spaces (RFC 8176)")
+        refresh_token = new_refresh_token()
+        basis = _Basis(await self._store.find_subject(sign_in.subject), await self._clients.read(sign_in.client_id))
+        for _ in range(ATTEMPTS):
+            session, access, limit = self._begin(sign_in, basis)
+            # Before anything is written, and outside of the transaction: a sign-in that can't be signed leaves nothing
+            # behind and ends no session, and no lock waits for KMS.
+            access_token = await self._writer.write(access)
+            async with self._revoker.transaction() as tx:
+                # Held until the commit: who changes the person's roles, or deletes the client, finds this session, or this
+                # sign-in finds the change.
+                found = _Basis(await self._store.lock_subject(tx, sign_in.subject), await self._clients.hold(tx, sign_in.client_id))
+                if found == basis:
+                    await self._store.add_session(tx, session, digest(refresh_token), access)
+                    await self._record(tx, session)
+                    if limit:
+                        await self._enforce_limit(tx, session, limit)
+                    return Issued(access_token, refresh_token, access)
+            basis = found
+        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the account or the client kept changing during this sign-in: try again")
+
+    def _begin(self, sign_in: SignIn, basis: "_Basis") -> tuple[Session, AccessGrant, int]:
+        """The session, its first token, and how many sessions there may be (0: any number)."""
+        subject, registered = basis.subject, basis.registered
+        client = _for_people(registered.client if registered else None, sign_in.instance_id)
+        assert registered is not None
+        not_before = max(subject.not_before, registered.not_before)
+        if subject.disabled:
+            raise Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in")
+        scopes = grant(sign_in.scopes, client, subject.roles, self._role_scopes)
+        now = self._clock()
+        # Whole seconds, as tokens have them; and never in a second up to which this person's tokens are refused.
+        issue_time = max(now.replace(microsecond=0), not_before + timedelta(seconds=1))
+        expire_time = issue_time + timedelta(seconds=client.session_seconds)
+        refresh_expire_time = min(issue_time + timedelta(seconds=client.refresh_idle_seconds), expire_time)
+        session = Session(
+            id=self._new_id(),
+            subject=subject.id,
+            client_id=sign_in.client_id,
+            instance_id=sign_in.instance_id,
+            display_name=sign_in.display_name,
+            platform=sign_in.platform,
+            scopes=scopes,
+            roles=subject.roles,
+            not_before=not_before,
+            auth_time=sign_in.auth_time,
+            amr=sign_in.amr,
+            address=sign_in.address,
+            user_agent=sign_in.user_agent,
+            create_time=now,
+            last_used_time=now,
+            refresh_expire_time=refresh_expire_time,
+            expire_time=expire_time,
+        )
+        access = AccessGrant(
+            subject=subject.id,
+            session_id=session.id,
+            client_id=session.client_id,
+            scopes=scopes,
+            roles=subject.roles,
+            token_id=self._new_id(),
+            issue_time=issue_time,
+            expire_time=issue_time + timedelta(seconds=client.access_token_seconds),
+            auth_time=session.auth_time,
+            amr=session.amr,
+            refresh_expire_time=refresh_expire_time,
+        )
+        return session, access, client.session_limit
+
+    async def _record(self, tx: Transaction, session: Session) -> None:
+        event = audit_event_pb2.AuditEvent(
+            type="token.issued",
+            actor=f"users/{session.subject}",
+            subject=f"users/{session.subject}",
+            session=f"users/{session.subject}/sessions/{session.id}",
+            client=f"clients/{session.client_id}",
+            address=session.address,
+            user_agent=session.user_agent,
+            detail={"scopes": " ".join(sorted(session.scopes)), "amr": " ".join(session.amr)},
+        )
+        await self._outbox.record(tx, event)
+
+    async def _enforce_limit(self, tx: Transaction, session: Session, limit: int) -> None:
+        """Ends the sessions used longest ago, never the new one. The subject's lock keeps two sign-ins from counting at the same time."""
+        victims = await self._store.sessions_beyond(tx, session, limit, session.create_time)
+        event = audit_event_pb2.AuditEvent(type="token.revoked", client=f"clients/{session.client_id}", detail={"cause": "session_limit"})
+        await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
+
+
+def _for_people(client: Client | None, instance_id: uuid.UUID | None) -> Client:
+    if client is None or client.confidential:
+        raise field_invalid("client_id", "no client that people sign in with")
+    if client.instance_required and instance_id is None:
+        raise field_invalid("device.instance_id", "this client's sessions name their installation")
+    return client

@@ -1,0 +1,95 @@
+"""`authmesh admin`: what only whoever has the machine (or a shell in the pod) may do, such as making the first administrator.
+
+It works on User's own database, beside the running process, whose relay then tells Token.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+
+from mesh.errors import MeshError, NotFound
+from mesh.local.databases import running_url
+from mesh.local.errors import LocalMeshError
+from mesh.operator import terminal
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database
+from services.user import roles
+from services.user.administration import Administration
+from services.user.command_pusher import NoCourier
+
+OPERATOR = "operator"
+"""The `actor` of what is done here."""
+
+Answer = TypeVar("Answer")
+
+commands = typer.Typer(no_args_is_help=True, help="What only the machine's operator may do.")
+
+
+@commands.callback()
+def _group() -> None:
+    """What only the machine's operator may do."""
+
+
+Email = Annotated[str, typer.Argument(metavar="EMAIL", help="Address of a user who has signed up and verified it.")]
+Role = Annotated[str, typer.Option(help="The role.")]
+
+
+@commands.command("list")
+def list_holders() -> None:
+    """Show who has a role."""
+    holders = _do(lambda administration: administration.holders())
+    for user in holders:
+        terminal.line(f"{user.name}  {user.email}  {', '.join(user.roles)}{'  disabled' if user.disabled else ''}")
+    if not holders:
+        terminal.line("nobody has a role: `authmesh admin grant EMAIL` makes an administrator")
+
+
+@commands.command()
+def grant(email: Email, role: Role = roles.ADMIN) -> None:
+    """Give a user a role. The user's next sign-in or refresh brings it."""
+    user = _do(lambda administration: administration.grant(email, role, OPERATOR), email)
+    terminal.line(f"{user.name} ({user.email}) has the roles: {', '.join(user.roles)}")
+
+
+@commands.command()
+def revoke(email: Email, role: Role = roles.ADMIN) -> None:
+    """Take a role from a user, also from the last administrator. Tokens that carry it are refused within seconds."""
+    user = _do(lambda administration: administration.revoke(email, role, OPERATOR), email)
+    held = f"the roles: {', '.join(user.roles)}" if user.roles else "no role"
+    terminal.line(f"{user.name} ({user.email}) has {held}")
+
+
+def database_url(environment: Mapping[str, str]) -> str:
+    """Address of User's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be anybody's.
+
+    Raises:
+        LocalMeshError: there is neither.
+    """
+    if environment.get("NODE") == "user" and (url := environment.get("DATABASE_URL")):
+        return url
+    return running_url("user", environment)
+
+
+def _do(work: Callable[[Administration], Awaitable[Answer]], email: str = "") -> Answer:
+    """Works on User's database and writes the events and the commands that User's own methods would write."""
+
+    async def run() -> Answer:
+        async with Database.open(database_url(os.environ), size=1) as database:
+            administration = Administration(database, Outbox(source="user"), NoCourier(), clock=lambda: datetime.now(UTC))
+            return await work(administration)
+
+    try:
+        return asyncio.run(run())
+    except NotFound:
+        _fail(f"nobody with the address {email} has an account: sign up and verify the address first")
+    except (MeshError, LocalMeshError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    terminal.lines(f"authmesh: {message}", error=True)
+    raise typer.Exit(1)

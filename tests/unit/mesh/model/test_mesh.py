@@ -1,0 +1,148 @@
+"""mesh.yaml is read strictly: what is wrong in it is named with its file and key."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from mesh.model.mesh import DEFAULT_FILE, MeshFileError, load_mesh, parse_duration, parse_origin
+
+NODES = ["auth", "token", "user", "resource", "audit"]
+
+
+@pytest.fixture
+def raw() -> Any:
+    # Through JSON, so that YAML's aliases are copies and one change is made in one place.
+    return json.loads(json.dumps(yaml.safe_load(DEFAULT_FILE.read_text())))
+
+
+def load(tmp_path: Path, raw: Any) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    load_mesh(file)
+
+
+def test_the_mesh_has_the_services_of_the_design() -> None:
+    mesh = load_mesh()
+    assert list(mesh.nodes) == NODES
+    assert mesh.virtual_gateway.name == "edge"
+    assert {name: mesh.backend_nodes(name) for name in NODES} == {
+        "auth": ("token", "user"),
+        "token": (),
+        "user": ("token", "auth", "resource"),
+        "resource": ("token", "user"),
+        "audit": ("token",),
+    }
+    assert mesh.jwks_node() == "token"
+    assert mesh.spiffe_id("auth") == "spiffe://authmesh/auth"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("15s", 15), ("1.5s", 1.5), ("5m", 300), ("1h", 3600)])
+def test_a_duration_has_a_unit(text: str, seconds: float) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("value", ["15", 15, "s", "-1s", "1 s", "1d", "", None])
+def test_what_is_no_duration_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="a duration is a number and"):
+        parse_duration(value)
+
+
+def test_an_unknown_key_is_named_with_file_and_place(tmp_path: Path, raw: Any) -> None:
+    raw["virtualNodes"][1]["listener"]["conectionPool"] = {}
+    with pytest.raises(MeshFileError, match=r"mesh\.yaml: virtualNodes\[1\]\.listener\.conectionPool: Extra inputs"):
+        load(tmp_path, raw)
+
+
+def test_every_fault_is_reported_at_once(tmp_path: Path, raw: Any) -> None:
+    raw["virtualGateway"]["maxConnections"] = "many"
+    raw["virtualRouters"][0]["routes"][0]["grpcRoute"]["timeout"]["perRequest"] = 15
+    with pytest.raises(MeshFileError) as error:
+        load(tmp_path, raw)
+    first, second = str(error.value).splitlines()
+    assert "virtualRouters[0].routes[0].grpcRoute.timeout.perRequest: a duration is" in first
+    assert "virtualGateway.maxConnections: " in second
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw["virtualNodes"][0]["backends"].append("nobody"), "virtualNodes auth: backends: there is no nobody"),
+        (lambda raw: raw["virtualServices"][0].update(virtualRouter="nobody"), "virtualServices auth.authmesh: virtualRouter: there is no nobody"),
+        (lambda raw: raw["gatewayRoutes"][0].update(virtualService="nobody"), "gatewayRoutes auth-service: virtualService: there is no nobody"),
+        (lambda raw: raw["jwks"].update(virtualService="nobody"), "jwks: virtualService: there is no nobody"),
+        (lambda raw: raw["virtualNodes"].append(raw["virtualNodes"][0]), "virtualNodes: more than one is called auth"),
+        (lambda raw: raw["virtualGateway"].update(name="auth"), "both called auth"),
+        (lambda raw: raw["virtualNodes"][0].update(name="../auth"), "should match pattern"),
+        (lambda raw: raw.update(egressFilter="ALLOW_ALL"), "egressFilter"),
+        (lambda raw: raw["virtualRouters"][1]["routes"][0]["grpcRoute"]["retryPolicy"].update(perRetryTimeout="1m"), "perRetryTimeout is longer"),
+        (lambda raw: raw["virtualRouters"][0]["routes"][0]["grpcRoute"]["action"]["weightedTargets"][0].update(weight=0), "add up to 1..100"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tmp_path: Path, raw: Any, change: Any, message: str) -> None:
+    change(raw)
+    with pytest.raises(MeshFileError, match=message):
+        load(tmp_path, raw)
+
+
+def test_a_file_that_is_missing_or_no_yaml_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(MeshFileError, match=r"mesh\.yaml: No such file"):
+        load_mesh(tmp_path / "mesh.yaml")
+    (tmp_path / "mesh.yaml").write_text("name: [")
+    with pytest.raises(MeshFileError, match=r"mesh\.yaml: "):
+        load_mesh(tmp_path / "mesh.yaml")
+
+
+def test_the_model_can_t_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        load_mesh().name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example",
+        "http://localhost:5173",
+        "https://app.example:8443",
+        "http://[::1]:5173",
+        "capacitor://localhost",
+        "https://xn--bcher-kva.example",
+    ],
+)
+def test_an_origin_is_what_browsers_send(origin: str, tmp_path: Path, raw: Any) -> None:
+    assert parse_origin(origin) == origin
+    raw["virtualGateway"]["cors"]["origins"] = [origin]
+    load(tmp_path, raw)
+
+
+@pytest.mark.parametrize(
+    ("origin", "right"),
+    [
+        ("https://app.example/", "write https://app.example"),
+        ("https://App.Example", "write https://app.example"),
+        ("HTTPS://app.example", "write https://app.example"),
+        ("https://app.example:443", "write https://app.example"),
+        ("http://app.example:80", "write http://app.example"),
+        ("https://app.example/path?query#part", "write https://app.example"),
+        ("https://me@app.example", "write https://app.example"),
+        ("https://bücher.example", "write https://xn--bcher-kva.example"),
+        ("*", "name each one with scheme and host"),
+        ("https://*.app.example", "name each one with scheme and host"),
+        ("", "name each one with scheme and host"),
+        ("null", "name each one with scheme and host"),
+        ("app.example", "name each one with scheme and host"),
+        ("localhost:5173", "name each one with scheme and host"),
+        ("//app.example", "name each one with scheme and host"),
+        ("https://", "name each one with scheme and host"),
+        ("https://app.example:port", "name each one with scheme and host"),
+    ],
+)
+def test_an_origin_that_could_never_match_is_refused_with_the_right_form(origin: str, right: str, tmp_path: Path, raw: Any) -> None:
+    raw["virtualGateway"]["cors"]["origins"] = ["https://good.example", origin]
+    with pytest.raises(MeshFileError, match=r"virtualGateway.cors.origins\[1\]: ") as error:
+        load(tmp_path, raw)
+    assert right in str(error.value)
