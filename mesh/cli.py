@@ -91,13 +91,13 @@ def run() -> None:
     is kept (.mesh). DATABASE_URL, REDIS_URL and AWS_ENDPOINT_URL use servers of yours. Settings of services, such as
     SIGNING_ALGORITHM, are passed on to them.
     """
-    from mesh.local.choices import Choices
-    from mesh.local.home import Home
+    from mesh.local.choices import Options
+    from mesh.local.home import StateDir
     from mesh.local.run import run as run_mesh
     from mesh.model.agreement import RenderError
 
     try:
-        run_mesh(Home.chosen(), Choices.of())
+        run_mesh(StateDir.chosen(), Options.of())
     except RenderError as error:
         _fail(str(error))
 
@@ -105,10 +105,10 @@ def run() -> None:
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="The whole status as JSON.")] = False) -> None:
     """Show the mesh that runs here."""
-    from mesh.local.home import Home
+    from mesh.local.home import StateDir
     from mesh.local.status import read_status
 
-    found = read_status(Home.chosen().status)
+    found = read_status(StateDir.chosen().status)
     if as_json:
         terminal.lines(found.model_dump_json(indent=1, exclude_none=True))
         return
@@ -131,10 +131,10 @@ def inbox(
     import json
 
     from mesh.local import inbox as local_inbox
-    from mesh.local.home import Home
+    from mesh.local.home import StateDir
     from mesh.local.status import read_status
 
-    home = Home.chosen()
+    home = StateDir.chosen()
     read_status(home.status)
     messages = local_inbox.read(home.inbox, email)
     if as_json:
@@ -154,10 +154,10 @@ def call(
 ) -> None:
     """Call any RPC through the edge, over gRPC. A stream prints one JSON object a line."""
     from mesh.contract import Contract
-    from mesh.local.home import Home
+    from mesh.local.home import StateDir
     from mesh.local.status import read_status
 
-    found = read_status(Home.chosen().status)
+    found = read_status(StateDir.chosen().status)
     if not found.edge or not found.ca_file:
         _fail(f"the mesh is {found.state} and has no edge yet: wait until `authmesh status` says ready")
     # After the cheap refusals: grpc takes a third of a second to import.

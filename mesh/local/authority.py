@@ -40,7 +40,7 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def kept(cls, directory: Path, name: str, permitted: Sequence[x509.GeneralName]) -> "Authority":
+    def load_or_create(cls, directory: Path, name: str, permitted: Sequence[x509.GeneralName]) -> "Authority":
         """The authority in `directory` (`<name>.crt`, `<name>.key`); made first if there is none.
 
         Args:
@@ -124,7 +124,9 @@ class MeshAuthorities:
     """`<directory>/<node>/` gets tls.crt, tls.key and ca.crt; `<directory>/public/` what the edge shows to clients."""
 
     @classmethod
-    def kept(cls, keys: Path, certificates: Path, trust_domain: str, edge_names: tuple[x509.GeneralName, ...] = LOOPBACK) -> "MeshAuthorities":
+    def load_or_create(
+        cls, keys: Path, certificates: Path, trust_domain: str, edge_names: tuple[x509.GeneralName, ...] = LOOPBACK
+    ) -> "MeshAuthorities":
         """The authorities in `keys`; made first if there are none.
 
         Args:
@@ -138,10 +140,10 @@ class MeshAuthorities:
         """
         private_directory(keys)
         private_directory(certificates)
-        identities = Authority.kept(keys, "mesh-ca", [x509.UniformResourceIdentifier(trust_domain)])
+        identities = Authority.load_or_create(keys, "mesh-ca", [x509.UniformResourceIdentifier(trust_domain)])
         in_dns = [name for name in edge_names if isinstance(name, x509.DNSName)]
         further = [name.value for name in in_dns if name not in LOOPBACK]
-        public = Authority.kept(keys, "-".join(("edge-ca", *further)), in_dns)
+        public = Authority.load_or_create(keys, "-".join(("edge-ca", *further)), in_dns)
         return cls(identities, public, trust_domain, edge_names, certificates)
 
     def certificates(self, node: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh.local.components.aws_emulator import REGION, AwsEmulator
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import Home
+from mesh.local.home import StateDir
 from mesh.local.secret_file import write_private
 from mesh.local.status import read_status
 
@@ -57,7 +57,7 @@ class AwsAccount:
         Raises:
             LocalMeshError: no mesh runs, or it has no account yet.
         """
-        home = Home.chosen(environment)
+        home = StateDir.chosen(environment)
         read_status(home.status)
         try:
             published = dict(line.split("=", 1) for line in shlex.split(home.aws_environment.read_text()))

@@ -16,7 +16,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel",
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class Options:
     """Read once, at the start."""
 
     edge_port: int = DEFAULT_EDGE_PORT
@@ -39,7 +39,7 @@ class Choices:
     """Seconds that sidecars and processes keep the JWKS, for drills of key rotation."""
 
     @classmethod
-    def of(cls, environment: Mapping[str, str] = os.environ) -> "Choices":
+    def of(cls, environment: Mapping[str, str] = os.environ) -> "Options":
         """What the variables say that are called as its fields are. Empty is unset.
 
         Raises:

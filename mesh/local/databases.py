@@ -22,8 +22,8 @@ import asyncpg
 
 from mesh.local.child import last_line
 from mesh.local.errors import LocalMeshError, explain
-from mesh.local.home import Home
-from mesh.local.secret_file import kept_password, write_private
+from mesh.local.home import StateDir
+from mesh.local.secret_file import load_or_create_password, write_private
 from mesh.local.status import read_status
 
 SCRAM_ITERATIONS = 4096
@@ -75,8 +75,8 @@ def plan(admin_url: str, nodes: Sequence[str], secrets_directory: Path) -> list[
         ServiceDatabase(
             node,
             admin_url,
-            kept_password(secrets_directory / f"database-{node}"),
-            kept_password(secrets_directory / f"database-{node}-owner"),
+            load_or_create_password(secrets_directory / f"database-{node}"),
+            load_or_create_password(secrets_directory / f"database-{node}-owner"),
         )
         for node in nodes
         if _versions(f"services.{node}") is not None
@@ -270,7 +270,7 @@ def running_url(node: str, environment: Mapping[str, str] = os.environ) -> str:
     Raises:
         LocalMeshError: no mesh runs, or it has no such database.
     """
-    home = Home.chosen(environment)
+    home = StateDir.chosen(environment)
     read_status(home.status)
     try:
         urls = json.loads(home.database_urls.read_bytes())

@@ -13,7 +13,7 @@ from typing import Any
 
 from mesh.local import inbox
 from mesh.local.errors import LocalMeshError
-from mesh.local.secret_file import kept_password
+from mesh.local.secret_file import load_or_create_password
 
 EMAIL = "demo@authmesh.example"
 CLIENT_ID = "demo"
@@ -78,7 +78,7 @@ def demo_user(secrets: Path) -> DemoUser:
     Raises:
         LocalMeshError: the password file can't be read or written.
     """
-    return DemoUser(EMAIL, kept_password(secrets / "demo-password"))
+    return DemoUser(EMAIL, load_or_create_password(secrets / "demo-password"))
 
 
 async def ensure(user: DemoUser, edge: Edge, inbox_file: Path) -> None:

@@ -27,13 +27,13 @@ def place(directory: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class StateDir:
     """Paths below one directory. Nothing of a mesh is elsewhere, but its sockets."""
 
     path: Path
 
     @classmethod
-    def chosen(cls, environment: Mapping[str, str] = os.environ) -> "Home":
+    def chosen(cls, environment: Mapping[str, str] = os.environ) -> "StateDir":
         """The directory that `AUTHMESH_HOME` names; `.mesh` of the project by default."""
         return cls(Path(environment.get("AUTHMESH_HOME") or PROJECT / ".mesh").absolute())
 

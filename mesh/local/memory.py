@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mesh.local.secret_file import write_private
 
 
-class Memory(BaseModel):
+class PersistedState(BaseModel):
     """Ports that were found, and what was set up already."""
 
     model_config = ConfigDict(extra="ignore", validate_assignment=True)
@@ -20,7 +20,7 @@ class Memory(BaseModel):
     """Names the database that the demo user was made in."""
 
     @classmethod
-    def read(cls, file: Path) -> "Memory":
+    def read(cls, file: Path) -> "PersistedState":
         """What the file holds; nothing if it is missing or damaged, for all of it can be found anew."""
         try:
             return cls.model_validate_json(file.read_bytes())

@@ -10,18 +10,17 @@ from pathlib import Path
 from mesh.contract import Contract
 from mesh.local import service_settings
 from mesh.local.authority import MeshAuthorities, new_signing_key
-from mesh.local.choices import Choices
+from mesh.local.choices import Options
 from mesh.local.components import service, sidecar
 from mesh.local.databases import ServiceDatabase
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.errors import LocalMeshError
 from mesh.local.event_stack import EventStack
 from mesh.local.health import GrpcHealth
-from mesh.local.home import Home
+from mesh.local.home import StateDir
 from mesh.local.infra import Infra
 from mesh.local.ports import HOST, HeldPorts
 from mesh.local.process import Program
-from mesh.local.secret_file import kept
 from mesh.local.servers import Servers
 from mesh.model.mesh import Mesh
 from mesh.render.envoy import Address, Placement, TokenRules, render
@@ -34,10 +33,10 @@ CHECKPOINT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Topology:
     """Where everything of this mesh is on this machine."""
 
-    home: Home
+    home: StateDir
     infra: Infra
     sockets: Path
     edge: EdgeAddress
@@ -45,21 +44,21 @@ class Layout:
     authorities: MeshAuthorities
     addresses: Mapping[str, Address]
     """The ingress of each node."""
-    choices: Choices
+    choices: Options
     """What its user wants."""
 
     @classmethod
     def chosen(
         cls,
-        home: Home,
+        home: StateDir,
         infra: Infra,
         sockets: Path,
         edge: EdgeAddress,
         mesh: Mesh,
         authorities: MeshAuthorities,
         ports: HeldPorts,
-        choices: Choices,
-    ) -> "Layout":
+        choices: Options,
+    ) -> "Topology":
         """With a port for each node's ingress.
 
         Raises:
@@ -86,7 +85,7 @@ class Layout:
         return self.sockets / f"{node}.egress"
 
 
-def sidecars(layout: Layout, contract: Contract) -> list[Program]:
+def sidecars(layout: Topology, contract: Contract) -> list[Program]:
     """The sidecar of each node.
 
     Raises:
@@ -96,7 +95,7 @@ def sidecars(layout: Layout, contract: Contract) -> list[Program]:
     return [_envoy(layout, contract, node, f"{node}-sidecar") for node in layout.mesh.nodes]
 
 
-def edge(layout: Layout, contract: Contract) -> Program:
+def edge(layout: Topology, contract: Contract) -> Program:
     """The edge.
 
     Raises:
@@ -107,7 +106,7 @@ def edge(layout: Layout, contract: Contract) -> Program:
 
 
 def services(
-    layout: Layout, databases: Sequence[ServiceDatabase], servers: Servers, events: EventStack, probes: dict[str, GrpcHealth]
+    layout: Topology, databases: Sequence[ServiceDatabase], servers: Servers, events: EventStack, probes: dict[str, GrpcHealth]
 ) -> list[Program]:
     """The service process of each node.
 
@@ -147,7 +146,7 @@ def services(
     return programs
 
 
-def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, str]:
+def _own_settings(layout: Topology, node: str, events: EventStack) -> dict[str, str]:
     """What one service needs and the others don't: the only place where the local mesh knows services apart."""
     match node:
         case "token":
@@ -165,12 +164,12 @@ def _own_settings(layout: Layout, node: str, events: EventStack) -> dict[str, st
             return {}
 
 
-def _token_settings(layout: Layout) -> dict[str, str]:
+def _token_settings(layout: Topology) -> dict[str, str]:
     """Where Token's keys are, and clocks that fit each other: what the user chooses of them moves the others along."""
     environment = layout.choices.environment
     key_file, secret_file = layout.home.secrets / "signing-key.pem", layout.home.secrets / "signing-secret"
-    kept(key_file, partial(new_signing_key, environment.get("SIGNING_ALGORITHM") or "ES256"))
-    kept(secret_file, partial(secrets.token_bytes, 32))
+    load_or_create(key_file, partial(new_signing_key, environment.get("SIGNING_ALGORITHM") or "ES256"))
+    load_or_create(secret_file, partial(secrets.token_bytes, 32))
     package = _package_directory("services.token")
     longest_cache = environment.get("JWKS_MAX_CACHE_SECONDS") or str(layout.choices.jwks_cache)
     lead = float(longest_cache) + KEY_LEAD_MARGIN if longest_cache.isdecimal() else None
@@ -192,7 +191,7 @@ def _package_directory(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _envoy(layout: Layout, contract: Contract, node: str, name: str) -> Program:
+def _envoy(layout: Topology, contract: Contract, node: str, name: str) -> Program:
     config = layout.home.path / "envoy" / node
     is_edge = node == layout.gateway
     own_sockets = () if is_edge else (layout.egress_socket(node),)

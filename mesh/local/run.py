@@ -14,21 +14,21 @@ from mesh.contract import Contract
 from mesh.local import databases, demo, event_stack, inbox, nodes, servers, service_settings, sockets
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
 from mesh.local.child import Child, Health
-from mesh.local.choices import DEFAULT_EDGE_PORT, Choices
+from mesh.local.choices import DEFAULT_EDGE_PORT, Options
 from mesh.local.components import sidecar
 from mesh.local.console import PlainConsole, open_console
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.emulator_gaps import save_state
 from mesh.local.errors import LocalMeshError
 from mesh.local.health import GrpcHealth
-from mesh.local.home import Home, place
+from mesh.local.home import StateDir, place
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
-from mesh.local.memory import Memory
+from mesh.local.memory import PersistedState
 from mesh.local.ports import HeldPorts, free_port
 from mesh.local.process import Identity, age
 from mesh.local.process_memory import pss_mb
-from mesh.local.secret_file import kept, write_private
+from mesh.local.secret_file import write_private
 from mesh.local.status import Demo, Row, Runner, State, Status
 from mesh.local.supervisor import Supervisor
 from mesh.model.mesh import Mesh, load_mesh
@@ -37,7 +37,7 @@ UPSTREAM_TIMEOUT = 30.0
 """Seconds from all processes healthy to all of them reachable through the sidecars."""
 
 
-def run(home: Home, choices: Choices) -> None:
+def run(home: StateDir, choices: Options) -> None:
     """Runs the mesh until SIGINT, SIGTERM or SIGHUP.
 
     Raises:
@@ -79,12 +79,12 @@ async def _first_of(work: Coroutine[Any, Any, None], told: asyncio.Event) -> Non
 class LocalMesh:
     """One mesh on this machine: `live` starts it and keeps it, `stop` ends it."""
 
-    def __init__(self, home: Home, infra: Infra, choices: Choices, console: PlainConsole | None = None) -> None:
+    def __init__(self, home: StateDir, infra: Infra, choices: Options, console: PlainConsole | None = None) -> None:
         self._home = home
         self._infra = infra
         self._choices = choices
         self._console = console or open_console()
-        self._memory = Memory.read(home.memory)
+        self._memory = PersistedState.read(home.memory)
         self._changed = asyncio.Event()
         self._supervisor = Supervisor(home.journal, self._changed.set)
         self._ports = HeldPorts()
@@ -142,7 +142,7 @@ class LocalMesh:
         edge = self._edge_address()
         self._sockets = sockets.socket_directory(home.path)
         self._servers = standing = await servers.start(home, self._infra, self._sockets, self._choices, self._memory, self._supervisor)
-        layout = nodes.Layout.chosen(
+        layout = nodes.Topology.chosen(
             home,
             self._infra,
             self._sockets,
@@ -197,7 +197,7 @@ class LocalMesh:
 
     def _authorities(self, mesh: Mesh, edge: EdgeAddress) -> MeshAuthorities:
         home = self._home
-        authorities = MeshAuthorities.kept(home.secrets / "authorities", home.path / "certificates", mesh.trust_domain, edge.names)
+        authorities = MeshAuthorities.load_or_create(home.secrets / "authorities", home.path / "certificates", mesh.trust_domain, edge.names)
         authorities.issue((*mesh.nodes, mesh.virtual_gateway.name))
         write_private(home.ca_file, authorities.public.pem)
         return authorities
@@ -218,7 +218,7 @@ class LocalMesh:
     async def _pin_audit_keys(self, standing: servers.Servers, events: event_stack.EventStack) -> None:
         for key, file in ((events.checkpoint_key, self._home.audit_key), (events.acknowledgement_key, self._home.acknowledgement_key)):
             pem = await event_stack.public_key(standing.account, key)
-            if kept(file, partial(bytes, pem)) != pem:
+            if load_or_create(file, partial(bytes, pem)) != pem:
                 self._console.line(
                     f"The audit trail is signed with another key than the pinned one ({file}): `authmesh audit verify` will refuse it. "
                     "If this is another AWS account than before, delete that file."
@@ -243,7 +243,7 @@ class LocalMesh:
                 authorities.issue((*mesh.nodes, mesh.virtual_gateway.name))
                 issued = time.time()
 
-    async def _reachable(self, layout: nodes.Layout) -> None:
+    async def _reachable(self, layout: nodes.Topology) -> None:
         """Waits until every Envoy sees its upstreams serve: grpc.health.v1 through sidecar and mutual TLS."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + UPSTREAM_TIMEOUT

@@ -39,7 +39,7 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def kept(file: Path, make: Callable[[], bytes]) -> bytes:
+def load_or_create(file: Path, make: Callable[[], bytes]) -> bytes:
     """The secret in the file; made and written first if there is none.
 
     Raises:
@@ -55,6 +55,6 @@ def kept(file: Path, make: Callable[[], bytes]) -> bytes:
         raise explain(error, f"read {file}") from None
 
 
-def kept_password(file: Path) -> str:
+def load_or_create_password(file: Path) -> str:
     """The password in the file: 192 random bits in letters, digits, `-` and `_`, so that it needs no quoting anywhere."""
-    return kept(file, lambda: secrets.token_urlsafe(24).encode()).decode()
+    return load_or_create(file, lambda: secrets.token_urlsafe(24).encode()).decode()

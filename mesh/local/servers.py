@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mesh.local.aws_account import AwsAccount
 from mesh.local.child import Child
-from mesh.local.choices import Choices
+from mesh.local.choices import Options
 from mesh.local.components import aws_emulator, postgres, valkey
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import Home
+from mesh.local.home import StateDir
 from mesh.local.infra import Infra
-from mesh.local.memory import Memory
+from mesh.local.memory import PersistedState
 from mesh.local.ports import free_port, is_free
 from mesh.local.supervisor import Supervisor
 
@@ -34,7 +34,7 @@ class Servers:
             self.cluster.undo.close()
 
 
-async def start(home: Home, infra: Infra, sockets: Path, choices: Choices, memory: Memory, supervisor: Supervisor) -> Servers:
+async def start(home: StateDir, infra: Infra, sockets: Path, choices: Options, memory: PersistedState, supervisor: Supervisor) -> Servers:
     """Starts those that the user doesn't bring. Returns before they are healthy.
 
     Raises:

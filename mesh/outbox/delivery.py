@@ -16,7 +16,7 @@ _MALFORMED = ("Validation", "InvalidParameter", "InvalidArgument", "TooLong", "T
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class BatchResult:
     """The fate of one batch. What is in neither `accepted` nor `refused` is sent again as if nothing had been said."""
 
     accepted: Collection[int] = ()
@@ -42,14 +42,14 @@ def is_malformed(code: str) -> bool:
     return any(word in code for word in _MALFORMED)
 
 
-async def send_apart(entries: Sequence[Item], send: Callable[[Sequence[Item]], Awaitable[Delivery]]) -> Delivery:
+async def send_apart(entries: Sequence[Item], send: Callable[[Sequence[Item]], Awaitable[BatchResult]]) -> BatchResult:
     """Sends entries one by one, after a call was refused for what one of them is."""
     return join([await send([entry]) for entry in entries])
 
 
-def join(answers: Sequence[Delivery]) -> Delivery:
+def join(answers: Sequence[BatchResult]) -> BatchResult:
     """Several answers as one."""
-    return Delivery(
+    return BatchResult(
         accepted=[number for answer in answers for number in answer.accepted],
         refused={number: why for answer in answers for number, why in answer.refused.items()},
         throttled=any(answer.throttled for answer in answers),

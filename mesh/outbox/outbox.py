@@ -25,7 +25,7 @@ from mesh.errors import Unavailable
 from mesh.ids import uuid7
 from mesh.outbox import dead_letters as parking
 from mesh.outbox import lag as backlog
-from mesh.outbox.delivery import Delivery, Pace
+from mesh.outbox.delivery import BatchResult, Pace
 from mesh.rpc.call import current_call
 from mesh.storage.database import Database, Transaction
 
@@ -124,7 +124,7 @@ class Sink(Protocol):
     def connect(self) -> AbstractAsyncContextManager[Any]:
         """What `send` needs, open for as long as the relay runs."""
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+    async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         """Sends entries. Returns what became of them; those that were not accepted are sent again."""
 
 
@@ -269,7 +269,7 @@ class Relay:
                 delivery = await sink.send(client, entries)
         except Exception as error:  # noqa: BLE001 - whatever a destination does, the entries stay and are sent again
             _log.warning("not delivered", kind=sink.kind, entries=len(entries), error=type(error).__name__)
-            delivery = Delivery(throttled=True)
+            delivery = BatchResult(throttled=True)
         if delivery.throttled:
             pace.slow_down()
         elif delivery.accepted:
@@ -281,7 +281,7 @@ class Relay:
         rows = await self._database.fetch(claim, sink.kind, sink.batch, float(LEASE_SECONDS))
         return sorted((Entry(row["id"], row["destination"], row["payload"], row["attempts"] - 1) for row in rows), key=lambda entry: entry.id)
 
-    async def _settle(self, entries: Sequence[Entry], delivery: Delivery) -> None:
+    async def _settle(self, entries: Sequence[Entry], delivery: BatchResult) -> None:
         accepted = set(delivery.accepted)
         waiting = [entry for entry in entries if entry.id not in accepted]
         if accepted:

@@ -20,7 +20,7 @@ from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import KeySet
-from mesh.tokens.metrics import Figures
+from mesh.tokens.metrics import TokenMetrics
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import UnknownKey, Verifier
@@ -180,9 +180,9 @@ class Authentication:
             raise _revoked()
         return claims
 
-    def take_figures(self) -> Figures:
+    def take_figures(self) -> TokenMetrics:
         """What happened since this was asked last."""
-        figures = Figures(
+        figures = TokenMetrics(
             cache_hits=self._hits,
             cache_misses=self._misses,
             cached_tokens=len(self._verified),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class TokenMetrics:
     """Since the last line, but for what is said of now."""
 
     cache_hits: int

@@ -19,7 +19,7 @@ from services.audit.pipeline.consumer import Consumer
 from services.audit.pipeline.envelope import Intake, names
 from services.audit.proof.checkpointer import Checkpointer
 from services.audit.reading.projection import Projection
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 from services.audit.reading.service import AuditService
 from services.audit.reading.watch import Watch
 from services.audit.settings import AuditSettings
@@ -38,7 +38,7 @@ async def main() -> None:
         relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
         authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
         projection = Projection(database)
-        follower = Follower(projection)
+        follower = Projector(projection)
         checkpointer = Checkpointer(
             database,
             follower,

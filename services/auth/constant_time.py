@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from mesh.errors import MeshError
 
 
-class AnswerTime:
+class ConstantTime:
     """Holds an answer back until a whole number of steps after the question. The work behind an answer is alike for known and unknown addresses
     already; this levels what is left: a row found, an index touched, a lock waited for. In steps, because under load the work takes longer than one.
     """
@@ -25,7 +25,7 @@ class AnswerTime:
         self._sleep = sleep
 
     @asynccontextmanager
-    async def level(self, *, success: bool = True) -> AsyncIterator[None]:
+    async def pad(self, *, success: bool = True) -> AsyncIterator[None]:
         """Holds refusals back, and successes too unless told not to (a sign-in that works says by itself that there is an account)."""
         start = self._clock()
         try:

@@ -10,7 +10,7 @@ from mesh.storage.database import Database
 from services.auth.store import Accounts
 
 
-class CredentialKeeper:
+class CredentialLifecycle:
     """Carries out User's commands. Each may come twice, and late."""
 
     def __init__(self, database: Database, outbox: Outbox) -> None:

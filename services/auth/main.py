@@ -19,17 +19,17 @@ from mesh.rpc.server import run, serve
 from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
-from services.auth.constant_time import AnswerTime
-from services.auth.credential_lifecycle import CredentialKeeper
+from services.auth.constant_time import ConstantTime
+from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
-from services.auth.notifications import NoticeDesk
+from services.auth.notifications import NotificationConsumer
 from services.auth.password_policy import PasswordPolicy
-from services.auth.retention import Upkeep
+from services.auth.retention import Retention
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
-from services.auth.sign_in import SignInDesk
-from services.auth.sign_up import SignUpDesk
+from services.auth.sign_in import Authenticator
+from services.auth.sign_up import Registration
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
 
@@ -67,15 +67,15 @@ async def main() -> None:
         )
         turns = Turns(at_once=TURNS_PER_THREAD * settings.argon2_threads, waiting=settings.argon2_waiting)
         denials = AnonymousDenials(database, outbox, clock)
-        upkeep = Upkeep(database, clock)
-        answer_time = AnswerTime(settings.answer_seconds)
+        upkeep = Retention(database, clock)
+        constant_time = ConstantTime(settings.answer_seconds)
         throttle = Throttle(settings.rate_limit_factor)
-        sign_ups = SignUpDesk(database, outbox, hasher, PasswordPolicy.load(), denials, answer_time, throttle, turns, clock=clock, new_id=uuid7)
+        sign_ups = Registration(database, outbox, hasher, PasswordPolicy.load(), denials, constant_time, throttle, turns, clock=clock, new_id=uuid7)
         token = TokenIssuerStub(channel)
-        sign_ins = SignInDesk(database, outbox, hasher, denials, answer_time, throttle, turns, token.CheckSignIn, token.IssueTokens, clock=clock)
-        credentials = CredentialKeeper(database, outbox)
+        sign_ins = Authenticator(database, outbox, hasher, denials, constant_time, throttle, turns, token.CheckSignIn, token.IssueTokens, clock=clock)
+        credentials = CredentialLifecycle(database, outbox)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
-        notices = [NoticeDesk(database, outbox, open_sqs, queue_url, clock=clock).run] if queue_url else []
+        notices = [NotificationConsumer(database, outbox, open_sqs, queue_url, clock=clock).run] if queue_url else []
         await serve(
             settings,
             services=[

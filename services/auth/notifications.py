@@ -65,7 +65,7 @@ async def notify(tx: Transaction, outbox: Outbox, *, email: str, kind: str, abou
     return True
 
 
-class NoticeDesk:
+class NotificationConsumer:
     """Takes notices from the queue, for ever. Any number of replicas may run."""
 
     def __init__(

@@ -17,19 +17,19 @@ FAMILIAR_LIFETIME = timedelta(days=400)
 """How long a network or an installation is remembered after the last sign-in from it: longer than any session, at whose end people sign in again."""
 
 
-class Upkeep:
+class Retention:
     """Sweeps the tables."""
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
-        self._tables = store.Upkeep()
+        self._tables = store.Retention()
 
     async def sweep(self) -> None:
         """Deletes what has expired."""
         now = self._clock()
         # A bucket that is full is as good as none.
-        expired = {"sign_ups": now - SIGN_UP_LIFETIME, "codes": now, "buckets": now, "familiar": now - FAMILIAR_LIFETIME}
+        expired = {"sign_ups": now - SIGN_UP_LIFETIME, "codes": now, "buckets": now, "known_devices": now - FAMILIAR_LIFETIME}
         more = True
         while more:
             async with self._database.transaction() as tx:

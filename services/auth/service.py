@@ -8,15 +8,15 @@ from google.protobuf import empty_pb2
 
 from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
-from services.auth.credential_lifecycle import CredentialKeeper
-from services.auth.sign_in import Attempt, SignInDesk
-from services.auth.sign_up import Application, SignUpDesk
+from services.auth.credential_lifecycle import CredentialLifecycle
+from services.auth.sign_in import Attempt, Authenticator
+from services.auth.sign_up import Application, Registration
 
 
 class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
     """`authmesh.auth.v1.AuthService`."""
 
-    def __init__(self, sign_ups: SignUpDesk, sign_ins: SignInDesk) -> None:
+    def __init__(self, sign_ups: Registration, sign_ins: Authenticator) -> None:
         self._sign_ups = sign_ups
         self._sign_ins = sign_ins
 
@@ -58,7 +58,7 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
 class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServicer):
     """`authmesh.auth.v1.CredentialDirectory`."""
 
-    def __init__(self, credentials: CredentialKeeper) -> None:
+    def __init__(self, credentials: CredentialLifecycle) -> None:
         self._credentials = credentials
 
     async def SetSubjectStatus(self, request: credential_directory_pb2.SetSubjectStatusRequest, context: Any) -> empty_pb2.Empty:

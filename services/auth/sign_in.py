@@ -16,7 +16,7 @@ from mesh.storage.database import Database
 from services.auth import throttle
 from services.auth.account import Account
 from services.auth.address import networks, normalise
-from services.auth.constant_time import AnswerTime
+from services.auth.constant_time import ConstantTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher, PasswordCheck
 from services.auth.notifications import notify
@@ -50,8 +50,8 @@ class _Known:
     salt: bytes
     """Of the address."""
     sources: Sequence[bytes]
-    """What a success would make familiar."""
-    familiar: bool
+    """What a success would make known."""
+    known_devices: bool
     """Whether one of them is already."""
     installation_known: bool
     """Whether the installation is."""
@@ -61,7 +61,7 @@ class _Known:
     """What the attempt took from."""
 
 
-class SignInDesk:
+class Authenticator:
     """Checks passwords and has Token start sessions."""
 
     def __init__(
@@ -70,7 +70,7 @@ class SignInDesk:
         outbox: Outbox,
         hasher: Hasher,
         denials: AnonymousDenials,
-        answer_time: AnswerTime,
+        constant_time: ConstantTime,
         throttle: Throttle,
         turns: Turns,
         check_request: RequestCheck,
@@ -82,7 +82,7 @@ class SignInDesk:
         self._outbox = outbox
         self._hasher = hasher
         self._denials = denials
-        self._answer_time = answer_time
+        self._answer_time = constant_time
         self._throttle = throttle
         self._turns = turns
         self._check_request = check_request
@@ -107,7 +107,7 @@ class SignInDesk:
             MeshError: what else Token refuses with, and Unavailable when Token can't be reached.
         """
         email = normalise(attempt.email)
-        async with self._answer_time.level(success=False):
+        async with self._answer_time.pad(success=False):
             await self._check_request(token_issuer_pb2.CheckSignInRequest(client_id=attempt.client_id, device=attempt.device, scopes=attempt.scopes))
             async with self._turns.take(attempt.address):
                 known = await self._admit(email, attempt)
@@ -132,8 +132,8 @@ class SignInDesk:
         by_installation = [throttle.key("instance", email, installation)] if installation else []
         sources = [throttle.key("network", email, around[0]), *by_installation] if attempt.address else by_installation
         async with self._database.transaction() as tx:
-            familiar = await self._accounts.familiar(tx, sources)
-            installation_known = not familiar.isdisjoint(by_installation)
+            known_devices = await self._accounts.known_devices(tx, sources)
+            installation_known = not known_devices.isdisjoint(by_installation)
             limits = self._throttle.known_sign_in(email, installation) if installation_known else self._throttle.sign_in(email, around)
             taken = await self._buckets.take(tx, limits, now)
             if not isinstance(taken, timedelta):
@@ -142,7 +142,7 @@ class SignInDesk:
                     account=await self._accounts.by_email(tx, email),
                     salt=await self._sign_ups.salt(tx, email),
                     sources=sources,
-                    familiar=bool(familiar),
+                    known_devices=bool(known_devices),
                     installation_known=installation_known,
                     slowed=throttle.has_emptied(taken, limits, now),
                     limits=limits,
@@ -202,7 +202,7 @@ class SignInDesk:
         rehashed = await self._rehash(account, attempt)
         async with self._database.transaction() as tx:
             await self._buckets.give_back(tx, known.limits)
-            if known.sources and not known.familiar and await self._accounts.was_used(tx, account.user_id):
+            if known.sources and not known.known_devices and await self._accounts.was_used(tx, account.user_id):
                 about, device = known.sources[0].hex(), _name(attempt.device)
                 await notify(tx, self._outbox, email=account.email, kind="new_device", about=about, now=self._clock(), device=device)
             await self._accounts.make_familiar(tx, account.user_id, known.sources, self._clock())

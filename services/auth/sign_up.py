@@ -16,7 +16,7 @@ from mesh.storage.database import Database, Transaction
 from services.auth import throttle, verification
 from services.auth.account import SentCode, SignUp
 from services.auth.address import networks, normalise
-from services.auth.constant_time import AnswerTime
+from services.auth.constant_time import ConstantTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
@@ -37,7 +37,7 @@ class Application:
     request_id: uuid.UUID | None
 
 
-class SignUpDesk:
+class Registration:
     """Takes sign-ups, sends codes, and makes accounts of those whose code comes back."""
 
     def __init__(
@@ -47,7 +47,7 @@ class SignUpDesk:
         hasher: Hasher,
         policy: PasswordPolicy,
         denials: AnonymousDenials,
-        answer_time: AnswerTime,
+        constant_time: ConstantTime,
         throttle: Throttle,
         turns: Turns,
         *,
@@ -60,7 +60,7 @@ class SignUpDesk:
         self._hasher = hasher
         self._policy = policy
         self._denials = denials
-        self._answer_time = answer_time
+        self._answer_time = constant_time
         self._throttle = throttle
         self._turns = turns
         self._clock = clock
@@ -86,7 +86,7 @@ class SignUpDesk:
         email = normalise(application.email)
         self._policy.check(application.password, field="password", email=email, names=(application.display_name,))
         limits = self._throttle.sign_up(networks(address))
-        async with self._answer_time.level(), self._turns.take(address):
+        async with self._answer_time.pad(), self._turns.take(address):
             async with self._database.transaction() as tx:
                 if await self._is_repeat(tx, application, email):
                     return
@@ -123,7 +123,7 @@ class SignUpDesk:
         """
         email = normalise(email)
         limits = self._throttle.resend(email, networks(address))
-        async with self._answer_time.level(), self._turns.take(address):
+        async with self._answer_time.pad(), self._turns.take(address):
             async with self._database.transaction() as tx:
                 wait = await self._take(tx, limits, address)
                 salt = await self._sign_ups.salt(tx, email)
@@ -159,7 +159,7 @@ class SignUpDesk:
         if tried.is_long and not password:
             raise field_invalid("password", "a code of 16 digits is good only together with the password that was chosen at sign-up")
         limits = self._throttle.code(email, networks(address))
-        async with self._answer_time.level(), self._turns.take(address):
+        async with self._answer_time.pad(), self._turns.take(address):
             async with self._database.transaction() as tx:
                 wait = await self._take(tx, limits, address)
                 salt = await self._sign_ups.salt(tx, email)

@@ -64,7 +64,7 @@ class Accounts:
         await tx.execute("DELETE FROM sign_ups WHERE email = $1 OR user_id = $2", email, user_id)
         return email is not None
 
-    async def familiar(self, tx: Transaction, sources: Sequence[bytes]) -> frozenset[bytes]:
+    async def known_devices(self, tx: Transaction, sources: Sequence[bytes]) -> frozenset[bytes]:
         """Those of the sources, which are digests of address and network or installation, that somebody has signed in from."""
         rows = await tx.fetch("SELECT key FROM familiar_sources WHERE key = ANY($1::bytea[])", sources)
         return frozenset(row["key"] for row in rows)
@@ -232,10 +232,10 @@ class Buckets:
         await tx.executemany("UPDATE buckets SET full_time = full_time - $2::interval WHERE key = $1", rows)
 
 
-class Upkeep:
+class Retention:
     """What is deleted when its time is over."""
 
-    async def sweep(self, tx: Transaction, limit: int, *, sign_ups: datetime, codes: datetime, buckets: datetime, familiar: datetime) -> bool:
+    async def sweep(self, tx: Transaction, limit: int, *, sign_ups: datetime, codes: datetime, buckets: datetime, known_devices: datetime) -> bool:
         """Deletes what is older than the given times, at most `limit` rows of each kind. Returns whether there may be more."""
         tags = [
             await tx.execute(
@@ -247,7 +247,7 @@ class Upkeep:
                 ("sign_ups", "create_time", sign_ups),
                 ("codes", "expire_time", codes),
                 ("buckets", "full_time", buckets),
-                ("familiar_sources", "last_time", familiar),
+                ("familiar_sources", "last_time", known_devices),
             )
         ]
         return f"DELETE {limit}" in tags

@@ -11,7 +11,7 @@ from services.resource import events, store
 from services.resource.resource import Resource, Role, refusal
 
 
-class Gate:
+class Authorizer:
     """Opens resources for those who have the role that it takes."""
 
     def __init__(self, database: Database, denials: Denials) -> None:

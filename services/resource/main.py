@@ -16,11 +16,11 @@ from mesh.rpc.server import run, serve
 from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
-from services.resource.authorizer import Gate
+from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.resources import Resources
 from services.resource.resume_tokens import ResumeTokens
-from services.resource.retention import Housekeeping
+from services.resource.retention import Retention
 from services.resource.service import ResourceDirectory, ResourceService
 from services.resource.settings import ResourceSettings
 from services.resource.share_claims import ShareClaims
@@ -42,12 +42,12 @@ async def main() -> None:
         authentication = Authentication.for_mesh(channel, settings, denials)
 
         changes = ChangeLog(database)
-        gate = Gate(database, denials)
+        gate = Authorizer(database, denials)
         claims = ShareClaims(database, outbox, changes, UserDirectory(channel), clock=clock)
         resources = Resources(database, outbox, changes, gate, quota=settings.resources_per_owner, clock=clock, new_id=uuid7)
         sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
         watch = Watch(changes, ResumeTokens(database), settings.watch_heartbeat)
-        housekeeping = Housekeeping(database, changes, settings.change_retention, clock=clock)
+        housekeeping = Retention(database, changes, settings.change_retention, clock=clock)
 
         await serve(
             settings,

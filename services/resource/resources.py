@@ -9,7 +9,7 @@ from mesh.errors import FieldViolation, InvalidArgument, Reason, quota_exceeded
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database
 from services.resource import events, store
-from services.resource.authorizer import Gate
+from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.resource import CHANGEABLE, Draft, Resource, Role, check_paths, edited, require_etag
 from services.resource.share import Change
@@ -26,7 +26,7 @@ class Resources:
         database: Database,
         outbox: Outbox,
         changes: ChangeLog,
-        gate: Gate,
+        gate: Authorizer,
         *,
         quota: int,
         clock: Callable[[], datetime],

@@ -19,7 +19,7 @@ PAUSE_SECONDS = 60.0
 _log = structlog.get_logger("authmesh.housekeeping")
 
 
-class Housekeeping:
+class Retention:
     """Purges changes and request ids. Any number of replicas may do it at once."""
 
     def __init__(self, database: Database, changes: ChangeLog, change_retention: timedelta, *, clock: Callable[[], datetime]) -> None:

@@ -18,7 +18,7 @@ from mesh.storage.database import Database
 from services.resource import events, share_store, store
 from services.resource.change_log import ChangeLog
 from services.resource.share import Grantee, Share, transition
-from services.resource.user_lookup import People
+from services.resource.user_lookup import UserLookup
 
 LOOKUP_PAUSE = timedelta(seconds=10)
 """After this long a lookup that was begun and not ended is begun again."""
@@ -31,7 +31,7 @@ _log = structlog.get_logger("authmesh.claims")
 class ShareClaims:
     """Gives shares to the people whom they name."""
 
-    def __init__(self, database: Database, outbox: Outbox, changes: ChangeLog, people: People, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, outbox: Outbox, changes: ChangeLog, people: UserLookup, *, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._outbox = outbox
         self._changes = changes

@@ -11,7 +11,7 @@ from mesh.errors import field_invalid, quota_exceeded
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database, Transaction
 from services.resource import events, share_store, store
-from services.resource.authorizer import Gate
+from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.resource import Resource, Role
 from services.resource.share import MAX_SHARES, Grantee, Share, transition
@@ -31,7 +31,7 @@ class Sharing:
         database: Database,
         outbox: Outbox,
         changes: ChangeLog,
-        gate: Gate,
+        gate: Authorizer,
         claims: ShareClaims,
         *,
         clock: Callable[[], datetime],

@@ -14,7 +14,7 @@ LOOKUP_SECONDS = 1.0
 """A lookup that takes longer is left to the background: the share is good either way."""
 
 
-class People(Protocol):
+class UserLookup(Protocol):
     """Who owns which address, and which users there are."""
 
     async def find(self, grantee: Grantee) -> UUID | None:
@@ -33,7 +33,7 @@ class UserDirectory:
         self._stub = UserDirectoryStub(channel)
 
     async def find(self, grantee: Grantee) -> UUID | None:
-        """See `People.find`."""
+        """See `UserLookup.find`."""
         request = LookupUserRequest(email=grantee.email or "", user_id=str(grantee.user or ""))
         try:
             return UUID((await self._stub.LookupUser(request, timeout=LOOKUP_SECONDS)).user_id)

@@ -24,36 +24,36 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
-from services.token.clients.admin import ClientDesk
-from services.token.clients.bootstrap import ClientSeed
+from services.token.clients.admin import ClientAdmin
+from services.token.clients.bootstrap import ClientBootstrap
 from services.token.clients.cache import ClientDirectory
 from services.token.clients.client import FileInvalidError, load_clients
-from services.token.clients.credentials_grant import ClientTokenDesk
+from services.token.clients.credentials_grant import ClientCredentialsGrant
 from services.token.clients.service import ClientService
 from services.token.discovery import metadata
 from services.token.keys.access_token import AccessTokenWriter
-from services.token.keys.admin import KeyOrders
-from services.token.keys.cache import KeyRing
+from services.token.keys.admin import KeyAdmin
+from services.token.keys.cache import KeyCache
 from services.token.keys.deployment import Deployment, SettingMissingError
 from services.token.keys.local import SecretFileInvalidError
-from services.token.keys.rotator import KeyKeeper
+from services.token.keys.rotator import KeyRotator
 from services.token.keys.schedule import KeyPolicyUnsafeError
 from services.token.keys.service import KeyService
 from services.token.keys.signer import KeyFileInvalidError
 from services.token.keys.store import KeyStore
 from services.token.refusals import Refusals
-from services.token.retention import Purge
+from services.token.retention import Retention
 from services.token.revocation.log import RevocationLog
 from services.token.revocation.publisher import Publisher
 from services.token.revocation.revoker import Revoker
 from services.token.service import TokenIssuer, TokenService
 from services.token.sessions.grants import load_role_scopes
 from services.token.sessions.introspection import Introspection
-from services.token.sessions.refresh import RefreshDesk
-from services.token.sessions.sign_in import SignInDesk
-from services.token.sessions.sign_out import SignOutDesk
+from services.token.sessions.refresh import TokenRefresher
+from services.token.sessions.sign_in import SessionIssuer
+from services.token.sessions.sign_out import SessionManager
 from services.token.sessions.store import Store
-from services.token.sessions.subjects import SubjectDesk
+from services.token.sessions.subjects import SubjectSync
 from services.token.settings import TokenSettings
 
 
@@ -87,8 +87,8 @@ async def main() -> None:
         revocations = RevocationSet()
         key_store = KeyStore(database)
         custodies = await parts.enter_async_context(deployment.open())
-        ring = KeyRing(key_store, custodies, is_revoked=revocations.refuses_key, clock=clock)
-        keeper = KeyKeeper(
+        ring = KeyCache(key_store, custodies, is_revoked=revocations.refuses_key, clock=clock)
+        keeper = KeyRotator(
             database,
             key_store,
             custodies,
@@ -99,7 +99,7 @@ async def main() -> None:
             clock=clock,
             changed=ring.refresh,
         )
-        key_orders = KeyOrders(database, key_store, log, outbox, key_policy.pace, clock=clock, changed=ring.refresh)
+        key_orders = KeyAdmin(database, key_store, log, outbox, key_policy.pace, clock=clock, changed=ring.refresh)
 
         async def own_jwks() -> bytes:
             return ring.jwks()
@@ -110,16 +110,16 @@ async def main() -> None:
         authentication = Authentication(verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials)
 
         clients = ClientDirectory(database, longest_token=key_policy.token_lifetime)
-        seed = ClientSeed(database, outbox, first_clients)
+        seed = ClientBootstrap(database, outbox, first_clients)
         writer = AccessTokenWriter(ring, issuer, audience)
-        sign_ins = SignInDesk(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7)
-        refreshes = RefreshDesk(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7)
-        client_tokens = ClientTokenDesk(database, outbox, denials, refusals, writer, clients, issuer, clock=clock, new_id=uuid7)
-        client_administration = ClientDesk(database, revoker, outbox, denials, role_scopes, clock=clock, longest_token=key_policy.token_lifetime)
-        sign_outs = SignOutDesk(store, revoker, authentication.verify, clock=clock)
-        subjects = SubjectDesk(store, revoker, outbox, role_scopes, clock=clock)
+        sign_ins = SessionIssuer(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7)
+        refreshes = TokenRefresher(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7)
+        client_tokens = ClientCredentialsGrant(database, outbox, denials, refusals, writer, clients, issuer, clock=clock, new_id=uuid7)
+        client_administration = ClientAdmin(database, revoker, outbox, denials, role_scopes, clock=clock, longest_token=key_policy.token_lifetime)
+        sign_outs = SessionManager(store, revoker, authentication.verify, clock=clock)
+        subjects = SubjectSync(store, revoker, outbox, role_scopes, clock=clock)
         introspection = Introspection(store, authentication.verify, issuer=issuer, audience=audience, clock=clock)
-        purge = Purge(database, clock=clock)
+        purge = Retention(database, clock=clock)
         service = TokenService(
             refreshes, client_tokens, sign_outs, introspection, jwks=ring.jwks, metadata=metadata(issuer, role_scopes.known), clock=clock
         )

@@ -31,7 +31,7 @@ _STATEMENTS = (
 _log = structlog.get_logger("authmesh.purge")
 
 
-class Purge:
+class Retention:
     """Deletes what is past use."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:

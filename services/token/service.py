@@ -17,14 +17,14 @@ from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import Revocation
-from services.token.clients.credentials_grant import ClientTokenDesk
+from services.token.clients.credentials_grant import ClientCredentialsGrant
 from services.token.revocation.log import RevocationLog
 from services.token.sessions.answers import client_token_set, session_message, token_set
 from services.token.sessions.introspection import Introspection
-from services.token.sessions.refresh import Refresh, RefreshDesk
-from services.token.sessions.sign_in import SignIn, SignInDesk
-from services.token.sessions.sign_out import SignOutDesk
-from services.token.sessions.subjects import SubjectDesk
+from services.token.sessions.refresh import Refresh, TokenRefresher
+from services.token.sessions.sign_in import SessionIssuer, SignIn
+from services.token.sessions.sign_out import SessionManager
+from services.token.sessions.subjects import SubjectSync
 
 Context = aio.ServicerContext[Any, Any]
 DEFAULT_PAGE_SIZE = 50
@@ -39,9 +39,9 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
 
     def __init__(
         self,
-        refreshes: RefreshDesk,
-        client_tokens: ClientTokenDesk,
-        sign_outs: SignOutDesk,
+        refreshes: TokenRefresher,
+        client_tokens: ClientCredentialsGrant,
+        sign_outs: SessionManager,
         introspection: Introspection,
         *,
         jwks: Callable[[], bytes],
@@ -138,7 +138,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
 class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
     """Token, as the other services use it."""
 
-    def __init__(self, sign_ins: SignInDesk, subjects: SubjectDesk, log: RevocationLog, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, sign_ins: SessionIssuer, subjects: SubjectSync, log: RevocationLog, *, clock: Callable[[], datetime]) -> None:
         """Args:
         sign_ins: Starts sessions.
         subjects: Follows what User decides.

@@ -29,7 +29,7 @@ class Command:
     request: Message
 
 
-class Courier(Protocol):
+class CommandPusher(Protocol):
     """Tells other services at once."""
 
     async def deliver(self, commands: Sequence[Command]) -> None:
@@ -39,7 +39,7 @@ class Courier(Protocol):
 class Administration:
     """What administrators do to users. A change, its event and its commands are one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox, courier: Courier, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, outbox: Outbox, courier: CommandPusher, *, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._outbox = outbox
         self._courier = courier

@@ -19,7 +19,7 @@ from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
-from services.user.profiles import Directory
+from services.user.profiles import Profiles
 from services.user.service import UserDirectory, UserService
 from services.user.settings import UserSettings
 
@@ -46,7 +46,7 @@ async def main() -> None:
             ],
         )
         authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
-        directory = Directory(database, outbox, clock=clock)
+        directory = Profiles(database, outbox, clock=clock)
         administration = Administration(database, outbox, ChannelCourier(channel, settings.at_once_seconds), clock=clock)
         await serve(
             settings,

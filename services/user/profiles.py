@@ -19,7 +19,7 @@ CLAIM_SHARES = "/authmesh.resource.v1.ResourceDirectory/ClaimShares"
 DEFAULT_PAGE_SIZE = 50
 
 
-class Directory:
+class Profiles:
     """Everybody's profiles. Who may see or change which one is the access rules' business, decided before."""
 
     def __init__(self, database: Database, outbox: Outbox, *, clock: Callable[[], datetime]) -> None:

@@ -9,13 +9,13 @@ from google.protobuf import empty_pb2
 from mesh.rpc.call import current_call
 from services.user.administration import Administration
 from services.user.profile import User, not_found
-from services.user.profiles import Directory
+from services.user.profiles import Profiles
 
 
 class UserService(user_service_pb2_grpc.UserServiceServicer):
     """`authmesh.user.v1.UserService`."""
 
-    def __init__(self, directory: Directory, administration: Administration) -> None:
+    def __init__(self, directory: Profiles, administration: Administration) -> None:
         self._directory = directory
         self._administration = administration
 
@@ -50,7 +50,7 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
 class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
     """`authmesh.user.v1.UserDirectory`."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Profiles) -> None:
         self._directory = directory
 
     async def CreateUser(self, request: user_directory_pb2.CreateUserRequest, context: Any) -> empty_pb2.Empty:

@@ -43,7 +43,7 @@ from mesh.tokens.denials import Denials
 from services.audit.pipeline.consumer import Consumer
 from services.audit.pipeline.envelope import Intake
 from services.audit.trail.objects import AuditObject
-from services.resource.authorizer import Gate
+from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.resources import Resources
 from services.resource.service import ResourceService
@@ -118,7 +118,7 @@ async def drain(db: Database, size: int) -> tuple[float, float]:
 async def rpc_cpu(db: Database, outbox: Outbox) -> float:
     """CPU seconds of the service's process for one CreateResource, without a relay. The callers are a process of their own."""
     changes = ChangeLog(db)
-    resources = Resources(db, outbox, changes, Gate(db, Denials(db, outbox)), quota=10**6, clock=lambda: datetime.now(UTC), new_id=uuid7)
+    resources = Resources(db, outbox, changes, Authorizer(db, Denials(db, outbox)), quota=10**6, clock=lambda: datetime.now(UTC), new_id=uuid7)
     service = ResourceService(resources, cast(Any, None), cast(Any, None))
     server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, Admission(200), TrustedCaller(), Validation()])])
     add_ResourceServiceServicer_to_server(service, server)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.home import Home
+from mesh.local.home import StateDir
 from services.audit.proof.findings import Report
 from services.audit.proof.statement import PinnedKey
 from services.audit.proof.verification import verify
@@ -140,7 +140,7 @@ async def test_every_event_is_stored_and_proven_whoever_dies(tmp_path_factory: p
 
 async def proven(archive: Bucket, home: Path) -> Report:
     """The verification, as soon as a checkpoint vouches for everything."""
-    key = PinnedKey(Home(home).audit_key.read_bytes())
+    key = PinnedKey(StateDir(home).audit_key.read_bytes())
 
     async def signed_for() -> Report | None:
         report = await verify(archive, key)

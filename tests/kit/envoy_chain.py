@@ -137,7 +137,7 @@ class Chain:
         self.signer = Signer()
         self.gateway = mesh.virtual_gateway.name
         self.addresses = {name: Address("127.0.0.1", free_port()) for name in (*mesh.nodes, self.gateway)}
-        self.authorities = MeshAuthorities.kept(folder / "authority", folder / "certificates", mesh.trust_domain)
+        self.authorities = MeshAuthorities.load_or_create(folder / "authority", folder / "certificates", mesh.trust_domain)
         self.processes = {node: StandIn(folder / f"{node}.sock", contract) for node in running}
         self.processes["token"].answers[JWKS] = [httpbody_pb2.HttpBody(content_type="application/json", data=self.signer.jwks)]
         self._envoys: dict[str, asyncio.subprocess.Process] = {}

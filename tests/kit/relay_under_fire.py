@@ -20,7 +20,7 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 import mesh.outbox.dead_letters
 import mesh.outbox.delivery
 import mesh.outbox.outbox
-from mesh.outbox.delivery import Delivery
+from mesh.outbox.delivery import BatchResult
 from mesh.outbox.outbox import Entry, Outbox, Relay
 from mesh.storage.database import Database
 
@@ -52,12 +52,12 @@ class FileSink:
 
         return nothing()
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+    async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         poison = {entry.id: "Malformed" for entry in entries if b"poison" in entry.payload}
         for entry in entries:
             if entry.id not in poison:
                 append(self._file, entry.payload.hex())
-        return Delivery([entry.id for entry in entries if entry.id not in poison], poison)
+        return BatchResult([entry.id for entry in entries if entry.id not in poison], poison)
 
 
 async def relay_all(database: Database, outbox: Outbox, delivered: Path) -> None:

@@ -17,12 +17,12 @@ from mesh.audit import tombstone
 from mesh.audit.canonical import canonical
 from services.audit.pipeline.envelope import read
 from services.audit.proof import acknowledgements, checkpoints
-from services.audit.proof.checkpoints import Anchor, Head, Statement, Witnessed
+from services.audit.proof.checkpoints import Anchor, Head, ObjectCommitment, Statement
 from services.audit.proof.findings import Finding, Report
 from services.audit.proof.statement import PinnedKey, digest, seal, signed_part
 from services.audit.proof.verification import verify
 from services.audit.trail import merkle
-from services.audit.trail.archive import Directory
+from services.audit.trail.archive import LocalArchive
 from services.audit.trail.objects import lay_out
 from tests.kit.envelopes import NOON, envelope, event
 
@@ -83,7 +83,7 @@ class Trail:
         self.operator = ec.generate_private_key(ec.SECP256R1())
         self._newest: Anchor | None = None
         self._heads: dict[str, Head] = {}
-        self._unsigned: list[Witnessed] = []
+        self._unsigned: list[ObjectCommitment] = []
         self.statements: list[bytes] = []
         self.now = NOON
 
@@ -104,7 +104,7 @@ class Trail:
             keys.append(item.key)
             if seen:
                 leaves = [merkle.leaf(line) for line in gzip.decompress(item.body).splitlines()]
-                self._unsigned.append(Witnessed(item.key, item.events, merkle.root(leaves)))
+                self._unsigned.append(ObjectCommitment(item.key, item.events, merkle.root(leaves)))
         if seen:
             for sent in events:
                 self._heads[sent.source] = Head(sent.sequence, tombstone.link(sent), sent.sequence)
@@ -122,9 +122,9 @@ class Trail:
     def vouch_for(self, key: str) -> None:
         """Has the next checkpoint list what is there."""
         leaves = [merkle.leaf(line) for line in gzip.decompress(self.get(key)).splitlines()]
-        self.vouch(Witnessed(key, len(leaves), merkle.root(leaves)))
+        self.vouch(ObjectCommitment(key, len(leaves), merkle.root(leaves)))
 
-    def vouch(self, item: Witnessed) -> None:
+    def vouch(self, item: ObjectCommitment) -> None:
         """Has the next checkpoint list an object."""
         self._unsigned.append(item)
 
@@ -195,7 +195,7 @@ class Trail:
 
     async def verify(self, *, pem: bytes | None = None, **options: Any) -> Report:
         believed: dict[str, Any] = {"now": self.now, "acknowledgement_key": PinnedKey(pem_of_key(self.operator))}
-        return await verify(Directory(self.path), PinnedKey(pem or self.pem), **(believed | options))
+        return await verify(LocalArchive(self.path), PinnedKey(pem or self.pem), **(believed | options))
 
 
 def pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -12,7 +12,7 @@ from mesh.local.components import aws_front
 from mesh.local.infra import Infra
 from mesh.local.ports import HOST, free_port
 from mesh.local.process import Program
-from mesh.local.secret_file import kept, kept_password, private_directory
+from mesh.local.secret_file import load_or_create_password, private_directory
 from mesh.local.supervisor import supervised
 
 REGION = "us-east-1"
@@ -56,8 +56,8 @@ def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path
     temporary = private_directory(directory / "tmp")
     infra.require_ministack()
     port = port or free_port()
-    access_key = kept(directory / "access-key", lambda: f"AUTHMESH{secrets.token_hex(8).upper()}".encode()).decode()
-    secret = kept_password(directory / "secret-key")
+    access_key = load_or_create(directory / "access-key", lambda: f"AUTHMESH{secrets.token_hex(8).upper()}".encode()).decode()
+    secret = load_or_create_password(directory / "secret-key")
 
     async def healthy() -> bool:
         return await probes.http_ok((HOST, port), aws_front.HEALTH)

@@ -24,7 +24,7 @@ from urllib.parse import quote, urlencode
 from mesh.local.errors import LocalMeshError, explain
 from mesh.local.infra import Infra
 from mesh.local.process import Account, Program
-from mesh.local.secret_file import kept_password, private_directory
+from mesh.local.secret_file import load_or_create_password, private_directory
 from mesh.local.sockets import remove, socket_directory
 from mesh.local.supervisor import supervised
 
@@ -88,7 +88,7 @@ async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, dur
         if account and not _may_run(installation, account):
             installation, copy = _copy(installation, directory)
             undo.callback(remove, copy)
-        password = kept_password(directory / "password")
+        password = load_or_create_password(directory / "password")
         if not (data / "PG_VERSION").exists():
             await _make_cluster(installation, data, password, account)
         elif account and data.stat().st_uid != account.uid:

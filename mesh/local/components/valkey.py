@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mesh.local import probes
 from mesh.local.infra import Infra
 from mesh.local.process import Program
-from mesh.local.secret_file import kept_password, private_directory, write_private
+from mesh.local.secret_file import load_or_create_password, private_directory, write_private
 from mesh.local.sockets import remove, socket_directory
 from mesh.local.supervisor import supervised
 
@@ -39,7 +39,7 @@ def prepare(infra: Infra, directory: Path, sockets: Path, *, log: Path | None = 
         LocalMeshError: there is no binary, or the directory can't be written.
     """
     private_directory(directory)
-    password = kept_password(directory / "password")
+    password = load_or_create_password(directory / "password")
     socket = sockets / "valkey"
     # In a file, for the command line of a process is readable to everybody.
     configuration = directory / "valkey.conf"

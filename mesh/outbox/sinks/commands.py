@@ -8,7 +8,7 @@ import structlog
 from grpc import aio
 
 from mesh.errors import MeshError
-from mesh.outbox.delivery import Delivery
+from mesh.outbox.delivery import BatchResult
 from mesh.outbox.outbox import Entry
 
 _log = structlog.get_logger("authmesh.commands")
@@ -32,10 +32,10 @@ class CommandSink:
 
         return channel()
 
-    async def send(self, client: aio.Channel, entries: Sequence[Entry]) -> Delivery:
+    async def send(self, client: aio.Channel, entries: Sequence[Entry]) -> BatchResult:
         """Sends the commands side by side."""
         acknowledged = await asyncio.gather(*(self._call(client, entry) for entry in entries))
-        return Delivery(accepted=[entry.id for entry, done in zip(entries, acknowledged, strict=True) if done])
+        return BatchResult(accepted=[entry.id for entry, done in zip(entries, acknowledged, strict=True) if done])
 
     async def _call(self, channel: aio.Channel, entry: Entry) -> bool:
         call = channel.unary_unary(entry.destination, request_serializer=bytes, response_deserializer=bytes)

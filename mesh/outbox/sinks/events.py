@@ -9,7 +9,7 @@ from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf import json_format
 
 from mesh.audit.chain import is_known
-from mesh.outbox.delivery import Delivery, is_malformed, is_passing, is_throttling, join, send_apart
+from mesh.outbox.delivery import BatchResult, is_malformed, is_passing, is_throttling, join, send_apart
 from mesh.outbox.outbox import Entry
 
 ENTRIES_PER_CALL = 10
@@ -39,7 +39,7 @@ class EventBridgeSink:
         """A client, for as long as the relay runs."""
         return self._open()
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+    async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         """Puts the events, in as many calls as their size asks for. Those that EventBridge refused stay behind and are tried again alone, later;
         those of a newer release are left to it.
         """
@@ -56,7 +56,7 @@ class EventBridgeSink:
             "Detail": json_format.MessageToJson(event, indent=None),
         }
 
-    async def _put(self, client: Any, part: Sequence[_Numbered]) -> Delivery:
+    async def _put(self, client: Any, part: Sequence[_Numbered]) -> BatchResult:
         from botocore.exceptions import ClientError
 
         try:
@@ -66,12 +66,12 @@ class EventBridgeSink:
             if not is_malformed(code):
                 raise
             if len(part) == 1:
-                return Delivery(refused={part[0][0]: code})
+                return BatchResult(refused={part[0][0]: code})
             # One of them spoils the call: the others shall not wait for it.
             return await send_apart(part, lambda alone: self._put(client, alone))
         results = list(zip((number for number, _ in part), answer["Entries"], strict=True))
         failed = {number: result.get("ErrorCode", "") for number, result in results if "EventId" not in result}
-        return Delivery(
+        return BatchResult(
             accepted=[number for number, result in results if "EventId" in result],
             refused={number: code for number, code in failed.items() if code and not is_passing(code)},
             throttled=any(is_throttling(code) for code in failed.values()),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from mesh.outbox.delivery import Delivery, is_malformed, is_passing, is_throttling, send_apart
+from mesh.outbox.delivery import BatchResult, is_malformed, is_passing, is_throttling, send_apart
 from mesh.outbox.outbox import Entry
 
 
@@ -26,7 +26,7 @@ class MessageSink:
         """A client, for as long as the relay runs."""
         return self._open()
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+    async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         """Publishes the messages."""
         from botocore.exceptions import ClientError
 
@@ -47,10 +47,10 @@ class MessageSink:
             if not is_malformed(code):
                 raise
             if len(entries) == 1:
-                return Delivery(refused={entries[0].id: code})
+                return BatchResult(refused={entries[0].id: code})
             return await send_apart(entries, lambda alone: self.send(client, alone))
         failed = answer.get("Failed", ())
-        return Delivery(
+        return BatchResult(
             accepted=[int(item["Id"]) for item in answer.get("Successful", ())],
             refused={int(item["Id"]): item.get("Code", "") for item in failed if item.get("SenderFault") and not is_passing(item.get("Code", ""))},
             throttled=any(is_throttling(item.get("Code", "")) for item in failed),

@@ -119,7 +119,7 @@ def rebuild(
     from mesh.local.databases import running_url
     from mesh.storage.database import Database
     from services.audit.reading.projection import Projection
-    from services.audit.reading.projector import Follower
+    from services.audit.reading.projector import Projector
 
     async def work() -> int:
         here = os.environ.get("DATABASE_URL") if os.environ.get("NODE") == "audit" else None
@@ -128,7 +128,7 @@ def rebuild(
             projection = Projection(database)
             await projection.forget()
             with opened.bar("objects") as progress:
-                return await Follower(projection).catch_up(archive, lambda count: progress(count, 0))
+                return await Projector(projection).catch_up(archive, lambda count: progress(count, 0))
 
     try:
         terminal.line(f"rebuilt from {opened.run(work())} objects")
@@ -138,7 +138,9 @@ def rebuild(
 
 @commands.command()
 def export(
-    output: Annotated[Path, typer.Option(file_okay=False, help="Directory for source=…/dt=…/events.parquet; what is there is replaced, day by day.")],
+    output: Annotated[
+        Path, typer.Option(file_okay=False, help="LocalArchive for source=…/dt=…/events.parquet; what is there is replaced, day by day.")
+    ],
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.PARQUET,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day (UTC).")] = None,
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day (UTC).")] = None,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import Home
+from mesh.local.home import StateDir
 from mesh.local.status import read_status
 from mesh.operator import terminal
 
@@ -97,9 +97,9 @@ async def bucket_of(account: Account) -> AsyncIterator[Any]:
 async def archive(directory: Path | None, bucket: str | None, endpoint_url: str | None) -> AsyncIterator[Any]:
     """A copy of the bucket where one was named, else the bucket."""
     if directory is not None:
-        from services.audit.trail.archive import Directory
+        from services.audit.trail.archive import LocalArchive
 
-        yield Directory(directory)
+        yield LocalArchive(directory)
         return
     async with bucket_of(account(bucket, endpoint_url)) as opened:
         yield opened
@@ -107,7 +107,7 @@ async def archive(directory: Path | None, bucket: str | None, endpoint_url: str 
 
 def keys(key: Path | None, acknowledgement_key: Path | None) -> tuple[Any, Any]:
     """The pinned keys of checkpoints and of acknowledgements; for the latter None when none is known."""
-    home = Home.chosen()
+    home = StateDir.chosen()
     if acknowledgement_key is None and key is None and home.acknowledgement_key.exists():
         acknowledgement_key = home.acknowledgement_key
     return _pinned(key or home.audit_key, "--key"), _pinned(acknowledgement_key, "--acknowledgement-key") if acknowledgement_key else None
@@ -127,7 +127,7 @@ def _pinned(file: Path, option: str) -> Any:
 def status() -> Any:
     """That of the mesh that runs here."""
     try:
-        return read_status(Home.chosen().status)
+        return read_status(StateDir.chosen().status)
     except LocalMeshError as error:
         fail(f"{error}; or name a bucket with --bucket")
 

@@ -19,10 +19,10 @@ from mesh.storage.database import Database, Transaction
 from mesh.telemetry.embedded_metric import embedded
 from services.audit.pipeline.metrics import CHECKPOINTS
 from services.audit.proof import acknowledgements, checkpoints
-from services.audit.proof.checkpoints import CheckpointError, Statement, Witnessed
+from services.audit.proof.checkpoints import CheckpointError, ObjectCommitment, Statement
 from services.audit.proof.statement import PinnedKey, StatementError, digest, pem_of, seal
 from services.audit.reading.projection import Projection
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 from services.audit.trail.archive import Bucket, read_all
 
 LIST_SECONDS = 15.0
@@ -41,7 +41,7 @@ class Checkpointer:
     def __init__(
         self,
         database: Database,
-        follower: Follower,
+        follower: Projector,
         open_s3: Callable[[], AbstractAsyncContextManager[Any]],
         open_kms: Callable[[], AbstractAsyncContextManager[Any]],
         *,
@@ -162,9 +162,9 @@ class Checkpointer:
                 await _settle(tx, statement, signed)
 
 
-async def _open_objects(tx: Transaction) -> Sequence[Witnessed]:
+async def _open_objects(tx: Transaction) -> Sequence[ObjectCommitment]:
     rows = await tx.fetch("SELECT key, events, root FROM trail_object WHERE checkpoint IS NULL ORDER BY key LIMIT $1", OBJECTS_AT_ONCE + 1)
-    return [Witnessed(row["key"], row["events"], row["root"]) for row in rows]
+    return [ObjectCommitment(row["key"], row["events"], row["root"]) for row in rows]
 
 
 async def _settle(tx: Transaction, statement: Statement, signed: bytes) -> None:

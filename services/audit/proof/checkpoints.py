@@ -28,7 +28,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Witnessed:
+class ObjectCommitment:
     """An object that was written since the checkpoint before."""
 
     key: str
@@ -58,7 +58,7 @@ class Statement:
     """SHA-256 of the statement before it, as it was signed. Empty for the first."""
     heads: Mapping[str, Head]
     """Of every source that ever wrote."""
-    objects: tuple[Witnessed, ...] = field(default=(), repr=False)
+    objects: tuple[ObjectCommitment, ...] = field(default=(), repr=False)
     acknowledgements: Anchor | None = None
     """None while there are none. Release 0.1.0 names none, and passes over it."""
 
@@ -102,7 +102,7 @@ def _decode(signed: bytes) -> Statement:
             heads={
                 source: Head(int(head["sequence"]), bytes.fromhex(head["hash"]), int(head["seen"])) for source, head in document["sources"].items()
             },
-            objects=tuple(Witnessed(item["key"], int(item["events"]), bytes.fromhex(item["root"])) for item in document["objects"]),
+            objects=tuple(ObjectCommitment(item["key"], int(item["events"]), bytes.fromhex(item["root"])) for item in document["objects"]),
             acknowledgements=Anchor(int(anchor["number"]), bytes.fromhex(anchor["hash"])) if anchor else None,
         )
     except CheckpointError:

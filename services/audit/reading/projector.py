@@ -27,7 +27,7 @@ _KEY = re.compile(rf"{PREFIX}source=([a-z][a-z0-9-]*)/dt=(\d{{4}}-\d\d-\d\d)/[^/
 _log = structlog.get_logger("authmesh.audit")
 
 
-class Follower:
+class Projector:
     """Reads objects into the projection."""
 
     def __init__(self, projection: Projection) -> None:

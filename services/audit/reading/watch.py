@@ -11,7 +11,7 @@ from datetime import timedelta
 from mesh.errors import field_invalid
 from mesh.resources import page_token
 from services.audit.reading.projection import Projection, Stored
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 
 POLL_SECONDS = 0.5
 """How soon events are seen that another replica projected."""
@@ -32,7 +32,7 @@ class Notice:
 class Watch:
     """Tells administrators what is recorded."""
 
-    def __init__(self, projection: Projection, follower: Follower, heartbeat: timedelta) -> None:
+    def __init__(self, projection: Projection, follower: Projector, heartbeat: timedelta) -> None:
         """Args:
         projection: Where the events are.
         follower: Who fills it.

@@ -59,7 +59,7 @@ class Bucket:
             raise
 
 
-class Directory:
+class LocalArchive:
     """A copy on disk, with the bucket's keys as paths."""
 
     def __init__(self, path: Path) -> None:

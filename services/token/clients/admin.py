@@ -13,7 +13,7 @@ from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.denials import Denials
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
-from services.token.clients.client import CONTRACT_NAMES, Client, ClientId, Registered, facts
+from services.token.clients.client import CONTRACT_NAMES, Client, ClientId, ClientRecord, facts
 from services.token.clients.keys import client_keys
 from services.token.clients.store import (
     add_client,
@@ -30,7 +30,7 @@ from services.token.sessions.grants import RoleScopes
 _CLIENT_ID: TypeAdapter[str] = TypeAdapter(ClientId)
 
 
-class ClientDesk:
+class ClientAdmin:
     """Adds, changes and removes clients."""
 
     def __init__(
@@ -61,7 +61,7 @@ class ClientDesk:
         self._longest_token = longest_token
         self._role_scopes = role_scopes
 
-    async def create(self, client_id: str, values: Mapping[str, Any], caller_scopes: Collection[str]) -> Registered:
+    async def create(self, client_id: str, values: Mapping[str, Any], caller_scopes: Collection[str]) -> ClientRecord:
         """Adds a client.
 
         Args:
@@ -87,7 +87,7 @@ class ClientDesk:
         assert created is not None
         return created
 
-    async def get(self, client_id: str) -> Registered:
+    async def get(self, client_id: str) -> ClientRecord:
         """Reads a client.
 
         Raises:
@@ -95,11 +95,11 @@ class ClientDesk:
         """
         return _existing(await find_client(self._database, client_id))
 
-    async def page(self, after: str, limit: int) -> Sequence[Registered]:
+    async def page(self, after: str, limit: int) -> Sequence[ClientRecord]:
         """The clients by id, from behind `after`."""
         return await page_of_clients(self._database, after, limit)
 
-    async def update(self, client_id: str, changes: Mapping[str, Any], etag: str, caller_scopes: Collection[str]) -> Registered:
+    async def update(self, client_id: str, changes: Mapping[str, Any], etag: str, caller_scopes: Collection[str]) -> ClientRecord:
         """Changes fields of a client. An update that changes nothing writes nothing.
 
         Args:
@@ -147,7 +147,7 @@ class ClientDesk:
             await self._record(tx, "token.client_deleted", client_id, sessions=str(ended))
             await self._revoker.revoke_client(tx, client_id, not_before, time)
 
-    async def _cut_off(self, tx: Transaction, known: Registered, changed: Registered) -> Registered:
+    async def _cut_off(self, tx: Transaction, known: ClientRecord, changed: ClientRecord) -> ClientRecord:
         """Writes the new state, and ends what it allows no longer."""
         before, after = known.client, changed.client
         shut_out = after.disabled and not before.disabled
@@ -227,13 +227,13 @@ def _check_id(client_id: str) -> None:
         raise field_invalid("client.name", "an id is a letter and up to 62 letters, digits and -, all lower case, and no UUID") from None
 
 
-def _existing(found: Registered | None) -> Registered:
+def _existing(found: ClientRecord | None) -> ClientRecord:
     if found is None:
         raise NotFound(Reason.CLIENT_NOT_FOUND, "there is no such client")
     return found
 
 
-def _require_etag(registered: Registered, etag: str) -> None:
+def _require_etag(registered: ClientRecord, etag: str) -> None:
     if etag and etag != registered.etag:
         raise Aborted(Reason.ETAG_MISMATCH, "the client has changed since: read it again")
 

@@ -16,7 +16,7 @@ PAUSE_SECONDS = 0.5
 _log = structlog.get_logger("authmesh.clients")
 
 
-class ClientSeed:
+class ClientBootstrap:
     """Takes the clients of the file over into the database, which has the say from then on: what an administrator changed or deleted stays so."""
 
     def __init__(self, database: Database, outbox: Outbox, clients: Mapping[str, Client]) -> None:
@@ -35,11 +35,11 @@ class ClientSeed:
         """Sows once, as soon as the database answers. A task of the server."""
         while not self.sown:
             try:
-                await self.sow()
+                await self.apply()
             except Unavailable:
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def sow(self) -> None:
+    async def apply(self) -> None:
         """Adds the clients that were never there, deleted ones included, and says which ones have become others than the file has.
 
         Raises:

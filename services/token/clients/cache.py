@@ -9,7 +9,7 @@ from datetime import timedelta
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.claims import is_name
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
-from services.token.clients.client import Client, Registered
+from services.token.clients.client import Client, ClientRecord
 from services.token.clients.store import find_client, hold_client
 
 KEPT_SECONDS = 1.0
@@ -64,15 +64,15 @@ class ClientDirectory:
             self._memories.popitem(last=False)
         return client
 
-    async def read(self, client_id: str) -> Registered | None:
+    async def read(self, client_id: str) -> ClientRecord | None:
         """The client as it is now; None as above."""
         return self._usable(await find_client(self._database, client_id)) if is_name(client_id) else None
 
-    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+    async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
         """The client as it is, and stays until the transaction ends; None when it is deleted, disabled, or never was."""
         return self._usable(await hold_client(tx, client_id)) if is_name(client_id) else None
 
-    def _usable(self, found: Registered | None) -> Registered | None:
+    def _usable(self, found: ClientRecord | None) -> ClientRecord | None:
         if found is None or found.client.disabled:
             return None
         if found.client.access_token_seconds <= self._longest_token:

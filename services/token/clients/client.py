@@ -115,7 +115,7 @@ def facts(client: Client) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class ClientRecord:
     """A client as Token's database has it."""
 
     id: str
@@ -138,10 +138,10 @@ class Clients(Protocol):
     async def find(self, client_id: str) -> Client | None:
         """The client as it was at most a second ago."""
 
-    async def read(self, client_id: str) -> Registered | None:
+    async def read(self, client_id: str) -> ClientRecord | None:
         """The client as it is now."""
 
-    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+    async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
         """The client as it is, and stays until the transaction ends: whoever deletes it waits, and sees what was issued to it."""
 
 

@@ -12,7 +12,7 @@ from mesh.storage.database import Database, Transaction
 from mesh.tokens.claims import ClaimsError
 from mesh.tokens.denials import Denials
 from services.token.clients.assertion import Assertion, Fault, read_assertion
-from services.token.clients.client import Clients, Registered
+from services.token.clients.client import ClientRecord, Clients
 from services.token.clients.store import is_spent, spend_assertion
 from services.token.keys.access_token import AccessTokenWriter, ClientGrant
 from services.token.refusals import Refusals
@@ -22,7 +22,7 @@ ATTEMPTS = 5
 """How often a token is made anew because the client changed while it was signed."""
 
 
-class ClientTokenDesk:
+class ClientCredentialsGrant:
     """Checks assertions and issues the tokens. There is no refresh token: the client signs another assertion."""
 
     def __init__(
@@ -103,7 +103,7 @@ class ClientTokenDesk:
             registered = found
         raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the client kept changing during this call: try again")
 
-    def _grant(self, registered: Registered, scopes: frozenset[str], now: datetime) -> ClientGrant:
+    def _grant(self, registered: ClientRecord, scopes: frozenset[str], now: datetime) -> ClientGrant:
         # Whole seconds, as tokens have them; and never in a second up to which this client's tokens are refused.
         issue_time = max(now.replace(microsecond=0), registered.not_before + SECOND)
         return ClientGrant(

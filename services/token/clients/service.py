@@ -11,8 +11,8 @@ from grpc import aio
 from mesh.errors import field_invalid
 from mesh.resources import page_token
 from mesh.rpc.call import current_call
-from services.token.clients.admin import ClientDesk
-from services.token.clients.client import CONTRACT_NAMES, Client, Registered
+from services.token.clients.admin import ClientAdmin
+from services.token.clients.client import CONTRACT_NAMES, Client, ClientRecord
 
 Context = aio.ServicerContext[Any, Any]
 DEFAULT_PAGE_SIZE = 50
@@ -25,7 +25,7 @@ _CHANGEABLE = tuple(CONTRACT_NAMES.get(name, name) for name in Client.model_fiel
 class ClientService(client_service_pb2_grpc.ClientServiceServicer):
     """Clients, for administrators."""
 
-    def __init__(self, clients: ClientDesk) -> None:
+    def __init__(self, clients: ClientAdmin) -> None:
         """Args:
         clients: Adds, changes and removes them.
         """
@@ -107,7 +107,7 @@ def _seconds(given: client_service_pb2.Client, name: str) -> int:
     return duration.seconds
 
 
-def _message(registered: Registered) -> client_service_pb2.Client:
+def _message(registered: ClientRecord) -> client_service_pb2.Client:
     client = registered.client
     message = client_service_pb2.Client(
         name=f"clients/{registered.id}",

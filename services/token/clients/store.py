@@ -7,7 +7,7 @@ from typing import Any
 from asyncpg import Record
 
 from mesh.storage.database import Database, Transaction
-from services.token.clients.client import Client, Registered
+from services.token.clients.client import Client, ClientRecord
 from services.token.sessions.store import ISSUED
 
 _FIELDS = tuple(Client.model_fields)
@@ -15,22 +15,22 @@ _COLUMNS = ", ".join(_FIELDS)
 _PLACES = ", ".join(f"${number}" for number in range(2, len(_FIELDS) + 2))
 
 
-async def find_client(source: Database | Transaction, client_id: str) -> Registered | None:
+async def find_client(source: Database | Transaction, client_id: str) -> ClientRecord | None:
     """A client that was not deleted."""
     return _registered(await source.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL", client_id))
 
 
-async def hold_client(tx: Transaction, client_id: str) -> Registered | None:
+async def hold_client(tx: Transaction, client_id: str) -> ClientRecord | None:
     """The same, and nobody changes it until the transaction ends. Any number may hold it."""
     return _registered(await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR SHARE", client_id))
 
 
-async def lock_client(tx: Transaction, client_id: str) -> Registered | None:
+async def lock_client(tx: Transaction, client_id: str) -> ClientRecord | None:
     """The same, held by nobody else: waits for those who issue tokens to it."""
     return _registered(await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR UPDATE", client_id))
 
 
-async def page_of_clients(database: Database, after: str, limit: int) -> Sequence[Registered]:
+async def page_of_clients(database: Database, after: str, limit: int) -> Sequence[ClientRecord]:
     """The clients by id, from behind `after`."""
     rows = await database.fetch(
         'SELECT * FROM clients WHERE id > $1 COLLATE "C" AND delete_time IS NULL ORDER BY id COLLATE "C" LIMIT $2', after, limit
@@ -62,7 +62,7 @@ async def add_client(tx: Transaction, client_id: str, client: Client, *, again: 
     return row is not None
 
 
-async def save_client(tx: Transaction, registered: Registered) -> None:
+async def save_client(tx: Transaction, registered: ClientRecord) -> None:
     """Writes the new state of a client that is locked."""
     changed = ", ".join(f"{name} = ${number}" for number, name in enumerate(_FIELDS, start=2))
     await tx.execute(
@@ -121,10 +121,10 @@ def _values(client: Client) -> list[object]:
     return [sorted(value) if isinstance(value := getattr(client, name), frozenset) else value for name in _FIELDS]
 
 
-def _registered(row: Record | None) -> Registered | None:
+def _registered(row: Record | None) -> ClientRecord | None:
     if row is None:
         return None
     # Held against the rules when it was written; a release with narrower ones must still be able to read it.
     fields: dict[str, Any] = {name: row[name] for name in _FIELDS}
     client = Client.model_construct(**fields | {"scopes": frozenset(row["scopes"])})
-    return Registered(row["id"], client, row["version"], row["not_before"])
+    return ClientRecord(row["id"], client, row["version"], row["not_before"])

@@ -12,12 +12,12 @@ from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.revocations import RevocationKind
 from services.token.keys.key import SigningKey, State, activation_time, in_state
-from services.token.keys.schedule import REVOCATION_KEPT, Pace
+from services.token.keys.schedule import REVOCATION_KEPT, RotationSchedule
 from services.token.keys.store import KeyStore
 from services.token.revocation.log import RevocationLog
 
 
-class KeyOrders:
+class KeyAdmin:
     """What people may order. Needs no private key, so it works while KMS is down, and beside the running processes."""
 
     def __init__(
@@ -26,7 +26,7 @@ class KeyOrders:
         store: KeyStore,
         log: RevocationLog,
         outbox: Outbox,
-        pace: Pace,
+        pace: RotationSchedule,
         *,
         clock: Callable[[], datetime],
         actor: str = "",

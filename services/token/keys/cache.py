@@ -21,7 +21,7 @@ POLL_SECONDS = 1.0
 _log = structlog.get_logger("authmesh.keys")
 
 
-class KeyRing:
+class KeyCache:
     """The view. Signs with the active key of whoever decided last, whichever replica that was."""
 
     def __init__(

@@ -20,7 +20,7 @@ from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database
-from services.token.keys.admin import KeyOrders
+from services.token.keys.admin import KeyAdmin
 from services.token.keys.key import State
 from services.token.keys.schedule import KeyPolicy
 from services.token.keys.store import KeyStore
@@ -49,7 +49,7 @@ def list_keys() -> None:
 def rotate() -> None:
     """Have the next key take over as soon as every verifier knows it."""
 
-    async def order(orders: KeyOrders) -> str:
+    async def order(orders: KeyAdmin) -> str:
         key, due = await orders.rotate()
         return f"{key.key_id} signs from {due:%Y-%m-%d %H:%M:%S} UTC on"
 
@@ -61,14 +61,14 @@ def rotate() -> None:
 def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authmesh keys list` shows it.")]) -> None:
     """Refuse every token that a key has signed. People refresh, or sign in again; nobody's session ends."""
 
-    async def order(orders: KeyOrders) -> str:
+    async def order(orders: KeyAdmin) -> str:
         await orders.revoke(key_id.removeprefix("keys/"))
         return f"{key_id} is revoked: services refuse its tokens within a second, sidecars when they read the JWKS again"
 
     terminal.line(_do(order))
 
 
-async def _list(orders: KeyOrders) -> list[str]:
+async def _list(orders: KeyAdmin) -> list[str]:
     keys, now = await orders.keys(), datetime.now(UTC)
     due = orders.activation_time(keys)
     lines = []
@@ -80,7 +80,7 @@ async def _list(orders: KeyOrders) -> list[str]:
     return lines
 
 
-def _do(order: Callable[[KeyOrders], Awaitable[Answer]]) -> Answer:
+def _do(order: Callable[[KeyAdmin], Awaitable[Answer]]) -> Answer:
     async def carry_out() -> Answer:
         async with open_orders(os.environ) as orders:
             return await order(orders)
@@ -92,7 +92,7 @@ def _do(order: Callable[[KeyOrders], Awaitable[Answer]]) -> Answer:
 
 
 @asynccontextmanager
-async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyOrders]:
+async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyAdmin]:
     """Orders for Token's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be anybody's.
 
     Raises:
@@ -103,7 +103,7 @@ async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyOrders
     url = environment["DATABASE_URL"] if in_pod else running_url("token", environment)
     async with Database.open(url, size=1) as database:
         store = KeyStore(database)
-        yield KeyOrders(
+        yield KeyAdmin(
             database,
             store,
             RevocationLog(database),

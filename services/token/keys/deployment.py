@@ -6,7 +6,7 @@ from typing import Self
 
 from mesh.aws import open_client
 from services.token.keys.envelope import KmsRootedKeys
-from services.token.keys.key_manager import Custodies, Custody, NewKey
+from services.token.keys.key_manager import Custodies, KeyManager, NewKey
 from services.token.keys.kms import KmsKeys, SignQuota
 from services.token.keys.local import LocalKeys
 from services.token.keys.signer import read_private_key
@@ -63,7 +63,7 @@ class Deployment:
         """All custodies that the settings allow."""
         settings = self._settings
         async with AsyncExitStack() as parts:
-            custodies: dict[str, Custody] = {self._local.name: self._local} if self._local else {}
+            custodies: dict[str, KeyManager] = {self._local.name: self._local} if self._local else {}
             if settings.signing_keys is SigningKeys.KMS or settings.signing_kms_key_id:
                 client = await parts.enter_async_context(open_client("kms", settings))
                 issuer = str(settings.issuer)

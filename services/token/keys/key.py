@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
-from services.token.keys.schedule import MAX_VIEW_AGE, Pace
+from services.token.keys.schedule import MAX_VIEW_AGE, RotationSchedule
 from services.token.keys.signer import Algorithm
 
 
@@ -58,7 +58,7 @@ class SigningKey:
         return State.ACTIVE if self.active_time else State.PUBLISHED
 
 
-class Act(Enum):
+class Transition(Enum):
     """What moves the keys on."""
 
     CREATE = auto()
@@ -75,7 +75,7 @@ class Act(Enum):
 class Step:
     """One act, and the key that it is for; none for CREATE."""
 
-    act: Act
+    act: Transition
     key: SigningKey | None = None
 
 
@@ -84,7 +84,7 @@ def in_state(keys: Sequence[SigningKey], state: State, time: datetime) -> Signin
     return next((key for key in keys if key.state(time) is state), None)
 
 
-def activation_time(published: SigningKey, active: SigningKey | None, pace: Pace) -> datetime:
+def activation_time(published: SigningKey, active: SigningKey | None, pace: RotationSchedule) -> datetime:
     """When the published key takes over. Without an active key it is late already."""
     if active is None or active.active_time is None:
         return published.publish_time
@@ -92,20 +92,20 @@ def activation_time(published: SigningKey, active: SigningKey | None, pace: Pace
     return seen if published.ordered else max(seen, active.active_time + pace.period)
 
 
-def next_step(keys: Sequence[SigningKey], pace: Pace, time: datetime) -> Step | None:
+def next_step(keys: Sequence[SigningKey], pace: RotationSchedule, time: datetime) -> Step | None:
     """What is due, the most urgent first: tokens must be signed, then there must be a key to take over, and then comes the housekeeping."""
     active, published = in_state(keys, State.ACTIVE, time), in_state(keys, State.PUBLISHED, time)
     if published is None:
-        return Step(Act.CREATE)
+        return Step(Transition.CREATE)
     if activation_time(published, active, pace) <= time:
-        return Step(Act.ACTIVATE, published)
+        return Step(Transition.ACTIVATE, published)
     for key in keys:
         # A replica whose view is old may be signing with it still.
         if key.material is not None and (key.revoke_time or (key.retire_time and key.retire_time + 2 * MAX_VIEW_AGE <= time)):
-            return Step(Act.ERASE, key)
+            return Step(Transition.ERASE, key)
     for key in keys:
         if key.material is None and key.gone_time and key.gone_time <= time:
-            return Step(Act.REMOVE, key)
+            return Step(Transition.REMOVE, key)
     return None
 
 

@@ -27,7 +27,7 @@ class NewKey:
     """See `SigningKey.material`."""
 
 
-class Custody(Protocol):
+class KeyManager(Protocol):
     """Makes keys, and signs with them."""
 
     name: str
@@ -58,7 +58,7 @@ class Custody(Protocol):
 class Custodies:
     """The custodies of a deployment: one makes new keys; others may still have keys from before."""
 
-    def __init__(self, chosen: Custody, *others: Custody) -> None:
+    def __init__(self, chosen: KeyManager, *others: KeyManager) -> None:
         """Args:
         chosen: Makes new keys.
         others: Have keys from before.
@@ -66,7 +66,7 @@ class Custodies:
         self.chosen = chosen
         self._by_name = {custody.name: custody for custody in (chosen, *others)}
 
-    def of(self, key: SigningKey) -> Custody:
+    def of(self, key: SigningKey) -> KeyManager:
         """Who has a key.
 
         Raises:

@@ -13,7 +13,7 @@ from mesh.outbox.outbox import Outbox
 from mesh.runtime.interruption import Interruption
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
-from services.token.keys.key import Act, SigningKey, State, Step, in_state, jwks, next_step
+from services.token.keys.key import SigningKey, State, Step, Transition, in_state, jwks, next_step
 from services.token.keys.key_manager import Custodies, NewKey
 from services.token.keys.schedule import KeyPolicy
 from services.token.keys.signer import Algorithm
@@ -25,7 +25,7 @@ _TRIAL = b"a key that can't sign must not take over"
 _log = structlog.get_logger("authmesh.keys")
 
 
-class KeyKeeper:
+class KeyRotator:
     """Makes the next key, has it take over, and clears away what was."""
 
     def __init__(
@@ -102,12 +102,12 @@ class KeyKeeper:
 
     async def _take(self, tx: Transaction, step: Step, keys: Sequence[SigningKey], time: datetime) -> None:
         match step:
-            case Step(Act.ACTIVATE, SigningKey() as key):
+            case Step(Transition.ACTIVATE, SigningKey() as key):
                 await self._activate(tx, key, keys, time)
-            case Step(Act.ERASE, SigningKey() as key):
+            case Step(Transition.ERASE, SigningKey() as key):
                 await self._custodies.of(key).destroy(key)
                 await self._store.erase(tx, key.key_id)
-            case Step(Act.REMOVE, SigningKey() as key):
+            case Step(Transition.REMOVE, SigningKey() as key):
                 await self._store.remove(tx, key.key_id)
                 await self._record(tx, "token.key_removed", key)
             case _:

@@ -16,7 +16,7 @@ class KeyPolicyUnsafeError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RotationSchedule:
     """What decides when a key takes over."""
 
     lead: timedelta
@@ -75,9 +75,9 @@ class KeyPolicy:
             )
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> RotationSchedule:
         """What decides when a key takes over."""
-        return Pace(self.lead, self.period)
+        return RotationSchedule(self.lead, self.period)
 
     @property
     def retention(self) -> timedelta:

@@ -7,7 +7,7 @@ from typing import Any
 from authmesh.token.v1 import key_service_pb2, key_service_pb2_grpc
 from grpc import aio
 
-from services.token.keys.admin import KeyOrders
+from services.token.keys.admin import KeyAdmin
 from services.token.keys.key import SigningKey, State
 
 Context = aio.ServicerContext[Any, Any]
@@ -23,7 +23,7 @@ _STATES = {
 class KeyService(key_service_pb2_grpc.KeyServiceServicer):
     """Signing keys, for administrators."""
 
-    def __init__(self, orders: KeyOrders, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, orders: KeyAdmin, *, clock: Callable[[], datetime]) -> None:
         """Args:
         orders: Carries them out.
         clock: The time.

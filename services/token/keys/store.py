@@ -8,7 +8,7 @@ from asyncpg import Record
 
 from mesh.storage.database import Database, Transaction
 from services.token.keys.key import SigningKey
-from services.token.keys.schedule import Pace
+from services.token.keys.schedule import RotationSchedule
 
 _ALL = "SELECT * FROM signing_keys ORDER BY publish_time DESC, key_id"
 
@@ -31,16 +31,16 @@ class KeyStore:
         await tx.fetchrow("SELECT 1 FROM signing_key_ring FOR UPDATE")
         return _keys(await tx.fetch(_ALL))
 
-    async def note_pace(self, pace: Pace) -> None:
+    async def note_pace(self, pace: RotationSchedule) -> None:
         """Writes down by which pace the running processes go, for whoever orders beside them."""
         await self._database.execute(
             "UPDATE signing_key_ring SET lead = $1, period = $2 WHERE (lead, period) IS DISTINCT FROM ($1, $2)", pace.lead, pace.period
         )
 
-    async def pace(self) -> Pace | None:
+    async def pace(self) -> RotationSchedule | None:
         """By which pace they go. None when none has run yet."""
         row = await self._database.fetchrow("SELECT lead, period FROM signing_key_ring WHERE lead IS NOT NULL")
-        return Pace(row["lead"], row["period"]) if row else None
+        return RotationSchedule(row["lead"], row["period"]) if row else None
 
     async def publish(self, tx: Transaction, key: SigningKey) -> None:
         """Adds a key."""

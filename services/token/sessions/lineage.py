@@ -21,7 +21,7 @@ REPLAYED_GENERATIONS = 3
 """Generations in a row with such repetitions that are a pattern, and no longer bad luck."""
 
 
-class Verdict(Enum):
+class RefreshOutcome(Enum):
     """What the presented token is."""
 
     UNKNOWN = auto()
@@ -41,7 +41,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class RefreshAttempt:
     """What a client sent."""
 
     client_id: str
@@ -79,32 +79,32 @@ class Lineage:
         return not self.session_is_over and self.rotate_time is None and self.expire_time > time
 
 
-def judge(lineage: Lineage | None, presented: Presented) -> Verdict:
+def evaluate(lineage: Lineage | None, presented: RefreshAttempt) -> RefreshOutcome:
     """What a token is that the atomic rotation did not take."""
     if lineage is None:
-        return Verdict.UNKNOWN
+        return RefreshOutcome.UNKNOWN
     if lineage.client_id != presented.client_id:
-        return Verdict.OTHER_CLIENT
+        return RefreshOutcome.OTHER_CLIENT
     if lineage.instance_id is not None and lineage.instance_id != presented.instance_id:
         # The family lives: else anyone who once saw a token could sign its owner out.
-        return Verdict.OTHER_INSTANCE
+        return RefreshOutcome.OTHER_INSTANCE
     if lineage.session_is_over:
-        return Verdict.SESSION_OVER
+        return RefreshOutcome.SESSION_OVER
     if lineage.rotate_time is None and lineage.expire_time <= presented.time:
-        return Verdict.EXPIRED
+        return RefreshOutcome.EXPIRED
     if lineage.rotate_time is not None and not _is_graced(lineage, lineage.rotate_time, presented):
-        return Verdict.REUSE
+        return RefreshOutcome.REUSE
     if not presented.scopes <= set(lineage.session_scopes).intersection(presented.client_scopes):
-        return Verdict.SCOPE_MISSING
+        return RefreshOutcome.SCOPE_MISSING
     if lineage.rotate_time is None:
-        return Verdict.SPENDABLE
+        return RefreshOutcome.SPENDABLE
     if lineage.unanswered or presented.time - lineage.rotate_time <= RACE:
-        return Verdict.RACE
+        return RefreshOutcome.RACE
     if lineage.replays >= REPLAYS or lineage.replayed_ancestors + 1 >= REPLAYED_GENERATIONS:
-        return Verdict.REUSE
-    return Verdict.REPLAY
+        return RefreshOutcome.REUSE
+    return RefreshOutcome.REPLAY
 
 
-def _is_graced(lineage: Lineage, rotate_time: datetime, presented: Presented) -> bool:
+def _is_graced(lineage: Lineage, rotate_time: datetime, presented: RefreshAttempt) -> bool:
     grace = presented.grace if lineage.instance_id is not None else min(presented.grace, GRACE_WITHOUT_INSTANCE)
     return not lineage.successor_is_spent and (lineage.unanswered or presented.time - rotate_time <= grace)

@@ -17,13 +17,13 @@ from services.token.clients.client import Client, Clients
 from services.token.keys.access_token import AccessGrant, AccessTokenWriter
 from services.token.refusals import Refusals
 from services.token.revocation.revoker import Revoker
-from services.token.sessions.lineage import Presented, Verdict, judge
+from services.token.sessions.lineage import RefreshAttempt, RefreshOutcome, evaluate
 from services.token.sessions.refresh_token import digest, is_refresh_token, new_refresh_token, seal, unseal
 from services.token.sessions.sign_in import Issued
-from services.token.sessions.store import Found, Rotation, Store
+from services.token.sessions.store import Rotation, Store, StoredRefreshToken
 
-ANSWERED = (Verdict.RACE, Verdict.REPLAY)
-REFUSED = frozenset(Verdict) - {*ANSWERED, Verdict.SPENDABLE, Verdict.REUSE}
+ANSWERED = (RefreshOutcome.RACE, RefreshOutcome.REPLAY)
+REFUSED = frozenset(RefreshOutcome) - {*ANSWERED, RefreshOutcome.SPENDABLE, RefreshOutcome.REUSE}
 """What changes nothing and is refused."""
 _log = structlog.get_logger("authmesh.refresh")
 
@@ -39,7 +39,7 @@ class Refresh:
     address: str
 
 
-class RefreshDesk:
+class TokenRefresher:
     """Spends refresh tokens."""
 
     def __init__(
@@ -87,7 +87,7 @@ class RefreshDesk:
         client = await self._clients.find(request.client_id) if is_refresh_token(request.refresh_token) else None
         if client is None:
             self._refusals.count("refresh token: unknown")
-            raise _refusal(Verdict.UNKNOWN)
+            raise _refusal(RefreshOutcome.UNKNOWN)
         time = self._clock()
         # Scopes that the client can't have are missing from a token that is good: to who made a token up they say nothing.
         if request.scopes <= client.scopes:
@@ -96,7 +96,7 @@ class RefreshDesk:
             if grant:
                 self._outbox.wake()
                 return await self._answer(request, successor, grant, client)
-        presented = Presented(
+        presented = RefreshAttempt(
             request.client_id,
             request.instance_id,
             request.scopes,
@@ -108,7 +108,7 @@ class RefreshDesk:
         if verdict not in ANSWERED:
             raise _refusal(verdict)
         if found is None or found.successor is None or found.sealed_successor is None:
-            raise _refusal(Verdict.SPENDABLE)
+            raise _refusal(RefreshOutcome.SPENDABLE)
         issued = await self._answer(request, unseal(request.refresh_token, found.sealed_successor), found.successor, client)
         if found.lineage.unanswered:
             await self._store.mark_answered(digest(request.refresh_token), time)
@@ -131,26 +131,28 @@ class RefreshDesk:
             event=self._outbox.event(event),
         )
 
-    async def _diagnose(self, refresh_token: str, presented: Presented) -> tuple[Found | None, Verdict]:
+    async def _diagnose(self, refresh_token: str, presented: RefreshAttempt) -> tuple[StoredRefreshToken | None, RefreshOutcome]:
         token_hash = digest(refresh_token)
         found = await self._store.find(token_hash, presented.time)
-        verdict = judge(found.lineage if found else None, presented)
-        if verdict in (Verdict.REPLAY, Verdict.REUSE):
+        verdict = evaluate(found.lineage if found else None, presented)
+        if verdict in (RefreshOutcome.REPLAY, RefreshOutcome.REUSE):
             # Something is to be written: look again under the token's lock, so that repetitions are counted one by one.
             async with self._revoker.transaction() as tx:
                 found = await self._store.find_locked(tx, token_hash, presented.time)
-                verdict = judge(found.lineage if found else None, presented)
+                verdict = evaluate(found.lineage if found else None, presented)
                 if found:
                     await self._write_down(tx, found, token_hash, verdict, presented)
         if verdict in REFUSED:
             await self._note_refusal(found, verdict, presented.time)
         return found, verdict
 
-    async def _write_down(self, tx: Transaction, found: Found, token_hash: bytes, verdict: Verdict, presented: Presented) -> None:
-        if verdict is Verdict.REPLAY:
+    async def _write_down(
+        self, tx: Transaction, found: StoredRefreshToken, token_hash: bytes, verdict: RefreshOutcome, presented: RefreshAttempt
+    ) -> None:
+        if verdict is RefreshOutcome.REPLAY:
             await self._store.count_replay(tx, token_hash)
             await self._outbox.record(tx, _event("token.grace_replay", found))
-        elif verdict is Verdict.REUSE:
+        elif verdict is RefreshOutcome.REUSE:
             event = audit_event_pb2.AuditEvent(
                 type="token.reuse_detected",
                 outcome=audit_event_pb2.OUTCOME_FAILURE,
@@ -159,7 +161,7 @@ class RefreshDesk:
             )
             await self._revoker.end_sessions(tx, found.subject, [found.session_id], presented.time, event)
 
-    async def _note_refusal(self, found: Found | None, verdict: Verdict, time: datetime) -> None:
+    async def _note_refusal(self, found: StoredRefreshToken | None, verdict: RefreshOutcome, time: datetime) -> None:
         if found is None or not found.lineage.is_live(time):
             self._refusals.count(f"refresh token: {verdict.name.lower()}")
             return
@@ -185,7 +187,7 @@ class RefreshDesk:
             _log.warning("an answer is owed and could not be noted: the token has its ordinary grace", client=request.client_id)
 
 
-def _event(event_type: str, found: Found) -> audit_event_pb2.AuditEvent:
+def _event(event_type: str, found: StoredRefreshToken) -> audit_event_pb2.AuditEvent:
     return audit_event_pb2.AuditEvent(
         type=event_type,
         subject=f"users/{found.subject}",
@@ -194,13 +196,13 @@ def _event(event_type: str, found: Found) -> audit_event_pb2.AuditEvent:
     )
 
 
-def _refusal(verdict: Verdict) -> MeshError:
+def _refusal(verdict: RefreshOutcome) -> MeshError:
     match verdict:
-        case Verdict.REUSE:
+        case RefreshOutcome.REUSE:
             return Unauthenticated(Reason.REFRESH_REUSED, "this refresh token was used before: its session was ended, sign in again")
-        case Verdict.SCOPE_MISSING:
+        case RefreshOutcome.SCOPE_MISSING:
             return PermissionDenied(Reason.SCOPE_MISSING, "the session lacks a scope that was asked for")
-        case Verdict.SPENDABLE:
+        case RefreshOutcome.SPENDABLE:
             return Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the token changed under this call: send it again")
         case _:
             # One answer for all causes: whoever found a token learns nothing from it.

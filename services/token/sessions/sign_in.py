@@ -11,7 +11,7 @@ from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Transaction
 from mesh.tokens.claims import is_name
-from services.token.clients.client import Client, Clients, Registered
+from services.token.clients.client import Client, ClientRecord, Clients
 from services.token.keys.access_token import AccessGrant, AccessTokenWriter
 from services.token.revocation.revoker import Revoker
 from services.token.sessions.grants import RoleScopes, check_scopes, grant
@@ -53,11 +53,11 @@ class _Basis:
     """What a sign-in is decided by."""
 
     subject: Subject
-    registered: Registered | None
+    registered: ClientRecord | None
     """The client."""
 
 
-class SignInDesk:
+class SessionIssuer:
     """Starts sessions."""
 
     def __init__(

@@ -13,7 +13,7 @@ from services.token.sessions.refresh_token import digest, is_refresh_token
 from services.token.sessions.store import Session, Store
 
 
-class SignOutDesk:
+class SessionManager:
     """Lists and ends sessions."""
 
     def __init__(self, store: Store, revoker: Revoker, verify: Callable[[str], Awaitable[Claims]], *, clock: Callable[[], datetime]) -> None:

@@ -70,7 +70,7 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredRefreshToken:
     """A refresh token that is known."""
 
     session_id: uuid.UUID
@@ -178,11 +178,11 @@ class Store:
         )
         return _grant(row) if row else None
 
-    async def find(self, token_hash: bytes, time: datetime) -> Found | None:
+    async def find(self, token_hash: bytes, time: datetime) -> StoredRefreshToken | None:
         """A refresh token with its session and its successor, as of now."""
         return _found(await self._database.fetchrow(_FIND, token_hash, time))
 
-    async def find_locked(self, tx: Transaction, token_hash: bytes, time: datetime) -> Found | None:
+    async def find_locked(self, tx: Transaction, token_hash: bytes, time: datetime) -> StoredRefreshToken | None:
         """The same, and nobody else counts a replay of it meanwhile."""
         return _found(await tx.fetchrow(_FIND + "FOR UPDATE OF token", token_hash, time))
 
@@ -387,10 +387,10 @@ def _grant(row: Record, prefix: str = "") -> AccessGrant:
     )
 
 
-def _found(row: Record | None) -> Found | None:
+def _found(row: Record | None) -> StoredRefreshToken | None:
     if row is None:
         return None
-    return Found(
+    return StoredRefreshToken(
         session_id=row["session_id"],
         subject=row["subject"],
         lineage=Lineage(

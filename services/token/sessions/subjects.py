@@ -16,7 +16,7 @@ from services.token.sessions.grants import RoleScopes
 from services.token.sessions.store import Store, Subject
 
 
-class SubjectDesk:
+class SubjectSync:
     """Keeps the copies of roles and status, and revokes whole persons."""
 
     def __init__(self, store: Store, revoker: Revoker, outbox: Outbox, role_scopes: RoleScopes, *, clock: Callable[[], datetime]) -> None:

@@ -20,7 +20,7 @@ from mesh.audit.chain import MAX_EVENT_BYTES, number_events
 from mesh.audit.personal import ERASED, key_names, reveal
 from mesh.outbox import lag as backlog
 from mesh.outbox.dead_letters import PARK_AFTER
-from mesh.outbox.delivery import Delivery, Pace
+from mesh.outbox.delivery import BatchResult, Pace
 from mesh.outbox.outbox import Entry, Outbox
 from mesh.outbox.sinks.events import BYTES_PER_CALL, EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
@@ -46,9 +46,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Picky(Collector):
     """Refuses entries for what they are."""
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+    async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         answer = await super().send(client, entries)
-        return Delivery(answer.accepted, {entry.id: "Malformed" for entry in entries if entry.id not in answer.accepted})
+        return BatchResult(answer.accepted, {entry.id: "Malformed" for entry in entries if entry.id not in answer.accepted})
 
 
 async def record(database: Database, outbox: Outbox, *names: str, detail: str = "") -> None:
@@ -150,8 +150,8 @@ async def test_an_event_that_a_newer_release_has_numbered_is_not_sent_without_it
     payload = AuditEvent(source="auth", sequence=1, type=SIGNED_IN).SerializeToString()
     entries = [Entry(1, SIGNED_IN, payload, 0), Entry(2, SIGNED_IN, payload + NEWER, 0)]
     sink = EventBridgeSink(lambda: contextlib.nullcontext(), "bus")
-    assert await sink.send(Bus(), entries) == Delivery(accepted=[1], refused={})
-    assert await sink.send(Bus(), entries[1:]) == Delivery(accepted=[], refused={})
+    assert await sink.send(Bus(), entries) == BatchResult(accepted=[1], refused={})
+    assert await sink.send(Bus(), entries[1:]) == BatchResult(accepted=[], refused={})
     assert calls == [1]
 
 
@@ -199,7 +199,7 @@ async def test_a_destination_that_fails_as_a_whole_is_not_hurried_by_new_entries
     class Counting(Collector):
         calls = 0
 
-        async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+        async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
             self.calls += 1
             return await super().send(client, entries)
 

@@ -18,7 +18,7 @@ from authmesh.user.v1.user_directory_pb2 import LookupUserRequest
 import mesh.outbox.outbox
 from mesh.audit.chain import number_events
 from mesh.errors import NotFound, Reason, Unavailable
-from mesh.outbox.delivery import Delivery
+from mesh.outbox.delivery import BatchResult
 from mesh.outbox.outbox import Entry, Outbox, Relay, Sink
 from mesh.outbox.sinks.commands import CommandSink
 from mesh.rpc.call import Call
@@ -47,14 +47,14 @@ class Collector:
 
         return nothing()
 
-    async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+    async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         self.seen += entries
         if self.fails:
             raise ConnectionError
         taken = [entry for entry in entries if not self.refuses(entry)]
         self.times |= {entry.id: time.monotonic() for entry in taken}
         self.taken += taken
-        return Delivery(accepted=[entry.id for entry in taken])
+        return BatchResult(accepted=[entry.id for entry in taken])
 
     @property
     def events(self) -> list[AuditEvent]:
@@ -296,11 +296,11 @@ async def test_a_row_whose_relay_died_between_sending_and_deleting_is_sent_again
     delivered = asyncio.Event()
 
     class Dying(Collector):
-        async def send(self, client: Any, entries: Sequence[Entry]) -> Delivery:
+        async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
             await super().send(client, entries)
             delivered.set()
             await asyncio.Event().wait()
-            return Delivery()
+            return BatchResult()
 
     dying, sink = Dying(), Collector()
     await record(database, outbox)

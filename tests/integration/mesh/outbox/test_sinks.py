@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from mesh.aws import open_client
 from mesh.local.components.aws_emulator import AwsEmulator
-from mesh.outbox.delivery import Delivery
+from mesh.outbox.delivery import BatchResult
 from mesh.outbox.outbox import Entry, Outbox
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
@@ -133,7 +133,7 @@ async def test_events_that_the_bus_refused_are_not_taken_for_accepted() -> None:
     sink: Any = EventBridgeSink(lambda: None, "bus")  # type: ignore[arg-type,return-value]
     refused = {"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}
     client = Answer({"FailedEntryCount": 1, "Entries": [{"EventId": "1"}, refused, {"EventId": "3"}]})
-    assert await sink.send(client, entries(7, 8, 9)) == Delivery(accepted=[7, 9], throttled=True)
+    assert await sink.send(client, entries(7, 8, 9)) == BatchResult(accepted=[7, 9], throttled=True)
 
 
 @pytest.mark.parametrize(("successful", "accepted"), [([{"Id": "8"}], [8]), ([], []), (None, [])])
@@ -142,4 +142,4 @@ async def test_messages_that_the_topic_refused_are_not_taken_for_accepted(succes
     answer: dict[str, Any] = {"Failed": [{"Id": "7", "Code": "InternalError"}]}
     if successful is not None:
         answer["Successful"] = successful
-    assert await sink.send(Answer(answer), entries(7, 8)) == Delivery(accepted=accepted)
+    assert await sink.send(Answer(answer), entries(7, 8)) == BatchResult(accepted=accepted)

@@ -242,7 +242,7 @@ async def test_a_sidecar_demands_a_token_by_itself(chain: Chain) -> None:
 
 
 async def test_a_certificate_of_another_authority_gets_no_connection(chain: Chain) -> None:
-    impostors = MeshAuthorities.kept(chain.folder / "impostor-keys", chain.folder / "impostors", "authmesh")
+    impostors = MeshAuthorities.load_or_create(chain.folder / "impostor-keys", chain.folder / "impostors", "authmesh")
     impostors.issue(["auth"])
     for certificates in (impostors.certificates("auth"), chain.authorities.public_certificates):
         with pytest.raises((httpx.TransportError, ssl.SSLError)):

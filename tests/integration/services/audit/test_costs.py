@@ -7,7 +7,7 @@ from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceStub, add_Audit
 
 from services.audit.pipeline.envelope import read
 from services.audit.reading.projection import Projection
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 from services.audit.reading.service import AuditService
 from services.audit.reading.watch import Watch
 from services.audit.trail.objects import lay_out
@@ -21,7 +21,7 @@ from tests.kit.trail import chained
 async def test_a_question_costs_no_more_than_the_contract_says(new_database_url: Callable[[str], Awaitable[str]]) -> None:
     async with metered(await new_database_url("services.audit")) as (database, meter):
         projection, caller = Projection(database), TrustedCaller()
-        follower = Follower(projection)
+        follower = Projector(projection)
         caller.scopes = frozenset({"admin:audit"})
         service = AuditService(projection, Watch(projection, follower, HEARTBEAT))
         sealed = chained(1, 400, actor="users/ada", subject="users/bob", session="s" * 80, user_agent="u" * 256, sealed=b"x" * 600)

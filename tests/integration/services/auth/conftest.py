@@ -17,14 +17,14 @@ from mesh.errors import MeshError
 from mesh.ids import uuid7
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database
-from services.auth.constant_time import AnswerTime
-from services.auth.credential_lifecycle import CredentialKeeper
+from services.auth.constant_time import ConstantTime
+from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
-from services.auth.retention import Upkeep
-from services.auth.sign_in import Attempt, SignInDesk
-from services.auth.sign_up import Application, SignUpDesk
+from services.auth.retention import Retention
+from services.auth.sign_in import Attempt, Authenticator
+from services.auth.sign_up import Application, Registration
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
 
@@ -85,16 +85,16 @@ class Auth:
         self.token = Token()
         self.outbox = Outbox(source="auth")
         self.denials = AnonymousDenials(database, self.outbox, self.clock)
-        self.upkeep = Upkeep(database, self.clock)
-        self.credentials = CredentialKeeper(database, self.outbox)
+        self.upkeep = Retention(database, self.clock)
+        self.credentials = CredentialLifecycle(database, self.outbox)
         self.use_hasher(Hasher(**WEAK))
 
     def use_hasher(self, hasher: Hasher, answer_seconds: float = 0, *, waiting: int = 500) -> None:
         self.hasher = hasher
-        level, throttle, turns = AnswerTime(answer_seconds), Throttle(), Turns(at_once=6, waiting=waiting)
+        level, throttle, turns = ConstantTime(answer_seconds), Throttle(), Turns(at_once=6, waiting=waiting)
         policy = PasswordPolicy.load()
-        self.desk = SignUpDesk(self.database, self.outbox, hasher, policy, self.denials, level, throttle, turns, clock=self.clock, new_id=uuid7)
-        self.gate = SignInDesk(
+        self.desk = Registration(self.database, self.outbox, hasher, policy, self.denials, level, throttle, turns, clock=self.clock, new_id=uuid7)
+        self.gate = Authenticator(
             self.database, self.outbox, hasher, self.denials, level, throttle, turns, self.token.check, self.token.issue, clock=self.clock
         )
 

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from mesh.aws import open_client
 from mesh.errors import MeshError
 from mesh.local.components import aws_emulator
-from services.auth.notifications import NoticeDesk, NoticeError
+from services.auth.notifications import NoticeError, NotificationConsumer
 from services.auth.settings import AuthSettings
 from services.auth.sign_in import Attempt
 from tests.integration.services.audit.conftest import until
@@ -32,8 +32,8 @@ def notice(
     return json.dumps({"source": f"authmesh.{bus}", "detail-type": event_type, "detail": json_format.MessageToDict(event)})
 
 
-def desk(auth: Auth) -> NoticeDesk:
-    return NoticeDesk(auth.database, auth.outbox, lambda: None, "", clock=auth.clock)  # type: ignore[arg-type,return-value]
+def desk(auth: Auth) -> NotificationConsumer:
+    return NotificationConsumer(auth.database, auth.outbox, lambda: None, "", clock=auth.clock)  # type: ignore[arg-type,return-value]
 
 
 async def test_the_first_device_is_no_news_and_another_one_is(auth: Auth) -> None:
@@ -114,7 +114,7 @@ async def test_notices_come_from_the_queue_and_poison_stays_in_it(
         url = (await sqs.create_queue(QueueName=f"notices-{uuid.uuid4()}", Attributes={"VisibilityTimeout": "600"}))["QueueUrl"]
         for body in ("poison", notice(auth, user_id)):
             await sqs.send_message(QueueUrl=url, MessageBody=body)
-        served = NoticeDesk(auth.database, auth.outbox, lambda: open_client("sqs", settings), url, clock=auth.clock)
+        served = NotificationConsumer(auth.database, auth.outbox, lambda: open_client("sqs", settings), url, clock=auth.clock)
 
         async def told() -> bool:
             return await auth.kinds() == ["token_reuse"]

@@ -30,11 +30,11 @@ from mesh.rpc.validation import Validation
 from mesh.storage.database import Database
 from mesh.tokens.claims import Claims
 from mesh.tokens.denials import Denials
-from services.resource.authorizer import Gate
+from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.resources import Resources
 from services.resource.resume_tokens import ResumeTokens
-from services.resource.retention import Housekeeping
+from services.resource.retention import Retention
 from services.resource.service import ResourceDirectory, ResourceService
 from services.resource.share import Grantee
 from services.resource.share_claims import ShareClaims
@@ -93,7 +93,7 @@ class Replica:
     channel: aio.Channel
     changes: ChangeLog
     claims: ShareClaims
-    housekeeping: Housekeeping
+    housekeeping: Retention
     tokens: ResumeTokens
     watch: Watch
     admission: Admission
@@ -162,7 +162,7 @@ class Service:
 async def replica(database: Database, addresses: Addresses, clock: Clock) -> AsyncIterator[Replica]:
     outbox = Outbox("resource")
     changes = ChangeLog(database)
-    gate = Gate(database, Denials(database, outbox))
+    gate = Authorizer(database, Denials(database, outbox))
     claims = ShareClaims(database, outbox, changes, addresses, clock=clock)
     resources = Resources(database, outbox, changes, gate, quota=QUOTA, clock=clock, new_id=uuid7)
     sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
@@ -179,7 +179,7 @@ async def replica(database: Database, addresses: Addresses, clock: Clock) -> Asy
         await server.start()
         following = asyncio.create_task(watch.run())
         async with open_channel(socket) as channel:
-            housekeeping = Housekeeping(database, changes, timedelta(days=7), clock=clock)
+            housekeeping = Retention(database, changes, timedelta(days=7), clock=clock)
             yield Replica(channel, changes, claims, housekeeping, tokens, watch, admission)
         following.cancel()
         with suppress(asyncio.CancelledError):

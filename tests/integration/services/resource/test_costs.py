@@ -12,7 +12,7 @@ from mesh.ids import uuid7
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database
 from mesh.tokens.denials import Denials
-from services.resource.authorizer import Gate
+from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.resources import Resources
 from services.resource.service import ResourceService
@@ -29,7 +29,7 @@ NAME, CONTENT = "é" * 200, "x" * 65_536
 Resource = resource_service_pb2.Resource
 
 
-class People:
+class UserLookup:
     """Finds everybody, and counts the questions."""
 
     def __init__(self, meter: Meter) -> None:
@@ -44,7 +44,7 @@ class People:
 class Costs:
     """Resource with one person who has as much as they may have."""
 
-    def __init__(self, database: Database, meter: Meter, people: People, caller: TrustedCaller, stub: Any) -> None:
+    def __init__(self, database: Database, meter: Meter, people: UserLookup, caller: TrustedCaller, stub: Any) -> None:
         self.database, self.meter, self.people, self.caller, self.stub = database, meter, people, caller, stub
 
     def call(self, method: str, **fields: Any) -> Callable[[], Awaitable[Any]]:
@@ -81,8 +81,8 @@ class Costs:
 @pytest.fixture
 async def costs(new_database_url: Callable[[str], Awaitable[str]]) -> AsyncIterator[Costs]:
     async with metered(await new_database_url("services.resource")) as (database, meter):
-        clock, outbox, caller, people = Clock(), Outbox("resource"), TrustedCaller(), People(meter)
-        changes, gate = ChangeLog(database), Gate(database, Denials(database, outbox))
+        clock, outbox, caller, people = Clock(), Outbox("resource"), TrustedCaller(), UserLookup(meter)
+        changes, gate = ChangeLog(database), Authorizer(database, Denials(database, outbox))
         claims = ShareClaims(database, outbox, changes, people, clock=clock)
         resources = Resources(database, outbox, changes, gate, quota=QUOTA, clock=clock, new_id=uuid7)
         sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)

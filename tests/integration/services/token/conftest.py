@@ -17,7 +17,7 @@ from mesh.tokens.denials import Denials
 from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
-from services.token.clients.client import Client, Registered
+from services.token.clients.client import Client, ClientRecord
 from services.token.keys.access_token import AccessTokenWriter
 from services.token.keys.signer import ActiveKey, PrivateKey
 from services.token.refusals import Refusals
@@ -25,11 +25,11 @@ from services.token.revocation.log import RevocationLog
 from services.token.revocation.revoker import Revoker
 from services.token.sessions.grants import load_role_scopes
 from services.token.sessions.introspection import Introspection
-from services.token.sessions.refresh import Refresh, RefreshDesk
-from services.token.sessions.sign_in import Issued, SignIn, SignInDesk
-from services.token.sessions.sign_out import SignOutDesk
+from services.token.sessions.refresh import Refresh, TokenRefresher
+from services.token.sessions.sign_in import Issued, SessionIssuer, SignIn
+from services.token.sessions.sign_out import SessionManager
 from services.token.sessions.store import Store
-from services.token.sessions.subjects import SubjectDesk
+from services.token.sessions.subjects import SubjectSync
 from tests.conftest import OpenDatabase
 from tests.kit.signing import OneKey
 
@@ -56,11 +56,11 @@ class SomeClients(dict[str, Client]):
     async def find(self, client_id: str) -> Client | None:
         return self.get(client_id)
 
-    async def read(self, client_id: str) -> Registered | None:
+    async def read(self, client_id: str) -> ClientRecord | None:
         client = self.get(client_id)
-        return Registered(client_id, client, 1, datetime(1970, 1, 1, tzinfo=UTC)) if client else None
+        return ClientRecord(client_id, client, 1, datetime(1970, 1, 1, tzinfo=UTC)) if client else None
 
-    async def hold(self, tx: Transaction, client_id: str) -> Registered | None:
+    async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
         return await self.read(client_id)
 
 
@@ -76,10 +76,10 @@ class Token:
     revocations: RevocationSet
     keys: KeySet
     verifier: Verifier
-    sign_ins: SignInDesk
-    refreshes: RefreshDesk
-    sign_outs: SignOutDesk
-    subjects: SubjectDesk
+    sign_ins: SessionIssuer
+    refreshes: TokenRefresher
+    sign_outs: SessionManager
+    subjects: SubjectSync
     introspection: Introspection
     denials: Denials
     refusals: Refusals
@@ -157,10 +157,10 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
         revocations=revocations,
         keys=keys,
         verifier=verifier,
-        sign_ins=SignInDesk(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7),
-        refreshes=RefreshDesk(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7),
-        sign_outs=SignOutDesk(store, revoker, verify, clock=clock),
-        subjects=SubjectDesk(store, revoker, outbox, role_scopes, clock=clock),
+        sign_ins=SessionIssuer(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7),
+        refreshes=TokenRefresher(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7),
+        sign_outs=SessionManager(store, revoker, verify, clock=clock),
+        subjects=SubjectSync(store, revoker, outbox, role_scopes, clock=clock),
         introspection=Introspection(store, verify, issuer=ISSUER, audience=AUDIENCE, clock=clock),
         denials=denials,
         refusals=refusals,

@@ -11,11 +11,11 @@ from authmesh.token.v1.token_service_pb2_grpc import TokenServiceStub, add_Token
 
 from mesh.ids import uuid7
 from mesh.outbox.outbox import Outbox
-from services.token.clients.admin import ClientDesk
+from services.token.clients.admin import ClientAdmin
 from services.token.clients.service import ClientService
-from services.token.keys.admin import KeyOrders
+from services.token.keys.admin import KeyAdmin
 from services.token.keys.local import LocalKeys
-from services.token.keys.schedule import Pace
+from services.token.keys.schedule import RotationSchedule
 from services.token.keys.service import KeyService
 from services.token.keys.store import KeyStore
 from services.token.revocation.revoker import Revoker
@@ -76,7 +76,7 @@ async def test_sessions_cost_no_more_than_the_contract_says(new_database_url: Ca
 async def test_clients_cost_no_more_than_the_contract_says(new_database_url: Callable[[str], Awaitable[str]]) -> None:
     async with metered(await new_database_url("services.token")) as (database, meter):
         token, outbox = await assemble(database), Outbox("token")
-        desk = ClientDesk(database, Revoker(token.store, token.log, outbox), outbox, token.denials, ROLES, clock=token.clock)
+        desk = ClientAdmin(database, Revoker(token.store, token.log, outbox), outbox, token.denials, ROLES, clock=token.clock)
         async with served([(add_ClientServiceServicer_to_server, ClientService(desk))], caller_with("admin:clients", *ROLES.known)) as channel:
             call = calls_of(ClientServiceStub(channel), client_service_pb2)
             keys = jwks(*(Mint(f"key{number}") for number in range(5)))
@@ -106,7 +106,7 @@ async def test_keys_cost_no_more_than_the_contract_says(new_database_url: Callab
             return datetime.now(UTC)
 
         custody = LocalKeys(b"s" * 32)
-        orders = KeyOrders(database, store, token.log, Outbox("token"), Pace(timedelta(0), timedelta(hours=10)), clock=clock)
+        orders = KeyAdmin(database, store, token.log, Outbox("token"), RotationSchedule(timedelta(0), timedelta(hours=10)), clock=clock)
         keys = [stored(await custody.create("ES256"), custody, publish_time=clock() - timedelta(hours=1)) for _ in range(3)]
         # One that retires, the active one, and one that waits.
         for before, key in zip([None, *keys], keys, strict=False):

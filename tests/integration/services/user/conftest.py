@@ -13,7 +13,7 @@ from mesh.ids import uuid7
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database
 from services.user.administration import SET_SUBJECT_GRANTS, SET_SUBJECT_STATUS, Administration, Command
-from services.user.profiles import Directory
+from services.user.profiles import Profiles
 
 
 class NotingCourier:
@@ -36,7 +36,7 @@ class UserParts:
         self.database = database
         self.courier = NotingCourier(database)
         outbox = Outbox(source="user")
-        self.directory = Directory(database, outbox, clock=lambda: datetime.now(UTC))
+        self.directory = Profiles(database, outbox, clock=lambda: datetime.now(UTC))
         self.administration = Administration(database, outbox, self.courier, clock=lambda: datetime.now(UTC))
 
     async def new_user(self, email: str, name: str = "Ada") -> uuid.UUID:

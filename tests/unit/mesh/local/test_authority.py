@@ -17,7 +17,7 @@ NAMES = (x509.DNSName("localhost"),)
 
 @pytest.fixture
 def authorities(tmp_path: Path) -> MeshAuthorities:
-    authorities = MeshAuthorities.kept(tmp_path / "keys", tmp_path / "certificates", "authmesh")
+    authorities = MeshAuthorities.load_or_create(tmp_path / "keys", tmp_path / "certificates", "authmesh")
     authorities.issue(["auth", "edge"])
     return authorities
 
@@ -76,7 +76,7 @@ def test_another_name_of_the_edge_gets_an_authority_of_its_own(tmp_path: Path) -
     laptop = x509.DNSName("laptop.local")
 
     def of(*names: x509.GeneralName) -> MeshAuthorities:
-        authorities = MeshAuthorities.kept(tmp_path, tmp_path / "certificates", "authmesh", (*LOOPBACK, *names))
+        authorities = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", "authmesh", (*LOOPBACK, *names))
         authorities.issue([])
         return authorities
 
@@ -94,14 +94,14 @@ def test_another_name_of_the_edge_gets_an_authority_of_its_own(tmp_path: Path) -
 
 
 def test_authorities_are_kept(tmp_path: Path) -> None:
-    first = MeshAuthorities.kept(tmp_path, tmp_path / "certificates", "authmesh")
-    again = MeshAuthorities.kept(tmp_path, tmp_path / "certificates", "authmesh")
+    first = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", "authmesh")
+    again = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", "authmesh")
     assert (first.identities.pem, first.public.pem) == (again.identities.pem, again.public.pem)
     assert first.identities.pem != first.public.pem
 
 
 def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
-    Authority.kept(tmp_path, "mesh-ca", NAMES)
+    Authority.load_or_create(tmp_path, "mesh-ca", NAMES)
     (tmp_path / "mesh-ca.crt").write_text("no certificate")
     with pytest.raises(LocalMeshError, match="damaged"):
-        Authority.kept(tmp_path, "mesh-ca", NAMES)
+        Authority.load_or_create(tmp_path, "mesh-ca", NAMES)

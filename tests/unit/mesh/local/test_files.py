@@ -9,14 +9,14 @@ import pytest
 from mesh.local import sockets
 from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
-from mesh.local.memory import Memory
-from mesh.local.secret_file import kept_password, write_private
+from mesh.local.memory import PersistedState
+from mesh.local.secret_file import load_or_create_password, write_private
 
 
 def test_a_password_is_made_once_and_kept_private(tmp_path: Path) -> None:
-    password = kept_password(tmp_path / "password")
+    password = load_or_create_password(tmp_path / "password")
     assert len(password) == 32
-    assert kept_password(tmp_path / "password") == password
+    assert load_or_create_password(tmp_path / "password") == password
     assert (tmp_path / "password").stat().st_mode & 0o777 == 0o600
 
 
@@ -64,10 +64,10 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path, monkeypatch: pytest
 
 
 def test_damaged_memory_is_no_memory(tmp_path: Path) -> None:
-    Memory(edge_port=8443).write(tmp_path / "memory.json")
-    assert Memory.read(tmp_path / "memory.json").edge_port == 8443
+    PersistedState(edge_port=8443).write(tmp_path / "memory.json")
+    assert PersistedState.read(tmp_path / "memory.json").edge_port == 8443
     (tmp_path / "memory.json").write_text("{")
-    assert Memory.read(tmp_path / "memory.json") == Memory()
+    assert PersistedState.read(tmp_path / "memory.json") == PersistedState()
 
 
 def test_a_missing_server_environment_is_named(tmp_path: Path) -> None:

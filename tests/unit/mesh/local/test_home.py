@@ -8,26 +8,26 @@ from types import SimpleNamespace
 import pytest
 
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import Home
+from mesh.local.home import StateDir
 
 
 def test_the_environment_chooses_it(tmp_path: Path) -> None:
-    assert Home.chosen({"AUTHMESH_HOME": str(tmp_path)}).path == tmp_path
+    assert StateDir.chosen({"AUTHMESH_HOME": str(tmp_path)}).path == tmp_path
 
 
 def test_it_is_mesh_in_the_project_by_default() -> None:
-    assert Home.chosen({}).path.name == ".mesh"
+    assert StateDir.chosen({}).path.name == ".mesh"
 
 
 def test_it_is_private(tmp_path: Path) -> None:
-    home = Home(tmp_path / "deep" / "er")
+    home = StateDir(tmp_path / "deep" / "er")
     home.prepare()
     assert home.path.stat().st_mode & 0o777 == 0o700
     assert home.secrets.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_second_instance_is_told_who_holds_the_first(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = StateDir(tmp_path)
     with home.locked(), pytest.raises(LocalMeshError, match=rf"runs in .* already \(pid {os.getpid()}\)"), home.locked():
         pass
     with home.locked():
@@ -37,24 +37,24 @@ def test_a_second_instance_is_told_who_holds_the_first(tmp_path: Path) -> None:
 def test_too_little_room_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * 2**20))
     with pytest.raises(LocalMeshError, match="10 MiB left and the mesh needs"):
-        Home(tmp_path).prepare()
+        StateDir(tmp_path).prepare()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(LocalMeshError, match=r"permission denied.*AUTHMESH_HOME"):
-        Home(tmp_path / "mesh").prepare()
+        StateDir(tmp_path / "mesh").prepare()
 
 
 def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "mesh").write_text("")
     with pytest.raises(LocalMeshError, match=f"cannot make the directory {tmp_path / 'mesh'}"):
-        Home(tmp_path / "mesh").prepare()
+        StateDir(tmp_path / "mesh").prepare()
 
 
 def test_logs_of_the_run_before_are_kept_once(tmp_path: Path) -> None:
-    home = Home(tmp_path)
+    home = StateDir(tmp_path)
     home.prepare()
     home.log("auth").write_text("one")
     home.rotate_logs()

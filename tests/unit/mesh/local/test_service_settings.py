@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mesh.local import service_settings
-from mesh.local.choices import Choices
+from mesh.local.choices import Options
 from mesh.local.errors import LocalMeshError
 from mesh.model.mesh import load_mesh
 from mesh.settings import ProcessSettings
@@ -46,5 +46,5 @@ def test_every_setting_that_the_docs_name_is_passed_on_or_refused() -> None:
     named = settings & set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text))
     assert {"SIGNING_ALGORITHM", "SIGNING_KEYS", "CHECKPOINT_SECONDS", "AUDIT_CHECKPOINT_KEY"} <= named
     passed_on = {name for name in named for node in NODES if name in service_settings.chosen(node, dict.fromkeys(named, "1"))}
-    of_the_mesh = {name for name in named & service_settings.OF_THE_MESH if name.lower().removesuffix("_seconds") in Choices.__slots__}
+    of_the_mesh = {name for name in named & service_settings.OF_THE_MESH if name.lower().removesuffix("_seconds") in Options.__slots__}
     assert named - passed_on - of_the_mesh == named & service_settings.OF_THE_STACK | named & service_settings.OF_THE_MACHINE

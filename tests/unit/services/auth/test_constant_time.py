@@ -3,7 +3,7 @@
 import pytest
 
 from mesh.errors import Reason, Unauthenticated
-from services.auth.constant_time import AnswerTime
+from services.auth.constant_time import ConstantTime
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
 @pytest.mark.parametrize("work", [0.0, 0.1, 0.249])
 async def test_quick_work_waits(work: float) -> None:
     clock = Clock()
-    async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level():
+    async with ConstantTime(0.25, clock=clock, sleep=clock.sleep).pad():
         clock.now += work
     assert clock.now == pytest.approx(100.25)
 
@@ -28,14 +28,14 @@ async def test_quick_work_waits(work: float) -> None:
 async def test_a_refusal_waits_too() -> None:
     clock = Clock()
     with pytest.raises(Unauthenticated):
-        async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level(success=False):
+        async with ConstantTime(0.25, clock=clock, sleep=clock.sleep).pad(success=False):
             raise Unauthenticated(Reason.CREDENTIALS_INVALID, "no")
     assert clock.now == pytest.approx(100.25)
 
 
 async def test_a_success_that_tells_nothing_new_need_not_wait() -> None:
     clock = Clock()
-    async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level(success=False):
+    async with ConstantTime(0.25, clock=clock, sleep=clock.sleep).pad(success=False):
         clock.now += 0.1
     assert clock.now == pytest.approx(100.1)
 
@@ -43,13 +43,13 @@ async def test_a_success_that_tells_nothing_new_need_not_wait() -> None:
 @pytest.mark.parametrize(("work", "answered"), [(0.25, 0.25), (0.26, 0.5), (0.49, 0.5), (1.0, 1.0), (1.01, 1.25)])
 async def test_slow_work_is_levelled_too(work: float, answered: float) -> None:
     clock = Clock()
-    async with AnswerTime(0.25, clock=clock, sleep=clock.sleep).level():
+    async with ConstantTime(0.25, clock=clock, sleep=clock.sleep).pad():
         clock.now += work
     assert clock.now == pytest.approx(100 + answered)
 
 
 async def test_a_step_of_nothing_levels_nothing() -> None:
     clock = Clock()
-    async with AnswerTime(0, clock=clock, sleep=clock.sleep).level():
+    async with ConstantTime(0, clock=clock, sleep=clock.sleep).pad():
         clock.now += 0.1
     assert clock.now == pytest.approx(100.1)

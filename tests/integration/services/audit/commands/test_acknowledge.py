@@ -18,7 +18,7 @@ from services.audit.proof import acknowledgements
 from services.audit.proof.checkpointer import Checkpointer
 from services.audit.proof.statement import pem_of
 from services.audit.reading.projection import Projection
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 from tests.conftest import OpenDatabase
 from tests.integration.services.audit.conftest import Aws
 from tests.kit.envelopes import event
@@ -69,7 +69,7 @@ async def operator(aws: Aws, open_database: OpenDatabase, tmp_path: Path) -> Asy
         database = await open_database("services.audit")
         checkpointer = Checkpointer(
             database,
-            Follower(Projection(database)),
+            Projector(Projection(database)),
             aws.client("s3"),
             aws.client("kms"),
             bucket=aws.bucket,

@@ -17,7 +17,7 @@ from services.audit.proof.findings import Kind, Report
 from services.audit.proof.statement import PinnedKey, pem_of
 from services.audit.proof.verification import verify
 from services.audit.reading.projection import Filters, Projection
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 from services.audit.trail.archive import Bucket
 from tests.conftest import OpenDatabase
 from tests.integration.services.audit.conftest import Aws
@@ -38,7 +38,7 @@ class Signing:
     def checkpointer(self, interval: timedelta = NOW) -> Checkpointer:
         return Checkpointer(
             self.database,
-            Follower(Projection(self.database)),
+            Projector(Projection(self.database)),
             self.aws.client("s3"),
             self.aws.client("kms"),
             bucket=self.aws.bucket,

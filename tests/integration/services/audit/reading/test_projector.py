@@ -10,9 +10,9 @@ import pytest
 
 from mesh.storage.database import Database
 from services.audit.reading.projection import Filters, Projection
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 from services.audit.trail import event_codec as lines
-from services.audit.trail.archive import Directory
+from services.audit.trail.archive import LocalArchive
 from tests.conftest import OpenDatabase
 from tests.kit.envelopes import NOON, event
 from tests.kit.trail import Trail, chain_hash, chained
@@ -32,17 +32,17 @@ async def test_an_empty_database_gets_all_of_the_trail_though_the_newest_event_c
     old = chained(1, 3)
     trail.write(old)
     [newest] = trail.write([event(4, at=NOON + timedelta(days=400), previous_hash=chain_hash(old[-1]))])
-    follower = Follower(Projection(database))
+    follower = Projector(Projection(database))
     # The consumer stores while the bucket was not listed yet: at a start with a new database, and while it is rebuilt.
     await follower.project(newest, trail.get(newest))
-    await follower.catch_up(Directory(trail.path))
+    await follower.catch_up(LocalArchive(trail.path))
     assert (await Projection(database).heads())["auth"].sequence == 4
     # From then on only the last days are looked at.
     assert (await Projection(database).days())["auth"] > date(2000, 1, 1)
 
 
 async def test_a_clock_that_was_years_ahead_hides_nothing_that_others_store_later(database: Database, trail: Trail) -> None:
-    follower, archive = Follower(Projection(database)), Directory(trail.path)
+    follower, archive = Projector(Projection(database)), LocalArchive(trail.path)
     ahead = event(1, at=datetime.now(UTC) + timedelta(days=400))
     trail.write([ahead])
     await follower.catch_up(archive)
@@ -59,7 +59,7 @@ async def test_nothing_that_lies_in_the_bucket_stops_the_projection(database: Da
     trail.put("audit/source=auth/dt=2026-99-99/x.jsonl.gz", trail.get(key))
     trail.put("audit/source=auth/dt=2026-11-24/bomb.jsonl.gz", gzip.compress(b"\n" * 300_000))
     trail.write(chained(1, 2, source="token"))
-    await Follower(Projection(database)).catch_up(Directory(trail.path))
+    await Projector(Projection(database)).catch_up(LocalArchive(trail.path))
     assert {source: head.sequence for source, head in (await Projection(database).heads()).items()} == {"auth": 1, "token": 2}
     events, _ = await Projection(database).page(Filters(subject=f"users/{long}"[:500]), None, 10)
     assert [stored.event for stored in events] == [first]
@@ -74,6 +74,6 @@ async def test_rebuilding_waits_for_the_checkpointer_and_does_not_hold_it_up(dat
         forgetting = asyncio.create_task(projection.forget())
         await asyncio.sleep(0.3)
         async with asyncio.timeout(5):
-            await Follower(projection).project(key, trail.get(key))
+            await Projector(projection).project(key, trail.get(key))
     await forgetting
     assert await projection.heads() == {}

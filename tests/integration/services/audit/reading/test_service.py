@@ -14,7 +14,7 @@ from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceStub, add_Audit
 from mesh.errors import InvalidArgument, PermissionDenied
 from services.audit.pipeline.envelope import read
 from services.audit.reading.projection import Projection
-from services.audit.reading.projector import Follower
+from services.audit.reading.projector import Projector
 from services.audit.reading.service import AuditService
 from services.audit.reading.watch import Watch
 from services.audit.trail.objects import lay_out
@@ -32,7 +32,7 @@ class Reading:
 
     stub: AuditServiceStub
     caller: TrustedCaller
-    follower: Follower
+    follower: Projector
 
     async def store(self, *events: AuditEvent) -> None:
         for item in lay_out(read(envelope(sent)) for sent in events):
@@ -45,7 +45,7 @@ class Reading:
 @pytest.fixture
 async def reading(open_database: OpenDatabase) -> AsyncIterator[Reading]:
     projection = Projection(await open_database("services.audit"))
-    follower, caller = Follower(projection), TrustedCaller()
+    follower, caller = Projector(projection), TrustedCaller()
     caller.scopes = frozenset({"admin:audit"})
     service = AuditService(projection, Watch(projection, follower, HEARTBEAT))
     async with served([(add_AuditServiceServicer_to_server, service)], caller) as channel:

@@ -26,19 +26,19 @@ from mesh.errors import (
 from mesh.ids import uuid7
 from mesh.outbox.outbox import Outbox
 from mesh.tokens.denials import EACH
-from services.token.clients.admin import ClientDesk
-from services.token.clients.bootstrap import ClientSeed
+from services.token.clients.admin import ClientAdmin
+from services.token.clients.bootstrap import ClientBootstrap
 from services.token.clients.cache import ClientDirectory
-from services.token.clients.client import Client, Registered, load_clients
-from services.token.clients.credentials_grant import ClientTokenDesk
+from services.token.clients.client import Client, ClientRecord, load_clients
+from services.token.clients.credentials_grant import ClientCredentialsGrant
 from services.token.clients.store import find_client
 from services.token.keys.access_token import AccessTokenWriter, ClientGrant
 from services.token.keys.signer import public_jwk, thumbprint
-from services.token.retention import Purge
+from services.token.retention import Retention
 from services.token.revocation.revoker import TOKENS_APART, Revoker
 from services.token.sessions.grants import load_role_scopes
-from services.token.sessions.refresh import RefreshDesk
-from services.token.sessions.sign_in import Issued, SignInDesk
+from services.token.sessions.refresh import TokenRefresher
+from services.token.sessions.sign_in import Issued, SessionIssuer
 from tests.conftest import OpenDatabase
 from tests.integration.services.token.conftest import AUDIENCE, ISSUER, Clock, Token, assemble
 from tests.kit.clients import assertion, jwks
@@ -58,9 +58,9 @@ class Clients:
     """Token with its clients in the database."""
 
     token: Token
-    desk: ClientDesk
+    desk: ClientAdmin
     directory: ClientDirectory
-    own_tokens: ClientTokenDesk
+    own_tokens: ClientCredentialsGrant
     seconds: Clock
     """What the directory goes by."""
 
@@ -84,13 +84,15 @@ async def clients(open_database: OpenDatabase) -> Clients:
     outbox, seconds = Outbox("token"), Clock()
     directory = ClientDirectory(token.database, clock=lambda: seconds().timestamp())
     revoker, writer = Revoker(token.store, token.log, outbox), AccessTokenWriter(OneKey(key), ISSUER, AUDIENCE)
-    token.sign_ins = SignInDesk(token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7)
-    token.refreshes = RefreshDesk(token.store, revoker, outbox, token.denials, token.refusals, writer, directory, clock=token.clock, new_id=uuid7)
+    token.sign_ins = SessionIssuer(token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7)
+    token.refreshes = TokenRefresher(token.store, revoker, outbox, token.denials, token.refusals, writer, directory, clock=token.clock, new_id=uuid7)
     return Clients(
         token=token,
-        desk=ClientDesk(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock),
+        desk=ClientAdmin(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock),
         directory=directory,
-        own_tokens=ClientTokenDesk(token.database, outbox, token.denials, token.refusals, writer, directory, ISSUER, clock=token.clock, new_id=uuid7),
+        own_tokens=ClientCredentialsGrant(
+            token.database, outbox, token.denials, token.refusals, writer, directory, ISSUER, clock=token.clock, new_id=uuid7
+        ),
         seconds=seconds,
     )
 
@@ -107,21 +109,21 @@ async def refusal(call: Any) -> MeshError:
 async def test_the_file_is_sown_once_and_the_database_has_the_say_afterwards(clients: Clients) -> None:
     first = load_clients(HERE / "clients.yaml")
     for _ in range(2):
-        await ClientSeed(clients.token.database, Outbox("token"), first).sow()
+        await ClientBootstrap(clients.token.database, Outbox("token"), first).apply()
     assert {event.client for event in await clients.token.events("token.client_created")} == {f"clients/{name}" for name in first}
     assert {event.actor for event in await clients.token.events()} == {"operator"}
     known = await clients.desk.get("demo")
     assert known.client == first["demo"]
     await clients.desk.update("demo", {"session_limit": 7}, "", ADMIN)
     await clients.desk.delete("backend", "")
-    await ClientSeed(clients.token.database, Outbox("token"), first).sow()
+    await ClientBootstrap(clients.token.database, Outbox("token"), first).apply()
     assert (await clients.desk.get("demo")).client.session_limit == 7
     assert isinstance(await refusal(clients.desk.get("backend")), NotFound)
 
 
 async def test_several_processes_sow_at_once(clients: Clients) -> None:
     first = load_clients(HERE / "clients.yaml")
-    await asyncio.gather(*(ClientSeed(clients.token.database, Outbox("token"), first).sow() for _ in range(5)))
+    await asyncio.gather(*(ClientBootstrap(clients.token.database, Outbox("token"), first).apply() for _ in range(5)))
     assert len(await clients.token.events("token.client_created")) == len(first)
 
 
@@ -510,7 +512,7 @@ async def test_it_can_be_revoked_and_what_was_used_is_purged(clients: Clients) -
     assert await clients.is_revoked(access_token)
     (event,) = await clients.token.events("token.revoked")
     assert (event.client, event.subject, event.session) == ("clients/backend", "", "")
-    purge = Purge(clients.token.database, clock=clients.token.clock)
+    purge = Retention(clients.token.database, clock=clients.token.clock)
     await purge.purge_once()
     assert await clients.token.database.fetchval("SELECT count(*) FROM client_assertions") == 1
     clients.token.clock.pass_by(days=2)
@@ -582,14 +584,14 @@ async def test_what_the_database_has_is_what_was_written(clients: Clients) -> No
     created = await clients.desk.create("backend", values, ADMIN)
     assert created.client == Client.model_validate(values)
     found = await find_client(clients.token.database, "backend")
-    assert isinstance(found, Registered)
+    assert isinstance(found, ClientRecord)
     assert found == created
 
 
 async def test_a_deployment_whose_keys_are_kept_for_less_takes_no_client_with_longer_tokens(clients: Clients) -> None:
     token, outbox = clients.token, Outbox("token")
     revoker, longest = Revoker(token.store, token.log, outbox), timedelta(seconds=300)
-    short = ClientDesk(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock, longest_token=longest)
+    short = ClientAdmin(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock, longest_token=longest)
     created = await short.create("app", APP | {"access_token_seconds": 300}, ADMIN)
     for change in (short.create("other", APP, ADMIN), short.update("app", {"access_token_seconds": 301}, created.etag, ADMIN)):
         error = await refusal(change)

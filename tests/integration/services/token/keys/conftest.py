@@ -14,7 +14,7 @@ from mesh.local.aws_account import AwsAccount
 from mesh.local.components.aws_emulator import AwsEmulator
 from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.key import SigningKey
-from services.token.keys.key_manager import Custody, NewKey
+from services.token.keys.key_manager import KeyManager, NewKey
 from services.token.keys.kms import KmsKeys, SignQuota
 from services.token.keys.local import LocalKeys
 from tests.conftest import held
@@ -40,7 +40,7 @@ async def root_key(kms: Any) -> str:
 
 
 @pytest.fixture(params=["local", "kms", "kms-rooted"])
-async def custody(request: pytest.FixtureRequest, kms: Any, root_key: str) -> Custody:
+async def custody(request: pytest.FixtureRequest, kms: Any, root_key: str) -> KeyManager:
     """Each test that asks for one runs over all of them."""
     if request.param == "local":
         return LocalKeys(hashlib.sha256(uuid.uuid4().bytes).digest())
@@ -49,7 +49,7 @@ async def custody(request: pytest.FixtureRequest, kms: Any, root_key: str) -> Cu
     return KmsRootedKeys(kms, root_key, issuer=ISSUER)
 
 
-def stored(new: NewKey, keeper: Custody, /, **changes: Any) -> SigningKey:
+def stored(new: NewKey, keeper: KeyManager, /, **changes: Any) -> SigningKey:
     """The key as the database gives it back."""
     fields: dict[str, Any] = {
         "key_id": new.key_id, "algorithm": new.algorithm, "public_jwk": new.public_jwk, "custody": keeper.name, "material": new.material,

@@ -14,7 +14,7 @@ from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
 from services.token.keys import kms as kms_module
 from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.key import jwks
-from services.token.keys.key_manager import Custodies, Custody
+from services.token.keys.key_manager import Custodies, KeyManager
 from services.token.keys.kms import KmsKeys, SignQuota
 from services.token.keys.local import LocalKeys
 from services.token.keys.signer import Algorithm, LocalSigner, new_private_key, thumbprint
@@ -31,7 +31,7 @@ async def unavailable() -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
-async def test_what_it_signs_is_verified_by_the_jwk_that_it_gave(custody: Custody, algorithm: Algorithm) -> None:
+async def test_what_it_signs_is_verified_by_the_jwk_that_it_gave(custody: KeyManager, algorithm: Algorithm) -> None:
     new = await custody.create(algorithm)
     assert new.key_id == thumbprint(new.public_jwk)
     assert not {"d", "p", "q", "k"} & new.public_jwk.keys()
@@ -48,7 +48,7 @@ async def test_what_it_signs_is_verified_by_the_jwk_that_it_gave(custody: Custod
         assert not published.verifies(signed + b"x", signature)
 
 
-async def test_every_key_is_another_one_and_another_process_opens_it(custody: Custody) -> None:
+async def test_every_key_is_another_one_and_another_process_opens_it(custody: KeyManager) -> None:
     one, other = await custody.create("ES256"), await custody.create("ES256")
     assert one.key_id != other.key_id
     again = await custody.open(stored(one, custody))
@@ -56,13 +56,13 @@ async def test_every_key_is_another_one_and_another_process_opens_it(custody: Cu
     assert published.verifies(b"x", await again.sign(b"x"))
 
 
-async def test_destroying_twice_is_no_error(custody: Custody) -> None:
+async def test_destroying_twice_is_no_error(custody: KeyManager) -> None:
     key = stored(await custody.create("ES256"), custody)
     await custody.destroy(key)
     await custody.destroy(key)
 
 
-async def test_the_private_key_is_nowhere_in_clear(custody: Custody) -> None:
+async def test_the_private_key_is_nowhere_in_clear(custody: KeyManager) -> None:
     if isinstance(custody, LocalKeys):
         private = new_private_key("ES256")
         scalar = private.private_numbers().private_value.to_bytes(32)  # type: ignore[union-attr]

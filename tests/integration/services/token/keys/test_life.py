@@ -16,14 +16,14 @@ from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database
 from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationKind, RevocationSet
-from services.token.keys.admin import KeyOrders
-from services.token.keys.cache import KeyRing
+from services.token.keys.admin import KeyAdmin
+from services.token.keys.cache import KeyCache
 from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.key import SigningKey, State, in_state
-from services.token.keys.key_manager import Custodies, Custody, NewKey
+from services.token.keys.key_manager import Custodies, KeyManager, NewKey
 from services.token.keys.kms import KmsKeys, SignQuota
 from services.token.keys.local import LocalKeys
-from services.token.keys.rotator import KeyKeeper
+from services.token.keys.rotator import KeyRotator
 from services.token.keys.schedule import KeyPolicy
 from services.token.keys.signer import Signer, new_private_key
 from services.token.keys.store import KeyStore
@@ -70,11 +70,11 @@ class Replica:
 
     database: Database
     clock: Clock
-    custody: Custody
+    custody: KeyManager
     store: KeyStore
-    ring: KeyRing
-    keeper: KeyKeeper
-    orders: KeyOrders
+    ring: KeyCache
+    keeper: KeyRotator
+    orders: KeyAdmin
     log: RevocationLog
     revocations: RevocationSet
 
@@ -102,11 +102,11 @@ class Replica:
         return [audit_event_pb2.AuditEvent.FromString(row["payload"]) for row in rows]
 
 
-def replica(database: Database, clock: Clock, custody: Custody, first: NewKey | None = None) -> Replica:
+def replica(database: Database, clock: Clock, custody: KeyManager, first: NewKey | None = None) -> Replica:
     store, custodies, outbox, log, revocations = KeyStore(database), Custodies(custody), Outbox("token"), RevocationLog(database), RevocationSet()
-    ring = KeyRing(store, custodies, is_revoked=revocations.refuses_key, clock=clock)
-    keeper = KeyKeeper(database, store, custodies, outbox, POLICY, algorithm="ES256", first=first, clock=clock, changed=ring.refresh)
-    orders = KeyOrders(database, store, log, outbox, POLICY.pace, clock=clock, changed=ring.refresh)
+    ring = KeyCache(store, custodies, is_revoked=revocations.refuses_key, clock=clock)
+    keeper = KeyRotator(database, store, custodies, outbox, POLICY, algorithm="ES256", first=first, clock=clock, changed=ring.refresh)
+    orders = KeyAdmin(database, store, log, outbox, POLICY.pace, clock=clock, changed=ring.refresh)
     return Replica(database, clock, custody, store, ring, keeper, orders, log, revocations)
 
 
@@ -302,7 +302,9 @@ async def test_the_table_refuses_two_active_keys(token: Replica) -> None:
 
 @pytest.mark.parametrize("kind", ["kms", "kms-rooted"])
 async def test_rotation_with_keys_of_kms(open_database: OpenDatabase, kms: Any, root_key: str, kind: str) -> None:
-    custody: Custody = KmsKeys(kms, SignQuota(100), description="t") if kind == "kms" else KmsRootedKeys(kms, root_key, issuer="https://issuer.test")
+    custody: KeyManager = (
+        KmsKeys(kms, SignQuota(100), description="t") if kind == "kms" else KmsRootedKeys(kms, root_key, issuer="https://issuer.test")
+    )
     clock = Clock()
     token = replica(await open_database("services.token"), clock, custody)
     await token.settle()

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from mesh.errors import InvalidArgument, MeshError, Reason, Unauthenticated
-from services.token.retention import Purge
+from services.token.retention import Retention
 from services.token.revocation.revoker import TOKENS_APART
 from tests.integration.services.token.conftest import Token
 
@@ -376,7 +376,7 @@ async def test_rows_that_can_never_be_used_again_are_purged_and_no_others(token:
     token.clock.pass_by(days=10)
     young = await token.refresh(old.refresh_token)
     token.clock.pass_by(days=7)
-    purge = Purge(token.database, clock=token.clock)
+    purge = Retention(token.database, clock=token.clock)
     assert not await purge.purge_once()
     count = "SELECT (SELECT count(*) FROM refresh_tokens), (SELECT count(*) FROM sessions), (SELECT count(*) FROM revocations)"
     # The newest revocation is what a publisher recognises its log by.

@@ -15,7 +15,7 @@ from services.audit.pipeline.envelope import read
 from services.audit.proof.findings import Kind, Report, Verdict
 from services.audit.proof.statement import PinnedKey
 from services.audit.proof.verification import verify
-from services.audit.trail.archive import Directory
+from services.audit.trail.archive import LocalArchive
 from services.audit.trail.event_codec import unpack
 from tests.kit.trail import Trail, chain_hash, chained, tombstone_of
 
@@ -32,7 +32,7 @@ def bucket(tmp_path: Path) -> Path:
 
 
 async def verified(bucket: Path, **options: Any) -> Report:
-    return await verify(Directory(bucket), PinnedKey(RELEASED["key"].encode()), now=TIME + timedelta(seconds=30), **options)
+    return await verify(LocalArchive(bucket), PinnedKey(RELEASED["key"].encode()), now=TIME + timedelta(seconds=30), **options)
 
 
 async def test_it_is_intact(bucket: Path) -> None:

@@ -16,7 +16,7 @@ from services.audit.proof.findings import Verdict
 from services.audit.proof.statement import PinnedKey, digest, signed_part
 from services.audit.proof.verification import verify
 from services.audit.trail import merkle
-from services.audit.trail.archive import Directory
+from services.audit.trail.archive import LocalArchive
 from services.audit.trail.event_codec import read_line, unpack
 from tests.kit import independent_verifier as independent
 from tests.kit.make_audit_vectors import FILE, make
@@ -51,7 +51,7 @@ async def test_the_vectors_verify_as_is_published(tmp_path: Path) -> None:
         (tmp_path / key).write_bytes(body)
     keys = {name: PinnedKey(pem.encode()) for name, pem in VECTORS["keys"].items()}
     report = await verify(
-        Directory(tmp_path),
+        LocalArchive(tmp_path),
         keys["checkpoints"],
         acknowledgement_key=keys["acknowledgements"],
         now=datetime.fromisoformat(VECTORS["time"]),

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.audit.proof import checkpoints
-from services.audit.proof.checkpoints import Witnessed
+from services.audit.proof.checkpoints import ObjectCommitment
 from services.audit.proof.findings import Kind, Report
 from services.audit.proof.statement import seal
 from services.audit.trail import event_codec as lines
@@ -322,7 +322,7 @@ async def test_an_object_that_a_later_checkpoint_lists_anew_is_held_against_the_
     first = key(trail, 1)
     trail.edit(first, lambda lines: lines[::-1])
     leaves = [merkle.leaf(line) for line in gzip.decompress(trail.get(first)).splitlines()]
-    trail.vouch(Witnessed(first, len(leaves), merkle.root(leaves)))
+    trail.vouch(ObjectCommitment(first, len(leaves), merkle.root(leaves)))
     trail.checkpoint()
     assert [finding.kind for finding in (await trail.verify()).findings] == [Kind.REORDERED]
 

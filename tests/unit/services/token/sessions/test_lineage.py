@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.token.sessions.lineage import Lineage, Presented, Verdict, judge
+from services.token.sessions.lineage import Lineage, RefreshAttempt, RefreshOutcome, evaluate
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PHONE, LAPTOP = uuid.uuid4(), uuid.uuid4()
 LIVE = Lineage("demo", PHONE, ["a", "b"], False, NOW + timedelta(days=14), None, 0, 0, False)
-PRESENTED = Presented("demo", PHONE, frozenset(), frozenset("abcd"), timedelta(seconds=30), NOW)
+PRESENTED = RefreshAttempt("demo", PHONE, frozenset(), frozenset("abcd"), timedelta(seconds=30), NOW)
 
 
 def spent(seconds: float, **changes: object) -> Lineage:
@@ -21,31 +21,31 @@ def spent(seconds: float, **changes: object) -> Lineage:
 
 
 @pytest.mark.parametrize(("lineage", "presented", "verdict"), [
-    (None, PRESENTED, Verdict.UNKNOWN),
-    (LIVE, PRESENTED, Verdict.SPENDABLE),
-    (LIVE, replace(PRESENTED, client_id="other"), Verdict.OTHER_CLIENT),
-    (LIVE, replace(PRESENTED, instance_id=LAPTOP), Verdict.OTHER_INSTANCE),
-    (LIVE, replace(PRESENTED, instance_id=None), Verdict.OTHER_INSTANCE),
-    (replace(LIVE, instance_id=None), replace(PRESENTED, instance_id=LAPTOP), Verdict.SPENDABLE),
-    (replace(LIVE, session_is_over=True), PRESENTED, Verdict.SESSION_OVER),
-    (replace(LIVE, expire_time=NOW), PRESENTED, Verdict.EXPIRED),
-    (LIVE, replace(PRESENTED, scopes=frozenset("abc")), Verdict.SCOPE_MISSING),
-    (LIVE, replace(PRESENTED, scopes=frozenset("ab")), Verdict.SPENDABLE),
-    (LIVE, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset("a")), Verdict.SCOPE_MISSING),
-    (None, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset()), Verdict.UNKNOWN),
-    (spent(0), PRESENTED, Verdict.RACE), (spent(2), PRESENTED, Verdict.RACE), (spent(-1), PRESENTED, Verdict.RACE),
-    (spent(2.1), PRESENTED, Verdict.REPLAY), (spent(30), PRESENTED, Verdict.REPLAY), (spent(30.1), PRESENTED, Verdict.REUSE),
-    (spent(10, instance_id=None), PRESENTED, Verdict.REPLAY), (spent(10.1, instance_id=None), PRESENTED, Verdict.REUSE),
-    (spent(1, successor_is_spent=True), PRESENTED, Verdict.REUSE),
-    (spent(5, replays=2), PRESENTED, Verdict.REPLAY), (spent(5, replays=3), PRESENTED, Verdict.REUSE), (spent(1, replays=3), PRESENTED, Verdict.RACE),
-    (spent(5, replayed_ancestors=1), PRESENTED, Verdict.REPLAY), (spent(5, replayed_ancestors=2), PRESENTED, Verdict.REUSE),
-    (spent(90), replace(PRESENTED, instance_id=LAPTOP), Verdict.OTHER_INSTANCE),
-    (spent(90, expire_time=NOW), PRESENTED, Verdict.REUSE),
-    (spent(90), replace(PRESENTED, scopes=frozenset("abc")), Verdict.REUSE),
-    (spent(1), replace(PRESENTED, scopes=frozenset("abc")), Verdict.SCOPE_MISSING),
+    (None, PRESENTED, RefreshOutcome.UNKNOWN),
+    (LIVE, PRESENTED, RefreshOutcome.SPENDABLE),
+    (LIVE, replace(PRESENTED, client_id="other"), RefreshOutcome.OTHER_CLIENT),
+    (LIVE, replace(PRESENTED, instance_id=LAPTOP), RefreshOutcome.OTHER_INSTANCE),
+    (LIVE, replace(PRESENTED, instance_id=None), RefreshOutcome.OTHER_INSTANCE),
+    (replace(LIVE, instance_id=None), replace(PRESENTED, instance_id=LAPTOP), RefreshOutcome.SPENDABLE),
+    (replace(LIVE, session_is_over=True), PRESENTED, RefreshOutcome.SESSION_OVER),
+    (replace(LIVE, expire_time=NOW), PRESENTED, RefreshOutcome.EXPIRED),
+    (LIVE, replace(PRESENTED, scopes=frozenset("abc")), RefreshOutcome.SCOPE_MISSING),
+    (LIVE, replace(PRESENTED, scopes=frozenset("ab")), RefreshOutcome.SPENDABLE),
+    (LIVE, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset("a")), RefreshOutcome.SCOPE_MISSING),
+    (None, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset()), RefreshOutcome.UNKNOWN),
+    (spent(0), PRESENTED, RefreshOutcome.RACE), (spent(2), PRESENTED, RefreshOutcome.RACE), (spent(-1), PRESENTED, RefreshOutcome.RACE),
+    (spent(2.1), PRESENTED, RefreshOutcome.REPLAY), (spent(30), PRESENTED, RefreshOutcome.REPLAY), (spent(30.1), PRESENTED, RefreshOutcome.REUSE),
+    (spent(10, instance_id=None), PRESENTED, RefreshOutcome.REPLAY), (spent(10.1, instance_id=None), PRESENTED, RefreshOutcome.REUSE),
+    (spent(1, successor_is_spent=True), PRESENTED, RefreshOutcome.REUSE),
+    (spent(5, replays=2), PRESENTED, RefreshOutcome.REPLAY), (spent(5, replays=3), PRESENTED, RefreshOutcome.REUSE), (spent(1, replays=3), PRESENTED, RefreshOutcome.RACE),
+    (spent(5, replayed_ancestors=1), PRESENTED, RefreshOutcome.REPLAY), (spent(5, replayed_ancestors=2), PRESENTED, RefreshOutcome.REUSE),
+    (spent(90), replace(PRESENTED, instance_id=LAPTOP), RefreshOutcome.OTHER_INSTANCE),
+    (spent(90, expire_time=NOW), PRESENTED, RefreshOutcome.REUSE),
+    (spent(90), replace(PRESENTED, scopes=frozenset("abc")), RefreshOutcome.REUSE),
+    (spent(1), replace(PRESENTED, scopes=frozenset("abc")), RefreshOutcome.SCOPE_MISSING),
 ])  # fmt: skip
-def test_a_token_is_judged(lineage: Lineage | None, presented: Presented, verdict: Verdict) -> None:
-    assert judge(lineage, presented) is verdict
+def test_a_token_is_judged(lineage: Lineage | None, presented: RefreshAttempt, verdict: RefreshOutcome) -> None:
+    assert evaluate(lineage, presented) is verdict
 
 
 @given(
@@ -55,11 +55,11 @@ def test_only_the_same_installation_within_the_grace_is_ever_answered(
     seconds: float, replays: int, ancestors: int, successor_is_spent: bool, over: bool, instance: uuid.UUID | None
 ) -> None:
     lineage = spent(seconds, replays=replays, replayed_ancestors=ancestors, successor_is_spent=successor_is_spent, session_is_over=over)
-    verdict = judge(lineage, replace(PRESENTED, instance_id=instance))
-    if verdict in (Verdict.RACE, Verdict.REPLAY):
+    verdict = evaluate(lineage, replace(PRESENTED, instance_id=instance))
+    if verdict in (RefreshOutcome.RACE, RefreshOutcome.REPLAY):
         assert instance == PHONE
         assert seconds <= 30
         assert not over
         assert not successor_is_spent
     if instance != PHONE or over:
-        assert verdict is not Verdict.REUSE
+        assert verdict is not RefreshOutcome.REUSE
