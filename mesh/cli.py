@@ -91,8 +91,8 @@ def run() -> None:
     is kept (.mesh). DATABASE_URL, REDIS_URL and AWS_ENDPOINT_URL use servers of yours. Settings of services, such as
     SIGNING_ALGORITHM, are passed on to them.
     """
-    from mesh.local.choices import Options
-    from mesh.local.home import StateDir
+    from mesh.local.options import Options
+    from mesh.local.state_dir import StateDir
     from mesh.local.run import run as run_mesh
     from mesh.model.agreement import RenderError
 
@@ -105,7 +105,7 @@ def run() -> None:
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="The whole status as JSON.")] = False) -> None:
     """Show the mesh that runs here."""
-    from mesh.local.home import StateDir
+    from mesh.local.state_dir import StateDir
     from mesh.local.status import read_status
 
     found = read_status(StateDir.chosen().status)
@@ -131,7 +131,7 @@ def inbox(
     import json
 
     from mesh.local import inbox as local_inbox
-    from mesh.local.home import StateDir
+    from mesh.local.state_dir import StateDir
     from mesh.local.status import read_status
 
     home = StateDir.chosen()
@@ -154,7 +154,7 @@ def call(
 ) -> None:
     """Call any RPC through the edge, over gRPC. A stream prints one JSON object a line."""
     from mesh.contract import Contract
-    from mesh.local.home import StateDir
+    from mesh.local.state_dir import StateDir
     from mesh.local.status import read_status
 
     found = read_status(StateDir.chosen().status)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh.local.components.aws_emulator import REGION, AwsEmulator
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import StateDir
+from mesh.local.state_dir import StateDir
 from mesh.local.secret_file import write_private
 from mesh.local.status import read_status
 

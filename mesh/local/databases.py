@@ -22,7 +22,7 @@ import asyncpg
 
 from mesh.local.child import last_line
 from mesh.local.errors import LocalMeshError, explain
-from mesh.local.home import StateDir
+from mesh.local.state_dir import StateDir
 from mesh.local.secret_file import load_or_create_password, write_private
 from mesh.local.status import read_status
 

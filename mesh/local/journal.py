@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from mesh.local.home import place
+from mesh.local.state_dir import place
 from mesh.local.process import Identity
 
 

@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from mesh.contract import Contract
-from mesh.local import databases, demo, event_stack, inbox, nodes, servers, service_settings, sockets
+from mesh.local import databases, demo, event_stack, inbox, servers, service_settings, sockets
+from mesh.local import topology as nodes
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
 from mesh.local.child import Child, Health
-from mesh.local.choices import DEFAULT_EDGE_PORT, Options
+from mesh.local.options import DEFAULT_EDGE_PORT, Options
 from mesh.local.components import sidecar
 from mesh.local.console import PlainConsole, open_console
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.emulator_gaps import save_state
 from mesh.local.errors import LocalMeshError
 from mesh.local.health import GrpcHealth
-from mesh.local.home import StateDir, place
+from mesh.local.state_dir import StateDir, place
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
-from mesh.local.memory import PersistedState
+from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import HeldPorts, free_port
 from mesh.local.process import Identity, age
 from mesh.local.process_memory import pss_mb
-from mesh.local.secret_file import write_private
+from mesh.local.secret_file import load_or_create, write_private
 from mesh.local.status import Demo, Row, Runner, State, Status
 from mesh.local.supervisor import Supervisor
 from mesh.model.mesh import Mesh, load_mesh

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mesh.local.aws_account import AwsAccount
 from mesh.local.child import Child
-from mesh.local.choices import Options
+from mesh.local.options import Options
 from mesh.local.components import aws_emulator, postgres, valkey
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import StateDir
+from mesh.local.state_dir import StateDir
 from mesh.local.infra import Infra
-from mesh.local.memory import PersistedState
+from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import free_port, is_free
 from mesh.local.supervisor import Supervisor
 

@@ -17,7 +17,7 @@ OF_THE_MACHINE = frozenset(
 OF_THE_STACK = frozenset(("NOTICES_QUEUE_URL", "AUDIT_QUEUE_URL", "AUDIT_BUCKET", "AUDIT_CHECKPOINT_KEY"))
 """What deploy/aws/events.yaml makes. Of another stack they would lead into its trail: refused."""
 OF_THE_MESH = frozenset(("DATABASE_URL", "REDIS_URL", "AWS_ENDPOINT_URL", "JWKS_CACHE_SECONDS", "RATE_LIMIT_FACTOR"))
-"""Chosen for all processes at once: see `mesh.local.choices`."""
+"""Chosen for all processes at once: see `mesh.local.options`."""
 
 
 def chosen(node: str, environment: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mesh.local.child import Health
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import place
+from mesh.local.state_dir import place
 from mesh.local.process import Identity
 from mesh.local.secret_file import write_private
 

@@ -12,7 +12,7 @@ from mesh.local.components import aws_front
 from mesh.local.infra import Infra
 from mesh.local.ports import HOST, free_port
 from mesh.local.process import Program
-from mesh.local.secret_file import load_or_create_password, private_directory
+from mesh.local.secret_file import load_or_create, load_or_create_password, private_directory
 from mesh.local.supervisor import supervised
 
 REGION = "us-east-1"

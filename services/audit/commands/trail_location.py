@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import StateDir
+from mesh.local.state_dir import StateDir
 from mesh.local.status import read_status
 from mesh.operator import terminal
 

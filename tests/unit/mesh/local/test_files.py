@@ -9,7 +9,7 @@ import pytest
 from mesh.local import sockets
 from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
-from mesh.local.memory import PersistedState
+from mesh.local.persisted_state import PersistedState
 from mesh.local.secret_file import load_or_create_password, write_private
 
 

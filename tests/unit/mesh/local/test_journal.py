@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from mesh.local.home import place
+from mesh.local.state_dir import place
 from mesh.local.journal import Journal
 from mesh.local.process import Identity
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mesh.local import service_settings
-from mesh.local.choices import Options
+from mesh.local.options import Options
 from mesh.local.errors import LocalMeshError
 from mesh.model.mesh import load_mesh
 from mesh.settings import ProcessSettings

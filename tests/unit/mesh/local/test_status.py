@@ -10,7 +10,7 @@ import pytest
 
 from mesh.local.child import Health
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import place
+from mesh.local.state_dir import place
 from mesh.local.process import Identity
 from mesh.local.status import Demo, Row, Runner, State, Status, read_status
 

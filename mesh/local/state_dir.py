@@ -49,7 +49,7 @@ class StateDir:
 
     @property
     def memory(self) -> Path:
-        """What has to be the same after a restart: see `mesh.local.memory`."""
+        """What has to be the same after a restart: see `mesh.local.persisted_state`."""
         return self.path / "memory.json"
 
     @property

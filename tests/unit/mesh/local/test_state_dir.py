@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mesh.local.errors import LocalMeshError
-from mesh.local.home import StateDir
+from mesh.local.state_dir import StateDir
 
 
 def test_the_environment_chooses_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.local.choices import Options
+from mesh.local.options import Options
 from mesh.local.errors import LocalMeshError
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from mesh.contract import Contract
 from mesh.local import service_settings
 from mesh.local.authority import MeshAuthorities, new_signing_key
-from mesh.local.choices import Options
+from mesh.local.options import Options
 from mesh.local.components import service, sidecar
 from mesh.local.databases import ServiceDatabase
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.errors import LocalMeshError
 from mesh.local.event_stack import EventStack
 from mesh.local.health import GrpcHealth
-from mesh.local.home import StateDir
+from mesh.local.state_dir import StateDir
 from mesh.local.infra import Infra
 from mesh.local.ports import HOST, HeldPorts
 from mesh.local.process import Program
