@@ -9,7 +9,8 @@ from mesh.settings import ProcessSettings
 
 @asynccontextmanager
 async def open_client(service: str, settings: ProcessSettings) -> AsyncIterator[Any]:
-    """A client of one AWS API, by botocore's name of it (`events`, `sns`, `sqs`, `s3`). Credentials come from the usual chain.
+    """A client of one AWS API, by botocore's name of it (`events`, `sns`, `sqs`, `s3`). Credentials come from the usual
+    chain.
 
     Timeouts are short and attempts few: whoever calls has a queue behind it and tries again with its own backoff.
     """
@@ -17,8 +18,15 @@ async def open_client(service: str, settings: ProcessSettings) -> AsyncIterator[
     from aiobotocore.config import AioConfig
     from aiobotocore.session import get_session
 
-    config = AioConfig(connect_timeout=2, read_timeout=25, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=10)
+    config = AioConfig(
+        connect_timeout=2,
+        read_timeout=25,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        max_pool_connections=10,
+    )
     # The stubs want a literal name; ours is a value.
     create: Any = get_session().create_client
-    async with create(service, region_name=settings.aws_region, endpoint_url=settings.aws_endpoint_url, config=config) as client:
+    async with create(
+        service, region_name=settings.aws_region, endpoint_url=settings.aws_endpoint_url, config=config
+    ) as client:
         yield client

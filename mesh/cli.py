@@ -1,4 +1,6 @@
-"""The `authmesh` command. Packages add commands by the entry-point group `authmesh.commands`: a Typer app or a function, loaded when it is used."""
+"""The `authmesh` command. Packages add commands by the entry-point group `authmesh.commands`: a Typer app or a
+function, loaded when it is used.
+"""
 
 import os
 import signal
@@ -19,7 +21,9 @@ GROUP = "authmesh.commands"
 
 
 class CommandsOfPackages(TyperGroup):
-    """Our own commands, and those of entry points. Theirs are imported only when they are named, or when help lists them."""
+    """Our own commands, and those of entry points. Theirs are imported only when they are named, or when help lists
+    them.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of all commands."""
@@ -36,7 +40,10 @@ class CommandsOfPackages(TyperGroup):
         names = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in names:
             near = " or ".join(get_close_matches(args[0], names))
-            ctx.fail(f"there is no command {args[0]}: " + (f"did you mean {near}?" if near else f"there are {', '.join(names)}"))
+            ctx.fail(
+                f"there is no command {args[0]}: "
+                + (f"did you mean {near}?" if near else f"there are {', '.join(names)}")
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -59,7 +66,11 @@ def _loaded(entry: EntryPoint) -> Any:
 
 
 app = typer.Typer(
-    cls=CommandsOfPackages, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A secure JWT authentication mesh."
+    cls=CommandsOfPackages,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A secure JWT authentication mesh.",
 )
 
 
@@ -92,8 +103,8 @@ def run() -> None:
     SIGNING_ALGORITHM, are passed on to them.
     """
     from mesh.local.options import Options
-    from mesh.local.state_dir import StateDir
     from mesh.local.run import run as run_mesh
+    from mesh.local.state_dir import StateDir
     from mesh.model.agreement import RenderError
 
     try:
@@ -141,15 +152,25 @@ def inbox(
         terminal.lines(json.dumps([message.model_dump(mode="json") for message in messages], indent=1))
         return
     for message in messages:
-        terminal.line(f"{message.sent_time:%Y-%m-%dT%H:%M:%SZ}  {message.email}  {message.kind}  {message.code}".rstrip())
+        terminal.line(
+            f"{message.sent_time:%Y-%m-%dT%H:%M:%SZ}  {message.email}  {message.kind}  {message.code}".rstrip()
+        )
 
 
 @app.command()
 def call(
-    method: Annotated[str, typer.Argument(metavar="SERVICE/METHOD", help="`ResourceService/GetResource`, or with the service's full name.")],
-    request: Annotated[str, typer.Argument(metavar="JSON", help="The request; `-` reads it from standard input.")] = "{}",
+    method: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE/METHOD", help="`ResourceService/GetResource`, or with the service's full name."
+        ),
+    ],
+    request: Annotated[
+        str, typer.Argument(metavar="JSON", help="The request; `-` reads it from standard input.")
+    ] = "{}",
     token: Annotated[
-        str | None, typer.Option(envvar="AUTHMESH_TOKEN", help="Access token; `-` reads it from standard input.", show_envvar=True)
+        str | None,
+        typer.Option(envvar="AUTHMESH_TOKEN", help="Access token; `-` reads it from standard input.", show_envvar=True),
     ] = None,
 ) -> None:
     """Call any RPC through the edge, over gRPC. A stream prints one JSON object a line."""

@@ -1,6 +1,8 @@
-"""The contract as data: every RPC with its access rule, HTTP mapping and audit events, read from the descriptor set that `make gen` writes.
+"""The contract as data: every RPC with its access rule, HTTP mapping and audit events, read from the descriptor set
+that `make gen` writes.
 
-Interceptors, Envoy configuration, `authmesh call` and the tables in the docs are all derived from here, so they cannot disagree.
+Interceptors, Envoy configuration, `authmesh call` and the tables in the docs are all derived from here, so they cannot
+disagree.
 """
 
 import importlib.util
@@ -84,7 +86,8 @@ class Rpc:
     audit: tuple[str, ...]
     """Audit events that the method may write, in dotted form."""
     changes_state: bool
-    """Whether it may leave anything changed: it does not declare NO_SIDE_EFFECTS. Then it names at least one audit event."""
+    """Whether it may leave anything changed: it does not declare NO_SIDE_EFFECTS. Then it names at least one audit
+    event."""
     idempotent: bool
     """Whether it declares an `idempotency_level`: only then may the mesh retry it."""
     http: tuple[HttpBinding, ...]

@@ -1,4 +1,6 @@
-"""What can go wrong, in the words of the contract. Domain code raises these; `mesh.rpc.errors` turns them into a gRPC status, and only it."""
+"""What can go wrong, in the words of the contract. Domain code raises these; `mesh.rpc.errors` turns them into a gRPC
+status, and only it.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,7 +8,9 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """`google.rpc.ErrorInfo.reason`, as clients see it. The table of docs/contract.md says what a client does on each."""
+    """`google.rpc.ErrorInfo.reason`, as clients see it. The table of docs/contract.md says what a client does on
+    each.
+    """
 
     TOKEN_MISSING = "TOKEN_MISSING"
     TOKEN_INVALID = "TOKEN_INVALID"
@@ -131,7 +135,9 @@ class Internal(MeshError):
 
 def field_invalid(field: str, description: str) -> InvalidArgument:
     """The refusal of one field."""
-    return InvalidArgument(Reason.FIELD_INVALID, f"{field}: {description}", violations=(FieldViolation(field, description),))
+    return InvalidArgument(
+        Reason.FIELD_INVALID, f"{field}: {description}", violations=(FieldViolation(field, description),)
+    )
 
 
 def quota_exceeded(description: str) -> ResourceExhausted:

@@ -1,7 +1,9 @@
-"""One batch of an SQS queue in a Lambda function: how long it may take, and what becomes of the messages that are not done.
+"""One batch of an SQS queue in a Lambda function: how long it may take, and what becomes of the messages that are not
+done.
 
-Lambda counts a returned partial failure as a success, and a function that runs into its timeout gives back the whole batch, done or not. So a handler
-takes messages only while there is time for one more, and every message that is not done leaves by one of three ways:
+Lambda counts a returned partial failure as a success, and a function that runs into its timeout gives back the whole
+batch, done or not. So a handler takes messages only while there is time for one more, and every message that is not
+done leaves by one of three ways:
 
 - `retry`: something that it needs is away. It comes back after a pause that grows with its receive count.
 - `give_up`: it can never be done. It comes back at once until its receive count takes it to the dead letters.
@@ -49,7 +51,9 @@ class Message:
 class Batch:
     """The messages of an invocation."""
 
-    def __init__(self, event: dict[str, Any], context: Any, *, metric: str, first_pause_seconds: int, longest_pause_seconds: int) -> None:
+    def __init__(
+        self, event: dict[str, Any], context: Any, *, metric: str, first_pause_seconds: int, longest_pause_seconds: int
+    ) -> None:
         """Args:
         event: What Lambda's event source mapping sends.
         context: Lambda's context object.
@@ -127,14 +131,22 @@ class Batch:
 @cache
 def client(api: str, *, read_seconds: int = READ_SECONDS, attempts: int = ATTEMPTS) -> Any:
     """A client of an AWS API; with the defaults it answers, or fails, within `CALL_SECONDS`."""
-    config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=read_seconds, retries={"mode": "standard", "total_max_attempts": attempts})
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=read_seconds,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+    )
     # The endpoint is the emulator's in a local account, and unset in AWS.
     return get_session().create_client(api, endpoint_url=os.environ.get("AWS_ENDPOINT_URL"), config=config)
 
 
 def error_code(error: Exception) -> str:
     """What an AWS error is called. Its text may hold data."""
-    return str(error.response.get("Error", {}).get("Code", "ClientError")) if isinstance(error, ClientError) else type(error).__name__
+    return (
+        str(error.response.get("Error", {}).get("Code", "ClientError"))
+        if isinstance(error, ClientError)
+        else type(error).__name__
+    )
 
 
 def log(event: str, **facts: object) -> None:

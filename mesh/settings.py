@@ -28,7 +28,9 @@ class Environment(StrEnum):
 
 
 class ProcessSettings(BaseSettings):
-    """Settings of any service process; a service adds its own in a subclass. Each field is the environment variable of its name in upper case."""
+    """Settings of any service process; a service adds its own in a subclass. Each field is the environment variable of
+    its name in upper case.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -43,15 +45,18 @@ class ProcessSettings(BaseSettings):
     database_url: SecretStr
     """`postgresql://role:password@host/database` of the runtime role."""
     redis_url: Annotated[SecretStr, AfterValidator(_redis_address)]
-    """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://` (`mesh.storage.redis_address`)."""
+    """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`
+    (`mesh.storage.redis_address`)."""
     issuer: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"], preserve_empty_path=True)]
     """`iss` of every access token (RFC 9068)."""
     audience: str = Field(min_length=1)
     """`aud` of every access token: one for the mesh."""
     token_algorithms: str = Field(default="ES256", pattern="^(ES256|RS256)(,(ES256|RS256))?$")
-    """`alg` that access tokens may be signed with: one, or both with a comma while a deployment changes from one to the other."""
+    """`alg` that access tokens may be signed with: one, or both with a comma while a deployment changes from one to the
+    other."""
     jwks_cache_seconds: float = Field(default=60, gt=0)
-    """How often the keys of access tokens are read again: as old as a key that is gone may be trusted. The same as in the sidecars."""
+    """How often the keys of access tokens are read again: as old as a key that is gone may be trusted. The same as in
+    the sidecars."""
     aws_region: str = Field(min_length=1)
     aws_endpoint_url: str | None = None
     """Set where the AWS APIs are emulated; unset in AWS."""
@@ -60,7 +65,9 @@ class ProcessSettings(BaseSettings):
     messages_topic_arn: str = Field(pattern="^arn:")
     """SNS topic for messages to people."""
     environment: Environment = Environment.PRODUCTION
-    log_level: Annotated[str, BeforeValidator(str.lower)] = Field(default="info", pattern="^(debug|info|warning|error)$")
+    log_level: Annotated[str, BeforeValidator(str.lower)] = Field(
+        default="info", pattern="^(debug|info|warning|error)$"
+    )
     max_concurrent_calls: int = Field(default=200, ge=1)
     """Calls in flight before further ones are shed with OVERLOADED."""
     rate_limit_factor: int = Field(default=1, ge=1)
@@ -80,10 +87,14 @@ class ProcessSettings(BaseSettings):
         """Reads the environment.
 
         Raises:
-            SystemExit: with one line per variable that is missing or wrong. Values are not repeated: they may be secrets.
+            SystemExit: with one line per variable that is missing or wrong. Values are not repeated: they may be
+                secrets.
         """
         try:
             return cls()
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors(include_input=False, include_url=False)]
+            wrong = [
+                f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+                for item in error.errors(include_input=False, include_url=False)
+            ]
             sys.exit("\n".join(f"authmesh: environment variable {line}" for line in wrong))

@@ -33,8 +33,14 @@ def compile_protos(output: Path) -> None:
     """Runs protoc over every file of the contract. Exits with protoc's own message when one is wrong."""
     contract = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "authmesh").rglob("*.proto"))
     includes = [f"--proto_path={PROTOS}", f"--proto_path={PROTOS / 'third_party'}", f"--proto_path={WELL_KNOWN}"]
-    python = [f"--python_out={output}", f"--grpc_python_out={output}", f"--mypy_out=quiet:{output}", f"--mypy_grpc_out=quiet,only_async:{output}"]
-    # The options of the contract carry these rules, so reading the options needs their Python module; no wheel brings one.
+    python = [
+        f"--python_out={output}",
+        f"--grpc_python_out={output}",
+        f"--mypy_out=quiet:{output}",
+        f"--mypy_grpc_out=quiet,only_async:{output}",
+    ]
+    # The options of the contract carry these rules, so reading the options needs their Python module; no wheel brings
+    # one.
     rules = ["buf/validate/validate.proto"]
     # protoc looks for its plugins on the path; ours are beside the interpreter.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -43,7 +49,13 @@ def compile_protos(output: Path) -> None:
     for arguments in (
         [*python, *contract],
         [f"--python_out={output}", f"--mypy_out=quiet:{output}", *rules],
-        ["--include_imports", "--include_source_info", f"--descriptor_set_out={descriptors}", *contract, *ALSO_DESCRIBED],
+        [
+            "--include_imports",
+            "--include_source_info",
+            f"--descriptor_set_out={descriptors}",
+            *contract,
+            *ALSO_DESCRIBED,
+        ],
     ):
         if protoc.main(["protoc", *includes, *arguments]) != 0:
             sys.exit(1)
@@ -94,13 +106,23 @@ def access_table(contract: "Contract") -> str:
             case "public":
                 return "public"
             case "internal":
-                return "internal: " + ", ".join("every node" if caller == "*" else caller for caller in rpc.access.internal.callers)
+                return "internal: " + ", ".join(
+                    "every node" if caller == "*" else caller for caller in rpc.access.internal.callers
+                )
         demands = rpc.access.authenticated
         said = [" ".join(f"`{scope}`" for scope in demands.scopes)]
-        said += [f"for others {' '.join(f'`{scope}`' for scope in demands.others.scopes)}"] if demands.HasField("others") else []
+        said += (
+            [f"for others {' '.join(f'`{scope}`' for scope in demands.others.scopes)}"]
+            if demands.HasField("others")
+            else []
+        )
         said += [f"role {' or '.join(demands.roles)}"] if demands.roles else []
         said += [f"sign-in within {demands.recent_sign_in.seconds} s"] if demands.HasField("recent_sign_in") else []
-        said += [f"revocations known to within {demands.max_staleness.seconds} s"] if demands.HasField("max_staleness") else []
+        said += (
+            [f"revocations known to within {demands.max_staleness.seconds} s"]
+            if demands.HasField("max_staleness")
+            else []
+        )
         return "; ".join(said)
 
     def json_form(rpc: "Rpc") -> str:
@@ -112,7 +134,10 @@ def access_table(contract: "Contract") -> str:
     lines = [
         "# Who may call what",
         "",
-        "Written by `make gen` from the rules in `protos/`. Revocations are known to within 30 s where nothing else is said.",
+        (
+            "Written by `make gen` from the rules in `protos/`. Revocations are known to within 30 s "
+            "where nothing else is said."
+        ),
         "What a call costs stands in [limits.md](limits.md).",
     ]
     for service, rpcs in contract.services.items():
@@ -131,29 +156,53 @@ def limit_table(contract: "Contract") -> str:
         figures = [cost.rows_written, cost.rows_read, cost.bytes, milliseconds, cost.messages]
         calls = f"{rpc.rate}, {rpc.streams} open" if rpc.server_streaming else str(rpc.rate)
         each = " | ".join(f"{figure:,.4g}" if figure < 1000 else f"{figure:,.0f}" for figure in figures)
-        second = " | ".join(f"{figure * often:,.3g}" if figure * often < 1000 else f"{figure * often:,.0f}" for figure in figures)
+        second = " | ".join(
+            f"{figure * often:,.3g}" if figure * often < 1000 else f"{figure * often:,.0f}" for figure in figures
+        )
         return f"| {rpc.name} | {calls} | {each} | {second} |"
 
     lines = [
         "# What one caller can make the mesh do",
         "",
-        "Written by `make gen` from the limits in `protos/` (`authmesh.options.v1.Limit`). A caller is a person, or a client",
+        (
+            "Written by `make gen` from the limits in `protos/` (`authmesh.options.v1.Limit`). A caller "
+            "is a person, or a client"
+        ),
         "with a token of its own. Each process counts for itself.",
         "",
-        "Costs are the most that one call does; of a stream, the most that those of one caller do in a second. Written and",
-        "read are rows, CPU includes that of the database, messages are events, letters, commands and questions to other",
-        "services. The last columns are what that comes to in a second, in the long run. A method without figures is not",
+        (
+            "Costs are the most that one call does; of a stream, the most that those of one caller do "
+            "in a second. Written and"
+        ),
+        (
+            "read are rows, CPU includes that of the database, messages are events, letters, commands "
+            "and questions to other"
+        ),
+        (
+            "services. The last columns are what that comes to in a second, in the long run. A method "
+            "without figures is not"
+        ),
         "built yet.",
         "",
-        "Not in it is what comes later: an event or command is changed and deleted once it was sent, a change is announced",
-        "to those who see the resource (a thousand people in a second for one owner), and a session that is ended was made",
+        (
+            "Not in it is what comes later: an event or command is changed and deleted once it was "
+            "sent, a change is announced"
+        ),
+        (
+            "to those who see the resource (a thousand people in a second for one owner), and a session "
+            "that is ended was made"
+        ),
         "by a sign-in.",
         "",
-        "`tests/integration/services/*/test_costs.py` make the calls and count, `tests/unit/mesh/test_limits.py` bounds the",
+        (
+            "`tests/integration/services/*/test_costs.py` make the calls and count, "
+            "`tests/unit/mesh/test_limits.py` bounds the"
+        ),
         "sums.",
     ]
     heads = (
-        "| RPC | Calls of one caller | Rows written | Rows read | Bytes | CPU ms | Messages | Written/s | Read/s | Bytes/s | CPU ms/s | Messages/s |"
+        "| RPC | Calls of one caller | Rows written | Rows read | Bytes | CPU ms | Messages | "
+        "Written/s | Read/s | Bytes/s | CPU ms/s | Messages/s |"
     )
     for service, rpcs in contract.services.items():
         if limited := [rpc for rpc in rpcs if rpc.rate]:
@@ -167,35 +216,55 @@ def write_openapi(output: Path) -> None:
 
     files = descriptor_pb2.FileDescriptorSet.FromString((output / "authmesh" / "contract.binpb").read_bytes())
     version = tomllib.loads((PROTOS.parent / "pyproject.toml").read_text())["project"]["version"]
-    (output / "authmesh" / "openapi.json").write_text(json.dumps(document(files, version), indent=1, ensure_ascii=False) + "\n")
+    (output / "authmesh" / "openapi.json").write_text(
+        json.dumps(document(files, version), indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def drift(output: Path) -> list[str]:
     """The files of gen/ that are not what the protos say."""
     fresh, committed = (
-        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        {
+            path.relative_to(root): path.read_bytes()
+            for path in root.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
         for root in (output, GEN)
     )
     return sorted(str(path) for path in fresh.keys() | committed.keys() if fresh.get(path) != committed.get(path))
 
 
 def main() -> None:
-    """Generates into a folder aside and puts it in place only when everything is right. With `--check`, only compares."""
+    """Generates into a folder aside and puts it in place only when everything is right. With `--check`, only
+    compares.
+    """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         compile_protos(output)
         if missing := rpcs_without_access_rule(output):
-            sys.exit("\n".join(f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)" for rpc in missing))
+            sys.exit(
+                "\n".join(
+                    f"make gen: {rpc} has no access rule: add option (authmesh.options.v1.access)" for rpc in missing
+                )
+            )
         contract = load_contract(output)
         if wrong := limits_without_token(contract):
             sys.exit(
-                "\n".join(f"make gen: {path} has a limit for each caller and takes no token: remove (authmesh.options.v1.limit)" for path in wrong)
+                "\n".join(
+                    f"make gen: {path} has a limit for each caller and takes no token: remove "
+                    f"(authmesh.options.v1.limit)"
+                    for path in wrong
+                )
             )
         write_openapi(output)
         pages = {"access.md": access_table(contract), "limits.md": limit_table(contract)}
         if "--check" in sys.argv:
             stale = [f"gen/{path}" for path in drift(output)]
-            stale += [f"docs/{name}" for name, text in pages.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != text]
+            stale += [
+                f"docs/{name}"
+                for name, text in pages.items()
+                if not (DOCS / name).exists() or (DOCS / name).read_text() != text
+            ]
             sys.exit("\n".join(f"{path} differs from protos/: run `make gen` and commit it" for path in stale) or 0)
         for name, text in pages.items():
             (DOCS / name).write_text(text)

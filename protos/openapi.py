@@ -1,6 +1,8 @@
-"""The JSON form of the contract as an OpenAPI 3.1 document, for clients that generate code from one. Written by `make gen`.
+"""The JSON form of the contract as an OpenAPI 3.1 document, for clients that generate code from one. Written by
+`make gen`.
 
-What it says is what the edge's transcoder does (proto3 JSON, `google.api.http`) and what field rules refuse (`buf.validate`).
+What it says is what the edge's transcoder does (proto3 JSON, `google.api.http`) and what field rules refuse
+(`buf.validate`).
 """
 
 import re
@@ -69,7 +71,9 @@ class _Document:
         self._files = [file for file in files.file if file.package.startswith("authmesh.")]
         self._messages = {f"{prefix}.{m.name}": m for file in files.file for prefix, m in _messages(file)}
         self._enums = {f"{file.package}.{enum.name}": enum for file in files.file for enum in file.enum_type}
-        self._enums |= {f"{name}.{enum.name}": enum for name, message in self._messages.items() for enum in message.enum_type}
+        self._enums |= {
+            f"{name}.{enum.name}": enum for name, message in self._messages.items() for enum in message.enum_type
+        }
         self._comments = {key: text for file in self._files for key, text in _comments(file)}
         self._schemas: dict[str, Schema] = {}
 
@@ -79,7 +83,11 @@ class _Document:
         for file in self._files:
             for service in file.service:
                 full_name = f"{file.package}.{service.name}"
-                bound = [(method, binding) for method in service.method for binding in _bindings(method.options.Extensions[annotations_pb2.http])]
+                bound = [
+                    (method, binding)
+                    for method in service.method
+                    for binding in _bindings(method.options.Extensions[annotations_pb2.http])
+                ]
                 if not bound:
                     continue
                 tags.append({"name": service.name, "description": self._comments.get(full_name, "")})
@@ -120,11 +128,15 @@ class _Document:
         comment = self._comments.get(f"{service}.{method.name}", "")
         primary = binding == method.options.Extensions[annotations_pb2.http]
         operation: Schema = {
-            "operationId": f"{tag}_{method.name}" if primary else f"{tag}_{method.name}_{binding.WhichOneof('pattern')}",
+            "operationId": f"{tag}_{method.name}"
+            if primary
+            else f"{tag}_{method.name}_{binding.WhichOneof('pattern')}",
             "tags": [tag],
             "summary": comment.partition(". ")[0].removesuffix("."),
             "description": comment,
-            "security": [{"accessToken": list(access.authenticated.scopes)}] if access.HasField("authenticated") else [],
+            "security": [{"accessToken": list(access.authenticated.scopes)}]
+            if access.HasField("authenticated")
+            else [],
         }
         parameters = [
             {"name": segment, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -152,7 +164,9 @@ class _Document:
     def _body(self, schema: Schema) -> Schema:
         return {"required": True, "content": {"application/json": {"schema": schema}}}
 
-    def _query(self, name: str, message: descriptor_pb2.DescriptorProto, bound: set[str], prefix: str = "") -> list[Schema]:
+    def _query(
+        self, name: str, message: descriptor_pb2.DescriptorProto, bound: set[str], prefix: str = ""
+    ) -> list[Schema]:
         """Fields that are neither in the path nor the body; those of messages with dotted names."""
         found: list[Schema] = []
         for field in message.field:
@@ -175,14 +189,18 @@ class _Document:
             )
         return found
 
-    def _message_schema(self, name: str, message: descriptor_pb2.DescriptorProto, leaving_out: AbstractSet[str] = frozenset()) -> Schema:
+    def _message_schema(
+        self, name: str, message: descriptor_pb2.DescriptorProto, leaving_out: AbstractSet[str] = frozenset()
+    ) -> Schema:
         fields = [field for field in message.field if field.name not in leaving_out]
         schema: Schema = {"type": "object", "description": self._comments.get(name, "")}
         if required := [_camel(field.name) for field in fields if _rules(field).required]:
             schema["required"] = required
         if fields:
             schema["properties"] = {
-                _camel(field.name): self._field_schema(field) | _described(self._comments.get(f"{name}.{field.name}", "")) for field in fields
+                _camel(field.name): self._field_schema(field)
+                | _described(self._comments.get(f"{name}.{field.name}", ""))
+                for field in fields
             }
         return schema
 
@@ -241,19 +259,30 @@ def _constraints(rules: validate_pb2.FieldRules) -> Schema:
                 found["enum"] = list(getattr(text, "in"))
         case "int32" | "uint32" as kind:
             number = getattr(rules, kind)
-            for keyword, rule in (("minimum", "gte"), ("maximum", "lte"), ("exclusiveMinimum", "gt"), ("exclusiveMaximum", "lt")):
+            for keyword, rule in (
+                ("minimum", "gte"),
+                ("maximum", "lte"),
+                ("exclusiveMinimum", "gt"),
+                ("exclusiveMaximum", "lt"),
+            ):
                 if number.HasField(rule):
                     found[keyword] = getattr(number, rule)
     return found
 
 
 def _path(template: str) -> tuple[str, dict[str, list[str]]]:
-    """`/v1/{name=users/*/sessions/*}` as OpenAPI's `/v1/users/{user}/sessions/{session}`, and the parameters of each field."""
+    """`/v1/{name=users/*/sessions/*}` as OpenAPI's `/v1/users/{user}/sessions/{session}`, and the parameters of each
+    field.
+    """
     parameters: dict[str, list[str]] = {}
 
     def expand(found: re.Match[str]) -> str:
         segments = found[2].split("/")
-        names = [collection.removesuffix("s") for collection, star in zip(segments[::2], segments[1::2], strict=True) if star == "*"]
+        names = [
+            collection.removesuffix("s")
+            for collection, star in zip(segments[::2], segments[1::2], strict=True)
+            if star == "*"
+        ]
         parameters[found[1]] = names
         return "/".join(f"{collection}/{{{name}}}" for collection, name in zip(segments[::2], names, strict=True))
 
@@ -279,7 +308,9 @@ def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, s
     for location in file.source_code_info.location:
         if not location.leading_comments:
             continue
-        text = re.sub(r"\n+ ?", lambda found: "\n\n" if found[0].count("\n") > 1 else " ", location.leading_comments.strip())
+        text = re.sub(
+            r"\n+ ?", lambda found: "\n\n" if found[0].count("\n") > 1 else " ", location.leading_comments.strip()
+        )
         match list(location.path):
             case [6, service]:
                 yield f"{file.package}.{file.service[service].name}", text

@@ -1,4 +1,5 @@
-"""The real servers that tests run against: each is started once per session, on free ports and sockets, and stopped at the end."""
+"""The real servers that tests run against: each is started once per session, on free ports and sockets, and stopped at
+the end."""
 
 import asyncio
 import itertools
@@ -15,7 +16,8 @@ from mesh.local.components import aws_emulator, postgres, valkey
 from mesh.storage.database import Database
 from mesh.storage.migrations import migrate
 
-# Tests call the servers that they start. What the shell has for others (a profile, a proxy, a database) is not for them.
+# Tests call the servers that they start. What the shell has for others (a profile, a proxy, a database) is not for
+# them.
 for _name in list(os.environ):
     if (
         _name.startswith(("AWS_", "PG"))
@@ -30,13 +32,15 @@ OpenDatabase = Callable[[str], Awaitable[Database]]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers take files whole, because what a file starts serves all of its tests; and all of e2e together, because it has one mesh. That goes
-    first: it takes longest.
+    """Workers take files whole, because what a file starts serves all of its tests; and all of e2e together, because it
+    has one mesh. That goes first: it takes longest.
     """
 
     def group(item: pytest.Item) -> str:
         file = item.path.relative_to(item.config.rootpath)
-        return "mesh" if "mesh" in getattr(item, "fixturenames", ()) and file.parts[:2] == ("tests", "e2e") else str(file)
+        return (
+            "mesh" if "mesh" in getattr(item, "fixturenames", ()) and file.parts[:2] == ("tests", "e2e") else str(file)
+        )
 
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
@@ -45,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @asynccontextmanager
 async def held(resource: AbstractAsyncContextManager[Held]) -> AsyncIterator[Held]:
-    """Enters and leaves `resource` in one task of its own: pytest-asyncio sets a fixture up and tears it down in two different ones."""
+    """Enters and leaves `resource` in one task of its own: pytest-asyncio sets a fixture up and tears it down in two
+    different ones."""
     ready: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
     done = asyncio.Event()
 
@@ -95,7 +100,8 @@ async def aws_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest.fixture(scope="session")
 async def new_database_url(postgres_server: postgres.Postgres) -> Callable[[str], Awaitable[str]]:
-    """Makes a database of its own for a test, with the schema of a service: `await new_database_url("services.token")` gives its address."""
+    """Makes a database of its own for a test, with the schema of a service: `await new_database_url("services.token")`
+    gives its address."""
     numbers = itertools.count()
     templates: dict[str, str] = {}
 

@@ -1,9 +1,10 @@
 """`make functions`: packs the code of the Lambda functions into build/functions/authmesh-functions-<content>.zip.
 
-The archive holds what the two handlers import and nothing else: parts of `services.audit`, `services.mail` and `mesh`, the generated events, and
-protobuf as it is installed in the project's environment. Protobuf has a compiled part for one architecture (the template's CodeArchitecture) and any
-Python from 3.10 on: pack on Linux. The bytes depend on the content alone, and the name on the bytes: CloudFormation sees new code as a change. Before
-the archive is called good, a bare interpreter imports both handlers from it.
+The archive holds what the two handlers import and nothing else: parts of `services.audit`, `services.mail` and `mesh`,
+the generated events, and protobuf as it is installed in the project's environment. Protobuf has a compiled part for one
+architecture (the template's CodeArchitecture) and any Python from 3.10 on: pack on Linux. The bytes depend on the
+content alone, and the name on the bytes: CloudFormation sees new code as a change. Before the archive is called good, a
+bare interpreter imports both handlers from it.
 """
 
 import hashlib
@@ -109,11 +110,18 @@ def _prove(content: bytes) -> None:
             (runtime / part).symlink_to(site / part)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             archive.extractall(code)
-        script = f"import sys; sys.path[:0] = {[str(code), str(runtime)]!r}\n" + "".join(f"import {handler}\n" for handler in HANDLERS)
+        script = f"import sys; sys.path[:0] = {[str(code), str(runtime)]!r}\n" + "".join(
+            f"import {handler}\n" for handler in HANDLERS
+        )
         # Isolated and without site-packages: what is imported is in the archive.
-        done = subprocess.run([sys.executable, "-I", "-S", "-c", script], cwd=name, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", script], cwd=name, capture_output=True, text=True, check=False
+        )
     if done.returncode != 0:
-        raise PackageError(f"the archive does not work: {done.stderr.strip().splitlines()[-1]}. Packed with {sys.executable}: {_ADVICE}")
+        raise PackageError(
+            f"the archive does not work: {done.stderr.strip().splitlines()[-1]}. Packed with "
+            f"{sys.executable}: {_ADVICE}"
+        )
 
 
 def main() -> None:

@@ -24,5 +24,8 @@ def canonical(event: AuditEvent) -> bytes:
     front.CopyFrom(event)
     for field in ("detail", "previous_hash", "sealed"):
         front.ClearField(field)
-    entries = (AuditEvent(detail={name: event.detail[name]}) for name in sorted(names, key=lambda name: [*name.encode(), _BEHIND]))
+    entries = (
+        AuditEvent(detail={name: event.detail[name]})
+        for name in sorted(names, key=lambda name: [*name.encode(), _BEHIND])
+    )
     return b"".join(part.SerializeToString(deterministic=True) for part in (front, *entries, back))

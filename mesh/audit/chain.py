@@ -1,7 +1,7 @@
 """The chain of a source's events: contiguous numbers, each event carrying the hash of the one before it.
 
-The chain's head is one row. Whoever holds its lock numbers events, and nobody else: that is the only fence there is, so any number of replicas may
-relay one source, behind a transaction pooler too.
+The chain's head is one row. Whoever holds its lock numbers events, and nobody else: that is the only fence there is, so
+any number of replicas may relay one source, behind a transaction pooler too.
 
 Personal data is sealed here, before the hash is made: the chain runs over what S3 will have.
 """
@@ -31,8 +31,9 @@ UNNUMBERED = "kind = 'audit' AND sequence IS NULL"
 
 
 def is_known(event: AuditEvent) -> bool:
-    """Whether this release knows every field of an event. One that it does not know may be personal, and would not be in its JSON: whoever verifies
-    would say that the event was changed. While two releases share an outbox, the newer one relays such an event.
+    """Whether this release knows every field of an event. One that it does not know may be personal, and would not be
+    in its JSON: whoever verifies would say that the event was changed. While two releases share an outbox, the newer
+    one relays such an event.
     """
     return not len(UnknownFieldSet(event))
 
@@ -50,7 +51,9 @@ async def number_events(database: Database, source: str) -> int:
         await tx.execute("INSERT INTO outbox_chain (source) VALUES ($1) ON CONFLICT DO NOTHING", source)
         head = await tx.fetchrow("SELECT sequence, hash FROM outbox_chain WHERE source = $1 FOR UPDATE", source)
         assert head is not None
-        rows = await tx.fetch(f"SELECT id, destination, payload FROM outbox WHERE {UNNUMBERED} ORDER BY id LIMIT $1", NUMBERED_AT_ONCE)
+        rows = await tx.fetch(
+            f"SELECT id, destination, payload FROM outbox WHERE {UNNUMBERED} ORDER BY id LIMIT $1", NUMBERED_AT_ONCE
+        )
         if not rows:
             return 0
         read = [_read(source, row["id"], row["destination"], row["payload"]) for row in rows]
@@ -70,7 +73,9 @@ async def number_events(database: Database, source: str) -> int:
             seal(link.parked_event or link.event, [keys[name] for name in names[link.row]])
             previous_hash = tombstone.link(link.event)
         await _write(tx, links)
-        await tx.execute("UPDATE outbox_chain SET sequence = $2, hash = $3 WHERE source = $1", source, sequence, previous_hash)
+        await tx.execute(
+            "UPDATE outbox_chain SET sequence = $2, hash = $3 WHERE source = $1", source, sequence, previous_hash
+        )
         return len(links)
 
 
@@ -83,11 +88,14 @@ class _Link:
     parked: str
     """Why its event was replaced by a tombstone; empty for the others."""
     parked_event: AuditEvent | None = None
-    """That event, where it can be read: what is personal in it is sealed like that of any other, or erasing the key would leave it."""
+    """That event, where it can be read: what is personal in it is sealed like that of any other, or erasing the key
+    would leave it."""
 
 
 def _read(source: str, row: int, event_type: str, payload: bytes) -> _Link:
-    """The event of a row; a tombstone where it holds none that could be delivered: it must neither stop the chain nor vanish from it."""
+    """The event of a row; a tombstone where it holds none that could be delivered: it must neither stop the chain nor
+    vanish from it.
+    """
     try:
         event = AuditEvent.FromString(payload)
         event.event_time.ToDatetime()
@@ -105,8 +113,10 @@ async def _write(tx: Transaction, links: Sequence[_Link]) -> None:
         await tx.execute(
             """
             INSERT INTO outbox_parked (id, kind, destination, payload, sequence, reason, create_time)
-            SELECT outbox.id, kind, destination, coalesce(parked.payload, outbox.payload), parked.sequence, parked.reason, create_time
-            FROM outbox JOIN unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS parked (id, sequence, reason, payload)
+            SELECT outbox.id, kind, destination, coalesce(parked.payload, outbox.payload), parked.sequence,
+                parked.reason, create_time
+            FROM outbox JOIN unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS parked (id, sequence,
+                reason, payload)
               ON outbox.id = parked.id
             """,
             [link.row for link in parked],

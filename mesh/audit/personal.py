@@ -1,8 +1,9 @@
 """Personal data in audit events: encrypted before the event is chained, so that the chain outlives the data.
 
-Fields marked `(authmesh.options.v1.personal)` leave a service only as `AuditEvent.sealed`. The key belongs to the persons that the event names; each
-service keeps its own (`mesh.audit.subject_keys`). Without the key nothing is left of the fields but ciphertext, and the hash chain, which runs over
-the ciphertext, still verifies: Object Lock and the right to erasure both hold.
+Fields marked `(authmesh.options.v1.personal)` leave a service only as `AuditEvent.sealed`. The key belongs to the
+persons that the event names; each service keeps its own (`mesh.audit.subject_keys`). Without the key nothing is left of
+the fields but ciphertext, and the hash chain, which runs over the ciphertext, still verifies: Object Lock and the right
+to erasure both hold.
 """
 
 import os
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-PERSONAL = tuple(field.name for field in AuditEvent.DESCRIPTOR.fields if field.GetOptions().Extensions[audit_pb2.personal])
+PERSONAL = tuple(
+    field.name for field in AuditEvent.DESCRIPTOR.fields if field.GetOptions().Extensions[audit_pb2.personal]
+)
 """Names of the fields that identify a person, as the contract marks them."""
 ERASED = "erased"
 """What a reader is shown in the place of data whose key is gone."""
@@ -32,9 +35,10 @@ class SealError(ValueError):
 def key_names(event: AuditEvent) -> tuple[str, ...]:
     """Whose keys seal the event: those of the persons it names, its subject and its actor (`users/…`).
 
-    With two persons it takes both keys to open it. An administrator's address in an event about somebody else thus goes with whichever of the two is
-    erased first: rather too much is forgotten than too little. An event that names no person is sealed with its source's key of the day
-    (`days/YYYY-MM-DD`), which is thrown away when the day is `subject_keys.DAYS_KEPT` days old.
+    With two persons it takes both keys to open it. An administrator's address in an event about somebody else thus goes
+    with whichever of the two is erased first: rather too much is forgotten than too little. An event that names no
+    person is sealed with its source's key of the day (`days/YYYY-MM-DD`), which is thrown away when the day is
+    `subject_keys.DAYS_KEPT` days old.
     """
     persons = tuple(dict.fromkeys(name for name in (event.subject, event.actor) if name.startswith("users/")))
     return persons or (f"days/{event.event_time.ToDatetime(UTC).date().isoformat()}",)
@@ -51,7 +55,9 @@ def seal(event: AuditEvent, keys: Sequence[bytes]) -> None:
     if not personal.ByteSize():
         return
     nonce = os.urandom(_NONCE_BYTES)
-    event.sealed = nonce + AESGCM(_derive(keys)).encrypt(nonce, personal.SerializeToString(deterministic=True), _binding(event))
+    event.sealed = nonce + AESGCM(_derive(keys)).encrypt(
+        nonce, personal.SerializeToString(deterministic=True), _binding(event)
+    )
     for name in PERSONAL:
         setattr(event, name, "")
 
@@ -80,7 +86,9 @@ def reveal(event: AuditEvent, keys: Mapping[str, bytes | None]) -> AuditEvent:
     try:
         shown.MergeFromString(AESGCM(_derive(held)).decrypt(nonce, ciphertext, _binding(event)))
     except (InvalidTag, ValueError) as error:
-        raise SealError(f"event {event.source}/{event.sequence}: its personal data was changed or belongs to another event") from error
+        raise SealError(
+            f"event {event.source}/{event.sequence}: its personal data was changed or belongs to another event"
+        ) from error
     return shown
 
 

@@ -1,6 +1,8 @@
-"""The keys of the persons in a service's audit events, in its own database. Deleting a person's key is what erasure from the audit trail is.
+"""The keys of the persons in a service's audit events, in its own database. Deleting a person's key is what erasure
+from the audit trail is.
 
-A key that was erased leaves its row behind, empty: an event that comes late, such as the one that tells of the erasure, must not get a new key.
+A key that was erased leaves its row behind, empty: an event that comes late, such as the one that tells of the erasure,
+must not get a new key.
 """
 
 import asyncio
@@ -49,7 +51,8 @@ async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
     if missing := [name for name in wanted if name not in keys]:
         await tx.execute(
             # In the order of names, so that two of these never wait for each other.
-            "INSERT INTO subject_keys (subject, key) SELECT * FROM unnest($1::text[], $2::bytea[]) ORDER BY 1 ON CONFLICT DO NOTHING",
+            "INSERT INTO subject_keys (subject, key) SELECT * FROM unnest($1::text[], $2::bytea[]) "
+            "ORDER BY 1 ON CONFLICT DO NOTHING",
             missing,
             [os.urandom(KEY_BYTES) for _ in missing],
         )
@@ -59,11 +62,15 @@ async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
 
 
 async def forget_days(database: Database) -> None:
-    """Throws keys of days away when their time is over, for ever: also where no event needs a new one. A task of the relay."""
+    """Throws keys of days away when their time is over, for ever: also where no event needs a new one. A task of the
+    relay.
+    """
     while True:
         with suppress(Unavailable):
             await database.execute(
-                "DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - make_interval(days => $1)", DAYS_KEPT
+                "DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - "
+                "make_interval(days => $1)",
+                DAYS_KEPT,
             )
         await asyncio.sleep(FORGET_SECONDS)
 
@@ -74,7 +81,8 @@ async def held(database: Database, names: Collection[str]) -> Mapping[str, bytes
 
 
 async def erase(tx: Transaction, subject: str) -> None:
-    """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, for ever. May be repeated.
+    """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, for ever. May be
+    repeated.
 
     Copies in backups and in PostgreSQL's write-ahead log live as long as those are kept.
     """

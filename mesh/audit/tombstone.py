@@ -19,7 +19,8 @@ from mesh.ids import uuid7
 PARKED = "audit.parked"
 STATEMENT = "audit.event_parked"
 REPLACES = "replaces"
-"""Detail of a tombstone that came after the numbering: the hash, in hexadecimal, that the next event carries as `previous_hash`."""
+"""Detail of a tombstone that came after the numbering: the hash, in hexadecimal, that the next event carries as
+`previous_hash`."""
 NUMBER, HASH, TOMBSTONE = "number", "hash", "tombstone"
 """Details of a statement: the event's number, its hash, and the hash of its tombstone."""
 
@@ -93,6 +94,12 @@ def parking(event: AuditEvent) -> Parking | None:
 
 
 def _event(source: str, event_type: str, about: str, reason: str) -> AuditEvent:
-    event = AuditEvent(event_id=str(uuid7()), source=source, type=event_type, outcome=OUTCOME_FAILURE, detail={"type": about, "reason": reason[:200]})
+    event = AuditEvent(
+        event_id=str(uuid7()),
+        source=source,
+        type=event_type,
+        outcome=OUTCOME_FAILURE,
+        detail={"type": about, "reason": reason[:200]},
+    )
     event.event_time.FromDatetime(datetime.now(UTC))
     return event

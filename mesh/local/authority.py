@@ -1,7 +1,9 @@
-"""Certificates of the local mesh: one authority for the nodes' identities (SPIFFE, mutual TLS) and another for the public edge.
+"""Certificates of the local mesh: one authority for the nodes' identities (SPIFFE, mutual TLS) and another for the
+public edge.
 
-Leaves live for a day and are issued anew at each start and twice a day. They are replaced as Kubernetes replaces secrets: a directory is written
-aside, then a symlink to it is renamed into place, so that Envoy, which watches the directory, never sees a certificate with another one's key.
+Leaves live for a day and are issued anew at each start and twice a day. They are replaced as Kubernetes replaces
+secrets: a directory is written aside, then a symlink to it is renamed into place, so that Envoy, which watches the
+directory, never sees a certificate with another one's key.
 """
 
 import datetime as dt
@@ -47,7 +49,8 @@ class Authority:
             directory: private to this account.
             name: Names the files.
             permitted: The only names that it may certify (RFC 5280, 4.2.1.10): a client that trusts it trusts it for no
-                more. IP addresses can't be limited: BoringSSL, which gRPC clients verify with, refuses such an authority.
+                more. IP addresses can't be limited: BoringSSL, which gRPC clients verify with, refuses such an
+                authority.
 
         Raises:
             LocalMeshError: its files can't be read or written.
@@ -64,7 +67,9 @@ class Authority:
         except OSError as error:
             raise explain(error, f"read the certificate authority in {directory}") from None
         except ValueError:
-            raise LocalMeshError(f"the certificate authority in {directory} is damaged: remove that directory and start again") from None
+            raise LocalMeshError(
+                f"the certificate authority in {directory} is damaged: remove that directory and start again"
+            ) from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise LocalMeshError(f"{key_file} is no EC key: remove it and start again")
         return cls(certificate, key)
@@ -88,12 +93,15 @@ class Authority:
         """Its certificate."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, names: Sequence[x509.GeneralName], *, common_name: str | None = None, client: bool = True) -> tuple[bytes, bytes]:
+    def issue(
+        self, names: Sequence[x509.GeneralName], *, common_name: str | None = None, client: bool = True
+    ) -> tuple[bytes, bytes]:
         """A new certificate and its new key, both PEM, for a day.
 
         Args:
             names: Subject alternative names.
-            common_name: Subject, for people who look at it. Without one the alternative names are critical, as SPIFFE wants it.
+            common_name: Subject, for people who look at it. Without one the alternative names are critical, as SPIFFE
+                wants it.
             client: whether it may also be shown to servers.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -162,7 +170,9 @@ class MeshAuthorities:
             LocalMeshError: files can't be written.
         """
         for node in nodes:
-            certificate, key = self.identities.issue([x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}/{node}")])
+            certificate, key = self.identities.issue(
+                [x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}/{node}")]
+            )
             _replace(self.certificates(node), {"tls.crt": certificate, "tls.key": key, "ca.crt": self.identities.pem})
         certificate, key = self.public.issue(self.edge_names, common_name="authmesh edge", client=False)
         _replace(self.public_certificates, {"tls.crt": certificate, "tls.key": key, "ca.crt": self.public.pem})
@@ -189,7 +199,9 @@ def _replace(directory: Path, files: dict[str, bytes]) -> None:
         raise explain(error, f"write certificates to {directory}") from None
 
 
-def _draft(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: dt.timedelta) -> x509.CertificateBuilder:
+def _draft(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lifetime: dt.timedelta
+) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
@@ -204,15 +216,20 @@ def _draft(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates, content_commitment=False,
+        digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
+        content_commitment=False,
         key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def new_signing_key(algorithm: str) -> bytes:
     """A new private key as PEM, for signing tokens: EC P-256, or RSA for RS256."""
-    return _key_pem(rsa.generate_private_key(65537, 2048) if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1()))
+    return _key_pem(
+        rsa.generate_private_key(65537, 2048) if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1())
+    )

@@ -10,14 +10,15 @@ from typing import Any
 
 from mesh.local.components.aws_emulator import REGION, AwsEmulator
 from mesh.local.errors import LocalMeshError
-from mesh.local.state_dir import StateDir
 from mesh.local.secret_file import write_private
+from mesh.local.state_dir import StateDir
 from mesh.local.status import read_status
 
 ANY_KEY = {"AWS_ACCESS_KEY_ID": "authmesh", "AWS_SECRET_ACCESS_KEY": "authmesh"}
 """For emulators of the user, which check none."""
 PASSED_ON = (
-    "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+    "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN", "AWS_PROFILE",
     "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE", "HOME",
 )  # fmt: skip
 """Variables of ours that processes get when the account is the user's."""
@@ -47,7 +48,10 @@ class AwsAccount:
         if not {"AWS_ACCESS_KEY_ID", "AWS_PROFILE"} & passed_on.keys():
             passed_on |= ANY_KEY
         return cls(
-            endpoint_url, region, passed_on | {"AWS_ENDPOINT_URL": endpoint_url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}, emulated=False
+            endpoint_url,
+            region,
+            passed_on | {"AWS_ENDPOINT_URL": endpoint_url, "AWS_REGION": region, "AWS_DEFAULT_REGION": region},
+            emulated=False,
         )
 
     @classmethod
@@ -63,7 +67,9 @@ class AwsAccount:
             published = dict(line.split("=", 1) for line in shlex.split(home.aws_environment.read_text()))
             return cls(published["AWS_ENDPOINT_URL"], published["AWS_REGION"], published, emulated=False)
         except (OSError, ValueError, KeyError):
-            raise LocalMeshError(f"the mesh in {home.path} has no AWS account yet: wait until `authmesh status` says ready") from None
+            raise LocalMeshError(
+                f"the mesh in {home.path} has no AWS account yet: wait until `authmesh status` says ready"
+            ) from None
 
     def publish(self, file: Path) -> None:
         """Notes the account in a private file, for commands beside the running mesh and for shells (`set -a; . FILE`).
@@ -71,7 +77,9 @@ class AwsAccount:
         Raises:
             LocalMeshError: it can't be written.
         """
-        write_private(file, "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items())).encode())
+        write_private(
+            file, "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items())).encode()
+        )
 
     @asynccontextmanager
     async def client(self, service: str, **options: Any) -> AsyncIterator[Any]:
@@ -86,7 +94,12 @@ class AwsAccount:
         from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
         # No proxies: they are for the world outside, and this is inside.
-        ours: dict[str, Any] = {"connect_timeout": 3, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 3}, "proxies": {}}
+        ours: dict[str, Any] = {
+            "connect_timeout": 3,
+            "read_timeout": 30,
+            "retries": {"mode": "standard", "total_max_attempts": 3},
+            "proxies": {},
+        }
         session: Any = AioSession(
             session_vars={
                 name: (key, None, self._variable(variables) or default, convert)
@@ -97,7 +110,8 @@ class AwsAccount:
             service,
             region_name=self.region,
             endpoint_url=self.endpoint_url,
-            # Without TLS there is nothing to verify, but certificates that REQUESTS_CA_BUNDLE names would be read all the same.
+            # Without TLS there is nothing to verify, but certificates that REQUESTS_CA_BUNDLE names would be read all
+            # the same.
             verify=None if self.endpoint_url.startswith("https:") else False,
             aws_access_key_id=self.environment.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=self.environment.get("AWS_SECRET_ACCESS_KEY"),

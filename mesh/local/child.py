@@ -80,7 +80,9 @@ class Child:
         await self._task
 
     async def restart(self) -> None:
-        """Ends it in order and starts it again at once; returns when it is healthy. Not counted in `restarts`: nothing went wrong."""
+        """Ends it in order and starts it again at once; returns when it is healthy. Not counted in `restarts`: nothing
+        went wrong.
+        """
         self._restarting = True
         self.settled.clear()
         pid = self.pid
@@ -232,7 +234,11 @@ def last_line(log: Path, at_most: int = 300) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            lines = [line.strip(" |") for line in file.read().decode(errors="replace").splitlines() if any(map(str.isalpha, line))]
+            lines = [
+                line.strip(" |")
+                for line in file.read().decode(errors="replace").splitlines()
+                if any(map(str.isalpha, line))
+            ]
     except OSError as error:
         return f"{log} can't be read ({error.strerror})"
     if not lines:

@@ -1,6 +1,7 @@
 """Databases, roles and schemas of the services on one PostgreSQL server, ours or the user's.
 
-Each service has a database of its own, an owner role that migrates it and a runtime role that may change rows and nothing else.
+Each service has a database of its own, an owner role that migrates it and a runtime role that may change rows and
+nothing else.
 """
 
 import ast
@@ -22,8 +23,8 @@ import asyncpg
 
 from mesh.local.child import last_line
 from mesh.local.errors import LocalMeshError, explain
-from mesh.local.state_dir import StateDir
 from mesh.local.secret_file import load_or_create_password, write_private
+from mesh.local.state_dir import StateDir
 from mesh.local.status import read_status
 
 SCRAM_ITERATIONS = 4096
@@ -84,7 +85,8 @@ def plan(admin_url: str, nodes: Sequence[str], secrets_directory: Path) -> list[
 
 
 async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
-    """Makes what is missing and migrates what is behind. Returns whether there was anything to do: usually there is not, and it takes some ms.
+    """Makes what is missing and migrates what is behind. Returns whether there was anything to do: usually there is
+    not, and it takes some ms.
 
     Raises:
         LocalMeshError: the server can't be reached or refuses, or a migration fails.
@@ -100,9 +102,13 @@ async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
         for database in behind:
             await _make(database)
     except asyncpg.DiskFullError as error:
-        raise LocalMeshError(f"the databases can't be made: no space is left on the device ({_first_line(error)}): free some") from None
+        raise LocalMeshError(
+            f"the databases can't be made: no space is left on the device ({_first_line(error)}): free some"
+        ) from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise LocalMeshError(f"the databases can't be made on {_without_password(behind[0].admin_url)}: {_first_line(error)}") from None
+        raise LocalMeshError(
+            f"the databases can't be made on {_without_password(behind[0].admin_url)}: {_first_line(error)}"
+        ) from None
     await _migrate(behind, log)
     return True
 
@@ -116,7 +122,10 @@ async def identity(database: ServiceDatabase) -> str:
     try:
         connection = await asyncpg.connect(database.url, timeout=5)
         try:
-            query = "SELECT system_identifier::text || '/' || oid FROM pg_control_system(), pg_database WHERE datname = current_database()"
+            query = (
+                "SELECT system_identifier::text || '/' || oid FROM pg_control_system(), "
+                "pg_database WHERE datname = current_database()"
+            )
             return str(await connection.fetchval(query))
         finally:
             await connection.close()
@@ -134,7 +143,10 @@ async def _made(databases: Sequence[ServiceDatabase]) -> set[str]:
         # Whoever makes them says what is wrong.
         return set()
     try:
-        return {row["datname"] for row in await admin.fetch("SELECT datname FROM pg_database JOIN pg_roles ON rolname = datname")}
+        return {
+            row["datname"]
+            for row in await admin.fetch("SELECT datname FROM pg_database JOIN pg_roles ON rolname = datname")
+        }
     finally:
         await admin.close()
 
@@ -158,22 +170,30 @@ async def _make(database: ServiceDatabase) -> None:
     try:
         for role, password in ((database.owner, database.owner_password), (database.name, database.runtime_password)):
             exists = await admin.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
-            await admin.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {role} LOGIN PASSWORD '{_scram_verifier(password)}'")
+            await admin.execute(
+                f"{'ALTER' if exists else 'CREATE'} ROLE {role} LOGIN PASSWORD '{_scram_verifier(password)}'"
+            )
         if await admin.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
             # The detail of an error repeats the row: addresses, and hashes of passwords.
             await admin.execute(f"ALTER ROLE {database.name} SET log_error_verbosity = 'terse'")
         else:
             await admin.execute(f"GRANT {database.owner} TO CURRENT_USER")
         if not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database.name):
-            await admin.execute(f"CREATE DATABASE {database.name} OWNER {database.owner} TEMPLATE template0 ENCODING 'UTF8'")
-        await admin.execute(f"REVOKE ALL ON DATABASE {database.name} FROM PUBLIC; GRANT CONNECT ON DATABASE {database.name} TO {database.name}")
+            await admin.execute(
+                f"CREATE DATABASE {database.name} OWNER {database.owner} TEMPLATE template0 ENCODING 'UTF8'"
+            )
+        await admin.execute(
+            f"REVOKE ALL ON DATABASE {database.name} FROM PUBLIC; GRANT CONNECT ON DATABASE "
+            f"{database.name} TO {database.name}"
+        )
     finally:
         await admin.close()
     owner = await asyncpg.connect(database.owner_url, timeout=10)
     try:
         await owner.execute(
             f"GRANT USAGE ON SCHEMA public TO {database.name};"
-            f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {database.name};"
+            f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON "
+            f"TABLES TO {database.name};"
             f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT USAGE ON SEQUENCES TO {database.name};"
         )
     finally:
@@ -181,12 +201,15 @@ async def _make(database: ServiceDatabase) -> None:
 
 
 async def _migrate(databases: Sequence[ServiceDatabase], log: Path) -> None:
-    environment = {f"MIGRATE_{database.node.replace('-', '_').upper()}_URL": database.owner_url for database in databases}
+    environment = {
+        f"MIGRATE_{database.node.replace('-', '_').upper()}_URL": database.owner_url for database in databases
+    }
     try:
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-m", "mesh.storage.migrations", *(database.package for database in databases),
-                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment | {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment | {"PATH": os.defpath,
+                "LC_ALL": "C.UTF-8"},
             )  # fmt: skip
             code = await process.wait()
     except OSError as error:
@@ -196,7 +219,9 @@ async def _migrate(databases: Sequence[ServiceDatabase], log: Path) -> None:
 
 
 def newest_revision(package: str) -> str | None:
-    """The revision that the migrations of a package lead to, read without running them (Alembic and SQLAlchemy take half a second to import)."""
+    """The revision that the migrations of a package lead to, read without running them (Alembic and SQLAlchemy take
+    half a second to import).
+    """
     revisions: dict[str, str | None] = {}
     for script in sorted((_versions(package) or Path()).glob("*.py")):
         values = dict(_constants(ast.parse(script.read_text())))
@@ -251,12 +276,16 @@ def _scram_verifier(password: str) -> str:
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     server = hmac.digest(salted, b"Server Key", "sha256")
-    encoded: Mapping[str, str] = {name: base64.b64encode(value).decode() for name, value in (("salt", salt), ("stored", stored), ("server", server))}
+    encoded: Mapping[str, str] = {
+        name: base64.b64encode(value).decode()
+        for name, value in (("salt", salt), ("stored", stored), ("server", server))
+    }
     return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{encoded['salt']}${encoded['stored']}:{encoded['server']}"
 
 
 def publish_urls(databases: Sequence[ServiceDatabase], file: Path) -> None:
-    """Notes the services' own addresses in a private file, for commands that work on a database beside the running service.
+    """Notes the services' own addresses in a private file, for commands that work on a database beside the running
+    service.
 
     Raises:
         LocalMeshError: it can't be written.
@@ -277,5 +306,7 @@ def running_url(node: str, environment: Mapping[str, str] = os.environ) -> str:
     except (OSError, ValueError):
         urls = {}
     if node not in urls:
-        raise LocalMeshError(f"the mesh in {home.path} has no database of {node} yet: wait until `authmesh status` says ready")
+        raise LocalMeshError(
+            f"the mesh in {home.path} has no database of {node} yet: wait until `authmesh status` says ready"
+        )
     return str(urls[node])

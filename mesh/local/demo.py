@@ -57,7 +57,9 @@ class Edge:
         request = urllib.request.Request(self.url + path, data=body, headers={"content-type": "application/json"})
         context = ssl.create_default_context(cafile=str(self.ca_file))
         # No proxies: the edge is on this machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         try:
             with opener.open(request, timeout=TIMEOUT) as answer:
                 return answer.status, json.loads(answer.read() or b"{}")
@@ -99,7 +101,9 @@ async def ensure(user: DemoUser, edge: Edge, inbox_file: Path) -> None:
         await _succeed(edge, "/v1/auth:resendCode", {"email": user.email})
         code = await _code(inbox_file, user.email, before)
     if code is None:
-        raise LocalMeshError(f"no code for {user.email} came into the inbox within {TIMEOUT:.0f} s: see the logs of auth and aws")
+        raise LocalMeshError(
+            f"no code for {user.email} came into the inbox within {TIMEOUT:.0f} s: see the logs of auth and aws"
+        )
     await _succeed(edge, "/v1/auth:verifyEmail", {"email": user.email, "code": code})
 
 

@@ -1,4 +1,6 @@
-"""How clients call the edge, and where it listens: as `localhost` on loopback, or also in the network, as EDGE_HOST says."""
+"""How clients call the edge, and where it listens: as `localhost` on loopback, or also in the network, as EDGE_HOST
+says.
+"""
 
 import errno
 import ipaddress
@@ -27,9 +29,14 @@ def edge_host(text: str) -> str:
     host = text.lower()
     address = _ip(host)
     if address is not None and (address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None)):
-        raise LocalMeshError(f"EDGE_HOST={text} is not an address that a client can call: name this machine's own, such as {own_address()}")
+        raise LocalMeshError(
+            f"EDGE_HOST={text} is not an address that a client can call: name this machine's own, "
+            f"such as {own_address()}"
+        )
     if address is None and (not _NAME.fullmatch(host) or host.replace(".", "").isdigit()):
-        raise LocalMeshError(f"EDGE_HOST={text} is not a host: write an IP address or a DNS name, without scheme and port")
+        raise LocalMeshError(
+            f"EDGE_HOST={text} is not a host: write an IP address or a DNS name, without scheme and port"
+        )
     return str(address) if address else host
 
 

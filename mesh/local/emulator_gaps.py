@@ -1,4 +1,5 @@
-"""What the AWS emulator leaves out of the event stack, completed by hand. The one place for it: in AWS none of this runs.
+"""What the AWS emulator leaves out of the event stack, completed by hand. The one place for it: in AWS none of this
+runs.
 
 ministack 1.5 takes the template and ignores these properties:
 - the bucket's BucketEncryption, ObjectLockConfiguration and LifecycleConfiguration;
@@ -6,9 +7,9 @@ ministack 1.5 takes the template and ignores these properties:
 
 It has no AWS::Events::Archive, which the template leaves out by default (ArchiveDays).
 
-Its state reaches the disk only at an orderly end (objects in buckets at once). Killed before its first one it would forget the stack and keep the
-bucket, which no new stack could then adopt: so after the stack was made the emulator is restarted, in order, once. What a later kill loses are the
-messages that waited in queues.
+Its state reaches the disk only at an orderly end (objects in buckets at once). Killed before its first one it would
+forget the stack and keep the bucket, which no new stack could then adopt: so after the stack was made the emulator is
+restarted, in order, once. What a later kill loses are the messages that waited in queues.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,10 @@ async def fill_gaps(account: AwsAccount, outputs: Mapping[str, str]) -> None:
             ServerSideEncryptionConfiguration={
                 "Rules": [
                     {
-                        "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": outputs["DataKeyArn"]},
+                        "ApplyServerSideEncryptionByDefault": {
+                            "SSEAlgorithm": "aws:kms",
+                            "KMSMasterKeyID": outputs["DataKeyArn"],
+                        },
                         "BucketKeyEnabled": True,
                     }
                 ]
@@ -42,7 +46,10 @@ async def fill_gaps(account: AwsAccount, outputs: Mapping[str, str]) -> None:
         )
         await s3.put_object_lock_configuration(
             Bucket=outputs["AuditBucketName"],
-            ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": RETENTION_MODE, "Days": RETENTION_DAYS}}},
+            ObjectLockConfiguration={
+                "ObjectLockEnabled": "Enabled",
+                "Rule": {"DefaultRetention": {"Mode": RETENTION_MODE, "Days": RETENTION_DAYS}},
+            },
         )
         await s3.put_bucket_lifecycle_configuration(
             Bucket=outputs["AuditBucketName"],

@@ -1,4 +1,5 @@
-"""Bus, queues, topic and bucket: the CloudFormation stack of `deploy/aws/events.yaml`, made in the local account as it would be in AWS.
+"""Bus, queues, topic and bucket: the CloudFormation stack of `deploy/aws/events.yaml`, made in the local account as it
+would be in AWS.
 
 And the local inbox, a queue that gets every message to a person.
 """
@@ -54,7 +55,13 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
     try:
         async with AsyncExitStack() as stack:
             names = ("cloudformation", "sqs", "sns")
-            clients = dict(zip(names, await asyncio.gather(*(stack.enter_async_context(account.client(name)) for name in names)), strict=True))
+            clients = dict(
+                zip(
+                    names,
+                    await asyncio.gather(*(stack.enter_async_context(account.client(name)) for name in names)),
+                    strict=True,
+                )
+            )
             outputs, changed = await _stack_outputs(clients["cloudformation"])
             if changed and account.emulated:
                 await fill_gaps(account, outputs)
@@ -87,7 +94,9 @@ async def public_key(account: AwsAccount, key: str) -> bytes:
         async with account.client("kms") as kms:
             answer = await kms.get_public_key(KeyId=key)
     except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
-        raise LocalMeshError(f"a public key of the audit trail can't be had from {account.endpoint_url}: {error}") from None
+        raise LocalMeshError(
+            f"a public key of the audit trail can't be had from {account.endpoint_url}: {error}"
+        ) from None
     return load_der_public_key(answer["PublicKey"]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -121,7 +130,10 @@ async def _stack_outputs(cloudformation: Any) -> tuple[Mapping[str, str], bool]:
         await cloudformation.execute_change_set(ChangeSetName=change_set)
     done = await _settled(cloudformation)
     if done["StackStatus"] not in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}:
-        raise LocalMeshError(f"CloudFormation could not make {STACK}: {done['StackStatus']}: {done.get('StackStatusReason') or 'no reason given'}")
+        raise LocalMeshError(
+            f"CloudFormation could not make {STACK}: {done['StackStatus']}: "
+            f"{done.get('StackStatusReason') or 'no reason given'}"
+        )
     return _outputs(done), True
 
 
@@ -175,7 +187,9 @@ async def _inbox(sqs: Any, sns: Any, topic_arn: str) -> str:
         f'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"Service":"sns.amazonaws.com"}},"Action":"sqs:SendMessage",'
         f'"Resource":"{arn}","Condition":{{"ArnEquals":{{"aws:SourceArn":"{topic_arn}"}}}}}}]}}'
     )
-    queue = await sqs.create_queue(QueueName=INBOX_QUEUE, Attributes={"Policy": policy, "MessageRetentionPeriod": "1209600"})
+    queue = await sqs.create_queue(
+        QueueName=INBOX_QUEUE, Attributes={"Policy": policy, "MessageRetentionPeriod": "1209600"}
+    )
     # Both calls answer with what is there when it is there already.
     await sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
     return str(queue["QueueUrl"])

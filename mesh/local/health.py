@@ -28,7 +28,11 @@ class GrpcHealth:
         health_pb2: Any = published
         if self._channel is None:
             # A server that was restarted must be found again within a probe or two.
-            backoff = [("grpc.min_reconnect_backoff_ms", 50), ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500)]
+            backoff = [
+                ("grpc.min_reconnect_backoff_ms", 50),
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.max_reconnect_backoff_ms", 500),
+            ]
             self._channel = grpc.aio.insecure_channel(self._target, options=backoff)
             self._check = self._channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
@@ -48,7 +52,9 @@ class GrpcHealth:
             self.lacks = ()
             return False
         # Services have full names; what has a plain one is a subsystem.
-        self.lacks = tuple(sorted(name for name, answer in listed.items() if name and "." not in name and answer.status != serving))
+        self.lacks = tuple(
+            sorted(name for name, answer in listed.items() if name and "." not in name and answer.status != serving)
+        )
         return bool(healthy)
 
     async def close(self) -> None:

@@ -1,4 +1,6 @@
-"""The local inbox: messages that in AWS would leave as e-mail, taken from their queue into a file that `authmesh inbox` reads."""
+"""The local inbox: messages that in AWS would leave as e-mail, taken from their queue into a file that `authmesh inbox`
+reads.
+"""
 
 import asyncio
 import json
@@ -48,7 +50,11 @@ def read(file: Path, email: str | None = None) -> list[Message]:
     """
     try:
         with file.open() as stream:
-            return [message for message in _messages(stream) if email is None or message.email.casefold() == email.casefold()]
+            return [
+                message
+                for message in _messages(stream)
+                if email is None or message.email.casefold() == email.casefold()
+            ]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -85,7 +91,10 @@ async def collect(account: AwsAccount, queue_url: str, file: Path) -> None:
 
 async def _move(sqs: Any, queue_url: str, file: Path) -> None:
     received = await sqs.receive_message(
-        QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=LONG_POLL, MessageSystemAttributeNames=["SentTimestamp"]
+        QueueUrl=queue_url,
+        MaxNumberOfMessages=10,
+        WaitTimeSeconds=LONG_POLL,
+        MessageSystemAttributeNames=["SentTimestamp"],
     )
     messages = received.get("Messages", [])
     for message in messages:
@@ -95,12 +104,17 @@ async def _move(sqs: Any, queue_url: str, file: Path) -> None:
     if messages:
         await sqs.delete_message_batch(
             QueueUrl=queue_url,
-            Entries=[{"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(messages)],
+            Entries=[
+                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
+                for number, message in enumerate(messages)
+            ],
         )
 
 
 def _parse(body: str, sent_milliseconds: str | None) -> Message | None:
-    """A message as services send it, with the queue's time where it has none of its own. None for what is no such message."""
+    """A message as services send it, with the queue's time where it has none of its own. None for what is no such
+    message.
+    """
     try:
         content = json.loads(body)
     except ValueError:

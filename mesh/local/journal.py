@@ -1,4 +1,6 @@
-"""The list of started processes on disk, so that the next start can end what a killed one left behind, and nothing else."""
+"""The list of started processes on disk, so that the next start can end what a killed one left behind, and nothing
+else.
+"""
 
 import contextlib
 import json
@@ -6,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from mesh.local.state_dir import place
 from mesh.local.process import Identity
+from mesh.local.state_dir import place
 
 
 class Journal:
@@ -30,7 +32,8 @@ class Journal:
             self._write()
 
     def end_leftovers(self, grace: float = 10) -> list[int]:
-        """Ends the processes that an earlier run noted and that still run: first as they like to be asked, after `grace` seconds by SIGKILL.
+        """Ends the processes that an earlier run noted and that still run: first as they like to be asked, after
+        `grace` seconds by SIGKILL.
 
         Returns their pids. Left alone are a process that merely got the pid of one of ours, and those of the mesh that
         this directory was copied from.
@@ -61,7 +64,9 @@ class Journal:
                 entry = json.loads(line)
                 if entry["place"] != place(self._file.parent):
                     continue
-                entries.append((Identity(int(entry["pid"]), str(entry["started"])), signal.Signals(entry["stop_signal"])))
+                entries.append(
+                    (Identity(int(entry["pid"]), str(entry["started"])), signal.Signals(entry["stop_signal"]))
+                )
             except (ValueError, KeyError, TypeError):
                 # A line that a full disk cut short: PR_SET_PDEATHSIG has most likely ended that process already.
                 continue
@@ -70,7 +75,8 @@ class Journal:
     def _write(self) -> None:
         here = place(self._file.parent)
         lines = [
-            json.dumps({"pid": one.pid, "started": one.started, "stop_signal": int(number), "place": here}) for one, number in self._running.values()
+            json.dumps({"pid": one.pid, "started": one.started, "stop_signal": int(number), "place": here})
+            for one, number in self._running.values()
         ]
         new = self._file.with_name(self._file.name + ".new")
         # A full disk must not end the task that keeps the process: nobody would start it again, or stop it.

@@ -1,4 +1,6 @@
-"""Loopback ports: found below the range that the system hands out by itself, and held so that nobody takes them before their server does."""
+"""Loopback ports: found below the range that the system hands out by itself, and held so that nobody takes them before
+their server does.
+"""
 
 import errno
 import random
@@ -38,7 +40,9 @@ def is_free(port: int, host: str = HOST) -> bool:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
-            raise LocalMeshError(f"cannot listen on port {port} ({error.strerror}): choose one above 1023 with EDGE_PORT=") from None
+            raise LocalMeshError(
+                f"cannot listen on port {port} ({error.strerror}): choose one above 1023 with EDGE_PORT="
+            ) from None
     return True
 
 
@@ -60,8 +64,8 @@ def free_port(avoid: frozenset[int] = frozenset()) -> int:
 class HeldPorts:
     """Ports that are ours while this is open.
 
-    A server that sets SO_REUSEPORT and runs under our account, as Envoy does, can still listen on them: a socket that is bound and does not listen
-    gets no connections.
+    A server that sets SO_REUSEPORT and runs under our account, as Envoy does, can still listen on them: a socket that
+    is bound and does not listen gets no connections.
     """
 
     def __init__(self) -> None:

@@ -10,8 +10,12 @@ TIMEOUT = 2.0
 
 
 @asynccontextmanager
-async def _connected(target: Path | tuple[str, int]) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await (asyncio.open_unix_connection(target) if isinstance(target, Path) else asyncio.open_connection(*target))
+async def _connected(
+    target: Path | tuple[str, int],
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await (
+        asyncio.open_unix_connection(target) if isinstance(target, Path) else asyncio.open_connection(*target)
+    )
     try:
         yield reader, writer
     finally:

@@ -57,7 +57,16 @@ class Program:
     def command(self) -> list[str]:
         """The command line to execute: through `tether`, so that the process does not outlive us."""
         account = f"{self.account.uid}:{self.account.gid}" if self.account else "-"
-        return [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(self.stop_signal)), account, *self.argv]
+        return [
+            sys.executable,
+            "-I",
+            "-S",
+            str(TETHER),
+            str(os.getpid()),
+            str(int(self.stop_signal)),
+            account,
+            *self.argv,
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +96,16 @@ class Identity:
 
 def _start_time(pid: int) -> str | None:
     if sys.platform != "linux":
-        listed = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()
+        listed = subprocess.run(
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ).stdout.strip()
         return listed if listed and not listed.startswith("Z") else None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # Fields after the command name, which may hold spaces and brackets: state is field 3, starttime field 22 (proc_pid_stat(5)).
+    # Fields after the command name, which may hold spaces and brackets: state is field 3, starttime field 22
+    # (proc_pid_stat(5)).
     fields = stat.rpartition(")")[2].split()
     if fields[0] in "ZX":
         return None

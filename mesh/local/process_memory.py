@@ -36,7 +36,8 @@ def _descendants(roots: Iterable[int], parents: dict[int, int]) -> Iterator[int]
 
 
 def pss_mb(root: int | None = None) -> int | None:
-    """Megabytes of a process (ours by default) and all that descend from it, each shared page counted once among its users (PSS).
+    """Megabytes of a process (ours by default) and all that descend from it, each shared page counted once among its
+    users (PSS).
 
     None where the system doesn't tell: it is Linux's.
     """

@@ -15,21 +15,21 @@ from mesh.local import databases, demo, event_stack, inbox, servers, service_set
 from mesh.local import topology as nodes
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
 from mesh.local.child import Child, Health
-from mesh.local.options import DEFAULT_EDGE_PORT, Options
 from mesh.local.components import sidecar
 from mesh.local.console import PlainConsole, open_console
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.emulator_gaps import save_state
 from mesh.local.errors import LocalMeshError
 from mesh.local.health import GrpcHealth
-from mesh.local.state_dir import StateDir, place
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
+from mesh.local.options import DEFAULT_EDGE_PORT, Options
 from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import HeldPorts, free_port
 from mesh.local.process import Identity, age
 from mesh.local.process_memory import pss_mb
 from mesh.local.secret_file import load_or_create, write_private
+from mesh.local.state_dir import StateDir, place
 from mesh.local.status import Demo, Row, Runner, State, Status
 from mesh.local.supervisor import Supervisor
 from mesh.model.mesh import Mesh, load_mesh
@@ -93,7 +93,9 @@ class LocalMesh:
         self._servers: servers.Servers | None = None
         self._sockets: Path | None = None
         me = Identity.of(os.getpid())
-        self._status = Status(state=State.STARTING, runner=Runner(pid=me.pid, started=me.started, place=place(home.path)) if me else None)
+        self._status = Status(
+            state=State.STARTING, runner=Runner(pid=me.pid, started=me.started, place=place(home.path)) if me else None
+        )
 
     async def live(self) -> None:
         """Starts everything, then keeps it until cancelled.
@@ -142,7 +144,9 @@ class LocalMesh:
         service_settings.refuse_others(mesh.nodes, self._choices.environment)
         edge = self._edge_address()
         self._sockets = sockets.socket_directory(home.path)
-        self._servers = standing = await servers.start(home, self._infra, self._sockets, self._choices, self._memory, self._supervisor)
+        self._servers = standing = await servers.start(
+            home, self._infra, self._sockets, self._choices, self._memory, self._supervisor
+        )
         layout = nodes.Topology.chosen(
             home,
             self._infra,
@@ -191,14 +195,18 @@ class LocalMesh:
         edge = EdgeAddress.of(host, wanted)
         if not edge.is_free():
             other = DEFAULT_EDGE_PORT + 1000 if wanted == DEFAULT_EDGE_PORT else DEFAULT_EDGE_PORT
-            raise LocalMeshError(f"port {wanted} is in use: stop what listens there, or choose another: make run-mesh EDGE_PORT={other}")
+            raise LocalMeshError(
+                f"port {wanted} is in use: stop what listens there, or choose another: make run-mesh EDGE_PORT={other}"
+            )
         for address in edge.listening:
             self._ports.hold(wanted, address)
         return edge
 
     def _authorities(self, mesh: Mesh, edge: EdgeAddress) -> MeshAuthorities:
         home = self._home
-        authorities = MeshAuthorities.load_or_create(home.secrets / "authorities", home.path / "certificates", mesh.trust_domain, edge.names)
+        authorities = MeshAuthorities.load_or_create(
+            home.secrets / "authorities", home.path / "certificates", mesh.trust_domain, edge.names
+        )
         authorities.issue((*mesh.nodes, mesh.virtual_gateway.name))
         write_private(home.ca_file, authorities.public.pem)
         return authorities
@@ -217,11 +225,15 @@ class LocalMesh:
         return events
 
     async def _pin_audit_keys(self, standing: servers.Servers, events: event_stack.EventStack) -> None:
-        for key, file in ((events.checkpoint_key, self._home.audit_key), (events.acknowledgement_key, self._home.acknowledgement_key)):
+        for key, file in (
+            (events.checkpoint_key, self._home.audit_key),
+            (events.acknowledgement_key, self._home.acknowledgement_key),
+        ):
             pem = await event_stack.public_key(standing.account, key)
             if load_or_create(file, partial(bytes, pem)) != pem:
                 self._console.line(
-                    f"The audit trail is signed with another key than the pinned one ({file}): `authmesh audit verify` will refuse it. "
+                    f"The audit trail is signed with another key than the pinned one ({file}): "
+                    f"`authmesh audit verify` will refuse it. "
                     "If this is another AWS account than before, delete that file."
                 )
 
@@ -254,7 +266,9 @@ class LocalMesh:
             waiting = [name for name, clusters in missing.items() if clusters]
             if waiting and loop.time() > deadline:
                 told = "; ".join(f"{name} to {', '.join(missing[name])}" for name in waiting)
-                raise LocalMeshError(f"no way through the mesh after {UPSTREAM_TIMEOUT:.0f} s: {told}; see {self._home.logs}")
+                raise LocalMeshError(
+                    f"no way through the mesh after {UPSTREAM_TIMEOUT:.0f} s: {told}; see {self._home.logs}"
+                )
             if waiting:
                 await asyncio.sleep(0.05)
 
@@ -271,11 +285,15 @@ class LocalMesh:
     def _say_ready(self, edge: EdgeAddress, user: demo.DemoUser) -> None:
         memory = f", {self._status.memory_pss_mb} MB (PSS)" if self._status.memory_pss_mb else ""
         self._console.line(f"\nThe mesh is up: {edge.url} (all healthy after {self._status.startup_seconds} s{memory})")
-        self._console.line(f"CA to trust: {self._home.ca_file}   logs: {self._home.logs}   demo user: {user.email}, password {user.password}")
+        self._console.line(
+            f"CA to trust: {self._home.ca_file}   logs: {self._home.logs}   demo user: "
+            f"{user.email}, password {user.password}"
+        )
         self._console.line(demo.first_calls(demo.Edge(edge.url, self._home.ca_file), user))
         if edge.is_open:
             self._console.line(
-                f"WARNING: EDGE_HOST opens port {edge.port} to the network: everybody who reaches this machine can call the API, "
+                f"WARNING: EDGE_HOST opens port {edge.port} to the network: everybody who reaches "
+                f"this machine can call the API, "
                 "sign up and try passwords. Nothing else of the mesh listens there. Use it in networks that you trust."
             )
         self._console.line("Ctrl-C stops it.\n")
@@ -283,9 +301,16 @@ class LocalMesh:
     async def _say_which_keys_sign(self, edge: demo.Edge) -> None:
         """A mesh that has keys goes on with them, whatever algorithm new ones are to have."""
         wanted = self._choices.environment.get("SIGNING_ALGORITHM")
-        others = {key.get("alg") for key in (await edge.get("/.well-known/jwks.json")).get("keys", [])} - {wanted} if wanted else set()
+        others = (
+            {key.get("alg") for key in (await edge.get("/.well-known/jwks.json")).get("keys", [])} - {wanted}
+            if wanted
+            else set()
+        )
         if others:
-            self._console.line(f"SIGNING_ALGORITHM={wanted} is for new keys, and this mesh has others: `authmesh keys rotate`, twice, changes over\n")
+            self._console.line(
+                f"SIGNING_ALGORITHM={wanted} is for new keys, and this mesh has others: `authmesh "
+                f"keys rotate`, twice, changes over\n"
+            )
 
     async def _publish_changes(self) -> None:
         while True:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mesh.local.aws_account import AwsAccount
 from mesh.local.child import Child
-from mesh.local.options import Options
 from mesh.local.components import aws_emulator, postgres, valkey
 from mesh.local.errors import LocalMeshError
-from mesh.local.state_dir import StateDir
 from mesh.local.infra import Infra
+from mesh.local.options import Options
 from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import free_port, is_free
+from mesh.local.state_dir import StateDir
 from mesh.local.supervisor import Supervisor
 
 
@@ -34,7 +34,9 @@ class Servers:
             self.cluster.undo.close()
 
 
-async def start(home: StateDir, infra: Infra, sockets: Path, choices: Options, memory: PersistedState, supervisor: Supervisor) -> Servers:
+async def start(
+    home: StateDir, infra: Infra, sockets: Path, choices: Options, memory: PersistedState, supervisor: Supervisor
+) -> Servers:
     """Starts those that the user doesn't bring. Returns before they are healthy.
 
     Raises:
@@ -88,4 +90,6 @@ async def _check_postgres(url: str) -> None:
         connection = await asyncpg.connect(url, timeout=5)
         await connection.close()
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise LocalMeshError(f"DATABASE_URL does not answer: {error}; unset it to have PostgreSQL started for you") from None
+        raise LocalMeshError(
+            f"DATABASE_URL does not answer: {error}; unset it to have PostgreSQL started for you"
+        ) from None

@@ -1,5 +1,5 @@
-"""Which settings of the services somebody may choose for a local mesh: all that `ProcessSettings` and its subclasses have, by their variables, but
-those that follow from where things are on this machine.
+"""Which settings of the services somebody may choose for a local mesh: all that `ProcessSettings` and its subclasses
+have, by their variables, but those that follow from where things are on this machine.
 """
 
 import ast
@@ -11,7 +11,18 @@ from pathlib import Path
 from mesh.local.errors import LocalMeshError
 
 OF_THE_MACHINE = frozenset(
-    ("NODE", "TRUST_DOMAIN", "SOCKET", "EGRESS", "ISSUER", "AUDIENCE", "EVENT_BUS", "MESSAGES_TOPIC_ARN", "ENVIRONMENT", "AWS_REGION")
+    (
+        "NODE",
+        "TRUST_DOMAIN",
+        "SOCKET",
+        "EGRESS",
+        "ISSUER",
+        "AUDIENCE",
+        "EVENT_BUS",
+        "MESSAGES_TOPIC_ARN",
+        "ENVIRONMENT",
+        "AWS_REGION",
+    )
 )
 """Every process has them, and so may a shell, for other programs: not read, without a word."""
 OF_THE_STACK = frozenset(("NOTICES_QUEUE_URL", "AUDIT_QUEUE_URL", "AUDIT_BUCKET", "AUDIT_CHECKPOINT_KEY"))
@@ -22,7 +33,11 @@ OF_THE_MESH = frozenset(("DATABASE_URL", "REDIS_URL", "AWS_ENDPOINT_URL", "JWKS_
 
 def chosen(node: str, environment: Mapping[str, str]) -> dict[str, str]:
     """The settings of a service that the environment has. Empty is unset."""
-    return {name: environment[name] for name in sorted(_variables(node) - OF_THE_MACHINE - OF_THE_STACK - OF_THE_MESH) if environment.get(name)}
+    return {
+        name: environment[name]
+        for name in sorted(_variables(node) - OF_THE_MACHINE - OF_THE_STACK - OF_THE_MESH)
+        if environment.get(name)
+    }
 
 
 def refuse_others(nodes: Iterable[str], environment: Mapping[str, str]) -> None:
@@ -36,7 +51,9 @@ def refuse_others(nodes: Iterable[str], environment: Mapping[str, str]) -> None:
 
 @cache
 def _variables(node: str) -> frozenset[str]:
-    """Variables that a service reads. Its module is parsed and not imported: that would take longer than all else here."""
+    """Variables that a service reads. Its module is parsed and not imported: that would take longer than all else
+    here.
+    """
     return _fields("mesh.settings") | _fields(f"services.{node}.settings")
 
 
@@ -47,7 +64,11 @@ def _fields(module: str) -> frozenset[str]:
         return frozenset()
     if spec is None or spec.origin is None:
         return frozenset()
-    classes = [statement for statement in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body if isinstance(statement, ast.ClassDef)]
+    classes = [
+        statement
+        for statement in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.ClassDef)
+    ]
     return frozenset(
         statement.target.id.upper()
         for found in classes

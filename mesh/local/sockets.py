@@ -1,4 +1,6 @@
-"""Directories for unix sockets: below the temporary directory, because a socket's path has at most 107 bytes and projects live deeper."""
+"""Directories for unix sockets: below the temporary directory, because a socket's path has at most 107 bytes and
+projects live deeper.
+"""
 
 import hashlib
 import os
@@ -16,13 +18,15 @@ LONGEST_NAME = 40
 
 
 def socket_directory(owner: Path, suffix: str = "", account: Account | None = None, mode: int = 0o700) -> Path:
-    """A fresh, empty directory that belongs to `owner` (the mesh's home): always the same path for the same owner, so that a start clears what a
-    killed run left in it.
+    """A fresh, empty directory that belongs to `owner` (the mesh's home): always the same path for the same owner, so
+    that a start clears what a killed run left in it.
 
     Raises:
         LocalMeshError: the temporary directory is too deep, or something of somebody else has that name.
     """
-    name = "authmesh-" + hashlib.sha256(b"%d %s" % (os.geteuid(), os.fsencode(owner.resolve()))).hexdigest()[:12] + suffix
+    name = (
+        "authmesh-" + hashlib.sha256(b"%d %s" % (os.geteuid(), os.fsencode(owner.resolve()))).hexdigest()[:12] + suffix
+    )
     path = Path(tempfile.gettempdir()) / name
     if len(os.fsencode(path)) + 1 + LONGEST_NAME > PATH_LIMIT:
         path = Path("/tmp") / name

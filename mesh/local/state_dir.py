@@ -18,7 +18,9 @@ ROOM_LATER = 60
 
 
 def place(directory: Path) -> str:
-    """Which directory it is: the same after a move, another one for a copy (whose files tell of processes that are not its own)."""
+    """Which directory it is: the same after a move, another one for a copy (whose files tell of processes that are not
+    its own).
+    """
     try:
         found = directory.stat()
     except OSError:
@@ -84,7 +86,9 @@ class StateDir:
 
     @property
     def audit_key(self) -> Path:
-        """The public key that `authmesh audit verify` believes, in PEM. Written once: a key that changes must not go unnoticed."""
+        """The public key that `authmesh audit verify` believes, in PEM. Written once: a key that changes must not go
+        unnoticed.
+        """
         return self.path / "audit-checkpoints.pub.pem"
 
     @property
@@ -116,7 +120,8 @@ class StateDir:
         needed = ROOM_LATER if (self.path / "postgres" / "data").exists() else ROOM_AT_FIRST
         if free < needed:
             raise LocalMeshError(
-                f"{self.path} has {free} MiB left and the mesh needs {needed}: free some, or set AUTHMESH_HOME to a directory on another device"
+                f"{self.path} has {free} MiB left and the mesh needs {needed}: free some, or set "
+                f"AUTHMESH_HOME to a directory on another device"
             )
 
     def rotate_logs(self) -> None:
@@ -143,7 +148,8 @@ class StateDir:
                 stream.seek(0)
                 holder = stream.read().strip() or "unknown"
                 raise LocalMeshError(
-                    f"a mesh runs in {self.path} already (pid {holder}): `authmesh status` shows it; stop it, or set AUTHMESH_HOME for a second one"
+                    f"a mesh runs in {self.path} already (pid {holder}): `authmesh status` shows "
+                    f"it; stop it, or set AUTHMESH_HOME for a second one"
                 ) from None
             stream.truncate(0)
             stream.write(f"{os.getpid()}\n")

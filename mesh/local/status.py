@@ -1,4 +1,6 @@
-"""`status.json`: what a local mesh says about itself, for scripts and for `authmesh status`. Replaced whole at every change."""
+"""`status.json`: what a local mesh says about itself, for scripts and for `authmesh status`. Replaced whole at every
+change.
+"""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mesh.local.child import Health
 from mesh.local.errors import LocalMeshError
-from mesh.local.state_dir import place
 from mesh.local.process import Identity
 from mesh.local.secret_file import write_private
+from mesh.local.state_dir import place
 
 
 class State(StrEnum):
@@ -97,14 +99,18 @@ def read_status(file: Path) -> Status:
     except FileNotFoundError:
         raise LocalMeshError(f"no mesh runs in {file.parent}: `make run-mesh` starts one") from None
     except PermissionError:
-        raise LocalMeshError(f"{file} belongs to another account: only the one that started the mesh may read it") from None
+        raise LocalMeshError(
+            f"{file} belongs to another account: only the one that started the mesh may read it"
+        ) from None
     except (OSError, ValidationError):
         raise LocalMeshError(f"{file} can't be read: start the mesh again with `make run-mesh`") from None
     if status.state is State.FAILED:
         raise LocalMeshError(f"the mesh in {file.parent} failed: {status.error}")
     runner = status.runner
     if runner is not None and runner.place != place(file.parent):
-        raise LocalMeshError(f"no mesh runs in {file.parent} (it was copied from another place): `make run-mesh` starts one")
+        raise LocalMeshError(
+            f"no mesh runs in {file.parent} (it was copied from another place): `make run-mesh` starts one"
+        )
     if runner is None or not Identity(runner.pid, runner.started).alive():
         raise LocalMeshError(f"no mesh runs in {file.parent} (the last one was killed): `make run-mesh` starts one")
     return status

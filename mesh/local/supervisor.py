@@ -54,7 +54,9 @@ class Supervisor:
         except TimeoutError:
             child = next(iter(waiting.values()))
             lacks = f" (it waits for {', '.join(child.lacks)})" if child.lacks else ""
-            raise LocalMeshError(f"{child.program.name} was not healthy after {timeout:.0f} s{lacks}: {last_words(child.program)}") from None
+            raise LocalMeshError(
+                f"{child.program.name} was not healthy after {timeout:.0f} s{lacks}: {last_words(child.program)}"
+            ) from None
         finally:
             for task in waiting:
                 task.cancel()
@@ -74,7 +76,8 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervised(program: Program, journal: Path) -> AsyncIterator[Child]:
-    """Runs one program for the length of a block, from healthy to gone; first ends what a killed earlier run of the same journal left.
+    """Runs one program for the length of a block, from healthy to gone; first ends what a killed earlier run of the
+    same journal left.
 
     Raises:
         LocalMeshError: it does not become healthy.

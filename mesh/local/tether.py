@@ -1,7 +1,9 @@
-"""Executes a program that ends when the process that started it is killed: `tether.py PARENT SIGNAL UID:GID|- PROGRAM ARG…`.
+"""Executes a program that ends when the process that started it is killed:
+`tether.py PARENT SIGNAL UID:GID|- PROGRAM ARG…`.
 
-A script of its own, run with `python -I -S`, because the alternative (`preexec_fn`) runs Python between fork and exec of a threaded process.
-The signal has to be asked for after the change of account: that change resets it (prctl(2), PR_SET_PDEATHSIG).
+A script of its own, run with `python -I -S`, because the alternative (`preexec_fn`) runs Python between fork and exec
+of a threaded process. The signal has to be asked for after the change of account: that change resets it (prctl(2),
+PR_SET_PDEATHSIG).
 """
 
 import ctypes

@@ -10,18 +10,19 @@ from pathlib import Path
 from mesh.contract import Contract
 from mesh.local import service_settings
 from mesh.local.authority import MeshAuthorities, new_signing_key
-from mesh.local.options import Options
 from mesh.local.components import service, sidecar
 from mesh.local.databases import ServiceDatabase
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.errors import LocalMeshError
 from mesh.local.event_stack import EventStack
 from mesh.local.health import GrpcHealth
-from mesh.local.state_dir import StateDir
 from mesh.local.infra import Infra
+from mesh.local.options import Options
 from mesh.local.ports import HOST, HeldPorts
 from mesh.local.process import Program
+from mesh.local.secret_file import load_or_create
 from mesh.local.servers import Servers
+from mesh.local.state_dir import StateDir
 from mesh.model.mesh import Mesh
 from mesh.render.envoy import Address, Placement, TokenRules, render
 
@@ -106,7 +107,11 @@ def edge(layout: Topology, contract: Contract) -> Program:
 
 
 def services(
-    layout: Topology, databases: Sequence[ServiceDatabase], servers: Servers, events: EventStack, probes: dict[str, GrpcHealth]
+    layout: Topology,
+    databases: Sequence[ServiceDatabase],
+    servers: Servers,
+    events: EventStack,
+    probes: dict[str, GrpcHealth],
 ) -> list[Program]:
     """The service process of each node.
 
@@ -205,12 +210,25 @@ def _envoy(layout: Topology, contract: Contract, node: str, name: str) -> Progra
         service_socket=None if is_edge else layout.service_socket(node),
         egress_socket=None if is_edge else layout.egress_socket(node),
         listener=Address(layout.edge.listening[0], layout.edge.port) if is_edge else None,
-        additional_addresses=tuple(Address(host, layout.edge.port) for host in layout.edge.listening[1:]) if is_edge else (),
+        additional_addresses=tuple(Address(host, layout.edge.port) for host in layout.edge.listening[1:])
+        if is_edge
+        else (),
         public_certificates=layout.authorities.public_certificates if is_edge else None,
         cors_origins=layout.choices.cors_origins,
         openapi=contract.descriptor_file.with_name("openapi.json") if is_edge else None,
         rate_limit_factor=layout.choices.rate_limit_factor,
     )
-    files = render(layout.mesh, contract, node, placement, TokenRules(layout.edge.url, AUDIENCE, layout.choices.jwks_cache))
+    files = render(
+        layout.mesh, contract, node, placement, TokenRules(layout.edge.url, AUDIENCE, layout.choices.jwks_cache)
+    )
     address = layout.edge.url if is_edge else f"{HOST}:{layout.addresses[node].port}"
-    return sidecar.program(layout.infra, name, files, config, layout.admin_socket(node), layout.home.log(name), address=address, sockets=own_sockets)
+    return sidecar.program(
+        layout.infra,
+        name,
+        files,
+        config,
+        layout.admin_socket(node),
+        layout.home.log(name),
+        address=address,
+        sockets=own_sockets,
+    )

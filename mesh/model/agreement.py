@@ -1,4 +1,6 @@
-"""Whether mesh.yaml and the access rules of the contract tell the same story, and who may call what according to both."""
+"""Whether mesh.yaml and the access rules of the contract tell the same story, and who may call what according to
+both.
+"""
 
 from collections.abc import Iterator
 
@@ -7,15 +9,17 @@ from mesh.model.mesh import Mesh
 
 
 class RenderError(ValueError):
-    """mesh.yaml and the contract disagree. The message names every RPC (or proto service) and node at fault, one a line."""
+    """mesh.yaml and the contract disagree. The message names every RPC (or proto service) and node at fault, one a
+    line.
+    """
 
 
 def check_agreement(mesh: Mesh, contract: Contract) -> None:
     """Holds mesh.yaml against the access rules, in both directions.
 
     Raises:
-        RenderError: a caller that a rule names does not list the backend, a backend is listed for no reason, a proto service has no or several
-            routers, an internal RPC is open at the gateway, or one for clients is not.
+        RenderError: a caller that a rule names does not list the backend, a backend is listed for no reason, a proto
+            service has no or several routers, an internal RPC is open at the gateway, or one for clients is not.
     """
     faults = [*_route_faults(mesh, contract), *_gateway_faults(mesh, contract)]
     if not faults:
@@ -37,8 +41,9 @@ def rpcs_of(mesh: Mesh, contract: Contract, node: str) -> tuple[Rpc, ...]:
 def callers(mesh: Mesh, contract: Contract, node: str, rpc: Rpc) -> frozenset[str]:
     """The nodes (and the gateway) whose identity is admitted to an RPC of `node`.
 
-    Internal RPCs admit those that the rule names; `*` is every node and never the gateway. RPCs that demand a token come from the gateway only.
-    Public ones may also come from the nodes that have this one as a backend, and the JWKS from every sidecar.
+    Internal RPCs admit those that the rule names; `*` is every node and never the gateway. RPCs that demand a token
+    come from the gateway only. Public ones may also come from the nodes that have this one as a backend, and the JWKS
+    from every sidecar.
     """
     match rpc.access.WhichOneof("kind"):
         case "internal":
@@ -47,7 +52,9 @@ def callers(mesh: Mesh, contract: Contract, node: str, rpc: Rpc) -> frozenset[st
         case "public":
             if rpc == jwks_rpc(mesh, contract):
                 return frozenset({*mesh.nodes, mesh.virtual_gateway.name})
-            return frozenset({mesh.virtual_gateway.name, *(name for name in mesh.nodes if node in mesh.backend_nodes(name))})
+            return frozenset(
+                {mesh.virtual_gateway.name, *(name for name in mesh.nodes if node in mesh.backend_nodes(name))}
+            )
         case "authenticated":
             return frozenset({mesh.virtual_gateway.name})
         case _:
@@ -62,7 +69,10 @@ def jwks_rpc(mesh: Mesh, contract: Contract) -> Rpc:
     """
     node = mesh.jwks_node()
     for rpc in rpcs_of(mesh, contract, node):
-        if any(binding.method == "GET" and binding.template == mesh.jwks.path for binding in rpc.http) and rpc.access.WhichOneof("kind") == "public":
+        if (
+            any(binding.method == "GET" and binding.template == mesh.jwks.path for binding in rpc.http)
+            and rpc.access.WhichOneof("kind") == "public"
+        ):
             return rpc
     raise RenderError(f"jwks: {mesh.jwks.virtual_service} has no public RPC with GET {mesh.jwks.path}")
 
@@ -74,7 +84,10 @@ def _route_faults(mesh: Mesh, contract: Contract) -> Iterator[str]:
             match = route.grpc_route.match
             routed.setdefault(match.service_name, set()).add(router.name)
             if match.service_name not in contract.services:
-                yield f"virtualRouters {router.name}: route {route.name} is for {match.service_name}, which is not in the contract"
+                yield (
+                    f"virtualRouters {router.name}: route {route.name} is for "
+                    f"{match.service_name}, which is not in the contract"
+                )
             elif match.method_name and f"/{match.service_name}/{match.method_name}" not in contract.rpcs:
                 method = f"{match.service_name}/{match.method_name}"
                 yield f"virtualRouters {router.name}: route {route.name} is for {method}, which is not in the contract"
@@ -88,7 +101,11 @@ def _route_faults(mesh: Mesh, contract: Contract) -> Iterator[str]:
                 yield f"{service}: served by more than one virtual router: {', '.join(sorted(routed[service]))}"
     known = {rpc.path for rpc in contract.rpcs.values()}
     for limit in mesh.virtual_gateway.rate_limits:
-        yield from (f"virtualGateway: rate limit for {path}, which is not in the contract" for path in limit.methods if path not in known)
+        yield from (
+            f"virtualGateway: rate limit for {path}, which is not in the contract"
+            for path in limit.methods
+            if path not in known
+        )
     for path in mesh.virtual_gateway.cookie_methods:
         if path not in known:
             yield f"virtualGateway: cookies for {path}, which is not in the contract"
@@ -102,7 +119,10 @@ def _gateway_faults(mesh: Mesh, contract: Contract) -> Iterator[str]:
             if kind is None:
                 yield f"{rpc.path}: has no access rule"
             elif kind == "internal" and service in opened:
-                yield f"{rpc.path}: is internal, but gatewayRoutes {opened[service].name} opens {service} at {mesh.virtual_gateway.name}"
+                yield (
+                    f"{rpc.path}: is internal, but gatewayRoutes {opened[service].name} opens "
+                    f"{service} at {mesh.virtual_gateway.name}"
+                )
             elif kind != "internal" and service not in opened:
                 yield f"{rpc.path}: is for clients, but no gateway route of {mesh.virtual_gateway.name} opens {service}"
     for service, route in opened.items():
@@ -116,13 +136,22 @@ def _backend_faults(mesh: Mesh, contract: Contract) -> Iterator[str]:
         reasons: set[str] = set()
         for rpc in rpcs_of(mesh, contract, node):
             named = set(rpc.access.internal.callers)
-            yield from (f"{rpc.path}: its access rule names {name}, which is no virtual node" for name in sorted(named - {"*", *mesh.nodes}))
+            yield from (
+                f"{rpc.path}: its access rule names {name}, which is no virtual node"
+                for name in sorted(named - {"*", *mesh.nodes})
+            )
             admitted = set(mesh.nodes) - {node} if "*" in named else named & set(mesh.nodes)
             reasons |= admitted
             for caller in sorted(admitted):
                 if node not in mesh.backend_nodes(caller):
-                    yield f"{rpc.path}: its access rule names {caller}, but virtual node {caller} does not list {node} among its backends"
+                    yield (
+                        f"{rpc.path}: its access rule names {caller}, but virtual node {caller} "
+                        f"does not list {node} among its backends"
+                    )
         for caller in mesh.nodes:
             if node in mesh.backend_nodes(caller) and caller not in reasons:
                 served = ", ".join(services_of(mesh, node))
-                yield f"virtual node {caller} lists {node} among its backends, but no access rule of {served} names {caller}"
+                yield (
+                    f"virtual node {caller} lists {node} among its backends, but no access rule "
+                    f"of {served} names {caller}"
+                )

@@ -1,8 +1,8 @@
 """App Mesh's vocabulary as data: Mesh, VirtualNode, VirtualRouter, VirtualService, VirtualGateway, GatewayRoute.
 
-`mesh.yaml` is read into these models once; every renderer (`mesh.render`) starts from them. Names and bounds are those of the
-`appmesh.k8s.aws/v1beta2` resources, so that they can be rendered back. What App Mesh never had (JWKS, CORS, rate limits, size limits) is marked
-"ours" where it stands.
+`mesh.yaml` is read into these models once; every renderer (`mesh.render`) starts from them. Names and bounds are those
+of the `appmesh.k8s.aws/v1beta2` resources, so that they can be rendered back. What App Mesh never had (JWKS, CORS, rate
+limits, size limits) is marked "ours" where it stands.
 """
 
 import re
@@ -43,7 +43,8 @@ def parse_duration(value: object) -> timedelta:
 
 
 def parse_origin(text: str) -> str:
-    """Reads the origin of a web page as browsers send it (RFC 6454, 6.1): scheme, host, and port unless it is the scheme's own.
+    """Reads the origin of a web page as browsers send it (RFC 6454, 6.1): scheme, host, and port unless it is the
+    scheme's own.
 
     Raises:
         ValueError: anything else: no page would ever have it. The right form is told where there is one.
@@ -56,7 +57,9 @@ def parse_origin(text: str) -> str:
     except ValueError:
         parts, host, port = urlsplit(""), "", ""
     if not parts.scheme or not host or "*" in host:
-        raise ValueError(f"{text[:100]!r} is not an origin: name each one with scheme and host, as in https://app.example")
+        raise ValueError(
+            f"{text[:100]!r} is not an origin: name each one with scheme and host, as in https://app.example"
+        )
     if text != (right := f"{parts.scheme}://{host}{port}"):
         raise ValueError(f"no page has the origin {text[:100]!r}: write {right}")
     return text
@@ -116,7 +119,9 @@ class NodeListener(_Model):
 
 
 class VirtualNode(_Model):
-    """A service of the mesh: the process and the sidecar beside it. Its SPIFFE id is `spiffe://<trust domain>/<name>`."""
+    """A service of the mesh: the process and the sidecar beside it. Its SPIFFE id is
+    `spiffe://<trust domain>/<name>`.
+    """
 
     name: Name
     listener: NodeListener
@@ -156,8 +161,8 @@ class GrpcTimeout(_Model):
     per_request: Duration
     """For all of a unary call. Server streams are exempt: they end with their caller's deadline and token."""
     idle: Duration
-    """For a server stream on which nothing moves, because there is nothing to send or because nobody reads it. Longer than the
-    heartbeats of every stream."""
+    """For a server stream on which nothing moves, because there is nothing to send or because nobody reads it. Longer
+    than the heartbeats of every stream."""
 
 
 class GrpcRetryPolicy(_Model):
@@ -165,7 +170,9 @@ class GrpcRetryPolicy(_Model):
 
     max_retries: Annotated[int, Field(ge=0, le=5)]
     per_retry_timeout: Duration
-    grpc_retry_events: tuple[Literal["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"], ...] = ()
+    grpc_retry_events: tuple[
+        Literal["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"], ...
+    ] = ()
     http_retry_events: tuple[Literal["stream-error", "gateway-error"], ...] = ()
     tcp_retry_events: tuple[Literal["connection-error"], ...] = ()
 
@@ -208,7 +215,9 @@ class VirtualService(_Model):
 
 
 class GatewayRouteMatch(_Model):
-    """Which calls from outside a gateway route takes: one proto service (App Mesh's gateway routes never match a method)."""
+    """Which calls from outside a gateway route takes: one proto service (App Mesh's gateway routes never match a
+    method).
+    """
 
     service_name: str
 
@@ -251,7 +260,12 @@ class ClientLimit(_Model):
 
     @model_validator(mode="after")
     def _wider_is_more(self) -> Self:
-        rates = [("share", self.share), ("perClient", self.per_client), ("perNetwork", self.per_network), ("perSite", self.per_site)]
+        rates = [
+            ("share", self.share),
+            ("perClient", self.per_client),
+            ("perNetwork", self.per_network),
+            ("perSite", self.per_site),
+        ]
         for (name, bucket), (wider_name, wider) in pairwise(rates):
             if bucket.requests > wider.requests or bucket.rate > wider.rate:
                 raise ValueError(f"{name} lets more through than {wider_name}, which holds it")
@@ -280,10 +294,12 @@ class VirtualGateway(_Model):
     name: Name
     port_mapping: PortMapping
     max_request_bytes: Positive
-    """Of any RPC. How much each of them takes follows from the field rules of the contract (`mesh.render.request_size`)."""
+    """Of any RPC. How much each of them takes follows from the field rules of the contract
+    (`mesh.render.request_size`)."""
     max_connections: Positive
     max_requests: Positive
-    """Under way at once, beyond the shares of `requestLimit`. A further one is refused (RESOURCE_EXHAUSTED OVERLOADED)."""
+    """Under way at once, beyond the shares of `requestLimit`. A further one is refused (RESOURCE_EXHAUSTED
+    OVERLOADED)."""
     max_heap_bytes: Positive
     """Near it, what holds most is reset, and new requests are refused (RESOURCE_EXHAUSTED OVERLOADED)."""
     request_limit: ClientLimit
@@ -309,8 +325,8 @@ class Mesh(_Model):
     name: Name
     trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]+$")]
     max_connection_duration: Duration
-    """Of every connection to an Envoy (ours). Then it is drained: mutual TLS proves who somebody is at its beginning only,
-    so this bounds how long a connection outlives its certificate."""
+    """Of every connection to an Envoy (ours). Then it is drained: mutual TLS proves who somebody is at its beginning
+    only, so this bounds how long a connection outlives its certificate."""
     egress_filter: Literal["DROP_ALL"]
     """App Mesh's ALLOW_ALL would let a compromised process call anything; it isn't offered."""
     jwks: Jwks
@@ -349,7 +365,9 @@ class Mesh(_Model):
 
     def backend_nodes(self, node: str) -> tuple[str, ...]:
         """The nodes that a node may call, in the order of mesh.yaml."""
-        return tuple(dict.fromkeys(name for backend in self.nodes[node].backends for name in _targets(self.routes_of(backend))))
+        return tuple(
+            dict.fromkeys(name for backend in self.nodes[node].backends for name in _targets(self.routes_of(backend)))
+        )
 
     def jwks_node(self) -> str:
         """The node that serves the JWKS."""

@@ -20,11 +20,14 @@ DEADLINE = 30.0
 
 
 class CallError(Exception):
-    """The call was refused, or can't be made. The message is for people: status, reason and text, then a line for each detail."""
+    """The call was refused, or can't be made. The message is for people: status, reason and text, then a line for each
+    detail.
+    """
 
 
 def find_rpc(contract: Contract, name: str) -> Rpc:
-    """The RPC that `name` means: `SERVICE/METHOD`, where SERVICE is the full name, or any unambiguous end of it (`ResourceService`).
+    """The RPC that `name` means: `SERVICE/METHOD`, where SERVICE is the full name, or any unambiguous end of it
+    (`ResourceService`).
 
     Raises:
         CallError: no RPC or several have that name. The nearest are told.
@@ -51,7 +54,10 @@ def _unknown(contract: Contract, service: str, method: str) -> str:
     if known:
         wrong = f"{service.rpartition('.')[2]} has no method {method}"
         near = _nearest(method, {rpc.name: text for text, rpc in offered.items() if rpc.service in known})
-        rest = ", ".join(rpc.name for rpc in offered.values() if rpc.service in known) or "none that can be called from outside"
+        rest = (
+            ", ".join(rpc.name for rpc in offered.values() if rpc.service in known)
+            or "none that can be called from outside"
+        )
         others = f"it has {rest}"
     else:
         wrong = f"there is no service {service}" if service else f"{method} is not SERVICE/METHOD"
@@ -85,8 +91,11 @@ def parse_request(contract: Contract, rpc: Rpc, text: str) -> Message:
     return request
 
 
-def call(contract: Contract, rpc: Rpc, request: Message, *, target: str, ca_file: Path, token: str | None = None) -> Iterator[str]:
-    """Calls the RPC and gives each answer as one line of JSON, or as it is where it is a document (JWKS, discovery, introspection).
+def call(
+    contract: Contract, rpc: Rpc, request: Message, *, target: str, ca_file: Path, token: str | None = None
+) -> Iterator[str]:
+    """Calls the RPC and gives each answer as one line of JSON, or as it is where it is a document (JWKS, discovery,
+    introspection).
 
     Args:
         contract: Where the messages are defined.
@@ -107,7 +116,9 @@ def call(contract: Contract, rpc: Rpc, request: Message, *, target: str, ca_file
         raise CallError(f"the certificate to trust can't be read: {ca_file}: {error.strerror}") from None
     with grpc.secure_channel(target, credentials, options=[*OPTIONS, ("grpc.enable_http_proxy", 0)]) as channel:
         stub: Any = channel.unary_stream if rpc.server_streaming else channel.unary_unary
-        method = stub(rpc.path, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString)
+        method = stub(
+            rpc.path, request_serializer=type(request).SerializeToString, response_deserializer=response_type.FromString
+        )
         try:
             answers = method(request, metadata=metadata, timeout=None if rpc.server_streaming else DEADLINE)
             for answer in answers if rpc.server_streaming else (answers,):
@@ -130,7 +141,11 @@ def _refusal(error: Any) -> str:
         status = status_pb2.Status.FromString(details)
     except DecodeError:
         status = status_pb2.Status()
-    info, bad_request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    info, bad_request, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
     for detail in status.details:
         for target in (info, bad_request, retry):
             if detail.Is(target.DESCRIPTOR):

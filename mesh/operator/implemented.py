@@ -14,11 +14,17 @@ _SUFFIX = "Servicer"
 
 
 def implemented(contract: Contract, package: str = "services") -> tuple[Rpc, ...]:
-    """The RPCs that a servicer in the package overrides; all where the package is not installed, as in a client's environment."""
+    """The RPCs that a servicer in the package overrides; all where the package is not installed, as in a client's
+    environment.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return tuple(contract.rpcs.values())
-    sources = (file.read_text(encoding="utf-8") for location in spec.submodule_search_locations for file in Path(location).rglob("*.py"))
+    sources = (
+        file.read_text(encoding="utf-8")
+        for location in spec.submodule_search_locations
+        for file in Path(location).rglob("*.py")
+    )
     found = {method for source in sources if f"{_SUFFIX})" in source for method in _overridden(source)}
     return tuple(rpc for rpc in contract.rpcs.values() if (rpc.service.rpartition(".")[2], rpc.name) in found)
 
@@ -31,4 +37,8 @@ def _overridden(source: str) -> Iterator[tuple[str, str]]:
         for base in map(ast.unparse, statement.bases):
             if base.endswith(_SUFFIX):
                 service = base.rpartition(".")[2].removesuffix(_SUFFIX)
-                yield from ((service, item.name) for item in statement.body if isinstance(item, ast.AsyncFunctionDef | ast.FunctionDef))
+                yield from (
+                    (service, item.name)
+                    for item in statement.body
+                    if isinstance(item, ast.AsyncFunctionDef | ast.FunctionDef)
+                )

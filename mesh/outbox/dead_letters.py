@@ -76,11 +76,14 @@ async def count_refusals(database: Database, refused: Mapping[int, str]) -> None
 async def _park(tx: Transaction, row: Any, reason: str) -> None:
     is_event = row["kind"] == "audit"
     kept = row["payload"] if is_event else b""
-    await tx.execute(_PARK, row["id"], row["kind"], row["destination"], kept, row["sequence"], reason, row["create_time"])
+    await tx.execute(
+        _PARK, row["id"], row["kind"], row["destination"], kept, row["sequence"], reason, row["create_time"]
+    )
     if is_event:
         stone = tombstone.numbered(AuditEvent.FromString(row["payload"]), reason)
         await tx.execute(
-            "UPDATE outbox SET destination = $2, payload = $3, refusals = 0, attempts = 0, next_attempt_time = now() WHERE id = $1",
+            "UPDATE outbox SET destination = $2, payload = $3, refusals = 0, attempts = 0, "
+            "next_attempt_time = now() WHERE id = $1",
             row["id"],
             tombstone.PARKED,
             stone.SerializeToString(deterministic=True),
@@ -89,4 +92,9 @@ async def _park(tx: Transaction, row: Any, reason: str) -> None:
         await tx.execute(_STATE, stated.type, stated.SerializeToString(deterministic=True))
     else:
         await tx.execute("DELETE FROM outbox WHERE id = $1", row["id"])
-    _log.error("event parked" if is_event else "message parked", type=row["destination"], reason=reason, sequence=row["sequence"])
+    _log.error(
+        "event parked" if is_event else "message parked",
+        type=row["destination"],
+        reason=reason,
+        sequence=row["sequence"],
+    )

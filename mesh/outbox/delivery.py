@@ -12,7 +12,17 @@ BACKOFF_SECONDS = (0.25, 10.0)
 Item = TypeVar("Item")
 
 _TRANSIENT = ("Throttl", "Internal", "Unavailable", "TooMany", "LimitExceeded", "Timeout", "SlowDown")
-_MALFORMED = ("Validation", "InvalidParameter", "InvalidArgument", "TooLong", "TooLarge", "Malformed", "BatchRequest", "EmptyBatch", "SizeLimit")
+_MALFORMED = (
+    "Validation",
+    "InvalidParameter",
+    "InvalidArgument",
+    "TooLong",
+    "TooLarge",
+    "Malformed",
+    "BatchRequest",
+    "EmptyBatch",
+    "SizeLimit",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,9 @@ def join(answers: Sequence[BatchResult]) -> BatchResult:
 
 
 class Pace:
-    """How soon a destination is sent anything at all, shared by its lanes: doubling pauses with jitter, none after it took something."""
+    """How soon a destination is sent anything at all, shared by its lanes: doubling pauses with jitter, none after it
+    took something.
+    """
 
     def __init__(self) -> None:
         self._failures = 0

@@ -34,7 +34,9 @@ async def measure(database: Database) -> Backlog:
     Raises:
         Unavailable: the database is out of reach.
     """
-    rows = await database.fetch("SELECT kind, extract(epoch FROM now() - min(create_time))::float8 AS seconds FROM outbox GROUP BY kind")
+    rows = await database.fetch(
+        "SELECT kind, extract(epoch FROM now() - min(create_time))::float8 AS seconds FROM outbox GROUP BY kind"
+    )
     parked = await database.fetchval("SELECT count(*) FROM outbox_parked")
     return Backlog({row["kind"]: max(0.0, row["seconds"]) for row in rows}, parked)
 

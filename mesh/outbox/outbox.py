@@ -1,8 +1,8 @@
 """The one outbox mechanism: what must leave a service is a row in the transaction of the change, and leaves afterwards.
 
-Three kinds: `audit` (events, numbered and chained, to EventBridge), `message` (to people, to SNS) and `command` (to other services, by RPC). An RPC
-never waits for any of them. Delivery is at least once: a row is claimed by a lease, sent, and deleted when it was accepted; whoever dies in between
-leaves a lease that runs out.
+Three kinds: `audit` (events, numbered and chained, to EventBridge), `message` (to people, to SNS) and `command` (to
+other services, by RPC). An RPC never waits for any of them. Delivery is at least once: a row is claimed by a lease,
+sent, and deleted when it was accepted; whoever dies in between leaves a lease that runs out.
 """
 
 import asyncio
@@ -60,7 +60,9 @@ TABLES = (
     """,
 )
 
-FIRST_INDEX = "CREATE INDEX outbox_first ON outbox (kind, id) WHERE attempts = 0 AND (kind <> 'audit' OR sequence IS NOT NULL)"
+FIRST_INDEX = (
+    "CREATE INDEX outbox_first ON outbox (kind, id) WHERE attempts = 0 AND (kind <> 'audit' OR sequence IS NOT NULL)"
+)
 """Exactly what `CLAIM_FIRST` takes, in its order."""
 
 INSERT = "INSERT INTO outbox (kind, destination, payload) VALUES ($1, $2, $3)"
@@ -76,9 +78,11 @@ FROM due WHERE outbox.id = due.id
 RETURNING outbox.id, destination, payload, attempts
 """
 _NEAR_THE_FIRST = """
-attempts = 0 AND id < 1000 + (SELECT min(id) FROM outbox WHERE kind = $1 AND attempts = 0 AND (kind <> 'audit' OR sequence IS NOT NULL))
+attempts = 0 AND id < 1000 + (SELECT min(id) FROM outbox WHERE kind = $1 AND attempts = 0
+    AND (kind <> 'audit' OR sequence IS NOT NULL))
 """
-# Whatever the planner believes of a backlog that grew since the last ANALYZE, it sorts a thousand rows at most, and not all of them for every batch.
+# Whatever the planner believes of a backlog that grew since the last ANALYZE, it sorts a thousand rows at most, and not
+# all of them for every batch.
 CLAIM_FIRST = _CLAIM.format(which=_NEAR_THE_FIRST, order="id")
 """Takes rows that were never sent: of kind $1, at most $2, for $3 seconds."""
 CLAIM_AGAIN = _CLAIM.format(which="attempts > 0 AND next_attempt_time <= now()", order="next_attempt_time, id")
@@ -94,8 +98,8 @@ def create_tables(op: Any) -> None:
 
 
 def create_pipeline_tables(op: Any) -> None:
-    """Makes in a service's migration what the outbox got later: an index for backlogs, a place for entries that nobody takes, and the keys of
-    personal data.
+    """Makes in a service's migration what the outbox got later: an index for backlogs, a place for entries that nobody
+    takes, and the keys of personal data.
     """
     op.execute(FIRST_INDEX)
     parking.create_tables(op)
@@ -139,8 +143,8 @@ class Outbox:
         self._wakeups: list[asyncio.Event] = []
 
     def event(self, event: audit_event_pb2.AuditEvent) -> audit_event_pb2.AuditEvent:
-        """A copy of `event` with its id, source and time, and what the current call tells: actor, client, session, address, request and trace id. Set
-        fields stay.
+        """A copy of `event` with its id, source and time, and what the current call tells: actor, client, session,
+        address, request and trace id. Set fields stay.
 
         Raises:
             ValueError: the type is not in the catalogue.
@@ -163,7 +167,14 @@ class Outbox:
         await self._add(tx, "audit", event.type, self.event(event).SerializeToString(deterministic=True))
 
     async def message(
-        self, tx: Transaction, *, email: str, kind: str, code: str = "", display_name: str = "", facts: Mapping[str, str] | None = None
+        self,
+        tx: Transaction,
+        *,
+        email: str,
+        kind: str,
+        code: str = "",
+        display_name: str = "",
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         """Writes a message to a person.
 
@@ -186,7 +197,9 @@ class Outbox:
         await self._add(tx, "message", kind, json.dumps(content).encode())
 
     async def command(self, tx: Transaction, method: str, request: Message) -> None:
-        """Writes a command to another service. `method` is the path of an idempotent internal RPC: it is called until it was acknowledged."""
+        """Writes a command to another service. `method` is the path of an idempotent internal RPC: it is called until
+        it was acknowledged.
+        """
         await self._add(tx, "command", method, request.SerializeToString())
 
     async def _add(self, tx: Transaction, kind: str, destination: str, payload: bytes) -> None:
@@ -209,9 +222,16 @@ def _circumstances() -> dict[str, str]:
     call = current_call()
     if call is None:
         return {}
-    known = {"address": call.address, "user_agent": call.user_agent, "request_id": call.request_id, "trace_id": call.trace_id}
+    known = {
+        "address": call.address,
+        "user_agent": call.user_agent,
+        "request_id": call.request_id,
+        "trace_id": call.trace_id,
+    }
     if call.claims is None:
-        return known | ({"actor": f"nodes/{call.caller}"} if call.caller and call.rpc.access.HasField("internal") else {})
+        return known | (
+            {"actor": f"nodes/{call.caller}"} if call.caller and call.rpc.access.HasField("internal") else {}
+        )
     client, user = f"clients/{call.claims.client_id}", f"users/{call.claims.subject}"
     if not call.claims.session:
         # A token without a session is a client's own (RFC 7523).
@@ -220,8 +240,8 @@ def _circumstances() -> dict[str, str]:
 
 
 class Relay:
-    """Sends what is in the outbox. Each kind has two lanes, a task each: a dead destination holds up nothing but its own, and entries that were
-    refused before hold up none that are new.
+    """Sends what is in the outbox. Each kind has two lanes, a task each: a dead destination holds up nothing but its
+    own, and entries that were refused before hold up none that are new.
     """
 
     def __init__(self, database: Database, outbox: Outbox, sinks: Sequence[Sink]) -> None:
@@ -279,7 +299,10 @@ class Relay:
 
     async def _claim(self, sink: Sink, claim: str) -> list[Entry]:
         rows = await self._database.fetch(claim, sink.kind, sink.batch, float(LEASE_SECONDS))
-        return sorted((Entry(row["id"], row["destination"], row["payload"], row["attempts"] - 1) for row in rows), key=lambda entry: entry.id)
+        return sorted(
+            (Entry(row["id"], row["destination"], row["payload"], row["attempts"] - 1) for row in rows),
+            key=lambda entry: entry.id,
+        )
 
     async def _settle(self, entries: Sequence[Entry], delivery: BatchResult) -> None:
         accepted = set(delivery.accepted)
@@ -300,6 +323,8 @@ class Relay:
 
 
 def _pause(attempts: int) -> float:
-    """Seconds until the next attempt: doubling, with jitter, so that a destination that comes back is not met by everything at once."""
+    """Seconds until the next attempt: doubling, with jitter, so that a destination that comes back is not met by
+    everything at once.
+    """
     first, longest = BACKOFF_SECONDS
     return float(min(longest, first * 2 ** min(attempts, 10)) * random.uniform(0.5, 1.0))

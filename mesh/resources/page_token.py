@@ -16,7 +16,8 @@ def encode(list_name: str, key: str) -> str:
     """A token for the place behind `key`.
 
     Args:
-        list_name: Which list, of whom, under which filters: a token is refused by every other one. `resources/{caller}`.
+        list_name: Which list, of whom, under which filters: a token is refused by every other one.
+            `resources/{caller}`.
         key: The sort key of the last item that was given out.
     """
     return base64.urlsafe_b64encode(_tag(list_name) + key.encode()).rstrip(b"=").decode()

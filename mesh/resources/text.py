@@ -24,7 +24,9 @@ _VIRAMA = 9
 """The canonical combining class of all viramas."""
 # Default_Ignorable_Code_Point beyond the categories of controls and formats, and the two that are drawn as nothing:
 # the Braille pattern without dots and the halfwidth Hangul filler.
-_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]")
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
 _SELECTOR = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,6}\U000e007f")
 _SKIN_TONE = re.compile("[\U0001f3fb-\U0001f3ff]")

@@ -1,4 +1,6 @@
-"""The stage that bounds a call: how many at once, how large, and for how long. It also ends open streams when the server drains."""
+"""The stage that bounds a call: how many at once, how large, and for how long. It also ends open streams when the
+server drains.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,8 +30,8 @@ class Admission:
     """Admits calls until `limit` are in flight; sheds the rest at once, so that those inside stay fast.
 
     Each kind of call, by its access rule, has an eighth of the places for itself: a flood of one kind leaves room for
-    the others. Within their kind no client address and no node of the mesh gets everything (`mesh.runtime.shares`); who is
-    behind a token is not known yet, and is `Limits`' business.
+    the others. Within their kind no client address and no node of the mesh gets everything (`mesh.runtime.shares`); who
+    is behind a token is not known yet, and is `Limits`' business.
 
     Streams have places of their own: they stay open for hours, and must not take those of calls that take milliseconds.
     `Limits` shares them out; here they are counted to bound those that come without a good token.
@@ -92,7 +94,9 @@ class Admission:
         except TimeoutError:
             if not bound.expired():
                 raise
-            raise DeadlineExceeded(Reason.DEADLINE, "the time of this call was up; whether it took effect is unknown") from None
+            raise DeadlineExceeded(
+                Reason.DEADLINE, "the time of this call was up; whether it took effect is unknown"
+            ) from None
 
     @asynccontextmanager
     async def _stream(self, call: Call) -> AsyncIterator[None]:
@@ -120,7 +124,9 @@ def _kept(limit: int) -> int:
 
 
 def _overloaded() -> ResourceExhausted:
-    return ResourceExhausted(Reason.OVERLOADED, "too many calls at once: wait and try again", retry_after=timedelta(seconds=1))
+    return ResourceExhausted(
+        Reason.OVERLOADED, "too many calls at once: wait and try again", retry_after=timedelta(seconds=1)
+    )
 
 
 def _going_away() -> Unavailable:

@@ -25,7 +25,8 @@ GATEWAY = "edge"
 TRUST_DOMAIN = "authmesh"
 """SPIFFE trust domain of the mesh, where the environment names no other."""
 
-# Envoy quotes a value that holds a separator, and a subject may hold anything: only a whole parse tells a URI from words inside of another value.
+# Envoy quotes a value that holds a separator, and a subject may hold anything: only a whole parse tells a URI from
+# words inside of another value.
 _XFCC_PAIR = r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;]*)'
 _XFCC_ELEMENT = re.compile(rf"{_XFCC_PAIR}(?:;{_XFCC_PAIR})*")
 _XFCC_PAIRS = re.compile(_XFCC_PAIR)
@@ -73,7 +74,10 @@ class Call:
         """
         if self._request is None:
             if self.payload is None:
-                raise field_invalid("request", f"the body ends before a whole {self.rpc.input_type}: send its 5-byte prefix and all its bytes")
+                raise field_invalid(
+                    "request",
+                    f"the body ends before a whole {self.rpc.input_type}: send its 5-byte prefix and all its bytes",
+                )
             try:
                 self._request = self.codec.parse(self.payload)
             except (DecodeError, UnicodeDecodeError, ValueError) as error:
@@ -95,11 +99,21 @@ class Call:
 
     def values(self, key: str) -> list[str]:
         """All values of a metadata key (lower case), as they came."""
-        return [value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key]
+        return [
+            value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key
+        ]
 
 
-def new_call(rpc: Rpc, payload: bytes | None, codecs: Codecs, context: "aio.ServicerContext[Any, Any]", trust_domain: str = TRUST_DOMAIN) -> Call:
-    """Reads the metadata that the sidecar vouches for: it overwrites `x-forwarded-client-cert`, and the edge overwrites the client's address."""
+def new_call(
+    rpc: Rpc,
+    payload: bytes | None,
+    codecs: Codecs,
+    context: "aio.ServicerContext[Any, Any]",
+    trust_domain: str = TRUST_DOMAIN,
+) -> Call:
+    """Reads the metadata that the sidecar vouches for: it overwrites `x-forwarded-client-cert`, and the edge overwrites
+    the client's address.
+    """
     metadata = [(name, value) for name, value in context.invocation_metadata() or ()]
     first = {name: value if isinstance(value, str) else "" for name, value in reversed(metadata)}
     caller = _node([value for name, value in metadata if name == "x-forwarded-client-cert"], trust_domain)
@@ -130,10 +144,16 @@ def current_call() -> Call | None:
 
 
 def _node(certificates: Sequence[str | bytes], trust_domain: str) -> str | None:
-    """The node whose certificate the sidecar saw. It sets the header (SANITIZE_SET): one header, one element, one URI, or it is not the sidecar's."""
+    """The node whose certificate the sidecar saw. It sets the header (SANITIZE_SET): one header, one element, one URI,
+    or it is not the sidecar's.
+    """
     if len(certificates) != 1 or not isinstance(certificates[0], str) or not _XFCC_ELEMENT.fullmatch(certificates[0]):
         return None
-    uris = [value.removeprefix('"').removesuffix('"') for key, value in _XFCC_PAIRS.findall(certificates[0]) if key.lower() == "uri"]
+    uris = [
+        value.removeprefix('"').removesuffix('"')
+        for key, value in _XFCC_PAIRS.findall(certificates[0])
+        if key.lower() == "uri"
+    ]
     identity = _SPIFFE_ID.fullmatch(uris[0]) if len(uris) == 1 else None
     return identity[2] if identity and identity[1] == trust_domain else None
 

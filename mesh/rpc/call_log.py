@@ -30,7 +30,9 @@ def circumstances(node: str) -> Processor:
 
 @asynccontextmanager
 async def telemetry(call: Call) -> AsyncIterator[None]:
-    """The outermost stage: one line a call, at a level that its end deserves. Never a token, a password, a code or an address of mail."""
+    """The outermost stage: one line a call, at a level that its end deserves. Never a token, a password, a code or an
+    address of mail.
+    """
     started = time.perf_counter()
     try:
         yield

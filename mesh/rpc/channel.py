@@ -1,4 +1,6 @@
-"""Channels to other services, through the sidecar's egress: one socket for all backends, routed by the method's path."""
+"""Channels to other services, through the sidecar's egress: one socket for all backends, routed by the method's
+path.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,17 +16,19 @@ DEFAULT_SECONDS = 5.0
 """Deadline of a call that sets none."""
 
 METADATA_LIMIT = 32 * 1024
-"""Bytes of metadata a call may carry: tokens up to 8 KiB must pass, and grpc's default fails at random near its own 8 KiB."""
+"""Bytes of metadata a call may carry: tokens up to 8 KiB must pass, and grpc's default fails at random near its own 8
+KiB."""
 
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_metadata_size", METADATA_LIMIT),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_LIMIT),
-    # No table of headers seen before: grpc keeps those in it that it could not parse, and then fails every call that names one, whoever makes it. The
-    # sidecar brings calls of everybody on one connection.
+    # No table of headers seen before: grpc keeps those in it that it could not parse, and then fails every call that
+    # names one, whoever makes it. The sidecar brings calls of everybody on one connection.
     ("grpc.http2.hpack_table_size.decoder", 0),
     # Retries happen once, in Envoy, for methods that declare that they may be retried.
     ("grpc.enable_retries", 0),
-    # The sidecar is on this machine: asking for it costs nothing, and by default the pause between two attempts grows to two minutes.
+    # The sidecar is on this machine: asking for it costs nothing, and by default the pause between two attempts grows
+    # to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
@@ -57,14 +61,18 @@ def _bounded(details: aio.ClientCallDetails) -> aio.ClientCallDetails:
 def _refusal(error: aio.AioRpcError) -> MeshError:
     refusal = from_rpc_error(error)
     if current_call() and refusal.reason in _VERDICTS_ON_US:
-        # We called wrongly, or the mesh forbids it. Passed on, it would read as a verdict on our own client, who would drop good tokens.
+        # We called wrongly, or the mesh forbids it. Passed on, it would read as a verdict on our own client, who would
+        # drop good tokens.
         return Internal(Reason.INTERNAL, f"a backend refused this service: {refusal.reason}")
     return refusal
 
 
 class _Unary(aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
-        self, continuation: Callable[[aio.ClientCallDetails, Any], Awaitable[Any]], client_call_details: aio.ClientCallDetails, request: Any
+        self,
+        continuation: Callable[[aio.ClientCallDetails, Any], Awaitable[Any]],
+        client_call_details: aio.ClientCallDetails,
+        request: Any,
     ) -> Any:
         try:
             return await (await continuation(_bounded(client_call_details), request))
@@ -74,7 +82,10 @@ class _Unary(aio.UnaryUnaryClientInterceptor):
 
 class _Streaming(aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
-        self, continuation: Callable[[aio.ClientCallDetails, Any], Awaitable[Any]], client_call_details: aio.ClientCallDetails, request: Any
+        self,
+        continuation: Callable[[aio.ClientCallDetails, Any], Awaitable[Any]],
+        client_call_details: aio.ClientCallDetails,
+        request: Any,
     ) -> AsyncIterator[Any]:
         call = await continuation(_bounded(client_call_details), request)
 
@@ -90,6 +101,10 @@ class _Streaming(aio.UnaryStreamClientInterceptor):
 
 @asynccontextmanager
 async def open_channel(egress: str) -> AsyncIterator[aio.Channel]:
-    """A channel through the egress socket. Calls have a deadline, carry the current call's ids, and raise `MeshError` as the backend refused."""
-    async with aio.insecure_channel(f"unix:{egress}", interceptors=[_Unary(), _Streaming()], options=OPTIONS) as channel:
+    """A channel through the egress socket. Calls have a deadline, carry the current call's ids, and raise `MeshError`
+    as the backend refused.
+    """
+    async with aio.insecure_channel(
+        f"unix:{egress}", interceptors=[_Unary(), _Streaming()], options=OPTIONS
+    ) as channel:
         yield channel

@@ -1,4 +1,6 @@
-"""The two ways in which messages are written, which gRPC calls codecs: protobuf, and proto3 JSON for Connect clients."""
+"""The two ways in which messages are written, which gRPC calls codecs: protobuf, and proto3 JSON for Connect
+clients.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 HEADER = "x-authmesh-codec"
-"""`json` on a call whose messages are JSON. The edge sets it: grpc keeps the content type, which says the same, to itself."""
+"""`json` on a call whose messages are JSON. The edge sets it: grpc keeps the content type, which says the same, to
+itself."""
 
 
 @dataclass(frozen=True, slots=True)

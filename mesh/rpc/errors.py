@@ -22,8 +22,8 @@ DOMAIN = "authmesh"
 
 VIOLATIONS = 5
 """The most fields at fault that an answer names."""
-# A status travels in headers, its message twice. With these it is below 5 KiB on the wire whatever it says; clients, and
-# Envoys between, take 8 KiB, and answer a larger one by ending the connection with all its calls.
+# A status travels in headers, its message twice. With these it is below 5 KiB on the wire whatever it says; clients,
+# and Envoys between, take 8 KiB, and answer a larger one by ending the connection with all its calls.
 _MESSAGE_BYTES = 400
 _FIELD_BYTES = 100
 _DESCRIPTION_BYTES = 250
@@ -63,12 +63,15 @@ def status_code(error: MeshError) -> grpc.StatusCode:
 def to_status(error: MeshError) -> status_pb2.Status:
     """The `google.rpc.Status` of a refusal: ErrorInfo always, BadRequest and RetryInfo where there is something to say.
 
-    Whatever the refusal holds, the status is small: what is too long is cut, and of many violations the first few are told.
+    Whatever the refusal holds, the status is small: what is too long is cut, and of many violations the first few are
+    told.
     """
     details = [_packed(error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason))]
     if error.violations:
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=_cut(item.field, _FIELD_BYTES), description=_cut(item.description, _DESCRIPTION_BYTES))
+            error_details_pb2.BadRequest.FieldViolation(
+                field=_cut(item.field, _FIELD_BYTES), description=_cut(item.description, _DESCRIPTION_BYTES)
+            )
             for item in error.violations[:VIOLATIONS]
         ]
         details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
@@ -76,7 +79,9 @@ def to_status(error: MeshError) -> status_pb2.Status:
         delay = duration_pb2.Duration()
         delay.FromTimedelta(error.retry_after)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status_pb2.Status(code=status_code(error).value[0], message=_cut(error.message, _MESSAGE_BYTES), details=details)
+    return status_pb2.Status(
+        code=status_code(error).value[0], message=_cut(error.message, _MESSAGE_BYTES), details=details
+    )
 
 
 def http_headers(error: MeshError) -> dict[str, str]:
@@ -94,7 +99,9 @@ def http_headers(error: MeshError) -> dict[str, str]:
 
 
 def from_rpc_error(error: aio.AioRpcError) -> MeshError:
-    """The refusal that a backend answered with. One without a reason of the contract is an outage of that backend, or a fault of ours."""
+    """The refusal that a backend answered with. One without a reason of the contract is an outage of that backend, or a
+    fault of ours.
+    """
     kind = _ERROR.get(error.code(), errors.Internal)
     info, violations, retry_after = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
     for detail in _details(error):
@@ -107,10 +114,14 @@ def from_rpc_error(error: aio.AioRpcError) -> MeshError:
         if kind is errors.DeadlineExceeded:
             return errors.DeadlineExceeded(Reason.DEADLINE, "a service needed for this did not answer in time")
         if kind is errors.Unavailable:
-            return errors.Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "a service needed for this is out of reach: try again")
+            return errors.Unavailable(
+                Reason.DEPENDENCY_UNAVAILABLE, "a service needed for this is out of reach: try again"
+            )
         return errors.Internal(Reason.INTERNAL, f"a backend answered {error.code().name} without a reason")
     if kind is errors.Unavailable:
-        return errors.Unavailable(Reason(info.reason), error.details() or "", retry_after=retry_after or timedelta(seconds=1))
+        return errors.Unavailable(
+            Reason(info.reason), error.details() or "", retry_after=retry_after or timedelta(seconds=1)
+        )
     refusal = kind(Reason(info.reason), error.details() or "")
     refusal.retry_after = retry_after
     refusal.violations = tuple(FieldViolation(item.field, item.description) for item in violations.field_violations)
@@ -119,7 +130,9 @@ def from_rpc_error(error: aio.AioRpcError) -> MeshError:
 
 @asynccontextmanager
 async def error_table(call: Call) -> AsyncIterator[None]:
-    """The stage that ends a refused call. What is no refusal is a fault: it is logged, and the caller learns the request id and nothing else."""
+    """The stage that ends a refused call. What is no refusal is a fault: it is logged, and the caller learns the
+    request id and nothing else.
+    """
     try:
         yield
         return
@@ -128,9 +141,12 @@ async def error_table(call: Call) -> AsyncIterator[None]:
     except MeshError as error:
         refusal = error
     except Exception as error:  # noqa: BLE001 - the last row of the table
-        # The generated base class of a servicer says this of a method that this release does not have. Anybody else's is a fault.
+        # The generated base class of a servicer says this of a method that this release does not have. Anybody else's
+        # is a fault.
         if isinstance(error, NotImplementedError) and call.context.code() is grpc.StatusCode.UNIMPLEMENTED:
-            refusal = errors.Unimplemented(Reason.NOT_IMPLEMENTED, f"{call.rpc.name} is part of the contract but not of this release")
+            refusal = errors.Unimplemented(
+                Reason.NOT_IMPLEMENTED, f"{call.rpc.name} is part of the contract but not of this release"
+            )
         else:
             _log.error("fault", rpc=call.rpc.path, exception=describe(error))
             refusal = _fault(call)
@@ -143,7 +159,9 @@ async def error_table(call: Call) -> AsyncIterator[None]:
 
 
 def _fault(call: Call) -> errors.Internal:
-    return errors.Internal(Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}")
+    return errors.Internal(
+        Reason.INTERNAL, f"something went wrong on our side: tell us the request id {call.request_id}"
+    )
 
 
 def _cut(text: str, most: int) -> str:
@@ -153,7 +171,9 @@ def _cut(text: str, most: int) -> str:
     return encoded.decode() if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "..."
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> any_pb2.Any:
+def _packed(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

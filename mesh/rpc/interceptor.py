@@ -1,4 +1,6 @@
-"""The one interceptor of a server. It puts the stages around every handler, and refuses what the contract does not have."""
+"""The one interceptor of a server. It puts the stages around every handler, and refuses what the contract does not
+have.
+"""
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,8 +19,8 @@ from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import to_status
 
 Stage = Callable[[Call], AbstractAsyncContextManager[None]]
-"""Entered before the handler runs and left after it; raises to refuse. It runs in the call's own task, so it may end a stream as
-`asyncio.timeout` would. For unary and server-streaming methods alike."""
+"""Entered before the handler runs and left after it; raises to refuse. It runs in the call's own task, so it may end a
+stream as `asyncio.timeout` would. For unary and server-streaming methods alike."""
 
 UNGUARDED = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 """The only methods outside the contract: their protos can't carry an access rule."""
@@ -47,7 +49,9 @@ class MeshInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """The handler with the stages around it. A method that nobody serves is UNIMPLEMENTED; a method without a rule is refused."""
+        """The handler with the stages around it. A method that nobody serves is UNIMPLEMENTED; a method without a rule
+        is refused.
+        """
         path = handler_call_details.method
         if wrapped := self._wrapped.get(path):
             return wrapped
@@ -71,10 +75,13 @@ class MeshInterceptor(aio.ServerInterceptor):
             set_current_call(call)
             return await proceed(call)
 
-        # Bytes come in, and of a unary call go out, as they are: what can't be read or written is ours to answer, not grpc's UNKNOWN with a Python
-        # class in it. For the same reason we read the request ourselves: grpc.aio never answers a unary request that ends before a whole message.
+        # Bytes come in, and of a unary call go out, as they are: what can't be read or written is ours to answer, not
+        # grpc's UNKNOWN with a Python class in it. For the same reason we read the request ourselves: grpc.aio never
+        # answers a unary request that ends before a whole message.
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(serve, request_deserializer=None, response_serializer=_serialized)
+            return grpc.stream_stream_rpc_method_handler(
+                serve, request_deserializer=None, response_serializer=_serialized
+            )
         return grpc.stream_unary_rpc_method_handler(serve, request_deserializer=None, response_serializer=None)
 
 

@@ -72,7 +72,8 @@ class Buckets:
         buckets, span = self._full_at, tokens * self._token
         full_at = buckets.get(caller)
         if full_at is None:
-            # Two go for one that comes, so what is full doesn't pile up. First are those who have not called for longest.
+            # Two go for one that comes, so what is full doesn't pile up. First are those who have not called for
+            # longest.
             for _ in range(2):
                 if not buckets or next(iter(buckets.values())) > now:
                     break
@@ -110,7 +111,9 @@ class OpenStreams:
         """
         mine = self._held.get(caller, {})
         if sum(other is rpc for other in mine.values()) >= rpc.streams:
-            raise ResourceExhausted(Reason.RATE_LIMITED, f"you have {rpc.streams} streams of this method open: close one", retry_after=LATER)
+            raise ResourceExhausted(
+                Reason.RATE_LIMITED, f"you have {rpc.streams} streams of this method open: close one", retry_after=LATER
+            )
         if self._open >= self._places:
             self._make_room(len(mine))
         with endable() as stream:
@@ -129,7 +132,11 @@ class OpenStreams:
             raise ResourceExhausted(Reason.OVERLOADED, "too many streams are open: try again later", retry_after=LATER)
         oldest = next(iter(streams))
         self._remove(caller, oldest)
-        oldest.end(ResourceExhausted(Reason.OVERLOADED, "others need the place of this stream: resume it later", retry_after=LATER))
+        oldest.end(
+            ResourceExhausted(
+                Reason.OVERLOADED, "others need the place of this stream: resume it later", retry_after=LATER
+            )
+        )
 
     def _remove(self, caller: str, stream: Stream) -> None:
         streams = self._held.get(caller, {})
@@ -180,7 +187,9 @@ class Limits:
                 yield
             return
         if not self._calls.take(caller, PERSON_PART if claims.session else CLIENT_PART):
-            raise ResourceExhausted(Reason.OVERLOADED, "you have too many calls under way: wait for one", retry_after=timedelta(seconds=1))
+            raise ResourceExhausted(
+                Reason.OVERLOADED, "you have too many calls under way: wait for one", retry_after=timedelta(seconds=1)
+            )
         try:
             yield
         finally:

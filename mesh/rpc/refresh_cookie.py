@@ -1,8 +1,9 @@
 """The refresh token of a browser: in a cookie that no script can read, and not in the answer.
 
-A page asks for it with the header `x-authmesh-refresh: cookie` at sign-in, refresh and sign-out. Any presence of that header makes the edge's csrf
-filter hold the request's origin against its own and those that mesh.yaml names, and the edge lets cookies through to no other methods than these (see
-`cookie_methods` in mesh.yaml), so a cookie that arrives here was sent by a page that may.
+A page asks for it with the header `x-authmesh-refresh: cookie` at sign-in, refresh and sign-out. Any presence of that
+header makes the edge's csrf filter hold the request's origin against its own and those that mesh.yaml names, and the
+edge lets cookies through to no other methods than these (see `cookie_methods` in mesh.yaml), so a cookie that arrives
+here was sent by a page that may.
 """
 
 import time
@@ -28,7 +29,8 @@ def is_asked_for() -> bool:
 
     Raises:
         InvalidArgument: FIELD_INVALID, the header says something else.
-        PermissionDenied: CALLER_NOT_ALLOWED, the page was not served over https: its browser would drop the cookie and lose the session.
+        PermissionDenied: CALLER_NOT_ALLOWED, the page was not served over https: its browser would drop the cookie and
+            lose the session.
     """
     call = current_call()
     values = call.values(ASKED_BY) if call else []
@@ -39,21 +41,23 @@ def is_asked_for() -> bool:
     if any(origin.startswith("http:") for origin in call.values("origin")):
         raise PermissionDenied(
             Reason.CALLER_NOT_ALLOWED,
-            f"browsers keep the refresh token's cookie for https pages only: serve the page over https, or leave {ASKED_BY} out",
+            f"browsers keep the refresh token's cookie for https pages only: serve the page over "
+            f"https, or leave {ASKED_BY} out",
         )
     return True
 
 
 def token_of_request(given: str, field: str) -> str:
-    """The token that a request is about: the given one, or the cookie's where none is given and the caller keeps it there.
+    """The token that a request is about: the given one, or the cookie's where none is given and the caller keeps it
+    there.
 
     Args:
         given: The field's value.
         field: Its name.
 
     Raises:
-        InvalidArgument: FIELD_INVALID `field`, there is none and no cookie was asked for; or the header says something else. That must be known
-            before the token is spent.
+        InvalidArgument: FIELD_INVALID `field`, there is none and no cookie was asked for; or the header says something
+            else. That must be known before the token is spent.
         Unauthenticated: REFRESH_INVALID, the browser has no such cookie (any more), or two.
     """
     asked, call = is_asked_for(), current_call()

@@ -49,28 +49,33 @@ async def serve(
     checks: Mapping[str, Check],
     tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
-    """Serves on `settings.socket` until SIGTERM or SIGINT; then says NOT_SERVING, sends GOAWAY, lets the calls in flight finish, and returns.
+    """Serves on `settings.socket` until SIGTERM or SIGINT; then says NOT_SERVING, sends GOAWAY, lets the calls in
+    flight finish, and returns.
 
     Args:
         settings: The process's settings.
         services: What to serve.
         authentication: The stage that admits callers (`mesh.tokens.authentication`).
         checks: What readiness depends on, by name. SERVING while all hold.
-        tasks: Background work, started before the first call and cancelled after the last one. One that fails ends the process: the supervisor
-            starts it again, which is better than a server with a dead part.
+        tasks: Background work, started before the first call and cancelled after the last one. One that fails ends the
+            process: the supervisor starts it again, which is better than a server with a dead part.
     """
     configure_logging(settings.log_level, circumstances(settings.node))
     contract = Contract.load()
     admission = Admission(settings.max_concurrent_calls)
-    interceptor = MeshInterceptor(contract, [telemetry, error_table, admission, authentication, Validation()], settings.trust_domain)
+    interceptor = MeshInterceptor(
+        contract, [telemetry, error_table, admission, authentication, Validation()], settings.trust_domain
+    )
     server = aio.server(
         interceptors=[interceptor],
         options=[
             *OPTIONS,
-            # gRPC refuses without a reason, so it does so only where Admission would have to hold far too much to say it.
+            # gRPC refuses without a reason, so it does so only where Admission would have to hold far too much to say
+            # it.
             ("grpc.max_receive_message_length", 2 * MESSAGE_LIMIT),
             ("grpc.max_send_message_length", MESSAGE_LIMIT),
-            # Identity alone: the limits on a request count the bytes that come in, and a few of them can unpack to megabytes.
+            # Identity alone: the limits on a request count the bytes that come in, and a few of them can unpack to
+            # megabytes.
             ("grpc.compression_enabled_algorithms_bitset", 1),
         ],
     )
@@ -83,7 +88,9 @@ async def serve(
     readiness = _Health()
     health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
     if settings.environment is Environment.DEVELOPMENT:
-        reflection.enable_server_reflection([*sorted(names.names), health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection(
+            [*sorted(names.names), health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
 
     server.add_insecure_port(f"unix:{settings.socket}")
     stopping = _stop_signal()
@@ -107,7 +114,9 @@ async def serve(
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels tasks until they have ended. Once is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py uses, may swallow it."""
+    """Cancels tasks until they have ended. Once is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py
+    uses, may swallow it.
+    """
     while pending := {task for task in tasks if not task.done()}:
         for task in pending:
             task.cancel()
@@ -143,7 +152,9 @@ def _stop_signal() -> asyncio.Event:
 
 
 async def _report_readiness(readiness: "_Health", services: set[str], checks: Mapping[str, Check]) -> None:
-    """Each check is a subsystem, with a status by its name. The process and its services are SERVING while all of them are."""
+    """Each check is a subsystem, with a status by its name. The process and its services are SERVING while all of them
+    are.
+    """
     reported: dict[str, bool] = {}
     serving: bool | None = None
     while True:
@@ -154,13 +165,17 @@ async def _report_readiness(readiness: "_Health", services: set[str], checks: Ma
         current = states | dict.fromkeys(("", *services), serving)
         for name, good in current.items():
             if reported.get(name) is not good:
-                await readiness.set(name, health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING)
+                await readiness.set(
+                    name, health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
+                )
         reported = current
         await asyncio.sleep(CHECK_SECONDS)
 
 
 class _Health(health.aio.HealthServicer):
-    """Lists the subsystems with the services. Ends its watches when it is told to: one that stays open would hold up the drain to its last second."""
+    """Lists the subsystems with the services. Ends its watches when it is told to: one that stays open would hold up
+    the drain to its last second.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +201,9 @@ class _Health(health.aio.HealthServicer):
 
     async def enter_graceful_shutdown(self) -> None:
         await super().enter_graceful_shutdown()
-        self._listed = dict.fromkeys(self._listed, health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING))
+        self._listed = dict.fromkeys(
+            self._listed, health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
+        )
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
         return _LIST_RESPONSE(statuses=self._listed)
@@ -207,6 +224,8 @@ class _Names:
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._server.add_generic_rpc_handlers(handlers)
 
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]) -> None:
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
+    ) -> None:
         self.names.add(service)
         self._server.add_registered_method_handlers(service, handlers)

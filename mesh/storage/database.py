@@ -1,4 +1,6 @@
-"""PostgreSQL, as stores use it: SQL text over asyncpg. An outage is `Unavailable`, whatever its shape, so no store handles one."""
+"""PostgreSQL, as stores use it: SQL text over asyncpg. An outage is `Unavailable`, whatever its shape, so no store
+handles one.
+"""
 
 import asyncio
 import logging
@@ -25,7 +27,8 @@ KEPT_CONNECTIONS = 2
 by.
 """
 CALLERS_PART = 2.0
-"""How many of the other connections one caller may hold, as a multiple of those that are free (`mesh.runtime.shares`)."""
+"""How many of the other connections one caller may hold, as a multiple of those that are free
+(`mesh.runtime.shares`)."""
 COMMAND_SECONDS = 10.0
 PING_SECONDS = 1.0
 FIRST_PING_SECONDS = 0.1
@@ -37,9 +40,9 @@ RELEASE_SECONDS = 1.0
 _log = structlog.get_logger("authmesh.database")
 
 _LOST = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
-# SQLSTATE classes that tell of the server and not of the statement: no connection (08), the wrong kind of transaction (25:
-# a server that takes no changes, a limit on idle ones), a rival (40), no resources (53), not in the state for it (55: a
-# lock that was waited for too long), an operator or a time limit (57), a failure of the system around it (58).
+# SQLSTATE classes that tell of the server and not of the statement: no connection (08), the wrong kind of transaction
+# (25: a server that takes no changes, a limit on idle ones), a rival (40), no resources (53), not in the state for it
+# (55: a lock that was waited for too long), an operator or a time limit (57), a failure of the system around it (58).
 _STATES_OF_THE_SERVER = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 
 
@@ -78,7 +81,9 @@ def _lost(connection: "asyncpg.Connection[Any]") -> bool:
 
 
 class _Connection(asyncpg.Connection):
-    """Goes back to the pool without the reset query, a quarter of a small statement's cost: no code here leaves session state behind."""
+    """Goes back to the pool without the reset query, a quarter of a small statement's cost: no code here leaves session
+    state behind.
+    """
 
     def get_reset_query(self) -> str:
         return ""
@@ -125,12 +130,15 @@ class Database:
         self._pool = pool
         self._calls = FairQueue(max(1, pool.get_max_size() - KEPT_CONNECTIONS), CALLERS_PART)
         self.healthy = False
-        """Whether the last ping of `watch` was answered. It says nothing of changes: what only reads goes on without them."""
+        """Whether the last ping of `watch` was answered. It says nothing of changes: what only reads goes on without
+        them."""
 
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, size: int = 8) -> AsyncIterator[Self]:
-        """A database at `url`. Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is away."""
+        """A database at `url`. Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL
+        is away.
+        """
         pool = asyncpg.create_pool(
             url,
             min_size=0,
@@ -177,11 +185,14 @@ class Database:
                 self._calls.leave(holder)
 
     @asynccontextmanager
-    async def transaction(self, *, isolation: str = "read_committed", readonly: bool = False) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, *, isolation: str = "read_committed", readonly: bool = False
+    ) -> AsyncIterator[Transaction]:
         """Opens a transaction: commits when the block ends, rolls back when it raises.
 
         Raises:
-            Unavailable: DEPENDENCY_UNAVAILABLE. If the connection broke during the commit, whether it happened is unknown.
+            Unavailable: DEPENDENCY_UNAVAILABLE. If the connection broke during the commit, whether it happened is
+                unknown.
         """
         async with self._connection() as connection:
             transaction = Transaction(connection)
@@ -191,7 +202,8 @@ class Database:
             try:
                 yield transaction
             except BaseException:
-                # What breaks now rolls back too: the server does when it loses us, and the pool closes a connection that it can't clean.
+                # What breaks now rolls back too: the server does when it loses us, and the pool closes a connection
+                # that it can't clean.
                 with suppress(*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
                     async with asyncio.timeout(RELEASE_SECONDS):
                         await block.rollback()
@@ -222,7 +234,8 @@ class Database:
             return await Transaction(connection).fetchval(sql, *args)
 
     async def watch(self) -> None:
-        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer. A task of the server.
+        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer. A task of
+        the server.
 
         It says once when the server goes, comes back, or begins or ceases to take changes: nobody else has to.
         """
@@ -232,7 +245,11 @@ class Database:
             self.healthy = now is not _State.AWAY
             starting = state is _State.UNKNOWN and not self.healthy and time.monotonic() - started < START_SECONDS
             if now is not state and not starting:
-                _log.log(logging.INFO if now is _State.WRITABLE else logging.WARNING, now.value, **({"cause": cause} if cause else {}))
+                _log.log(
+                    logging.INFO if now is _State.WRITABLE else logging.WARNING,
+                    now.value,
+                    **({"cause": cause} if cause else {}),
+                )
                 state = now
             await asyncio.sleep(FIRST_PING_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
 

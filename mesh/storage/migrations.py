@@ -1,7 +1,9 @@
-"""`python -m mesh.storage.migrations services.auth …`: brings databases up to date, as a step of its own before the services start.
+"""`python -m mesh.storage.migrations services.auth …`: brings databases up to date, as a step of its own before the
+services start.
 
-The scripts are Alembic's, in `<package>/migrations/versions`. Each database is reached with the owner role, whose address is in `MIGRATE_<NAME>_URL`
-(`MIGRATE_AUTH_URL` for `services.auth`); the service itself never may change its schema.
+The scripts are Alembic's, in `<package>/migrations/versions`. Each database is reached with the owner role, whose
+address is in `MIGRATE_<NAME>_URL` (`MIGRATE_AUTH_URL` for `services.auth`); the service itself never may change its
+schema.
 """
 
 import asyncio
@@ -41,8 +43,8 @@ def head(package: str) -> str:
 
 
 async def migrate(url: str, package: str) -> str:
-    """Upgrades the database at `url` to the newest revision of `package`, in one transaction, and returns that revision. Several at once wait for
-    each other.
+    """Upgrades the database at `url` to the newest revision of `package`, in one transaction, and returns that
+    revision. Several at once wait for each other.
     """
     scripts = _scripts(package)
 
@@ -57,8 +59,11 @@ async def migrate(url: str, package: str) -> str:
         with Operations.context(context):
             context.run_migrations()
 
-    # asyncpg reads the address itself, as it does for the services: SQLAlchemy knows only some of its parameters (not `sslmode`).
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool)
+    # asyncpg reads the address itself, as it does for the services: SQLAlchemy knows only some of its parameters (not
+    # `sslmode`).
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url), poolclass=NullPool
+    )
     try:
         async with engine.begin() as connection:
             await connection.run_sync(upgrade)
@@ -72,7 +77,9 @@ def _variable(package: str) -> str:
 
 
 async def main(packages: list[str], environment: Callable[[str], str | None] = os.environ.get) -> None:
-    """Migrates the named packages, one after the other: Alembic's `op`, which the scripts speak to, is one for a whole process."""
+    """Migrates the named packages, one after the other: Alembic's `op`, which the scripts speak to, is one for a whole
+    process.
+    """
     urls = {package: environment(_variable(package)) or "" for package in packages}
     if missing := [_variable(package) for package, url in urls.items() if not url]:
         sys.exit(f"authmesh: environment variable {missing[0]} is missing: the owner role's database address")

@@ -1,12 +1,13 @@
 """Where Redis or Valkey is: one server, a set watched by Sentinels, or a Cluster. `REDIS_URL` says which.
 
-    redis://[user:password@]host[:port][/db]                          one server; rediss:// with TLS, unix:// over a socket
-    redis+sentinel://[user:password@]host[:port][,host…]/NAME         the primary of the set that the Sentinels call NAME
-    redis+cluster://[user:password@]host[:port][,host…]               whichever primary of the Cluster has the key's slot
-    rediss+sentinel://, rediss+cluster://                             the same over TLS
+    redis://[user:password@]host[:port][/db]                          one server; rediss:// with TLS, unix:// over a
+    socket redis+sentinel://[user:password@]host[:port][,host…]/NAME         the primary of the set that the Sentinels
+    call NAME redis+cluster://[user:password@]host[:port][,host…]               whichever primary of the Cluster has the
+    key's slot rediss+sentinel://, rediss+cluster://                             the same over TLS
 
-The mesh keeps two streams in one slot, so in all three forms there is one primary to talk to. It is looked up when a connection is made, and a
-connection that breaks, is redirected or falls silent is made anew: no client that follows topologies is on the hot path.
+The mesh keeps two streams in one slot, so in all three forms there is one primary to talk to. It is looked up when a
+connection is made, and a connection that breaks, is redirected or falls silent is made anew: no client that follows
+topologies is on the hot path.
 """
 
 import asyncio
@@ -87,10 +88,12 @@ class RedisAddress:
 
     @asynccontextmanager
     async def connect(self, key: str, *, name: str) -> AsyncIterator[Redis]:
-        """A client of the primary that has `key`. It retries nothing: whoever uses it connects again, and so looks for the primary again.
+        """A client of the primary that has `key`. It retries nothing: whoever uses it connects again, and so looks for
+        the primary again.
 
-        Bound every command with `asyncio.timeout`: redis-py's own `socket_timeout`, on by default, goes through `asyncio.wait_for`, which in Python
-        3.11 swallows a cancellation that comes when a command was just sent, and then a task that was cancelled runs on for ever.
+        Bound every command with `asyncio.timeout`: redis-py's own `socket_timeout`, on by default, goes through
+        `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes when a command was just sent, and
+        then a task that was cancelled runs on for ever.
 
         Args:
             key: Decides which primary of a Cluster.
@@ -130,13 +133,17 @@ class RedisAddress:
         return await self._ask(ask)
 
     async def _ask(self, ask: Callable[[Redis], Awaitable[tuple[str, int] | None]]) -> tuple[str, int]:
-        """The first answer of those that know. A node that has no other name for itself says nothing: it is the one that was asked."""
+        """The first answer of those that know. A node that has no other name for itself says nothing: it is the one
+        that was asked.
+        """
         problem: Exception = RedisConnectionError("nobody is primary now")
         for host, port in self.hosts:
             try:
                 async with (
                     asyncio.timeout(CONNECT_SECONDS),
-                    Redis(host=host, port=port, socket_timeout=None, retry=Retry(NoBackoff(), 0), **self._identity) as asked,
+                    Redis(
+                        host=host, port=port, socket_timeout=None, retry=Retry(NoBackoff(), 0), **self._identity
+                    ) as asked,
                 ):
                     found = await ask(asked)
             except (RedisError, OSError, TimeoutError) as error:

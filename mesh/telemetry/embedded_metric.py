@@ -1,4 +1,5 @@
-"""Metrics as log lines, in CloudWatch's embedded metric format: a log agent is all it takes to have the metric and its alarm.
+"""Metrics as log lines, in CloudWatch's embedded metric format: a log agent is all it takes to have the metric and its
+alarm.
 
 Standard library only: Lambda functions use it too. The alarms are in deploy/aws/events.yaml.
 """
@@ -15,7 +16,8 @@ def embedded(values: Mapping[str, tuple[float, str]], dimensions: Mapping[str, s
 
     Args:
         values: By name, each value and its unit (`Seconds`, `Count`).
-        dimensions: What the values belong to. They are counted under these dimensions, and under none: an alarm needs a single series.
+        dimensions: What the values belong to. They are counted under these dimensions, and under none: an alarm needs a
+            single series.
     """
     named = dict(dimensions or {})
     metric = {

@@ -1,8 +1,8 @@
 """The process's log: structured lines, and in none of them a value that somebody has sent.
 
 Our own lines say what their code gives them. Libraries print the arguments of what went wrong: headers with tokens in
-them, statements with their parameters. Of their lines the template is kept and the arguments are dropped; of any exception
-that is not ours, its type and where it was raised, and not its message.
+them, statements with their parameters. Of their lines the template is kept and the arguments are dropped; of any
+exception that is not ours, its type and where it was raised, and not its message.
 """
 
 import logging
@@ -53,7 +53,10 @@ def configure_logging(level: str, *facts: Processor) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
         )
     )
     ours = logging.getLevelNamesMapping()[level.upper()]
@@ -63,7 +66,9 @@ def configure_logging(level: str, *facts: Processor) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in a few lines: its type, where it was raised, and the same of its causes; of ours, the message too."""
+    """An exception in a few lines: its type, where it was raised, and the same of its causes; of ours, the message
+    too.
+    """
     return "\n".join(line for one in islice(_causes(error), _EXCEPTIONS) for line in _lines(one))
 
 

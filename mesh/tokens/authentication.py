@@ -1,4 +1,6 @@
-"""The interceptor stage that admits callers: tokens verified once and remembered; expiry, revocation and policy looked at on every call."""
+"""The interceptor stage that admits callers: tokens verified once and remembered; expiry, revocation and policy looked
+at on every call.
+"""
 
 import asyncio
 import hashlib
@@ -54,7 +56,9 @@ class _Watched:
 
 
 class Authentication:
-    """The stage. No network I/O for a token whose key is known: what changes comes in through the background `tasks`."""
+    """The stage. No network I/O for a token whose key is known: what changes comes in through the background
+    `tasks`.
+    """
 
     def __init__(
         self,
@@ -93,9 +97,15 @@ class Authentication:
 
     @classmethod
     def for_mesh(cls, channel: aio.Channel, settings: ProcessSettings, denials: DenialRecord | None = None) -> Self:
-        """The stage of a service that asks Token for keys and snapshots through its sidecar. Run its `tasks`, and depend on its `checks`."""
+        """The stage of a service that asks Token for keys and snapshots through its sidecar. Run its `tasks`, and
+        depend on its `checks`.
+        """
         revocations = RevocationSet()
-        keys = KeySet(lambda: fetch_jwks(channel), algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
+        keys = KeySet(
+            lambda: fetch_jwks(channel),
+            algorithms=settings.accepted_algorithms,
+            refresh_seconds=settings.jwks_cache_seconds,
+        )
         feed = RevocationFeed(settings.redis_url.get_secret_value(), lambda: fetch_snapshot(channel), revocations)
         verifier = Verifier(keys, str(settings.issuer), settings.audience)
         return cls(verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials)
@@ -108,8 +118,8 @@ class Authentication:
 
     @property
     def checks(self) -> Mapping[str, Callable[[], bool]]:
-        """What readiness depends on, for `mesh.rpc.server.serve`. A feed that went stale is no cause to stop serving: methods without a token still
-        work, and the others say REVOCATION_STALE.
+        """What readiness depends on, for `mesh.rpc.server.serve`. A feed that went stale is no cause to stop serving:
+        methods without a token still work, and the others say REVOCATION_STALE.
         """
         return {"keys": lambda: self._keys.loaded, "revocations": lambda: self._feed.loaded}
 
@@ -123,7 +133,8 @@ class Authentication:
         """The stage.
 
         Raises:
-            Unauthenticated: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED; the last two also in the middle of a stream.
+            Unauthenticated: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED; the last two also in the
+                middle of a stream.
             ResourceExhausted: RATE_LIMITED or OVERLOADED, the caller takes more than the method's limit or than is
                 fair.
             PermissionDenied: CALLER_NOT_ALLOWED, SCOPE_MISSING, ROLE_MISSING or STEP_UP_REQUIRED.
@@ -151,7 +162,8 @@ class Authentication:
                 raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule")
 
     async def verify(self, token: str) -> Claims:
-        """The claims of a token that is good now by everything this process knows. For code that handles tokens as data, too (introspection).
+        """The claims of a token that is good now by everything this process knows. For code that handles tokens as
+        data, too (introspection).
 
         Raises:
             Unauthenticated: TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.
@@ -215,7 +227,9 @@ class Authentication:
     def _staleness_error(self, max_staleness: float) -> Unavailable | None:
         if self._feed.staleness() <= max_staleness:
             return None
-        return Unavailable(Reason.REVOCATION_STALE, "which tokens were revoked lately is not known now: keep the token and try again")
+        return Unavailable(
+            Reason.REVOCATION_STALE, "which tokens were revoked lately is not known now: keep the token and try again"
+        )
 
     @contextmanager
     def _watched(self, claims: Claims, max_staleness: float) -> Iterator[None]:
@@ -240,7 +254,9 @@ class Authentication:
             return _revoked()
         # Without the leeway: it is there for clocks that differ when a token is shown, and here nothing is shown.
         if self._verifier.has_expired(watched.claims, leeway=0):
-            return Unauthenticated(Reason.TOKEN_EXPIRED, "the access token of this stream has expired: refresh it and resume")
+            return Unauthenticated(
+                Reason.TOKEN_EXPIRED, "the access token of this stream has expired: refresh it and resume"
+            )
         return self._staleness_error(watched.max_staleness)
 
 

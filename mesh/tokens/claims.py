@@ -44,13 +44,16 @@ class ClaimsError(ValueError):
 
 
 def decode_object(encoded: bytes) -> dict[str, Any]:
-    """Parses a JSON object as strictly as tokens need: UTF-8 without a byte order mark, no member twice, integers only, no lone surrogates.
+    """Parses a JSON object as strictly as tokens need: UTF-8 without a byte order mark, no member twice, integers only,
+    no lone surrogates.
 
     Raises:
         ClaimsError: it is anything else.
     """
     try:
-        found = json.loads(encoded.decode(), object_pairs_hook=_once, parse_float=_refuse, parse_constant=_refuse, parse_int=_integer)
+        found = json.loads(
+            encoded.decode(), object_pairs_hook=_once, parse_float=_refuse, parse_constant=_refuse, parse_int=_integer
+        )
         # A lone surrogate passes json.loads and is no character: two readers would see two strings.
         json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -84,7 +87,8 @@ def read_claims(payload: Mapping[str, Any], key_id: str) -> Claims:
         ClaimsError: a claim is missing or of the wrong type.
     """
     if "cnf" in payload:
-        # Somebody took a sender-bound token and sends it as a bearer token (RFC 9449, section 7.2). No binding is checked here yet.
+        # Somebody took a sender-bound token and sends it as a bearer token (RFC 9449, section 7.2). No binding is
+        # checked here yet.
         raise ClaimsError("the token is bound to its sender")
     return Claims(
         subject=id_claim(payload, "sub"),

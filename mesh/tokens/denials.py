@@ -34,9 +34,9 @@ class _Refused:
 class Denials:
     """The refusals of one service.
 
-    The first ones of a caller in a minute are an event each. Of each type and reason the others are one event at the end of the
-    minute, the latest of them, whose `left_out` says how many it stands for. So a caller that is refused in a loop costs a few
-    rows a minute, and every refusal is counted.
+    The first ones of a caller in a minute are an event each. Of each type and reason the others are one event at the
+    end of the minute, the latest of them, whose `left_out` says how many it stands for. So a caller that is refused in
+    a loop costs a few rows a minute, and every refusal is counted.
     """
 
     def __init__(self, database: Database, outbox: Outbox) -> None:
@@ -55,7 +55,9 @@ class Denials:
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE, an event of its own could not be written.
         """
-        await self.record(audit_event_pb2.AuditEvent(type="access.denied", reason=denial.reason, detail={"method": call.rpc.path}))
+        await self.record(
+            audit_event_pb2.AuditEvent(type="access.denied", reason=denial.reason, detail={"method": call.rpc.path})
+        )
 
     async def record(self, event: audit_event_pb2.AuditEvent) -> None:
         """Records a refusal. Not in the transaction of what was refused: nothing was done, and it may be open for long.

@@ -1,9 +1,11 @@
-"""The revocation feed: how every process learns of a revocation within milliseconds, and knows how old its knowledge is.
+"""The revocation feed: how every process learns of a revocation within milliseconds, and knows how old its knowledge
+is.
 
-Token writes each revocation into PostgreSQL with a contiguous sequence and then into a Redis stream whose entry ids are those sequences. A
-heartbeat in a second stream carries the log's epoch and high-water mark and is written only when everything below it is in the first. A consumer
-that reads both in one command therefore knows at each heartbeat whether it has everything; at a gap, at a new epoch and at start it loads a
-snapshot from Token. Redis holds nothing that PostgreSQL can't refill.
+Token writes each revocation into PostgreSQL with a contiguous sequence and then into a Redis stream whose entry ids are
+those sequences. A heartbeat in a second stream carries the log's epoch and high-water mark and is written only when
+everything below it is in the first. A consumer that reads both in one command therefore knows at each heartbeat whether
+it has everything; at a gap, at a new epoch and at start it loads a snapshot from Token. Redis holds nothing that
+PostgreSQL can't refill.
 """
 
 import asyncio
@@ -38,12 +40,16 @@ _log = structlog.get_logger("authmesh.revocations")
 
 
 def heartbeat_stream(stream: str) -> str:
-    """The stream of heartbeats that belongs to a stream of revocations; the braces keep both in one slot of a Redis Cluster."""
+    """The stream of heartbeats that belongs to a stream of revocations; the braces keep both in one slot of a Redis
+    Cluster.
+    """
     return f"{{{stream}}}:heartbeat"
 
 
 def encode(revocation: Revocation, published_at: float | None = None) -> dict[str, str | int]:
-    """The fields of a stream entry. The sequence is its id. When it was published (Unix seconds) is there to be measured by and for nothing else."""
+    """The fields of a stream entry. The sequence is its id. When it was published (Unix seconds) is there to be
+    measured by and for nothing else.
+    """
     published: dict[str, str | int] = {} if published_at is None else {_PUBLISHED_AT: int(published_at * 1000)}
     return published | {
         "kind": int(revocation.kind),
@@ -105,7 +111,9 @@ class RevocationFeed:
         self._interruption = Interruption(_log, "revocation feed interrupted", clock=clock)
 
     def take_deliveries(self) -> list[float]:
-        """Seconds that each revocation took from its publication to this process, since this was asked last. Clocks that differ show in it."""
+        """Seconds that each revocation took from its publication to this process, since this was asked last. Clocks
+        that differ show in it.
+        """
         taken = list(self._deliveries)
         self._deliveries.clear()
         return taken
@@ -121,7 +129,9 @@ class RevocationFeed:
         return self._sequence
 
     def staleness(self) -> float:
-        """Seconds since the moment at which this process knew everything that was revoked; infinite before the first snapshot."""
+        """Seconds since the moment at which this process knew everything that was revoked; infinite before the first
+        snapshot.
+        """
         return self._clock() - self._complete_at
 
     async def run(self) -> None:
@@ -148,18 +158,22 @@ class RevocationFeed:
         self._complete_at = max(self._complete_at, started)
 
     async def _follow(self, redis: Redis) -> None:
-        # A heartbeat proves something about the time since we last saw that it was not there yet, and nothing about the time before: the one that we
-        # find on connecting may be old, and this process may have been asleep.
+        # A heartbeat proves something about the time since we last saw that it was not there yet, and nothing about the
+        # time before: the one that we find on connecting may be old, and this process may have been asleep.
         absent_at = self._clock()
         async with asyncio.timeout(_ANSWER_SECONDS):
             newest: Any = await redis.xrevrange(self._heartbeats, count=1)
         heartbeat_id: bytes = newest[0][0] if newest else b"0-0"
         while True:
             asked_at = self._clock()
-            # An unblocked read of two streams is of one moment. A blocked one is woken by whichever comes first, so `_drain` looks again.
-            found = await _read(redis, {self._stream: f"{self._sequence}-0", self._heartbeats: heartbeat_id}, block=_BLOCK_SECONDS)
+            # An unblocked read of two streams is of one moment. A blocked one is woken by whichever comes first, so
+            # `_drain` looks again.
+            found = await _read(
+                redis, {self._stream: f"{self._sequence}-0", self._heartbeats: heartbeat_id}, block=_BLOCK_SECONDS
+            )
             if not found:
-                # Nobody publishes, or this server is no longer the one that they publish to: it may be cut off from those that chose another.
+                # Nobody publishes, or this server is no longer the one that they publish to: it may be cut off from
+                # those that chose another.
                 raise TimeoutError("no heartbeat")
             self._interruption.ended()
             try:

@@ -1,4 +1,6 @@
-"""What a node asks Token for, through its sidecar: the keys, and everything that is revoked. Both are asked for in the background only."""
+"""What a node asks Token for, through its sidecar: the keys, and everything that is revoked. Both are asked for in the
+background only.
+"""
 
 from authmesh.token.v1 import token_issuer_pb2, token_issuer_pb2_grpc, token_service_pb2, token_service_pb2_grpc
 from grpc import aio
@@ -45,5 +47,7 @@ def _revocation(item: token_issuer_pb2.Revocation) -> Revocation:
         kind = RevocationKind(item.kind)
     except ValueError as error:
         # Of a newer release. What this process can't refuse it must not pretend to know.
-        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, f"the snapshot has revocations of a kind unknown here: {item.kind}") from error
+        raise Unavailable(
+            Reason.DEPENDENCY_UNAVAILABLE, f"the snapshot has revocations of a kind unknown here: {item.kind}"
+        ) from error
     return Revocation(item.sequence, kind, item.value, item.not_before, item.expire_time)

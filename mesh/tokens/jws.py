@@ -1,8 +1,9 @@
-"""Signed tokens in compact form (RFC 7515, section 7.1), taken apart as strictly as they must be before any library sees them.
+"""Signed tokens in compact form (RFC 7515, section 7.1), taken apart as strictly as they must be before any library
+sees them.
 
-For access tokens (`mesh.tokens.verifier`) and for what clients sign themselves (RFC 7523): size, three segments, canonical base64url, and a header
-that is strict JSON with no member but `alg`, `kid` and `typ`. Nothing that a token brings along (`jwk`, `jku`, `x5u`, `crit`, `b64`, `zip`) is ever
-looked at.
+For access tokens (`mesh.tokens.verifier`) and for what clients sign themselves (RFC 7523): size, three segments,
+canonical base64url, and a header that is strict JSON with no member but `alg`, `kid` and `typ`. Nothing that a token
+brings along (`jwk`, `jku`, `x5u`, `crit`, `b64`, `zip`) is ever looked at.
 """
 
 import base64
@@ -33,7 +34,9 @@ class SignedToken:
     signature: bytes
 
     def is_signed_by(self, key: VerificationKey) -> bool:
-        """Whether the signature is this key's. The algorithm is the key's, never the token's (RFC 8725, section 3.1)."""
+        """Whether the signature is this key's. The algorithm is the key's, never the token's (RFC 8725, section
+        3.1).
+        """
         return self.header.get("alg") == key.algorithm and key.verifies(self.signed, self.signature)
 
 
@@ -65,7 +68,9 @@ def is_key_id(value: object) -> bool:
 
 
 def _decode(segment: str) -> bytes:
-    """Base64url without padding, in the one spelling that RFC 4648 section 3.5 allows: the spare bits of the last character are zero."""
+    """Base64url without padding, in the one spelling that RFC 4648 section 3.5 allows: the spare bits of the last
+    character are zero.
+    """
     try:
         decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except (binascii.Error, ValueError) as error:

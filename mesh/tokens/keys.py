@@ -32,7 +32,8 @@ _ALGORITHMS: Mapping[str, ECAlgorithm | RSAAlgorithm] = {
     "RS256": RSAAlgorithm(RSAAlgorithm.SHA256),
 }
 _RSA_BITS = (2048, 4096)
-# Primes whose residues give away a modulus made by the broken generator of CVE-2017-15361 (ROCA): there it is a power of 65537.
+# Primes whose residues give away a modulus made by the broken generator of CVE-2017-15361 (ROCA): there it is a power
+# of 65537.
 _ROCA_RESIDUES = {
     prime: {pow(65537, exponent, prime) for exponent in range(prime)}
     for prime in (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)
@@ -54,7 +55,9 @@ class VerificationKey:
 
 
 class JwksError(ValueError):
-    """The key set is not one that this mesh accepts. None of it is used: a set that was tampered with is not good in part."""
+    """The key set is not one that this mesh accepts. None of it is used: a set that was tampered with is not good in
+    part.
+    """
 
 
 def parse_jwks(document: bytes, algorithms: frozenset[str] = frozenset({"ES256"})) -> dict[str, VerificationKey]:
@@ -65,7 +68,8 @@ def parse_jwks(document: bytes, algorithms: frozenset[str] = frozenset({"ES256"}
         algorithms: What the deployment signs with, out of ES256 and RS256.
 
     Raises:
-        JwksError: a key has no id or algorithm, an id is there twice, or a key is private, symmetric, weak or of another use.
+        JwksError: a key has no id or algorithm, an id is there twice, or a key is private, symmetric, weak or of
+            another use.
     """
     if len(document) > JWKS_LIMIT:
         raise JwksError(f"more than {JWKS_LIMIT} bytes")
@@ -156,20 +160,24 @@ class KeySet:
         return self._keys.get(key_id)
 
     async def learn(self, key_id: str) -> None:
-        """Reads the set again because of a key id that nobody knows, unless that was done just now. A key still unknown afterwards does not exist.
+        """Reads the set again because of a key id that nobody knows, unless that was done just now. A key still unknown
+        afterwards does not exist.
 
         Raises:
             Unavailable: KEYS_UNAVAILABLE: the issuer could not be asked, so nobody can tell.
         """
         if self._reading is None and self._clock() - self._asked_at >= REFETCH_SECONDS:
             self._asked_at = self._clock()
-            # In a context of its own: it is everybody's read, and must not end with the deadline of the call that happened to start it.
+            # In a context of its own: it is everybody's read, and must not end with the deadline of the call that
+            # happened to start it.
             self._reading = asyncio.create_task(self.refresh(), context=contextvars.Context())
         if reading := self._reading:
             # Shielded: one caller that gives up must not take the answer from the others.
             await asyncio.shield(reading)
         if key_id not in self._keys and not self._current:
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, "the issuer's keys are out of reach: keep the token and try again")
+            raise Unavailable(
+                Reason.KEYS_UNAVAILABLE, "the issuer's keys are out of reach: keep the token and try again"
+            )
 
     async def refresh(self) -> None:
         """Reads the set. When that fails the last good one stays."""

@@ -1,4 +1,6 @@
-"""Access rules held against a call: who may call a method is stated in its proto, and decided here on every call. Denies by default."""
+"""Access rules held against a call: who may call a method is stated in its proto, and decided here on every call.
+Denies by default.
+"""
 
 import re
 import time
@@ -80,7 +82,9 @@ class Policy:
         if missing := self._demanded_scopes(rule, call, claims) - claims.scopes:
             raise PermissionDenied(Reason.SCOPE_MISSING, f"the token lacks the scope {' '.join(sorted(missing))}")
         if rule.roles and not rule.roles & claims.roles:
-            raise PermissionDenied(Reason.ROLE_MISSING, f"the token has none of the roles {' '.join(sorted(rule.roles))}")
+            raise PermissionDenied(
+                Reason.ROLE_MISSING, f"the token has none of the roles {' '.join(sorted(rule.roles))}"
+            )
         # Both in whole seconds, as the claim is: a sign-in of just now is not up to a second older than it is.
         if rule.recent_sign_in is not None and int(self._clock()) - claims.auth_time > rule.recent_sign_in:
             raise PermissionDenied(Reason.STEP_UP_REQUIRED, "sign in again for this call; the tokens stay good")
@@ -104,7 +108,9 @@ def _token_rule(rule: access_pb2.Authenticated) -> TokenRule:
     return TokenRule(
         scopes=frozenset(rule.scopes),
         roles=frozenset(rule.roles),
-        max_staleness=rule.max_staleness.ToTimedelta().total_seconds() if rule.HasField("max_staleness") else DEFAULT_STALENESS_SECONDS,
+        max_staleness=rule.max_staleness.ToTimedelta().total_seconds()
+        if rule.HasField("max_staleness")
+        else DEFAULT_STALENESS_SECONDS,
         recent_sign_in=rule.recent_sign_in.ToTimedelta().total_seconds() if rule.HasField("recent_sign_in") else None,
         sender_bound=rule.sender_bound,
         user_field=rule.others.field if rule.HasField("others") else "",

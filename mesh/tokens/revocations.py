@@ -28,7 +28,8 @@ class Revocation:
     """Contiguous, from 1."""
     kind: RevocationKind
     value: str
-    """The claim that it refuses: a jti, sid, sub, client_id or kid. Deny lists go by ids, never by a token's hash: ECDSA signatures are malleable."""
+    """The claim that it refuses: a jti, sid, sub, client_id or kid. Deny lists go by ids, never by a token's hash:
+    ECDSA signatures are malleable."""
     not_before: int
     """For subjects and clients: a token with a later `iat` (Unix seconds) is good again. 0 otherwise."""
     expires_at: int
@@ -47,14 +48,17 @@ class Snapshot:
 
 
 class RevocationSet:
-    """What this process refuses. Entries are only ever added, and forgotten when they have expired: repeats and late arrivals do no harm."""
+    """What this process refuses. Entries are only ever added, and forgotten when they have expired: repeats and late
+    arrivals do no harm.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """Args:
         clock: Unix seconds.
         """
         self._clock = clock
-        # kind -> value -> (not before, expiry). Kinds that know no time refuse everything: their `not_before` is infinite.
+        # kind -> value -> (not before, expiry). Kinds that know no time refuse everything: their `not_before` is
+        # infinite.
         self._entries: dict[RevocationKind, dict[str, tuple[float, int]]] = {kind: {} for kind in RevocationKind}
         self._expiries: list[tuple[int, RevocationKind, str]] = []
 
@@ -87,7 +91,9 @@ class RevocationSet:
             return True
         subject = entries[RevocationKind.SUBJECT].get(claims.subject)
         client = entries[RevocationKind.CLIENT].get(claims.client_id)
-        return (subject is not None and claims.issued_at <= subject[0]) or (client is not None and claims.issued_at <= client[0])
+        return (subject is not None and claims.issued_at <= subject[0]) or (
+            client is not None and claims.issued_at <= client[0]
+        )
 
     def refuses_key(self, key_id: str) -> bool:
         """Whether everything that a key has signed is revoked."""

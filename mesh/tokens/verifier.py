@@ -1,7 +1,8 @@
 """Strict verification of access tokens: the one place that decides whether a string is a token of ours.
 
-Libraries let through what they should not (duplicate members, `typ: JWT`, `exp` as a string, a byte order mark, megabytes), so everything is checked
-here before any of them sees the token; only the signature itself is theirs. RFC 8725, sections 3.1 to 3.12.
+Libraries let through what they should not (duplicate members, `typ: JWT`, `exp` as a string, a byte order mark,
+megabytes), so everything is checked here before any of them sees the token; only the signature itself is theirs. RFC
+8725, sections 3.1 to 3.12.
 """
 
 import time

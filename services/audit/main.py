@@ -59,7 +59,9 @@ async def main() -> None:
 
         await serve(
             settings,
-            services=[(add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, follower, HEARTBEAT)))],
+            services=[
+                (add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, follower, HEARTBEAT)))
+            ],
             authentication=authentication,
             checks={"database": lambda: database.healthy, **authentication.checks},
             tasks=[database.watch, *authentication.tasks, relay.run, consumer.run, follower.run, checkpointer.run],

@@ -13,8 +13,8 @@ class AuditSettings(ProcessSettings):
     audit_bucket: str = Field(min_length=1)
     """The S3 bucket that keeps the trail."""
     audit_queue_senders: str = ""
-    """SQS sender ids (`SenderId`, up to the colon) whose messages are taken, with commas: that of EventBridge, and those of
-    roles that redrive. Empty: the queue's policy alone says who may send.
+    """SQS sender ids (`SenderId`, up to the colon) whose messages are taken, with commas: that of EventBridge, and
+    those of roles that redrive. Empty: the queue's policy alone says who may send.
     """
     audit_checkpoint_key: str = Field(min_length=1)
     """The KMS key that signs checkpoints: ARN, id or `alias/…` of an ECC_NIST_P256 key for signing."""

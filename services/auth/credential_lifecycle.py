@@ -29,13 +29,20 @@ class CredentialLifecycle:
         async with self._database.transaction() as tx:
             if await self._accounts.set_status(tx, user_id, disabled=disabled, version=version):
                 detail = {"disabled": str(disabled).lower(), "version": str(version)}
-                await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.status_changed", subject=f"users/{user_id}", detail=detail))
+                await self._outbox.record(
+                    tx,
+                    audit_event_pb2.AuditEvent(type="auth.status_changed", subject=f"users/{user_id}", detail=detail),
+                )
 
     async def delete(self, user_id: uuid.UUID) -> None:
-        """Erases everything that Auth knows of a user, and makes what is personal about them in its audit events unreadable."""
+        """Erases everything that Auth knows of a user, and makes what is personal about them in its audit events
+        unreadable.
+        """
         subject = f"users/{user_id}"
         async with self._database.transaction() as tx:
             if await self._accounts.delete(tx, user_id):
-                await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.credentials_deleted", subject=subject))
+                await self._outbox.record(
+                    tx, audit_event_pb2.AuditEvent(type="auth.credentials_deleted", subject=subject)
+                )
             # Also for somebody who never verified an address: there are events of every sign-up.
             await subject_keys.erase(tx, subject)

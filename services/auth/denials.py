@@ -17,7 +17,9 @@ _BATCH = 500
 
 
 class AnonymousDenials:
-    """Counts by reason, network and minute, and writes each count as one `auth.anonymous_denials` event when its minute is over."""
+    """Counts by reason, network and minute, and writes each count as one `auth.anonymous_denials` event when its minute
+    is over.
+    """
 
     def __init__(self, database: Database, outbox: Outbox, clock: Callable[[], datetime]) -> None:
         self._database = database
@@ -43,7 +45,8 @@ class AnonymousDenials:
             rows = await tx.fetch(
                 """
                 DELETE FROM anonymous_denials WHERE (minute, reason, network) IN (
-                    SELECT minute, reason, network FROM anonymous_denials WHERE minute <= $1 ORDER BY minute LIMIT $2 FOR UPDATE SKIP LOCKED
+                    SELECT minute, reason, network FROM anonymous_denials WHERE minute <= $1
+                        ORDER BY minute LIMIT $2 FOR UPDATE SKIP LOCKED
                 )
                 RETURNING minute, reason, network, count
                 """,

@@ -1,7 +1,9 @@
-"""A queue that shares what is scarce among networks: who has had least is served first, and who asks for most is shed first.
+"""A queue that shares what is scarce among networks: who has had least is served first, and who asks for most is shed
+first.
 
-Networks lie in one another, and shares do too: a customer's is divided among its hosts. So an attacker who owns a whole network, or many hosts in it,
-has that network's share and no more, and somebody who hasn't asked for anything lately comes next.
+Networks lie in one another, and shares do too: a customer's is divided among its hosts. So an attacker who owns a whole
+network, or many hosts in it, has that network's share and no more, and somebody who hasn't asked for anything lately
+comes next.
 """
 
 from collections import OrderedDict
@@ -13,7 +15,8 @@ from typing import Generic, TypeVar
 HALF_LIFE = 60.0
 """Seconds after which what a network had counts half."""
 REMEMBERED = 16_384
-"""Networks that are remembered, some 300 bytes each. Those that are silent longest are forgotten: they are as good as new."""
+"""Networks that are remembered, some 300 bytes each. Those that are silent longest are forgotten: they are as good as
+new."""
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -71,8 +74,8 @@ class FairQueue(Generic[Item]):
         node.items[item] = None
 
     def take(self, now: float) -> Item:
-        """Removes the next item, and charges it to its networks: at each width the one that has had least; of equals the one that asked
-        least often, and then the first comer.
+        """Removes the next item, and charges it to its networks: at each width the one that has had least; of equals
+        the one that asked least often, and then the first comer.
 
         Raises:
             IndexError: nothing waits.
@@ -89,8 +92,8 @@ class FairQueue(Generic[Item]):
         return item
 
     def shed(self, now: float) -> Item:
-        """Removes the item that there is no room for: the newest of the network that has most, had or waiting, at each width. Of equals it is the one
-        that asked most often.
+        """Removes the item that there is no room for: the newest of the network that has most, had or waiting, at each
+        width. Of equals it is the one that asked most often.
 
         Raises:
             IndexError: nothing waits.

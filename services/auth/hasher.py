@@ -26,7 +26,9 @@ class PasswordCheck:
 
 
 class Hasher:
-    """Hashes passwords and codes. A thread each, because Argon2 takes tens of milliseconds of processor time and releases the interpreter."""
+    """Hashes passwords and codes. A thread each, because Argon2 takes tens of milliseconds of processor time and
+    releases the interpreter.
+    """
 
     def __init__(self, *, time_cost: int, memory_kib: int, lanes: int, threads: int) -> None:
         """Args:
@@ -44,12 +46,17 @@ class Hasher:
         return await self._compute(lambda: self._argon2.hash(_normalised(password)))
 
     async def hash_sign_up_password(self, password: str, salt: bytes) -> str:
-        """The hash to store of a sign-up's password. All sign-ups of an address have one salt: one computation finds the one that is meant."""
+        """The hash to store of a sign-up's password. All sign-ups of an address have one salt: one computation finds
+        the one that is meant.
+        """
         return await self._compute(lambda: self._with_salt(password, salt))
 
-    async def check_password(self, password_hash: str | None, password: str, salt: bytes, *, refused: bool) -> PasswordCheck:
-        """Compares a password with an account's, and prepares to compare it with sign-ups. A wrong one costs two hashes, whatever there is to compare
-        it with. Both are one computation, so that nothing is to be seen between them.
+    async def check_password(
+        self, password_hash: str | None, password: str, salt: bytes, *, refused: bool
+    ) -> PasswordCheck:
+        """Compares a password with an account's, and prepares to compare it with sign-ups. A wrong one costs two
+        hashes, whatever there is to compare it with. Both are one computation, so that nothing is to be seen between
+        them.
 
         Args:
             password_hash: The account's, or None: then the same work is done, and the answer is no.
@@ -60,7 +67,10 @@ class Hasher:
 
         def check() -> PasswordCheck:
             try:
-                right = self._argon2.verify(password_hash or self._dummy, _normalised(password)) and password_hash is not None
+                right = (
+                    self._argon2.verify(password_hash or self._dummy, _normalised(password))
+                    and password_hash is not None
+                )
             except VerifyMismatchError:
                 right = False
             return PasswordCheck(right, "" if right and not refused else self._with_salt(password, salt))
@@ -72,20 +82,32 @@ class Hasher:
         return self._argon2.check_needs_rehash(password_hash)
 
     async def digest_code(self, code: str, salt: bytes) -> bytes:
-        """The digest to store of a one-time code. Slow, because a code has 27 bits only: whoever reads the table can't find it within its lifetime.
+        """The digest to store of a one-time code. Slow, because a code has 27 bits only: whoever reads the table can't
+        find it within its lifetime.
 
         Args:
             code: Eight digits.
-            salt: Of the address, so that one computation serves to compare with every code that was sent to it, and for an unknown address too.
+            salt: Of the address, so that one computation serves to compare with every code that was sent to it, and for
+                an unknown address too.
         """
         argon2 = self._argon2
         return await self._compute(
-            lambda: hash_secret_raw(code.encode(), salt, argon2.time_cost, argon2.memory_cost, argon2.parallelism, argon2.hash_len, Type.ID)
+            lambda: hash_secret_raw(
+                code.encode(), salt, argon2.time_cost, argon2.memory_cost, argon2.parallelism, argon2.hash_len, Type.ID
+            )
         )
 
     def _with_salt(self, password: str, salt: bytes) -> str:
         argon2 = self._argon2
-        return hash_secret(_normalised(password), salt, argon2.time_cost, argon2.memory_cost, argon2.parallelism, argon2.hash_len, Type.ID).decode()
+        return hash_secret(
+            _normalised(password),
+            salt,
+            argon2.time_cost,
+            argon2.memory_cost,
+            argon2.parallelism,
+            argon2.hash_len,
+            Type.ID,
+        ).decode()
 
     async def _compute(self, work: Callable[[], Result]) -> Result:
         # A caller that leaves takes along what has not begun. A thread works on: there are no more of them than cores.

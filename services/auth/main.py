@@ -70,9 +70,31 @@ async def main() -> None:
         upkeep = Retention(database, clock)
         constant_time = ConstantTime(settings.answer_seconds)
         throttle = Throttle(settings.rate_limit_factor)
-        sign_ups = Registration(database, outbox, hasher, PasswordPolicy.load(), denials, constant_time, throttle, turns, clock=clock, new_id=uuid7)
+        sign_ups = Registration(
+            database,
+            outbox,
+            hasher,
+            PasswordPolicy.load(),
+            denials,
+            constant_time,
+            throttle,
+            turns,
+            clock=clock,
+            new_id=uuid7,
+        )
         token = TokenIssuerStub(channel)
-        sign_ins = Authenticator(database, outbox, hasher, denials, constant_time, throttle, turns, token.CheckSignIn, token.IssueTokens, clock=clock)
+        sign_ins = Authenticator(
+            database,
+            outbox,
+            hasher,
+            denials,
+            constant_time,
+            throttle,
+            turns,
+            token.CheckSignIn,
+            token.IssueTokens,
+            clock=clock,
+        )
         credentials = CredentialLifecycle(database, outbox)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notices = [NotificationConsumer(database, outbox, open_sqs, queue_url, clock=clock).run] if queue_url else []

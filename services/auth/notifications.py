@@ -1,7 +1,9 @@
-"""Notices: what another service saw and a person should hear of, made a message to them. Auth does it, because the addresses are here.
+"""Notices: what another service saw and a person should hear of, made a message to them. Auth does it, because the
+addresses are here.
 
-The events come from EventBridge through a topic of their own to a queue (`deploy/aws/events.yaml`). A notice may come twice and late: one that was
-sent for its session already is not sent again, and one about somebody without an account is dropped.
+The events come from EventBridge through a topic of their own to a queue (`deploy/aws/events.yaml`). A notice may come
+twice and late: one that was sent for its session already is not sent again, and one about somebody without an account
+is dropped.
 """
 
 import asyncio
@@ -31,7 +33,8 @@ WAIT_SECONDS = 20
 """Of a long poll: the longest that SQS has."""
 NOTICES_AT_ONCE = 5
 NOTICE_SECONDS = 20.0
-"""The longest that one notice may take. All of a receive are done, or given up, within the queue's visibility timeout (deploy/aws/events.yaml)."""
+"""The longest that one notice may take. All of a receive are done, or given up, within the queue's visibility timeout
+(deploy/aws/events.yaml)."""
 PAUSE_SECONDS = 5.0
 """After AWS or the database failed."""
 MESSAGE_OF_EVENT = {"token.reuse_detected": "token_reuse"}
@@ -44,7 +47,9 @@ class NoticeError(ValueError):
     """The queue's message is no notice. Says why, without repeating the content."""
 
 
-async def notify(tx: Transaction, outbox: Outbox, *, email: str, kind: str, about: str, now: datetime, device: str = "") -> bool:
+async def notify(
+    tx: Transaction, outbox: Outbox, *, email: str, kind: str, about: str, now: datetime, device: str = ""
+) -> bool:
     """Writes a notice to a person, unless one of its kind about the same thing was written in the last 24 hours.
 
     Args:
@@ -108,7 +113,9 @@ class NotificationConsumer:
     async def _take(self, sqs: "SQSClient") -> None:
         # Receiving while the database is away would use up the receive counts of good messages.
         await self._database.fetchval("SELECT 1")
-        answer = await sqs.receive_message(QueueUrl=self._queue_url, MaxNumberOfMessages=NOTICES_AT_ONCE, WaitTimeSeconds=WAIT_SECONDS)
+        answer = await sqs.receive_message(
+            QueueUrl=self._queue_url, MaxNumberOfMessages=NOTICES_AT_ONCE, WaitTimeSeconds=WAIT_SECONDS
+        )
         for message in answer.get("Messages", []):
             async with asyncio.timeout(NOTICE_SECONDS):
                 try:
@@ -137,7 +144,9 @@ class NotificationConsumer:
                 # Deleted meanwhile.
                 return
             about = event.session or event.subject
-            await notify(tx, self._outbox, email=account.email, kind=MESSAGE_OF_EVENT[event.type], about=about, now=self._clock())
+            await notify(
+                tx, self._outbox, email=account.email, kind=MESSAGE_OF_EVENT[event.type], about=about, now=self._clock()
+            )
 
 
 def _event(body: str) -> audit_event_pb2.AuditEvent:
@@ -149,7 +158,8 @@ def _event(body: str) -> audit_event_pb2.AuditEvent:
         raise NoticeError(f"not an envelope with an audit event ({type(error).__name__})") from None
     if event.type not in MESSAGE_OF_EVENT:
         raise NoticeError("an event that nobody is told of")
-    # IAM lets each node put events with its own name as `source` only: another service can have nobody told that their token was stolen.
+    # IAM lets each node put events with its own name as `source` only: another service can have nobody told that their
+    # token was stolen.
     if source != f"authmesh.{event.source}" or event.type.partition(".")[0] != event.source:
         raise NoticeError("the event comes from another service than the one whose event it is")
     return event

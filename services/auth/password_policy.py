@@ -1,4 +1,5 @@
-"""Which passwords are worth nothing (NIST SP 800-63B 3.1.1.2, OWASP ASVS 6.2): too short, known to every attacker, or made of next to nothing.
+"""Which passwords are worth nothing (NIST SP 800-63B 3.1.1.2, OWASP ASVS 6.2): too short, known to every attacker, or
+made of next to nothing.
 
 No demand for digits or capitals: they make passwords worse, not better.
 """
@@ -27,7 +28,9 @@ _ROWS = (
     "1q2w3e4r5t6y7u8i9o0p",
     "qazwsxedcrfvtgbyhnujmik,ol.p",
 )
-_DISGUISES = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i", "8": "b"})
+_DISGUISES = str.maketrans(
+    {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s", "!": "i", "8": "b"}
+)
 _EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")
 _FEWEST_DIFFERENT = 4
 _LONGEST_REPEAT = 4
@@ -66,7 +69,9 @@ class PasswordPolicy:
         normal = unicodedata.normalize("NFKC", password)
         fault = self._fault(normal, email, names)
         if fault:
-            raise InvalidArgument(Reason.PASSWORD_INVALID, f"{field}: {fault}", violations=(FieldViolation(field, fault),))
+            raise InvalidArgument(
+                Reason.PASSWORD_INVALID, f"{field}: {fault}", violations=(FieldViolation(field, fault),)
+            )
 
     def _fault(self, password: str, email: str, names: tuple[str, ...]) -> str | None:
         if not SHORTEST <= len(password) <= LONGEST:
@@ -88,7 +93,9 @@ class PasswordPolicy:
         spellings = {folded, _trimmed(folded)}
         spellings |= {spelling.translate(_DISGUISES) for spelling in spellings}
         spellings |= {_trimmed(spelling) for spelling in spellings}
-        spellings |= {spelling[: len(spelling) // 2] for spelling in spellings if spelling == spelling[: len(spelling) // 2] * 2}
+        spellings |= {
+            spelling[: len(spelling) // 2] for spelling in spellings if spelling == spelling[: len(spelling) // 2] * 2
+        }
         return not self._common.isdisjoint(spellings)
 
 
@@ -98,7 +105,10 @@ def _trimmed(text: str) -> str:
 
 
 def _is_repetition(text: str) -> bool:
-    return any(text == (text[:length] * len(text))[: len(text)] for length in range(1, min(_LONGEST_REPEAT, len(text) // 2) + 1))
+    return any(
+        text == (text[:length] * len(text))[: len(text)]
+        for length in range(1, min(_LONGEST_REPEAT, len(text) // 2) + 1)
+    )
 
 
 def _is_sequence(text: str) -> bool:

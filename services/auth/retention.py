@@ -14,7 +14,8 @@ SWEEP_SECONDS = 600.0
 BATCH = 1_000
 """Rows deleted at once: a statement that takes too long is rolled back, and would never get done."""
 FAMILIAR_LIFETIME = timedelta(days=400)
-"""How long a network or an installation is remembered after the last sign-in from it: longer than any session, at whose end people sign in again."""
+"""How long a network or an installation is remembered after the last sign-in from it: longer than any session, at whose
+end people sign in again."""
 
 
 class Retention:
@@ -29,7 +30,12 @@ class Retention:
         """Deletes what has expired."""
         now = self._clock()
         # A bucket that is full is as good as none.
-        expired = {"sign_ups": now - SIGN_UP_LIFETIME, "codes": now, "buckets": now, "known_devices": now - FAMILIAR_LIFETIME}
+        expired = {
+            "sign_ups": now - SIGN_UP_LIFETIME,
+            "codes": now,
+            "buckets": now,
+            "known_devices": now - FAMILIAR_LIFETIME,
+        }
         more = True
         while more:
             async with self._database.transaction() as tx:

@@ -1,9 +1,16 @@
-"""Auth's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated base class."""
+"""Auth's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated
+base class.
+"""
 
 import uuid
 from typing import Any
 
-from authmesh.auth.v1 import auth_service_pb2, auth_service_pb2_grpc, credential_directory_pb2, credential_directory_pb2_grpc
+from authmesh.auth.v1 import (
+    auth_service_pb2,
+    auth_service_pb2_grpc,
+    credential_directory_pb2,
+    credential_directory_pb2_grpc,
+)
 from google.protobuf import empty_pb2
 
 from mesh.rpc import refresh_cookie
@@ -27,12 +34,16 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         await self._sign_ups.sign_up(application, _address())
         return auth_service_pb2.SignUpResponse()
 
-    async def VerifyEmail(self, request: auth_service_pb2.VerifyEmailRequest, context: Any) -> auth_service_pb2.VerifyEmailResponse:
+    async def VerifyEmail(
+        self, request: auth_service_pb2.VerifyEmailRequest, context: Any
+    ) -> auth_service_pb2.VerifyEmailResponse:
         """Proves an address."""
         await self._sign_ups.verify_email(request.email, request.code, _address(), request.password)
         return auth_service_pb2.VerifyEmailResponse()
 
-    async def ResendCode(self, request: auth_service_pb2.ResendCodeRequest, context: Any) -> auth_service_pb2.ResendCodeResponse:
+    async def ResendCode(
+        self, request: auth_service_pb2.ResendCodeRequest, context: Any
+    ) -> auth_service_pb2.ResendCodeResponse:
         """Sends another code."""
         await self._sign_ups.resend_code(request.email, _address())
         return auth_service_pb2.ResendCodeResponse()
@@ -61,12 +72,18 @@ class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServi
     def __init__(self, credentials: CredentialLifecycle) -> None:
         self._credentials = credentials
 
-    async def SetSubjectStatus(self, request: credential_directory_pb2.SetSubjectStatusRequest, context: Any) -> empty_pb2.Empty:
+    async def SetSubjectStatus(
+        self, request: credential_directory_pb2.SetSubjectStatusRequest, context: Any
+    ) -> empty_pb2.Empty:
         """Allows or forbids sign-in."""
-        await self._credentials.set_status(uuid.UUID(request.subject), disabled=request.disabled, version=request.version)
+        await self._credentials.set_status(
+            uuid.UUID(request.subject), disabled=request.disabled, version=request.version
+        )
         return empty_pb2.Empty()
 
-    async def DeleteSubject(self, request: credential_directory_pb2.DeleteSubjectRequest, context: Any) -> empty_pb2.Empty:
+    async def DeleteSubject(
+        self, request: credential_directory_pb2.DeleteSubjectRequest, context: Any
+    ) -> empty_pb2.Empty:
         """Erases credentials."""
         await self._credentials.delete(uuid.UUID(request.subject))
         return empty_pb2.Empty()

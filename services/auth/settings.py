@@ -16,10 +16,12 @@ class AuthSettings(ProcessSettings):
     argon2_threads: int = Field(default=2, ge=1, le=64)
     """Hashes computed at the same time: the processor's cores. Each takes `argon2_memory_kib`."""
     argon2_waiting: int = Field(default=100, ge=0)
-    """Callers who may wait for their turn at the threads, shared fairly among networks: what can be done within a caller's patience. Beyond it
-    OVERLOADED.
+    """Callers who may wait for their turn at the threads, shared fairly among networks: what can be done within a
+    caller's patience. Beyond it OVERLOADED.
     """
     notices_queue_url: str | None = None
-    """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and nobody is told."""
+    """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and
+    nobody is told."""
     answer_seconds: float = Field(default=0.25, ge=0)
-    """Answers that must not tell whether an address is known leave after a multiple of this. Above what two hashes take."""
+    """Answers that must not tell whether an address is known leave after a multiple of this. Above what two hashes
+    take."""

@@ -1,4 +1,6 @@
-"""Signing in: the password, then the tokens. Unknown address, wrong password and forbidden account are one answer after the same work."""
+"""Signing in: the password, then the tokens. Unknown address, wrong password and forbidden account are one answer after
+the same work.
+"""
 
 import asyncio
 import uuid
@@ -96,8 +98,8 @@ class Authenticator:
     async def sign_in(self, attempt: Attempt) -> token_set_pb2.TokenSet:
         """Starts a session for whoever knows the password of a verified account.
 
-        What is wrong with the request, or with Token, is said before the password is looked at. Whatever happens behind a right password is in the
-        audit trail, and the person hears of it.
+        What is wrong with the request, or with Token, is said before the password is looked at. Whatever happens behind
+        a right password is in the audit trail, and the person hears of it.
 
         Raises:
             InvalidArgument: FIELD_INVALID, as Token judges client, installation and scopes.
@@ -108,10 +110,16 @@ class Authenticator:
         """
         email = normalise(attempt.email)
         async with self._answer_time.pad(success=False):
-            await self._check_request(token_issuer_pb2.CheckSignInRequest(client_id=attempt.client_id, device=attempt.device, scopes=attempt.scopes))
+            await self._check_request(
+                token_issuer_pb2.CheckSignInRequest(
+                    client_id=attempt.client_id, device=attempt.device, scopes=attempt.scopes
+                )
+            )
             async with self._turns.take(attempt.address):
                 known = await self._admit(email, attempt)
-                stored, refused = (known.account.password_hash, known.account.disabled) if known.account else (None, True)
+                stored, refused = (
+                    (known.account.password_hash, known.account.disabled) if known.account else (None, True)
+                )
                 check = await self._hasher.check_password(stored, attempt.password, known.salt, refused=refused)
             # A caller who leaves now, or whose time is up, would otherwise leave no trace of a right password.
             conclusion = asyncio.ensure_future(self._conclude(known, check, attempt))
@@ -126,7 +134,9 @@ class Authenticator:
             conclusion.exception()
 
     async def _admit(self, email: str, attempt: Attempt) -> _Known:
-        """Counts the attempt before it is judged, so that a hundred at once are a hundred; and reads what there is to judge it by."""
+        """Counts the attempt before it is judged, so that a hundred at once are a hundred; and reads what there is to
+        judge it by.
+        """
         now = self._clock()
         around, installation = networks(attempt.address), attempt.device.instance_id.lower()
         by_installation = [throttle.key("instance", email, installation)] if installation else []
@@ -134,7 +144,11 @@ class Authenticator:
         async with self._database.transaction() as tx:
             known_devices = await self._accounts.known_devices(tx, sources)
             installation_known = not known_devices.isdisjoint(by_installation)
-            limits = self._throttle.known_sign_in(email, installation) if installation_known else self._throttle.sign_in(email, around)
+            limits = (
+                self._throttle.known_sign_in(email, installation)
+                if installation_known
+                else self._throttle.sign_in(email, around)
+            )
             taken = await self._buckets.take(tx, limits, now)
             if not isinstance(taken, timedelta):
                 return _Known(
@@ -166,28 +180,40 @@ class Authenticator:
         return tokens
 
     async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> MeshError:
-        """Writes a wrong password, or one of a sign-up. Both count: anybody may sign up at any address, and would guess its password for nothing by
-        signing in with their own in between.
+        """Writes a wrong password, or one of a sign-up. Both count: anybody may sign up at any address, and would guess
+        its password for nothing by signing in with their own in between.
         """
         account, now = known.account, self._clock()
         async with self._database.transaction() as tx:
             sign_up = await self._sign_ups.by_password(tx, known.email, check.sign_up_hash, now)
             if sign_up:
                 subject = account.user_id if account else sign_up.user_id
-                await self._outbox.record(tx, _failed(Reason.EMAIL_UNVERIFIED, subject, known.email, attempt, password="right"))
+                await self._outbox.record(
+                    tx, _failed(Reason.EMAIL_UNVERIFIED, subject, known.email, attempt, password="right")
+                )
                 await notify(tx, self._outbox, email=known.email, kind="sign_in_unverified", about=known.email, now=now)
             elif account:
-                await self._outbox.record(tx, _failed(Reason.CREDENTIALS_INVALID, account.user_id, known.email, attempt, password="wrong"))
+                await self._outbox.record(
+                    tx, _failed(Reason.CREDENTIALS_INVALID, account.user_id, known.email, attempt, password="wrong")
+                )
             else:
                 await self._denials.count(tx, Reason.CREDENTIALS_INVALID, attempt.address)
-            if account and known.slowed and await notify(tx, self._outbox, email=account.email, kind="lockout", about=account.email, now=now):
+            if (
+                account
+                and known.slowed
+                and await notify(tx, self._outbox, email=account.email, kind="lockout", about=account.email, now=now)
+            ):
                 await self._outbox.record(tx, _throttled(account, attempt))
         if sign_up:
-            return FailedPrecondition(Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it")
+            return FailedPrecondition(
+                Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it"
+            )
         return _credentials_invalid()
 
     async def _stop(self, known: _Known, account: Account, attempt: Attempt, reason: Reason) -> None:
-        """Writes that a right password came to nothing, and tells the person, unless it was one of their own installations."""
+        """Writes that a right password came to nothing, and tells the person, unless it was one of their own
+        installations.
+        """
         about, now = (known.sources[0].hex() if known.sources else account.email), self._clock()
         async with self._database.transaction() as tx:
             if reason is not Reason.CREDENTIALS_INVALID:
@@ -196,7 +222,9 @@ class Authenticator:
             await self._outbox.record(tx, _failed(reason, account.user_id, account.email, attempt, password="right"))
             if not known.installation_known:
                 device = _name(attempt.device)
-                await notify(tx, self._outbox, email=account.email, kind="sign_in_stopped", about=about, now=now, device=device)
+                await notify(
+                    tx, self._outbox, email=account.email, kind="sign_in_stopped", about=about, now=now, device=device
+                )
 
     async def _record(self, known: _Known, account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> None:
         rehashed = await self._rehash(account, attempt)
@@ -204,7 +232,15 @@ class Authenticator:
             await self._buckets.give_back(tx, known.limits)
             if known.sources and not known.known_devices and await self._accounts.was_used(tx, account.user_id):
                 about, device = known.sources[0].hex(), _name(attempt.device)
-                await notify(tx, self._outbox, email=account.email, kind="new_device", about=about, now=self._clock(), device=device)
+                await notify(
+                    tx,
+                    self._outbox,
+                    email=account.email,
+                    kind="new_device",
+                    about=about,
+                    now=self._clock(),
+                    device=device,
+                )
             await self._accounts.make_familiar(tx, account.user_id, known.sources, self._clock())
             if rehashed:
                 await self._accounts.set_password_hash(tx, account, rehashed)
@@ -212,7 +248,11 @@ class Authenticator:
 
     async def _rehash(self, account: Account, attempt: Attempt) -> str | None:
         """The password's hash by today's parameters, if it was made by others."""
-        return await self._hasher.hash_password(attempt.password) if self._hasher.is_outdated(account.password_hash) else None
+        return (
+            await self._hasher.hash_password(attempt.password)
+            if self._hasher.is_outdated(account.password_hash)
+            else None
+        )
 
 
 def _credentials_invalid() -> Unauthenticated:
@@ -221,10 +261,14 @@ def _credentials_invalid() -> Unauthenticated:
 
 def _signed_in(account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> audit_event_pb2.AuditEvent:
     user, client = f"users/{account.user_id}", f"clients/{attempt.client_id}"
-    return audit_event_pb2.AuditEvent(type="auth.signed_in", actor=user, subject=user, session=tokens.session, client=client, detail={"amr": "pwd"})
+    return audit_event_pb2.AuditEvent(
+        type="auth.signed_in", actor=user, subject=user, session=tokens.session, client=client, detail={"amr": "pwd"}
+    )
 
 
-def _failed(reason: Reason, user_id: uuid.UUID, email: str, attempt: Attempt, *, password: str) -> audit_event_pb2.AuditEvent:
+def _failed(
+    reason: Reason, user_id: uuid.UUID, email: str, attempt: Attempt, *, password: str
+) -> audit_event_pb2.AuditEvent:
     return audit_event_pb2.AuditEvent(
         type="auth.sign_in_failed",
         outcome=audit_event_pb2.OUTCOME_FAILURE,
@@ -248,7 +292,11 @@ def _throttled(account: Account, attempt: Attempt) -> audit_event_pb2.AuditEvent
 
 
 def _name(device: token_set_pb2.Device) -> str:
-    return f"{device.display_name} ({device.platform})" if device.display_name and device.platform else device.display_name or device.platform
+    return (
+        f"{device.display_name} ({device.platform})"
+        if device.display_name and device.platform
+        else device.display_name or device.platform
+    )
 
 
 def _order(account: Account, attempt: Attempt, now: datetime) -> token_issuer_pb2.IssueTokensRequest:

@@ -1,4 +1,6 @@
-"""Signing up, and proving the address. Nothing here tells whether an address has an account: the work is the same, so is the answer."""
+"""Signing up, and proving the address. Nothing here tells whether an address has an account: the work is the same, so
+is the answer.
+"""
 
 import asyncio
 import secrets
@@ -73,7 +75,8 @@ class Registration:
     async def sign_up(self, application: Application, address: str) -> None:
         """Writes a sign-up and sends its code; or, where the address has an account, a message that says so.
 
-        An address that was sent enough is sent no more for a while. The sign-up is good all the same, with the code of the last message.
+        An address that was sent enough is sent no more for a while. The sign-up is good all the same, with the code of
+        the last message.
 
         Args:
             application: What was sent.
@@ -96,7 +99,8 @@ class Registration:
                 raise throttle.refusal(wait)
             code = verification.new_code(self._randbelow)
             password_hash, digest = await asyncio.gather(
-                self._hasher.hash_sign_up_password(application.password, salt), self._hasher.digest_code(code.first, salt)
+                self._hasher.hash_sign_up_password(application.password, salt),
+                self._hasher.digest_code(code.first, salt),
             )
             sign_up = SignUp(
                 user_id=self._new_id(),
@@ -140,15 +144,16 @@ class Registration:
     async def verify_email(self, email: str, code: str, address: str, password: str = "") -> None:
         """Makes an account of the sign-up that the code proves the address for; User is told to make the profile.
 
-        With the password of a sign-up, no limit is in the way of the right code: whoever sends wrong ones for the address doesn't know that password.
-        Only success gets past a limit, and an attempt that doesn't succeed is answered as if it had been refused unseen: a limit tells nothing about
-        the password.
+        With the password of a sign-up, no limit is in the way of the right code: whoever sends wrong ones for the
+        address doesn't know that password. Only success gets past a limit, and an attempt that doesn't succeed is
+        answered as if it had been refused unseen: a limit tells nothing about the password.
 
         Args:
             email: The address.
             code: As typed.
             address: The caller's.
-            password: If given, the sign-up must be one with this password. A stranger may sign up with somebody's address, and its owner might type
+            password: If given, the sign-up must be one with this password. A stranger may sign up with somebody's
+                address, and its owner might type
                 the code of that mail: without the password it would be the stranger's that opens the account.
 
         Raises:
@@ -157,7 +162,9 @@ class Registration:
         """
         email, tried = normalise(email), verification.typed(code)
         if tried.is_long and not password:
-            raise field_invalid("password", "a code of 16 digits is good only together with the password that was chosen at sign-up")
+            raise field_invalid(
+                "password", "a code of 16 digits is good only together with the password that was chosen at sign-up"
+            )
         limits = self._throttle.code(email, networks(address))
         async with self._answer_time.pad(), self._turns.take(address):
             async with self._database.transaction() as tx:
@@ -166,7 +173,8 @@ class Registration:
             if wait and not password:
                 raise throttle.refusal(wait)
             digest, password_hash = await asyncio.gather(
-                self._hasher.digest_code(tried.first, salt), self._hasher.hash_sign_up_password(password, salt) if password else _nothing()
+                self._hasher.digest_code(tried.first, salt),
+                self._hasher.hash_sign_up_password(password, salt) if password else _nothing(),
             )
             async with self._database.transaction() as tx:
                 verified = await self._verify(tx, email, tried, digest, password_hash, address)
@@ -175,7 +183,9 @@ class Registration:
             if not verified:
                 raise throttle.refusal(wait) if wait else verification.code_invalid()
 
-    async def _verify(self, tx: Transaction, email: str, code: verification.Code, digest: bytes, password_hash: str, address: str) -> bool:
+    async def _verify(
+        self, tx: Transaction, email: str, code: verification.Code, digest: bytes, password_hash: str, address: str
+    ) -> bool:
         now = self._clock()
         sent = await self._sign_ups.codes(tx, email, digest, now)
         meant = await self._sign_ups.attempt_code(tx, email, password_hash, now) if password_hash else None
@@ -192,12 +202,15 @@ class Registration:
         if blamed:
             await self._outbox.record(tx, _refused_code(blamed))
         else:
-            # No row of its own: the address awaits no code, or its codes are used up, and a stranger could go on for ever.
+            # No row of its own: the address awaits no code, or its codes are used up, and a stranger could go on for
+            # ever.
             await self._denials.count(tx, Reason.CODE_INVALID, address)
         return False
 
     async def _is_repeat(self, tx: Transaction, application: Application, email: str) -> bool:
-        """Whether this very sign-up was made already. The password is not compared: whoever knew the request_id could guess it here."""
+        """Whether this very sign-up was made already. The password is not compared: whoever knew the request_id could
+        guess it here.
+        """
         if application.request_id is None:
             return False
         earlier = await self._sign_ups.by_request(tx, application.request_id)
@@ -205,7 +218,9 @@ class Registration:
             return False
         if (earlier.email, earlier.display_name) != (email, application.display_name):
             message = "was used for another sign-up in the last 24 hours: make a new one"
-            raise InvalidArgument(Reason.REQUEST_ID_REUSED, f"request_id {message}", violations=(FieldViolation("request_id", message),))
+            raise InvalidArgument(
+                Reason.REQUEST_ID_REUSED, f"request_id {message}", violations=(FieldViolation("request_id", message),)
+            )
         return True
 
     async def _take(self, tx: Transaction, limits: throttle.Limits, address: str) -> timedelta | None:
@@ -219,10 +234,13 @@ class Registration:
     async def _write(self, tx: Transaction, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
         account = await self._accounts.by_email(tx, sign_up.email)
         if account is None:
-            await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="auth.signed_up", subject=_user(sign_up), email=sign_up.email))
+            await self._outbox.record(
+                tx, audit_event_pb2.AuditEvent(type="auth.signed_up", subject=_user(sign_up), email=sign_up.email)
+            )
             await self._send_code(tx, sign_up, code, digest)
             return
-        # The sign-up is kept all the same: at sign-in its password must look unverified, or signing up and in would tell.
+        # The sign-up is kept all the same: at sign-in its password must look unverified, or signing up and in would
+        # tell.
         event = audit_event_pb2.AuditEvent(
             type="auth.signed_up",
             outcome=audit_event_pb2.OUTCOME_FAILURE,
@@ -236,24 +254,37 @@ class Registration:
             await self._outbox.message(tx, email=account.email, kind="sign_up_exists")
 
     async def _send_code(self, tx: Transaction, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
-        """Sends a code, unless the address was sent enough. Only what is sent counts: when nothing is, the last message holds a good code."""
+        """Sends a code, unless the address was sent enough. Only what is sent counts: when nothing is, the last message
+        holds a good code.
+        """
         now, name, limit = self._clock(), throttle.key("mail code", sign_up.email), throttle.CODES_BY_MAIL
         taken = await self._buckets.take(tx, {name: limit}, now)
         if isinstance(taken, timedelta):
             return
-        # Before the bucket is empty, and while it stays nearly so, codes are long: they are good for whichever sign-up comes next.
-        if throttle.left(taken[name], limit, now) >= limit.burst // 2 and not await self._sign_ups.has_others(tx, sign_up, now):
+        # Before the bucket is empty, and while it stays nearly so, codes are long: they are good for whichever sign-up
+        # comes next.
+        if throttle.left(taken[name], limit, now) >= limit.burst // 2 and not await self._sign_ups.has_others(
+            tx, sign_up, now
+        ):
             code = verification.short(code)
         expire_time = now + verification.CODE_LIFETIME
         await self._sign_ups.add_code(tx, SentCode(sign_up.email, digest, code.rest, sign_up.user_id, expire_time))
-        await self._outbox.message(tx, email=sign_up.email, kind="verify_email", code=str(code), display_name=sign_up.display_name)
-        event = audit_event_pb2.AuditEvent(type="auth.code_issued", subject=_user(sign_up), detail={"kind": "verify_email"})
+        await self._outbox.message(
+            tx, email=sign_up.email, kind="verify_email", code=str(code), display_name=sign_up.display_name
+        )
+        event = audit_event_pb2.AuditEvent(
+            type="auth.code_issued", subject=_user(sign_up), detail={"kind": "verify_email"}
+        )
         await self._outbox.record(tx, event)
 
     async def _welcome(self, tx: Transaction, sign_up: SignUp) -> None:
-        event = audit_event_pb2.AuditEvent(type="auth.email_verified", actor=_user(sign_up), subject=_user(sign_up), email=sign_up.email)
+        event = audit_event_pb2.AuditEvent(
+            type="auth.email_verified", actor=_user(sign_up), subject=_user(sign_up), email=sign_up.email
+        )
         await self._outbox.record(tx, event)
-        profile = user_directory_pb2.CreateUserRequest(user_id=str(sign_up.user_id), email=sign_up.email, display_name=sign_up.display_name)
+        profile = user_directory_pb2.CreateUserRequest(
+            user_id=str(sign_up.user_id), email=sign_up.email, display_name=sign_up.display_name
+        )
         await self._outbox.command(tx, CREATE_USER, profile)
 
 
@@ -267,4 +298,6 @@ def _user(sign_up: SignUp) -> str:
 
 def _refused_code(sign_up: SignUp) -> audit_event_pb2.AuditEvent:
     failure = audit_event_pb2.OUTCOME_FAILURE
-    return audit_event_pb2.AuditEvent(type="auth.code_refused", outcome=failure, reason=Reason.CODE_INVALID, subject=_user(sign_up))
+    return audit_event_pb2.AuditEvent(
+        type="auth.code_refused", outcome=failure, reason=Reason.CODE_INVALID, subject=_user(sign_up)
+    )

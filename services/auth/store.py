@@ -26,7 +26,9 @@ class Accounts:
 
     async def by_id(self, tx: Transaction, user_id: uuid.UUID) -> Account | None:
         """The account of a user."""
-        row = await tx.fetchrow("SELECT user_id, email, password_hash, disabled FROM accounts WHERE user_id = $1", user_id)
+        row = await tx.fetchrow(
+            "SELECT user_id, email, password_hash, disabled FROM accounts WHERE user_id = $1", user_id
+        )
         return Account(**row) if row else None
 
     async def add(self, tx: Transaction, sign_up: SignUp, now: datetime) -> bool:
@@ -47,15 +49,22 @@ class Accounts:
     async def set_password_hash(self, tx: Transaction, account: Account, password_hash: str) -> None:
         """Replaces the hash, unless the password was changed in the meantime."""
         await tx.execute(
-            "UPDATE accounts SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2", account.user_id, account.password_hash, password_hash
+            "UPDATE accounts SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2",
+            account.user_id,
+            account.password_hash,
+            password_hash,
         )
 
     async def set_status(self, tx: Transaction, user_id: uuid.UUID, *, disabled: bool, version: int) -> bool:
-        """Sets the status, if the version is newer than the known one. Returns whether the status is another one now."""
+        """Sets the status, if the version is newer than the known one. Returns whether the status is another one
+        now.
+        """
         row = await tx.fetchrow("SELECT disabled, status_version FROM accounts WHERE user_id = $1 FOR UPDATE", user_id)
         if row is None or row["status_version"] >= version:
             return False
-        await tx.execute("UPDATE accounts SET disabled = $2, status_version = $3 WHERE user_id = $1", user_id, disabled, version)
+        await tx.execute(
+            "UPDATE accounts SET disabled = $2, status_version = $3 WHERE user_id = $1", user_id, disabled, version
+        )
         return bool(row["disabled"]) is not disabled
 
     async def delete(self, tx: Transaction, user_id: uuid.UUID) -> bool:
@@ -65,7 +74,9 @@ class Accounts:
         return email is not None
 
     async def known_devices(self, tx: Transaction, sources: Sequence[bytes]) -> frozenset[bytes]:
-        """Those of the sources, which are digests of address and network or installation, that somebody has signed in from."""
+        """Those of the sources, which are digests of address and network or installation, that somebody has signed in
+        from.
+        """
         rows = await tx.fetch("SELECT key FROM familiar_sources WHERE key = ANY($1::bytea[])", sources)
         return frozenset(row["key"] for row in rows)
 
@@ -87,7 +98,8 @@ class Accounts:
         await tx.execute(
             """
             DELETE FROM familiar_sources WHERE key IN (
-                SELECT key FROM familiar_sources WHERE user_id = $1 ORDER BY last_time DESC, key OFFSET $2 FOR UPDATE SKIP LOCKED
+                SELECT key FROM familiar_sources WHERE user_id = $1 ORDER BY last_time DESC, key OFFSET $2
+                    FOR UPDATE SKIP LOCKED
             )
             """,
             user_id,
@@ -99,12 +111,18 @@ class SignUps:
     """Wishes for accounts, of the last 24 hours."""
 
     async def salt(self, tx: Transaction, email: str) -> bytes:
-        """The salt of the codes that are sent to an address and of its sign-ups' passwords. One for each address, and of this database alone."""
-        salt: bytes = await tx.fetchval("SELECT substring(sha256(secret || convert_to($1, 'UTF8')) FOR 16) FROM salt_secret", email)
+        """The salt of the codes that are sent to an address and of its sign-ups' passwords. One for each address, and
+        of this database alone.
+        """
+        salt: bytes = await tx.fetchval(
+            "SELECT substring(sha256(secret || convert_to($1, 'UTF8')) FOR 16) FROM salt_secret", email
+        )
         return salt
 
     async def by_request(self, tx: Transaction, request_id: uuid.UUID) -> SignUp | None:
-        """The sign-up that was made with this `request_id`, for as long as it is kept: 24 hours, until the next sweep."""
+        """The sign-up that was made with this `request_id`, for as long as it is kept: 24 hours, until the next
+        sweep.
+        """
         row = await tx.fetchrow(f"SELECT {_SIGN_UP} FROM sign_ups WHERE request_id = $1", request_id)
         return SignUp(**row) if row else None
 
@@ -124,7 +142,8 @@ class SignUps:
     async def newest(self, tx: Transaction, email: str, now: datetime) -> SignUp | None:
         """The latest sign-up of an address that has not become an account, whether or not it can."""
         row = await tx.fetchrow(
-            f"SELECT {_SIGN_UP} FROM sign_ups WHERE email = $1 AND {_OPEN.format(since='$2')} ORDER BY create_time DESC, user_id DESC LIMIT 1",
+            f"SELECT {_SIGN_UP} FROM sign_ups WHERE email = $1 AND {_OPEN.format(since='$2')} ORDER "
+            f"BY create_time DESC, user_id DESC LIMIT 1",
             email,
             now - SIGN_UP_LIFETIME,
         )
@@ -134,7 +153,8 @@ class SignUps:
         """Whether the address has another sign-up that has not become an account."""
         return bool(
             await tx.fetchval(
-                f"SELECT EXISTS (SELECT FROM sign_ups WHERE email = $1 AND user_id <> $2 AND {_OPEN.format(since='$3')})",
+                f"SELECT EXISTS (SELECT FROM sign_ups WHERE email = $1 AND user_id <> $2 AND "
+                f"{_OPEN.format(since='$3')})",
                 sign_up.email,
                 sign_up.user_id,
                 now - SIGN_UP_LIFETIME,
@@ -145,7 +165,8 @@ class SignUps:
         """Writes a sign-up. False when its `request_id` is taken, by a call that ran at the same time."""
         return bool(
             await tx.fetchval(
-                f"INSERT INTO sign_ups ({_SIGN_UP}) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (request_id) DO NOTHING RETURNING true",
+                f"INSERT INTO sign_ups ({_SIGN_UP}) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT "
+                f"(request_id) DO NOTHING RETURNING true",
                 sign_up.user_id,
                 sign_up.request_id,
                 sign_up.email,
@@ -157,15 +178,17 @@ class SignUps:
         )
 
     async def attempt_code(self, tx: Transaction, email: str, password_hash: str, now: datetime) -> list[SignUp]:
-        """Counts a code that came with a password against each sign-up of the address that has it. Returns them, newest first, locked until the
-        transaction ends: a hundred attempts at once are a hundred.
+        """Counts a code that came with a password against each sign-up of the address that has it. Returns them, newest
+        first, locked until the transaction ends: a hundred attempts at once are a hundred.
         """
         rows = await tx.fetch(
             f"""
             WITH meant AS MATERIALIZED (
-                SELECT user_id AS id FROM sign_ups WHERE email = $1 AND password_hash = $2 AND {_OPEN.format(since="$3")} ORDER BY user_id FOR UPDATE
+                SELECT user_id AS id FROM sign_ups WHERE email = $1 AND password_hash = $2
+                    AND {_OPEN.format(since="$3")} ORDER BY user_id FOR UPDATE
             )
-            UPDATE sign_ups SET code_attempts = code_attempts + 1 FROM meant WHERE user_id = meant.id RETURNING {_SIGN_UP}
+            UPDATE sign_ups SET code_attempts = code_attempts + 1 FROM meant WHERE user_id = meant.id
+                RETURNING {_SIGN_UP}
             """,
             email,
             password_hash,
@@ -176,7 +199,9 @@ class SignUps:
     async def lock(self, tx: Transaction, user_id: uuid.UUID, now: datetime) -> SignUp | None:
         """A sign-up that has not become an account, locked until the transaction ends."""
         row = await tx.fetchrow(
-            f"SELECT {_SIGN_UP} FROM sign_ups WHERE user_id = $1 AND {_OPEN.format(since='$2')} FOR UPDATE", user_id, now - SIGN_UP_LIFETIME
+            f"SELECT {_SIGN_UP} FROM sign_ups WHERE user_id = $1 AND {_OPEN.format(since='$2')} FOR UPDATE",
+            user_id,
+            now - SIGN_UP_LIFETIME,
         )
         return SignUp(**row) if row else None
 
@@ -186,7 +211,9 @@ class SignUps:
         await tx.execute("DELETE FROM codes WHERE email = $1", sign_up.email)
 
     async def add_code(self, tx: Transaction, code: SentCode) -> None:
-        """Writes a code that is sent. Its sign-up's attempts begin anew; earlier codes stay good, or a stranger could void them by asking for one."""
+        """Writes a code that is sent. Its sign-up's attempts begin anew; earlier codes stay good, or a stranger could
+        void them by asking for one.
+        """
         await tx.execute("UPDATE sign_ups SET code_attempts = 0 WHERE user_id = $1", code.user_id)
         await tx.execute(
             "INSERT INTO codes (email, digest, rest, user_id, expire_time) VALUES ($1, $2, $3, $4, $5)",
@@ -200,7 +227,11 @@ class SignUps:
     async def codes(self, tx: Transaction, email: str, digest: bytes, now: datetime) -> list[SentCode]:
         """The codes that were sent to an address, begin with the digits of this digest, and have not expired."""
         rows = await tx.fetch(
-            "SELECT email, digest, rest, user_id, expire_time FROM codes WHERE email = $1 AND digest = $2 AND expire_time > $3", email, digest, now
+            "SELECT email, digest, rest, user_id, expire_time FROM codes WHERE email = $1 AND "
+            "digest = $2 AND expire_time > $3",
+            email,
+            digest,
+            now,
         )
         return [SentCode(**row) for row in rows]
 
@@ -209,10 +240,11 @@ class Buckets:
     """The token buckets of `throttle`. Rows, so that limits outlive the process and hold for all of them together."""
 
     async def take(self, tx: Transaction, limits: throttle.Limits, now: datetime) -> dict[bytes, datetime] | timedelta:
-        """Takes a try from every bucket, or says how long to wait (`throttle.take`). They are locked until the transaction ends: two attempts at once
-        are two attempts.
+        """Takes a try from every bucket, or says how long to wait (`throttle.take`). They are locked until the
+        transaction ends: two attempts at once are two attempts.
         """
-        # Rows that don't exist can't be locked. In the order of the keys, so that two transactions never wait for each other.
+        # Rows that don't exist can't be locked. In the order of the keys, so that two transactions never wait for each
+        # other.
         rows = await tx.fetch(
             """
             INSERT INTO buckets (key, full_time) SELECT key, $2 FROM unnest($1::bytea[]) AS key
@@ -235,11 +267,23 @@ class Buckets:
 class Retention:
     """What is deleted when its time is over."""
 
-    async def sweep(self, tx: Transaction, limit: int, *, sign_ups: datetime, codes: datetime, buckets: datetime, known_devices: datetime) -> bool:
-        """Deletes what is older than the given times, at most `limit` rows of each kind. Returns whether there may be more."""
+    async def sweep(
+        self,
+        tx: Transaction,
+        limit: int,
+        *,
+        sign_ups: datetime,
+        codes: datetime,
+        buckets: datetime,
+        known_devices: datetime,
+    ) -> bool:
+        """Deletes what is older than the given times, at most `limit` rows of each kind. Returns whether there may be
+        more.
+        """
         tags = [
             await tx.execute(
-                f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {age} < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+                f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {age} < "
+                f"$1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
                 before,
                 limit,
             )

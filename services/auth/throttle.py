@@ -1,8 +1,9 @@
 """How often something may be tried: token buckets, so chosen that a stranger can't turn one against a person.
 
-Each bucket is filled again at a steady rate and holds so many tries. An attempt takes one from every bucket that it counts under, or from none: while
-one of them is empty it is refused, and a refused attempt costs nothing. Nothing here depends on whether an address has an account. The table of all
-limits, with what a refused caller sees, is in docs/security.md; a test holds it against this module.
+Each bucket is filled again at a steady rate and holds so many tries. An attempt takes one from every bucket that it
+counts under, or from none: while one of them is empty it is refused, and a refused attempt costs nothing. Nothing here
+depends on whether an address has an account. The table of all limits, with what a refused caller sees, is in
+docs/security.md; a test holds it against this module.
 """
 
 import hashlib
@@ -23,7 +24,9 @@ class Limit:
     """How long one try takes to come back."""
 
     def widened(self, doublings: int, factor: int = 1) -> "Limit":
-        """The bucket of a network that holds others: twice as large for each width, so that no narrower one can use it up."""
+        """The bucket of a network that holds others: twice as large for each width, so that no narrower one can use it
+        up.
+        """
         scale = 2**doublings * factor
         return Limit(self.burst * scale, self.interval / scale)
 
@@ -32,7 +35,8 @@ Limits = Mapping[bytes, Limit]
 """Buckets that an attempt takes from, by their keys."""
 
 SIGN_IN_BY_INSTALLATION = Limit(20, timedelta(minutes=15))
-"""Wrong passwords for one address from an installation that has signed in to it before. It counts under nothing else."""
+"""Wrong passwords for one address from an installation that has signed in to it before. It counts under nothing
+else."""
 SIGN_IN_BY_NETWORK = Limit(20, timedelta(minutes=15))
 """Wrong passwords for one address from one network."""
 SIGN_IN_BY_ADDRESS = Limit(100, timedelta(minutes=1))
@@ -48,8 +52,8 @@ RESEND_BY_NETWORK = Limit(5, timedelta(minutes=5))
 MAIL_BY_NETWORK = Limit(60, timedelta(minutes=1))
 """Sign-ups and requests for another code from one network, for whatever addresses."""
 CODES_BY_MAIL = Limit(10, timedelta(minutes=15))
-"""Codes mailed to one address. Beyond it a sign-up is taken and not mailed; the code in the last message is good for it, so this must be quicker than
-a code's lifetime."""
+"""Codes mailed to one address. Beyond it a sign-up is taken and not mailed; the code in the last message is good for
+it, so this must be quicker than a code's lifetime."""
 REMINDERS_BY_MAIL = Limit(3, timedelta(hours=8))
 """Messages to one address that say that it has an account already."""
 NOTICE = Limit(1, timedelta(hours=24))
@@ -69,7 +73,8 @@ class Throttle:
     """Which buckets an attempt takes from."""
 
     factor: int = field(default=1)
-    """Multiplies what one network may do to all addresses together: where everybody comes from one address, as in tests of the whole mesh."""
+    """Multiplies what one network may do to all addresses together: where everybody comes from one address, as in tests
+    of the whole mesh."""
 
     def sign_in(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
         """Of a password, from an installation that is not known."""
@@ -80,7 +85,9 @@ class Throttle:
         }
 
     def known_sign_in(self, email: str, installation: str) -> dict[bytes, Limit]:
-        """Of a password, from an installation that is known: counted apart, so that nobody else's attempts are in its way."""
+        """Of a password, from an installation that is known: counted apart, so that nobody else's attempts are in its
+        way.
+        """
         return {key("sign_in installation", email, installation): SIGN_IN_BY_INSTALLATION}
 
     def code(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
@@ -105,7 +112,10 @@ class Throttle:
 
 def _nested(name: str, narrowest: Limit, networks: Iterable[str], *parts: str, factor: int = 1) -> dict[bytes, Limit]:
     """A bucket for each of the networks that lie in one another, given from the widest to the narrowest."""
-    return {key(f"{name} network", *parts, network): narrowest.widened(width, factor) for width, network in enumerate(reversed(tuple(networks)))}
+    return {
+        key(f"{name} network", *parts, network): narrowest.widened(width, factor)
+        for width, network in enumerate(reversed(tuple(networks)))
+    }
 
 
 def take(limits: Limits, full: Mapping[bytes, datetime], now: datetime) -> dict[bytes, datetime] | timedelta:
@@ -113,14 +123,17 @@ def take(limits: Limits, full: Mapping[bytes, datetime], now: datetime) -> dict[
 
     Args:
         limits: The buckets.
-        full: When each is full, if nothing is taken from it. That says how much is in it now (the generic cell rate algorithm).
+        full: When each is full, if nothing is taken from it. That says how much is in it now (the generic cell rate
+            algorithm).
         now: The time.
 
     Returns:
         When each is full then; or, where one of them is empty, how long until all have a try.
     """
     taken = {name: max(full.get(name, now), now) + limit.interval for name, limit in limits.items()}
-    wait = max((taken[name] - now - limit.burst * limit.interval for name, limit in limits.items()), default=timedelta())
+    wait = max(
+        (taken[name] - now - limit.burst * limit.interval for name, limit in limits.items()), default=timedelta()
+    )
     return wait if wait > timedelta() else taken
 
 

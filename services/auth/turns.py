@@ -1,4 +1,6 @@
-"""Turns at what anonymous callers compete for: the database and Argon2's processor time. Few at once, and the rest wait in a fair queue."""
+"""Turns at what anonymous callers compete for: the database and Argon2's processor time. Few at once, and the rest wait
+in a fair queue.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,12 +15,15 @@ Turn = asyncio.Future[None]
 
 
 class Turns:
-    """Gives turns. Without them, whoever sends most would have most of it; many networks that each stay below their limits, all of it."""
+    """Gives turns. Without them, whoever sends most would have most of it; many networks that each stay below their
+    limits, all of it.
+    """
 
     def __init__(self, *, at_once: int, waiting: int) -> None:
         """Args:
-        at_once: Callers who have a turn at the same time. Enough to keep every thread busy, and no more: behind them it is first come, first served.
-        waiting: Callers who may wait for one. Beyond it one is shed, of the network that had and asks for most: they would pile up past their
+        at_once: Callers who have a turn at the same time. Enough to keep every thread busy, and no more: behind them it
+        is first come, first served. waiting: Callers who may wait for one. Beyond it one is shed, of the network that
+        had and asks for most: they would pile up past their
             deadlines.
         """
         self._queue: FairQueue[Turn] = FairQueue()
@@ -39,7 +44,9 @@ class Turns:
         self._queue.put(turn, networks(caller), self._now())
         self._next()
         if len(self._queue) > self._waiting:
-            overload = ResourceExhausted(Reason.OVERLOADED, "too many people at once: try again", retry_after=timedelta(seconds=1))
+            overload = ResourceExhausted(
+                Reason.OVERLOADED, "too many people at once: try again", retry_after=timedelta(seconds=1)
+            )
             self._queue.shed(self._now()).set_exception(overload)
         try:
             await turn

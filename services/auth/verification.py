@@ -1,9 +1,10 @@
 """One-time codes: how they look, how long they live, and what they prove.
 
-A code has eight digits while its address has one open sign-up, and is good for that one. Once there are several, or many codes were mailed, it has
-sixteen, and proves the address for the sign-up whose password comes with it. So the owner of an address gets through however many strangers sign up
-with it and use up its mail: any such message will do, and the strangers don't know the owner's password. Nor can anybody guess sixteen digits, for
-which each of them could make as many sign-ups as they like.
+A code has eight digits while its address has one open sign-up, and is good for that one. Once there are several, or
+many codes were mailed, it has sixteen, and proves the address for the sign-up whose password comes with it. So the
+owner of an address gets through however many strangers sign up with it and use up its mail: any such message will do,
+and the strangers don't know the owner's password. Nor can anybody guess sixteen digits, for which each of them could
+make as many sign-ups as they like.
 """
 
 import hmac
@@ -19,7 +20,8 @@ from services.auth.account import SentCode, SignUp
 CODE_DIGITS = 8
 CODE_LIFETIME = timedelta(minutes=30)
 CODE_ATTEMPTS = 10
-"""Wrong codes that may come with the password of a sign-up before its code is void. Only who has chosen the password can send them."""
+"""Wrong codes that may come with the password of a sign-up before its code is void. Only who has chosen the password
+can send them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ class Code:
 
 
 def new_code(randbelow: Callable[[int], int]) -> Code:
-    """A long code that was never foreseeable: `randbelow` is `secrets.randbelow`, or a test's. `short` makes one for a single sign-up of it."""
+    """A long code that was never foreseeable: `randbelow` is `secrets.randbelow`, or a test's. `short` makes one for a
+    single sign-up of it.
+    """
     return Code(f"{randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}", f"{randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}")
 
 
@@ -69,14 +73,19 @@ def proven(sent: Sequence[SentCode], code: Code, meant: Sequence[SignUp] | None)
     Args:
         sent: The codes that live and begin with the same eight digits.
         code: As typed.
-        meant: The sign-ups with the password that came with it, newest first, this attempt counted; None if no password came.
+        meant: The sign-ups with the password that came with it, newest first, this attempt counted; None if no password
+            came.
     """
     right = next((item for item in sent if hmac.compare_digest(item.rest.encode(), code.rest.encode())), None)
     if right is None or (meant is None and code.is_long):
         return None
     if meant is None:
         return right.user_id
-    good = (item.user_id for item in meant if code.is_long or (item.user_id == right.user_id and item.code_attempts <= CODE_ATTEMPTS))
+    good = (
+        item.user_id
+        for item in meant
+        if code.is_long or (item.user_id == right.user_id and item.code_attempts <= CODE_ATTEMPTS)
+    )
     return next(good, None)
 
 

@@ -1,7 +1,7 @@
 """The Lambda function behind the mail queue: each message becomes a letter and goes to SES.
 
-What SES does not take now comes again after a pause, until the queue gives it up: the dead letters raise an alarm. A message without a letter goes
-there at once. Neither codes nor addresses are ever logged.
+What SES does not take now comes again after a pause, until the queue gives it up: the dead letters raise an alarm. A
+message without a letter goes there at once. Neither codes nor addresses are ever logged.
 """
 
 import os
@@ -15,10 +15,12 @@ from services.mail.letter import Letter, LetterError, compose
 NOT_SENT = "LettersNotSent"
 """The metric of the alarm."""
 READ_SECONDS = 20
-"""SES may be slow. An attempt that was given up may have sent the letter all the same, so this is long, and there is one attempt an invocation."""
+"""SES may be slow. An attempt that was given up may have sent the letter all the same, so this is long, and there is
+one attempt an invocation."""
 SEND_SECONDS = CONNECT_SECONDS + READ_SECONDS + 1.0
 UNANSWERED_ATTEMPTS = 2
-"""After so many attempts without an answer a letter counts as sent: two copies of it are better than none, and five are not."""
+"""After so many attempts without an answer a letter counts as sent: two copies of it are better than none, and five are
+not."""
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, list[dict[str, str]]]:
@@ -58,7 +60,10 @@ def _send(sender: str, letter: Letter, number: str) -> None:
         Content={
             "Simple": {
                 "Subject": {"Data": letter.subject, "Charset": "UTF-8"},
-                "Body": {"Text": {"Data": letter.text, "Charset": "UTF-8"}, "Html": {"Data": letter.html, "Charset": "UTF-8"}},
+                "Body": {
+                    "Text": {"Data": letter.text, "Charset": "UTF-8"},
+                    "Html": {"Data": letter.html, "Charset": "UTF-8"},
+                },
             }
         },
         # SES shows it in its events: which message a bounce is about.

@@ -1,7 +1,9 @@
-"""A letter: what a message says to a person. One pair of templates for each kind, in `letters/<kind>.txt` and `letters/<kind>.html`.
+"""A letter: what a message says to a person. One pair of templates for each kind, in `letters/<kind>.txt` and
+`letters/<kind>.html`.
 
-The first line of the text is the subject. Nothing that somebody else has chosen is in a letter, but for the name of a device, which is stripped
-down to letters first: a letter must not carry a stranger's words to an address that the stranger chose.
+The first line of the text is the subject. Nothing that somebody else has chosen is in a letter, but for the name of a
+device, which is stripped down to letters first: a letter must not carry a stranger's words to an address that the
+stranger chose.
 """
 
 import html
@@ -51,12 +53,17 @@ def compose(body: str) -> Letter:
         body: JSON with `email`, `kind`, `code`, `sent_time` and `facts`.
 
     Raises:
-        LetterError: it is no such message, there is no letter of its kind, or something that its letter says is not in it.
+        LetterError: it is no such message, there is no letter of its kind, or something that its letter says is not in
+            it.
     """
     try:
         message = json.loads(body)
         email, kind = message["email"], message["kind"]
-        values = {"code": str(message.get("code", "")), "device": _device(message.get("facts") or {}), "time": _time(message)}
+        values = {
+            "code": str(message.get("code", "")),
+            "device": _device(message.get("facts") or {}),
+            "time": _time(message),
+        }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LetterError(f"not a message to a person ({type(error).__name__})") from None
     if not isinstance(email, str) or not _ADDRESS.fullmatch(email):

@@ -32,7 +32,9 @@ class Authorizer:
         return resource
 
     @asynccontextmanager
-    async def change(self, resource_id: UUID, caller: UUID, needed: Role) -> AsyncIterator[tuple[Transaction, Resource]]:
+    async def change(
+        self, resource_id: UUID, caller: UUID, needed: Role
+    ) -> AsyncIterator[tuple[Transaction, Resource]]:
         """A transaction that holds the resource and its shares still, until the block ends.
 
         Raises:

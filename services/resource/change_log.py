@@ -81,7 +81,8 @@ WITH noticed AS (
 ), free AS MATERIALIZED (
     SELECT resource_id FROM announcements WHERE resource_id = ANY($3::uuid[]) FOR UPDATE SKIP LOCKED
 ), announced AS (
-    DELETE FROM announcements WHERE resource_id IN (SELECT resource_id FROM free) AND (SELECT count(*) FROM noticed) < $2
+    DELETE FROM announcements WHERE resource_id IN (SELECT resource_id FROM free) AND (SELECT count(*)
+        FROM noticed) < $2
     RETURNING owner_id, resource_id, removed
 ), withdrawn AS (
     DELETE FROM shares s USING announced a WHERE a.removed AND s.resource_id = a.resource_id
@@ -103,15 +104,19 @@ WITH noticed AS (
     FROM heard GROUP BY user_id, resource_id
 ), numbered AS (
     INSERT INTO changes (sequence, user_id, resource_id, seen_since, create_time)
-    SELECT sequence, user_id, resource_id, CASE WHEN change = {Change.REMOVED:d} THEN NULL WHEN added THEN sequence ELSE 0 END, now()
-    FROM (SELECT $1 + row_number() OVER (ORDER BY place) AS sequence, user_id, resource_id, change, added FROM latest) placed
+    SELECT sequence, user_id, resource_id,
+        CASE WHEN change = {Change.REMOVED:d} THEN NULL WHEN added THEN sequence ELSE 0 END, now()
+    FROM (SELECT $1 + row_number() OVER (ORDER BY place) AS sequence, user_id, resource_id, change, added
+        FROM latest) placed
     ON CONFLICT (user_id, resource_id) DO UPDATE SET
         sequence = excluded.sequence,
         create_time = excluded.create_time,
-        seen_since = CASE WHEN excluded.seen_since = 0 THEN coalesce(changes.seen_since, excluded.sequence) ELSE excluded.seen_since END
+        seen_since = CASE WHEN excluded.seen_since = 0 THEN coalesce(changes.seen_since,
+            excluded.sequence) ELSE excluded.seen_since END
     RETURNING true
 )
-SELECT (SELECT count(*) FROM numbered) AS numbered, (SELECT count(*) FROM noticed) AS noticed, ARRAY(SELECT owner_id FROM announced) AS announced
+SELECT (SELECT count(*) FROM numbered) AS numbered, (SELECT count(*)
+    FROM noticed) AS noticed, ARRAY(SELECT owner_id FROM announced) AS announced
 """
 """Numbers from $1 on up to $2 changes that one person notices and, when those were all, the announcements of the
 resources $3.
@@ -138,7 +143,12 @@ class ChangeLog:
 
     async def append(self, tx: Transaction, change: Change, resource_id: UUID, user: UUID) -> None:
         """Writes a change that one person notices. The transaction holds the lock of the resource, or has made it."""
-        await tx.execute("INSERT INTO unnumbered_changes (user_id, resource_id, change) VALUES ($1, $2, $3)", user, resource_id, change)
+        await tx.execute(
+            "INSERT INTO unnumbered_changes (user_id, resource_id, change) VALUES ($1, $2, $3)",
+            user,
+            resource_id,
+            change,
+        )
         tx.after_commit[self.grown.set] = None
 
     async def announce(self, tx: Transaction, resource: Resource, *, removed: bool = False) -> None:
@@ -168,7 +178,8 @@ class ChangeLog:
         is left.
         """
         waiting = await self._database.fetchrow(
-            "SELECT sequence, EXISTS (SELECT FROM unnumbered_changes) AS noticed, EXISTS (SELECT FROM announcements) AS announced FROM change_head"
+            "SELECT sequence, EXISTS (SELECT FROM unnumbered_changes) AS noticed, EXISTS (SELECT "
+            "FROM announcements) AS announced FROM change_head"
         )
         assert waiting is not None
         turns = await self._turns() if waiting["announced"] else {}
@@ -192,10 +203,12 @@ class ChangeLog:
         self._next_turns = {owner: turn for owner, turn in self._next_turns.items() if turn > now}
         rows = await self._database.fetch(
             """
-            SELECT owner_id, resource_id, 1 + (SELECT count(*) FROM shares s WHERE s.resource_id = first.resource_id) AS viewers
+            SELECT owner_id, resource_id, 1 + (SELECT count(*) FROM shares s
+                WHERE s.resource_id = first.resource_id) AS viewers
             FROM (
                 SELECT * FROM (
-                    SELECT DISTINCT ON (owner_id) * FROM announcements WHERE owner_id <> ALL($1::uuid[]) ORDER BY owner_id, id
+                    SELECT DISTINCT ON (owner_id) * FROM announcements WHERE owner_id <> ALL($1::uuid[])
+                        ORDER BY owner_id, id
                 ) next ORDER BY id LIMIT $2
             ) first ORDER BY id
             """,
@@ -216,7 +229,10 @@ class ChangeLog:
     async def users_between(self, after: int, upto: int, among: Collection[UUID]) -> list[UUID]:
         """Those of `among` who have changes above `after`, up to `upto`."""
         rows = await self._database.fetch(
-            "SELECT DISTINCT user_id FROM changes WHERE sequence > $1 AND sequence <= $2 AND user_id = ANY($3::uuid[])", after, upto, list(among)
+            "SELECT DISTINCT user_id FROM changes WHERE sequence > $1 AND sequence <= $2 AND user_id = ANY($3::uuid[])",
+            after,
+            upto,
+            list(among),
         )
         return [row["user_id"] for row in rows]
 
@@ -230,7 +246,8 @@ class ChangeLog:
                 ) END AS role
             FROM change_head h
             LEFT JOIN LATERAL (
-                SELECT sequence, seen_since, resource_id FROM changes WHERE user_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3
+                SELECT sequence, seen_since, resource_id FROM changes WHERE user_id = $1 AND sequence > $2
+                    ORDER BY sequence LIMIT $3
             ) c ON true
             LEFT JOIN resources r ON r.id = c.resource_id AND c.seen_since IS NOT NULL
             ORDER BY c.sequence
@@ -240,7 +257,12 @@ class ChangeLog:
             limit,
         )
         entries = [
-            Entry(row["sequence"], _change(row["seen_since"], after), row["resource_id"], resource_of(row, row["role"]) if row["role"] else None)
+            Entry(
+                row["sequence"],
+                _change(row["seen_since"], after),
+                row["resource_id"],
+                resource_of(row, row["role"]) if row["role"] else None,
+            )
             for row in rows
             if row["sequence"] is not None
         ]
@@ -255,7 +277,8 @@ class ChangeLog:
                 """
                 WITH old AS (
                     DELETE FROM changes WHERE sequence IN (
-                        SELECT sequence FROM (SELECT sequence, create_time FROM changes ORDER BY sequence LIMIT $2) oldest
+                        SELECT sequence FROM (SELECT sequence, create_time FROM changes
+                            ORDER BY sequence LIMIT $2) oldest
                         WHERE create_time < $1
                     ) RETURNING sequence
                 ), raised AS (

@@ -26,7 +26,10 @@ def deleted(resource: Resource, caller: UUID) -> AuditEvent:
 
 def shared(share: Share) -> AuditEvent:
     """Somebody was given a role."""
-    return _about(share, _success("resource.shared", share.resource, share.grantee.user or share.holder, role=share.role.name.lower()))
+    return _about(
+        share,
+        _success("resource.shared", share.resource, share.grantee.user or share.holder, role=share.role.name.lower()),
+    )
 
 
 def unshared(share: Share) -> AuditEvent:
@@ -42,7 +45,11 @@ def claimed(share: Share, holder: UUID) -> AuditEvent:
 def access_denied(resource_id: UUID, caller: UUID, reason: Reason) -> AuditEvent:
     """Somebody asked for a resource that they may not have, or not in that way."""
     return AuditEvent(
-        type="resource.access_denied", outcome=OUTCOME_FAILURE, reason=reason, subject=f"users/{caller}", target=f"resources/{resource_id}"
+        type="resource.access_denied",
+        outcome=OUTCOME_FAILURE,
+        reason=reason,
+        subject=f"users/{caller}",
+        target=f"resources/{resource_id}",
     )
 
 

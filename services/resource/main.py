@@ -44,7 +44,9 @@ async def main() -> None:
         changes = ChangeLog(database)
         gate = Authorizer(database, denials)
         claims = ShareClaims(database, outbox, changes, UserDirectory(channel), clock=clock)
-        resources = Resources(database, outbox, changes, gate, quota=settings.resources_per_owner, clock=clock, new_id=uuid7)
+        resources = Resources(
+            database, outbox, changes, gate, quota=settings.resources_per_owner, clock=clock, new_id=uuid7
+        )
         sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
         watch = Watch(changes, ResumeTokens(database), settings.watch_heartbeat)
         housekeeping = Retention(database, changes, settings.change_retention, clock=clock)

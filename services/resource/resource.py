@@ -62,11 +62,15 @@ class Resource:
 
 
 def refusal(resource: Resource | None, needed: Role) -> NotFound | PermissionDenied | None:
-    """Why somebody may not do what takes `needed`; None when they may. A resource that they cannot see does not exist."""
+    """Why somebody may not do what takes `needed`; None when they may. A resource that they cannot see does not
+    exist.
+    """
     if resource is None or resource.role is None:
         return NotFound(Reason.RESOURCE_NOT_FOUND, "there is no such resource")
     if resource.role < needed:
-        return PermissionDenied(Reason.ROLE_MISSING, f"this takes the role {needed.name.lower()}; yours is {resource.role.name.lower()}")
+        return PermissionDenied(
+            Reason.ROLE_MISSING, f"this takes the role {needed.name.lower()}; yours is {resource.role.name.lower()}"
+        )
     return None
 
 
@@ -81,7 +85,8 @@ def require_etag(resource: Resource, etag: str) -> None:
 
 
 def edited(current: Draft, given: Draft, paths: Sequence[str]) -> Draft:
-    """`current` with the fields that `paths` names taken from `given`; without paths, those that are set in `given` (AIP-134).
+    """`current` with the fields that `paths` names taken from `given`; without paths, those that are set in `given`
+    (AIP-134).
 
     Raises:
         InvalidArgument: FIELD_INVALID, a path that cannot be changed.

@@ -1,4 +1,6 @@
-"""What people do with resources. Each of it is one transaction: the change, its audit event, and the word to those who watch."""
+"""What people do with resources. Each of it is one transaction: the change, its audit event, and the word to those who
+watch.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -50,8 +52,8 @@ class Resources:
         self._new_id = new_id
 
     async def create(self, caller: UUID, draft: Draft, request_id: UUID | None) -> Resource:
-        """Makes a resource that `caller` owns. A repeat with the same request id answers what the first time answered, whatever became of the
-        resource since.
+        """Makes a resource that `caller` owns. A repeat with the same request id answers what the first time answered,
+        whatever became of the resource since.
 
         Raises:
             InvalidArgument: REQUEST_ID_REUSED, the request id came with another draft before.
@@ -81,7 +83,9 @@ class Resources:
         return await self._gate.read(resource_id, caller, Role.READER)
 
     async def page(self, caller: UUID, before: UUID, size: int) -> store.Page:
-        """The newest resources that `caller` can see with ids below `before`: at most `size`, and what fits into one message."""
+        """The newest resources that `caller` can see with ids below `before`: at most `size`, and what fits into one
+        message.
+        """
         return await store.page(self._database, caller, before, size)
 
     async def update(self, caller: UUID, resource_id: UUID, given: Draft, paths: Sequence[str], etag: str) -> Resource:
@@ -122,7 +126,9 @@ class Resources:
 
 
 def _first_state(resource_id: UUID, owner: UUID, draft: Draft, now: datetime) -> Resource:
-    return Resource(id=resource_id, owner=owner, draft=draft, version=1, created_at=now, updated_at=now, role=Role.OWNER)
+    return Resource(
+        id=resource_id, owner=owner, draft=draft, version=1, created_at=now, updated_at=now, role=Role.OWNER
+    )
 
 
 def _repeated(earlier: store.Creation, caller: UUID, draft: Draft) -> Resource:

@@ -32,7 +32,9 @@ class Seal:
     def seal(self, position: int) -> str:
         """A token for the place behind `position`. No two are alike."""
         nonce = os.urandom(_NONCE_BYTES)
-        return urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, position.to_bytes(_POSITION_BYTES), self._user.bytes)).decode()
+        return urlsafe_b64encode(
+            nonce + self._cipher.encrypt(nonce, position.to_bytes(_POSITION_BYTES), self._user.bytes)
+        ).decode()
 
     def open(self, token: str) -> int:
         """The position that `seal` was given.
@@ -44,7 +46,9 @@ class Seal:
             sealed = urlsafe_b64decode(token.encode())
             return int.from_bytes(self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._user.bytes))
         except (Error, ValueError, InvalidTag):
-            raise field_invalid("resume_token", "is not a token of this list. Watch without a token, and list the resources again") from None
+            raise field_invalid(
+                "resume_token", "is not a token of this list. Watch without a token, and list the resources again"
+            ) from None
 
 
 class ResumeTokens:

@@ -22,7 +22,9 @@ _log = structlog.get_logger("authmesh.housekeeping")
 class Retention:
     """Purges changes and request ids. Any number of replicas may do it at once."""
 
-    def __init__(self, database: Database, changes: ChangeLog, change_retention: timedelta, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, changes: ChangeLog, change_retention: timedelta, *, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
         self._changes = changes
         self._change_retention = change_retention

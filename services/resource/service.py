@@ -39,16 +39,22 @@ class ResourceService(ResourceServiceServicer):
         self._sharing = sharing
         self._watch = watch
 
-    async def CreateResource(self, request: resource_service_pb2.CreateResourceRequest, context: Context) -> resource_service_pb2.Resource:
+    async def CreateResource(
+        self, request: resource_service_pb2.CreateResourceRequest, context: Context
+    ) -> resource_service_pb2.Resource:
         """See the contract."""
         request_id = UUID(request.request_id) if request.request_id else None
         return _resource(await self._resources.create(_caller(), _draft(request.resource), request_id))
 
-    async def GetResource(self, request: resource_service_pb2.GetResourceRequest, context: Context) -> resource_service_pb2.Resource:
+    async def GetResource(
+        self, request: resource_service_pb2.GetResourceRequest, context: Context
+    ) -> resource_service_pb2.Resource:
         """See the contract."""
         return _resource(await self._resources.get(_caller(), _id(request.name)))
 
-    async def ListResources(self, request: resource_service_pb2.ListResourcesRequest, context: Context) -> resource_service_pb2.ListResourcesResponse:
+    async def ListResources(
+        self, request: resource_service_pb2.ListResourcesRequest, context: Context
+    ) -> resource_service_pb2.ListResourcesResponse:
         """See the contract."""
         caller = _caller()
         list_name = f"resources/{caller}"
@@ -59,22 +65,36 @@ class ResourceService(ResourceServiceServicer):
             response.next_page_token = page_token.encode(list_name, str(page.resources[-1].id))
         return response
 
-    async def UpdateResource(self, request: resource_service_pb2.UpdateResourceRequest, context: Context) -> resource_service_pb2.Resource:
+    async def UpdateResource(
+        self, request: resource_service_pb2.UpdateResourceRequest, context: Context
+    ) -> resource_service_pb2.Resource:
         """See the contract."""
         given = request.resource
-        return _resource(await self._resources.update(_caller(), _id(given.name), _draft(given), request.update_mask.paths, given.etag))
+        return _resource(
+            await self._resources.update(
+                _caller(), _id(given.name), _draft(given), request.update_mask.paths, given.etag
+            )
+        )
 
-    async def DeleteResource(self, request: resource_service_pb2.DeleteResourceRequest, context: Context) -> empty_pb2.Empty:
+    async def DeleteResource(
+        self, request: resource_service_pb2.DeleteResourceRequest, context: Context
+    ) -> empty_pb2.Empty:
         """See the contract."""
         await self._resources.delete(_caller(), _id(request.name), request.etag)
         return empty_pb2.Empty()
 
-    async def ShareResource(self, request: resource_service_pb2.ShareResourceRequest, context: Context) -> resource_service_pb2.Share:
+    async def ShareResource(
+        self, request: resource_service_pb2.ShareResourceRequest, context: Context
+    ) -> resource_service_pb2.Share:
         """See the contract."""
         caller = _caller()
-        return _share(await self._sharing.share(caller, _id(request.name), _grantee(request, caller), Role(request.role)))
+        return _share(
+            await self._sharing.share(caller, _id(request.name), _grantee(request, caller), Role(request.role))
+        )
 
-    async def ListShares(self, request: resource_service_pb2.ListSharesRequest, context: Context) -> resource_service_pb2.ListSharesResponse:
+    async def ListShares(
+        self, request: resource_service_pb2.ListSharesRequest, context: Context
+    ) -> resource_service_pb2.ListSharesResponse:
         """See the contract."""
         caller, resource_id = _caller(), _id(request.name)
         list_name = f"shares/{resource_id}/{caller}"
@@ -86,7 +106,9 @@ class ResourceService(ResourceServiceServicer):
             response.next_page_token = page_token.encode(list_name, str(shares[size - 1].id))
         return response
 
-    async def UnshareResource(self, request: resource_service_pb2.UnshareResourceRequest, context: Context) -> empty_pb2.Empty:
+    async def UnshareResource(
+        self, request: resource_service_pb2.UnshareResourceRequest, context: Context
+    ) -> empty_pb2.Empty:
         """See the contract."""
         caller = _caller()
         await self._sharing.unshare(caller, _id(request.name), _grantee(request, caller))
@@ -106,7 +128,9 @@ class ResourceDirectory(ResourceDirectoryServicer):
     def __init__(self, claims: ShareClaims) -> None:
         self._claims = claims
 
-    async def ClaimShares(self, request: resource_directory_pb2.ClaimSharesRequest, context: Context) -> empty_pb2.Empty:
+    async def ClaimShares(
+        self, request: resource_directory_pb2.ClaimSharesRequest, context: Context
+    ) -> empty_pb2.Empty:
         """See the contract."""
         await self._claims.claim(UUID(request.user_id), request.email)
         return empty_pb2.Empty()
@@ -120,7 +144,9 @@ def _caller() -> UUID:
         return UUID(call.claims.subject)
     except ValueError:
         # The token of a client itself (RFC 7523): its subject is the client's id.
-        raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "resources belong to people: this takes a person's token") from None
+        raise PermissionDenied(
+            Reason.CALLER_NOT_ALLOWED, "resources belong to people: this takes a person's token"
+        ) from None
 
 
 def _id(name: str) -> UUID:
@@ -138,7 +164,9 @@ def _draft(message: resource_service_pb2.Resource) -> Draft:
     return Draft(message.display_name, message.content)
 
 
-def _grantee(request: resource_service_pb2.ShareResourceRequest | resource_service_pb2.UnshareResourceRequest, caller: UUID) -> Grantee:
+def _grantee(
+    request: resource_service_pb2.ShareResourceRequest | resource_service_pb2.UnshareResourceRequest, caller: UUID
+) -> Grantee:
     if request.WhichOneof("grantee") == "email":
         return Grantee(email=request.email)
     user = request.user.removeprefix("users/")

@@ -3,8 +3,9 @@
 A share has no holder until User says who is meant. A name that means nobody stays without: it is no error, for that
 would tell who has an account, and nothing happens for it.
 
-A share given to an address stays a share of that address even when its account is known, and beside one given to the same person by user id: if the
-two became one, the list of shares would tell the owner which address belongs to which account. Somebody's role is the highest of their shares.
+A share given to an address stays a share of that address even when its account is known, and beside one given to the
+same person by user id: if the two became one, the list of shares would tell the owner which address belongs to which
+account. Somebody's role is the highest of their shares.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,9 @@ class Share:
 
 
 class Change(IntEnum):
-    """What happened to a resource in the eyes of one person. The numbers are those of `WatchResourcesResponse.Change`."""
+    """What happened to a resource in the eyes of one person. The numbers are those of
+    `WatchResourcesResponse.Change`.
+    """
 
     ADDED = 1
     UPDATED = 2

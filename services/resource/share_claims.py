@@ -31,7 +31,15 @@ _log = structlog.get_logger("authmesh.claims")
 class ShareClaims:
     """Gives shares to the people whom they name."""
 
-    def __init__(self, database: Database, outbox: Outbox, changes: ChangeLog, people: UserLookup, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        changes: ChangeLog,
+        people: UserLookup,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._changes = changes

@@ -18,7 +18,9 @@ def _share_of(row: asyncpg.Record) -> Share:
     return Share(
         id=row["id"],
         resource=row["resource_id"],
-        grantee=Grantee(email=email) if email is not None else Grantee(user=UUID(row["grantee"].removeprefix("users/"))),
+        grantee=Grantee(email=email)
+        if email is not None
+        else Grantee(user=UUID(row["grantee"].removeprefix("users/"))),
         holder=row["holder_id"],
         role=Role(row["role"]),
         created_at=row["create_time"],
@@ -27,7 +29,9 @@ def _share_of(row: asyncpg.Record) -> Share:
 
 async def find(connection: Database | Transaction, resource_id: UUID, grantee: Grantee) -> Share | None:
     """The share of a resource that names `grantee`."""
-    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM shares WHERE resource_id = $1 AND grantee = $2", resource_id, grantee.key)
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM shares WHERE resource_id = $1 AND grantee = $2", resource_id, grantee.key
+    )
     return _share_of(row) if row else None
 
 
@@ -45,7 +49,8 @@ async def put(tx: Transaction, share: Share, lookup_time: datetime | None) -> No
     """
     await tx.execute(
         """
-        INSERT INTO shares (id, resource_id, grantee, email, holder_id, role, create_time, lookup_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        INSERT INTO shares (id, resource_id, grantee, email, holder_id, role, create_time, lookup_time)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT (id) DO UPDATE SET role = excluded.role, email = excluded.email, lookup_time = excluded.lookup_time
         """,
         share.id,
@@ -72,20 +77,26 @@ async def page(database: Database, resource_id: UUID, after: UUID, size: int) ->
 
 async def remove(tx: Transaction, resource_id: UUID, grantee: Grantee) -> list[Share]:
     """Deletes the share that names `grantee`. Returns it, if there was one."""
-    rows = await tx.fetch(f"DELETE FROM shares WHERE resource_id = $1 AND grantee = $2 RETURNING {_COLUMNS}", resource_id, grantee.key)
+    rows = await tx.fetch(
+        f"DELETE FROM shares WHERE resource_id = $1 AND grantee = $2 RETURNING {_COLUMNS}", resource_id, grantee.key
+    )
     return [_share_of(row) for row in rows]
 
 
 async def remove_held(tx: Transaction, resource_id: UUID, holder: UUID) -> list[Share]:
     """Deletes the shares that `holder` has, whatever they name. Returns them."""
-    rows = await tx.fetch(f"DELETE FROM shares WHERE resource_id = $1 AND holder_id = $2 RETURNING {_COLUMNS}", resource_id, holder)
+    rows = await tx.fetch(
+        f"DELETE FROM shares WHERE resource_id = $1 AND holder_id = $2 RETURNING {_COLUMNS}", resource_id, holder
+    )
     return [_share_of(row) for row in rows]
 
 
 async def settle(connection: Database | Transaction, share_id: UUID, holder: UUID | None) -> bool:
     """Ends the lookup of a share with what it found. Returns whether the share was without a holder and has one now."""
     row = await connection.fetchrow(
-        "UPDATE shares SET holder_id = $2, lookup_time = NULL WHERE id = $1 AND holder_id IS NULL RETURNING holder_id", share_id, holder
+        "UPDATE shares SET holder_id = $2, lookup_time = NULL WHERE id = $1 AND holder_id IS NULL RETURNING holder_id",
+        share_id,
+        holder,
     )
     return row is not None and row["holder_id"] is not None
 

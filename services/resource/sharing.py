@@ -70,7 +70,9 @@ class Sharing:
         if earlier and earlier.role == role and earlier.grantee == grantee:
             return earlier
         if not earlier and await share_store.count(tx, resource.id) >= MAX_SHARES:
-            raise quota_exceeded(f"the resource has {MAX_SHARES} shares, and more are not possible: take one back first")
+            raise quota_exceeded(
+                f"the resource has {MAX_SHARES} shares, and more are not possible: take one back first"
+            )
         share = (
             replace(earlier, role=role, grantee=grantee)
             if earlier
@@ -93,15 +95,20 @@ class Sharing:
         return await share_store.page(self._database, resource_id, after, size)
 
     async def unshare(self, caller: UUID, resource_id: UUID, grantee: Grantee) -> None:
-        """Takes the share back that names `grantee`. People who are not the owner give back all their own shares by naming themselves, and one of
-        them by naming its address. A share that isn't there is no error.
+        """Takes the share back that names `grantee`. People who are not the owner give back all their own shares by
+        naming themselves, and one of them by naming its address. A share that isn't there is no error.
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.
             PermissionDenied: ROLE_MISSING, somebody else's share, and the caller is not the owner.
         """
-        own = grantee.user == caller or (grantee.email is not None and await self._is_held(resource_id, grantee, caller))
-        async with _evenly(), self._gate.change(resource_id, caller, Role.READER if own else Role.OWNER) as (tx, resource):
+        own = grantee.user == caller or (
+            grantee.email is not None and await self._is_held(resource_id, grantee, caller)
+        )
+        async with (
+            _evenly(),
+            self._gate.change(resource_id, caller, Role.READER if own else Role.OWNER) as (tx, resource),
+        ):
             before = resource.role if own else await self._role(tx, await share_store.find(tx, resource_id, grantee))
             if grantee.user == caller:
                 removed = await share_store.remove_held(tx, resource_id, caller)

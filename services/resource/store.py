@@ -72,14 +72,17 @@ async def lock(tx: Transaction, resource_id: UUID, viewer: UUID) -> Resource | N
 
 
 async def page(database: Database, viewer: UUID, before: UUID, size: int) -> Page:
-    """The newest `size` resources that `viewer` can see, with ids below `before`; fewer when they would be too much for one message."""
+    """The newest `size` resources that `viewer` can see, with ids below `before`; fewer when they would be too much for
+    one message.
+    """
     rows = await database.fetch(
         f"""
         WITH visible AS (
             (SELECT id, 3 AS role FROM resources WHERE owner_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3 + 1)
             UNION ALL
             (SELECT s.resource_id, max(s.role) FROM shares s JOIN resources ON resources.id = s.resource_id
-             WHERE s.holder_id = $1 AND s.resource_id < $2 GROUP BY s.resource_id ORDER BY s.resource_id DESC LIMIT $3 + 1)
+             WHERE s.holder_id = $1 AND s.resource_id < $2 GROUP BY s.resource_id
+                 ORDER BY s.resource_id DESC LIMIT $3 + 1)
         ), newest AS (
             SELECT id, max(role) AS role FROM visible GROUP BY id ORDER BY id DESC LIMIT $3 + 1
         ), measured AS (
@@ -102,13 +105,16 @@ async def owns(tx: Transaction, owner: UUID, number: int) -> bool:
     """Whether `owner` has `number` resources. The owner gets no other one until the transaction ends."""
     # Of two at once, the second waits here, and counts in a statement of its own what the first has made.
     await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"resources of {owner}")
-    return bool(await tx.fetchval("SELECT EXISTS (SELECT FROM resources WHERE owner_id = $1 OFFSET $2)", owner, number - 1))
+    return bool(
+        await tx.fetchval("SELECT EXISTS (SELECT FROM resources WHERE owner_id = $1 OFFSET $2)", owner, number - 1)
+    )
 
 
 async def insert(tx: Transaction, resource: Resource) -> None:
     """Writes a new resource."""
     await tx.execute(
-        "INSERT INTO resources (id, owner_id, display_name, content, version, create_time, update_time) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO resources (id, owner_id, display_name, content, version, create_time, "
+        "update_time) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         resource.id,
         resource.owner,
         resource.draft.display_name,
@@ -136,8 +142,11 @@ async def delete(tx: Transaction, resource_id: UUID) -> None:
     await tx.execute("DELETE FROM resources WHERE id = $1", resource_id)
 
 
-async def claim_request(tx: Transaction, caller: UUID, request_id: UUID, creation: Creation, expired: datetime) -> Creation | None:
-    """Takes a request id for `creation`; one older than `expired` may be taken again. Returns None, or what the id has made already.
+async def claim_request(
+    tx: Transaction, caller: UUID, request_id: UUID, creation: Creation, expired: datetime
+) -> Creation | None:
+    """Takes a request id for `creation`; one older than `expired` may be taken again. Returns None, or what the id has
+    made already.
 
     Of two at once, the second waits here until the first has committed.
     """
@@ -158,8 +167,13 @@ async def claim_request(tx: Transaction, caller: UUID, request_id: UUID, creatio
     )
     if taken:
         return None
-    row = await tx.fetchrow("SELECT digest, resource_id, create_time FROM creations WHERE caller_id = $1 AND request_id = $2", caller, request_id)
-    # ON CONFLICT DO UPDATE locks the row even where its WHERE keeps it from updating, so no purge takes it away in between.
+    row = await tx.fetchrow(
+        "SELECT digest, resource_id, create_time FROM creations WHERE caller_id = $1 AND request_id = $2",
+        caller,
+        request_id,
+    )
+    # ON CONFLICT DO UPDATE locks the row even where its WHERE keeps it from updating, so no purge takes it away in
+    # between.
     assert row is not None
     return Creation(row["digest"], row["resource_id"], row["create_time"])
 

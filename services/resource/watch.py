@@ -1,4 +1,5 @@
-"""Watching: each open stream reads its person's part of the log at its own pace, woken by one task that follows the head for the whole process.
+"""Watching: each open stream reads its person's part of the log at its own pace, woken by one task that follows the
+head for the whole process.
 
 A stream holds no queue, only a flag that there is something to read. So a slow consumer costs no memory and loses
 nothing, a stream that starts from an old token takes the same path as a live one, and any number of replicas may run.
@@ -79,14 +80,17 @@ class Watch:
     async def _wake(self, position: int | None, head: int) -> None:
         # A head that went back is a database that was restored: each stream finds out by itself.
         known = position is not None and head > position
-        users = await self._log.users_between(position or 0, head, self._signals.keys()) if known else list(self._signals)
+        users = (
+            await self._log.users_between(position or 0, head, self._signals.keys()) if known else list(self._signals)
+        )
         for user in users:
             for signal in self._signals.get(user, ()):
                 signal.set()
 
     async def follow(self, user: UUID, resume_token: str) -> AsyncIterator[Notice]:
-        """What happens to the resources that `user` can see, in order, from behind the message that carried `resume_token`, or from now when it is
-        empty. The first message comes at once; a heartbeat, if nothing else is there to say. Ends with an error only.
+        """What happens to the resources that `user` can see, in order, from behind the message that carried
+        `resume_token`, or from now when it is empty. The first message comes at once; a heartbeat, if nothing else is
+        there to say. Ends with an error only.
 
         Raises:
             InvalidArgument: FIELD_INVALID `resume_token`: not one of this person's, or older than what is remembered.

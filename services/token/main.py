@@ -70,7 +70,13 @@ async def main() -> None:
         deployment, key_policy = Deployment.read(settings), settings.key_policy()
         for client_id, client in first_clients.items():
             key_policy.check_client(client_id, timedelta(seconds=client.access_token_seconds))
-    except (FileInvalidError, KeyFileInvalidError, SecretFileInvalidError, SettingMissingError, KeyPolicyUnsafeError) as error:
+    except (
+        FileInvalidError,
+        KeyFileInvalidError,
+        SecretFileInvalidError,
+        SettingMissingError,
+        KeyPolicyUnsafeError,
+    ) as error:
         sys.exit(f"authmesh: {error}")
     issuer, audience, redis_url = str(settings.issuer), settings.audience, settings.redis_url.get_secret_value()
     async with AsyncExitStack() as parts:
@@ -107,21 +113,35 @@ async def main() -> None:
         keys = KeySet(own_jwks, algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         feed = RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations)
         verifier = Verifier(keys, issuer, audience)
-        authentication = Authentication(verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials)
+        authentication = Authentication(
+            verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials
+        )
 
         clients = ClientDirectory(database, longest_token=key_policy.token_lifetime)
         seed = ClientBootstrap(database, outbox, first_clients)
         writer = AccessTokenWriter(ring, issuer, audience)
         sign_ins = SessionIssuer(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7)
-        refreshes = TokenRefresher(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7)
-        client_tokens = ClientCredentialsGrant(database, outbox, denials, refusals, writer, clients, issuer, clock=clock, new_id=uuid7)
-        client_administration = ClientAdmin(database, revoker, outbox, denials, role_scopes, clock=clock, longest_token=key_policy.token_lifetime)
+        refreshes = TokenRefresher(
+            store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7
+        )
+        client_tokens = ClientCredentialsGrant(
+            database, outbox, denials, refusals, writer, clients, issuer, clock=clock, new_id=uuid7
+        )
+        client_administration = ClientAdmin(
+            database, revoker, outbox, denials, role_scopes, clock=clock, longest_token=key_policy.token_lifetime
+        )
         sign_outs = SessionManager(store, revoker, authentication.verify, clock=clock)
         subjects = SubjectSync(store, revoker, outbox, role_scopes, clock=clock)
         introspection = Introspection(store, authentication.verify, issuer=issuer, audience=audience, clock=clock)
         purge = Retention(database, clock=clock)
         service = TokenService(
-            refreshes, client_tokens, sign_outs, introspection, jwks=ring.jwks, metadata=metadata(issuer, role_scopes.known), clock=clock
+            refreshes,
+            client_tokens,
+            sign_outs,
+            introspection,
+            jwks=ring.jwks,
+            metadata=metadata(issuer, role_scopes.known),
+            clock=clock,
         )
         await serve(
             settings,
@@ -138,7 +158,17 @@ async def main() -> None:
                 "signing_keys": lambda: ring.loaded,
                 **authentication.checks,
             },
-            tasks=[database.watch, seed.run, ring.run, keeper.run, relay.run, publisher.run, purge.run, refusals.run, *authentication.tasks],
+            tasks=[
+                database.watch,
+                seed.run,
+                ring.run,
+                keeper.run,
+                relay.run,
+                publisher.run,
+                purge.run,
+                refusals.run,
+                *authentication.tasks,
+            ],
         )
 
 

@@ -15,18 +15,29 @@ BATCH = 1000
 KEPT_AFTER_EXPIRY = timedelta(days=1)
 """Longer than any grace or clock difference, for whoever looks into an incident."""
 
-# $1: rows whose time ended before it. The newest revocation stays whatever its age: the publisher compares it with what Redis has.
+# $1: rows whose time ended before it. The newest revocation stays whatever its age: the publisher compares it with what
+# Redis has.
 _STATEMENTS = (
-    "DELETE FROM refresh_tokens WHERE ctid = ANY(ARRAY(SELECT ctid FROM refresh_tokens WHERE expire_time < $1 LIMIT $2))",
+    (
+        "DELETE FROM refresh_tokens WHERE ctid = ANY(ARRAY(SELECT ctid FROM refresh_tokens WHERE "
+        "expire_time < $1 LIMIT $2))"
+    ),
     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expire_time < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
     """
     DELETE FROM revocations WHERE sequence IN (
         SELECT sequence FROM revocations
-        WHERE expire_time < extract(epoch FROM $1::timestamptz) AND sequence < (SELECT sequence FROM revocation_log) ORDER BY sequence LIMIT $2
+        WHERE expire_time < extract(epoch FROM $1::timestamptz) AND sequence < (SELECT sequence
+            FROM revocation_log) ORDER BY sequence LIMIT $2
     )
     """,
-    "DELETE FROM commands WHERE request_id IN (SELECT request_id FROM commands WHERE create_time < $1::timestamptz - interval '30 days' LIMIT $2)",
-    "DELETE FROM client_assertions WHERE ctid = ANY(ARRAY(SELECT ctid FROM client_assertions WHERE expire_time < $1 LIMIT $2))",
+    (
+        "DELETE FROM commands WHERE request_id IN (SELECT request_id FROM commands WHERE create_time < "
+        "$1::timestamptz - interval '30 days' LIMIT $2)"
+    ),
+    (
+        "DELETE FROM client_assertions WHERE ctid = ANY(ARRAY(SELECT ctid FROM client_assertions WHERE "
+        "expire_time < $1 LIMIT $2))"
+    ),
 )
 _log = structlog.get_logger("authmesh.purge")
 

@@ -6,7 +6,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from authmesh.token.v1 import token_issuer_pb2, token_issuer_pb2_grpc, token_service_pb2, token_service_pb2_grpc, token_set_pb2
+from authmesh.token.v1 import (
+    token_issuer_pb2,
+    token_issuer_pb2_grpc,
+    token_service_pb2,
+    token_service_pb2_grpc,
+    token_set_pb2,
+)
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from grpc import aio
@@ -65,7 +71,9 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         self._metadata = json.dumps(metadata).encode()
         self._clock = clock
 
-    async def RefreshToken(self, request: token_service_pb2.RefreshTokenRequest, context: Context) -> token_set_pb2.TokenSet:
+    async def RefreshToken(
+        self, request: token_service_pb2.RefreshTokenRequest, context: Context
+    ) -> token_set_pb2.TokenSet:
         """Spends a refresh token."""
         call = current_call()
         refresh = Refresh(
@@ -75,24 +83,34 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
             scopes=frozenset(request.scopes),
             address=call.address if call else "",
         )
-        return await refresh_cookie.keep_in_cookie(context, token_set(await self._refreshes.refresh(refresh), self._clock()))
+        return await refresh_cookie.keep_in_cookie(
+            context, token_set(await self._refreshes.refresh(refresh), self._clock())
+        )
 
-    async def RevokeToken(self, request: token_service_pb2.RevokeTokenRequest, context: Context) -> token_service_pb2.RevokeTokenResponse:
+    async def RevokeToken(
+        self, request: token_service_pb2.RevokeTokenRequest, context: Context
+    ) -> token_service_pb2.RevokeTokenResponse:
         """Ends what a token stands for."""
         await self._sign_outs.revoke_token(refresh_cookie.token_of_request(request.token, "token"))
         await refresh_cookie.clear_cookie(context)
         return token_service_pb2.RevokeTokenResponse()
 
-    async def IssueClientToken(self, request: token_service_pb2.IssueClientTokenRequest, context: Context) -> token_set_pb2.TokenSet:
+    async def IssueClientToken(
+        self, request: token_service_pb2.IssueClientTokenRequest, context: Context
+    ) -> token_set_pb2.TokenSet:
         """Gives a client a token of its own."""
         access_token, grant = await self._client_tokens.issue(request.client_assertion, frozenset(request.scopes))
         return client_token_set(access_token, grant, self._clock())
 
-    async def IntrospectToken(self, request: token_service_pb2.IntrospectTokenRequest, context: Context) -> httpbody_pb2.HttpBody:
+    async def IntrospectToken(
+        self, request: token_service_pb2.IntrospectTokenRequest, context: Context
+    ) -> httpbody_pb2.HttpBody:
         """Describes a token."""
         return _json(await self._introspection.introspect(request.token))
 
-    async def ListSessions(self, request: token_service_pb2.ListSessionsRequest, context: Context) -> token_service_pb2.ListSessionsResponse:
+    async def ListSessions(
+        self, request: token_service_pb2.ListSessionsRequest, context: Context
+    ) -> token_service_pb2.ListSessionsResponse:
         """A page of sessions."""
         claims = _claims()
         user = _user("parent", request.parent, claims)
@@ -125,12 +143,16 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         return token_service_pb2.RevokeAllSessionsResponse(revoked_count=count)
 
     async def GetJwks(self, request: token_service_pb2.GetJwksRequest, context: Context) -> httpbody_pb2.HttpBody:
-        """The keys. Computed from their state for each caller; whoever may keep the answer keeps it for less time than a key is there unused."""
+        """The keys. Computed from their state for each caller; whoever may keep the answer keeps it for less time than
+        a key is there unused.
+        """
         document = self._jwks()
         await context.send_initial_metadata((("cache-control", f"public, max-age={JWKS_MAX_AGE}"),))
         return httpbody_pb2.HttpBody(content_type="application/jwk-set+json", data=document)
 
-    async def GetDiscovery(self, request: token_service_pb2.GetDiscoveryRequest, context: Context) -> httpbody_pb2.HttpBody:
+    async def GetDiscovery(
+        self, request: token_service_pb2.GetDiscoveryRequest, context: Context
+    ) -> httpbody_pb2.HttpBody:
         """The metadata."""
         return httpbody_pb2.HttpBody(content_type="application/json", data=self._metadata)
 
@@ -138,7 +160,9 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
 class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
     """Token, as the other services use it."""
 
-    def __init__(self, sign_ins: SessionIssuer, subjects: SubjectSync, log: RevocationLog, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, sign_ins: SessionIssuer, subjects: SubjectSync, log: RevocationLog, *, clock: Callable[[], datetime]
+    ) -> None:
         """Args:
         sign_ins: Starts sessions.
         subjects: Follows what User decides.
@@ -156,7 +180,9 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         await self._sign_ins.check(request.client_id, instance_id, frozenset(request.scopes))
         return empty_pb2.Empty()
 
-    async def IssueTokens(self, request: token_issuer_pb2.IssueTokensRequest, context: Context) -> token_set_pb2.TokenSet:
+    async def IssueTokens(
+        self, request: token_issuer_pb2.IssueTokensRequest, context: Context
+    ) -> token_set_pb2.TokenSet:
         """Starts a session."""
         device = request.device
         sign_in = SignIn(
@@ -174,7 +200,9 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         )
         return token_set(await self._sign_ins.issue(sign_in), self._clock())
 
-    async def SetSubjectGrants(self, request: token_issuer_pb2.SetSubjectGrantsRequest, context: Context) -> empty_pb2.Empty:
+    async def SetSubjectGrants(
+        self, request: token_issuer_pb2.SetSubjectGrantsRequest, context: Context
+    ) -> empty_pb2.Empty:
         """Takes over roles and status."""
         await self._subjects.set_grants(uuid.UUID(request.subject), request.roles, request.disabled, request.version)
         return empty_pb2.Empty()
@@ -192,7 +220,9 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         for start in range(0, max(len(snapshot.revocations), 1), PIECE):
             piece = snapshot.revocations[start : start + PIECE]
             yield token_issuer_pb2.GetRevocationSnapshotResponse(
-                epoch=snapshot.epoch, sequence=snapshot.sequence, revocations=[_message(revocation) for revocation in piece]
+                epoch=snapshot.epoch,
+                sequence=snapshot.sequence,
+                revocations=[_message(revocation) for revocation in piece],
             )
 
 

@@ -26,7 +26,11 @@ class SigningKeys(StrEnum):
     """In Token's database, each protected by a data key of SIGNING_KMS_KEY_ID."""
 
 
-_PERIODS = {SigningKeys.LOCAL: timedelta(days=30), SigningKeys.KMS: timedelta(days=90), SigningKeys.KMS_ROOTED: timedelta(hours=12)}
+_PERIODS = {
+    SigningKeys.LOCAL: timedelta(days=30),
+    SigningKeys.KMS: timedelta(days=90),
+    SigningKeys.KMS_ROOTED: timedelta(hours=12),
+}
 
 
 class TokenSettings(ProcessSettings):
@@ -39,11 +43,13 @@ class TokenSettings(ProcessSettings):
     signing_secret_file: Path | None = None
     """At least 32 random bytes. For `local`: protects the private keys in the database."""
     signing_key_file: Path | None = None
-    """PEM of a private key that a new deployment begins with. For `local`, and read only while there was never a key."""
+    """PEM of a private key that a new deployment begins with. For `local`, and read only while there was never a
+    key."""
     signing_kms_key_id: str | None = None
     """Id, ARN or alias of a symmetric KMS key. For `kms-rooted`."""
     signing_kms_per_second: float = Field(default=250, gt=0)
-    """For `kms`: signatures that this process takes at the most of the account's quota (1,000 a second for all elliptic keys of a region)."""
+    """For `kms`: signatures that this process takes at the most of the account's quota (1,000 a second for all elliptic
+    keys of a region)."""
     jwks_max_cache_seconds: float = _DEFAULT.jwks_max_cache.total_seconds()
     """The longest that anybody who verifies our tokens keeps the JWKS."""
     signing_lead_seconds: float = _DEFAULT.lead.total_seconds()
@@ -65,7 +71,11 @@ class TokenSettings(ProcessSettings):
         Raises:
             KeyPolicyUnsafeError: they would refuse good tokens, or admit bad ones.
         """
-        period = timedelta(seconds=self.signing_rotation_seconds) if self.signing_rotation_seconds is not None else _PERIODS[self.signing_keys]
+        period = (
+            timedelta(seconds=self.signing_rotation_seconds)
+            if self.signing_rotation_seconds is not None
+            else _PERIODS[self.signing_keys]
+        )
         policy = KeyPolicy(
             jwks_max_cache=timedelta(seconds=self.jwks_max_cache_seconds),
             lead=timedelta(seconds=self.signing_lead_seconds),

@@ -33,13 +33,17 @@ class CommandPusher(Protocol):
     """Tells other services at once."""
 
     async def deliver(self, commands: Sequence[Command]) -> None:
-        """Delivers commands, or gives up after a moment: the outbox has them too. Never raises for a service that can't be reached."""
+        """Delivers commands, or gives up after a moment: the outbox has them too. Never raises for a service that can't
+        be reached.
+        """
 
 
 class Administration:
     """What administrators do to users. A change, its event and its commands are one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox, courier: CommandPusher, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, outbox: Outbox, courier: CommandPusher, *, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._courier = courier
@@ -69,7 +73,8 @@ class Administration:
         return user
 
     async def grant(self, email: str, role: str, actor: str) -> User:
-        """Adds a role to whoever has the address. For the operator; Token hears of it by the outbox of the running User process.
+        """Adds a role to whoever has the address. For the operator; Token hears of it by the outbox of the running User
+        process.
 
         Raises:
             NotFound: USER_NOT_FOUND.
@@ -78,7 +83,8 @@ class Administration:
         return await self._change_by_email(email, rules.known([role]), (), actor)
 
     async def revoke(self, email: str, role: str, actor: str) -> User:
-        """Takes a role from whoever has the address, as `grant` gives it: also from the last administrator, for an operator can make another.
+        """Takes a role from whoever has the address, as `grant` gives it: also from the last administrator, for an
+        operator can make another.
 
         Raises:
             NotFound: USER_NOT_FOUND.
@@ -129,7 +135,9 @@ class Administration:
 
     async def _change(self, tx: Transaction, before: User, wanted: User, actor: str = "") -> tuple[User, list[Command]]:
         user = await self._users.save(tx, wanted, self._clock())
-        grants = token_issuer_pb2.SetSubjectGrantsRequest(subject=str(user.id), roles=user.roles, disabled=user.disabled, version=user.version)
+        grants = token_issuer_pb2.SetSubjectGrantsRequest(
+            subject=str(user.id), roles=user.roles, disabled=user.disabled, version=user.version
+        )
         commands = [Command(SET_SUBJECT_GRANTS, grants)]
         event = audit_event_pb2.AuditEvent(subject=user.name, actor=actor, detail={"version": str(user.version)})
         if before.roles != user.roles:
@@ -138,7 +146,9 @@ class Administration:
             event.detail["roles_before"] = " ".join(before.roles)
         else:
             event.type = "user.disabled" if user.disabled else "user.enabled"
-            status = credential_directory_pb2.SetSubjectStatusRequest(subject=str(user.id), disabled=user.disabled, version=user.version)
+            status = credential_directory_pb2.SetSubjectStatusRequest(
+                subject=str(user.id), disabled=user.disabled, version=user.version
+            )
             commands.append(Command(SET_SUBJECT_STATUS, status))
         await self._outbox.record(tx, event)
         for command in commands:

@@ -1,4 +1,6 @@
-"""Delivery at once, beside the outbox: an administrator who was answered knows that Token and Auth have heard of it, if they could be reached."""
+"""Delivery at once, beside the outbox: an administrator who was answered knows that Token and Auth have heard of it, if
+they could be reached.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +27,9 @@ class ChannelCourier:
         self._seconds = seconds
 
     async def deliver(self, commands: Sequence[Command]) -> None:
-        """Delivers commands. What is not acknowledged in time is left to the outbox; receivers ignore what they know already."""
+        """Delivers commands. What is not acknowledged in time is left to the outbox; receivers ignore what they know
+        already.
+        """
         await asyncio.gather(*(self._deliver(command) for command in commands))
 
     async def _deliver(self, command: Command) -> None:

@@ -1,4 +1,5 @@
-"""`authmesh admin`: what only whoever has the machine (or a shell in the pod) may do, such as making the first administrator.
+"""`authmesh admin`: what only whoever has the machine (or a shell in the pod) may do, such as making the first
+administrator.
 
 It works on User's own database, beside the running process, whose relay then tells Token.
 """
@@ -64,7 +65,8 @@ def revoke(email: Email, role: Role = roles.ADMIN) -> None:
 
 
 def database_url(environment: Mapping[str, str]) -> str:
-    """Address of User's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be anybody's.
+    """Address of User's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be
+    anybody's.
 
     Raises:
         LocalMeshError: there is neither.
@@ -79,7 +81,9 @@ def _do(work: Callable[[Administration], Awaitable[Answer]], email: str = "") ->
 
     async def run() -> Answer:
         async with Database.open(database_url(os.environ), size=1) as database:
-            administration = Administration(database, Outbox(source="user"), NoCourier(), clock=lambda: datetime.now(UTC))
+            administration = Administration(
+                database, Outbox(source="user"), NoCourier(), clock=lambda: datetime.now(UTC)
+            )
             return await work(administration)
 
     try:

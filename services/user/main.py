@@ -47,7 +47,9 @@ async def main() -> None:
         )
         authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
         directory = Profiles(database, outbox, clock=clock)
-        administration = Administration(database, outbox, ChannelCourier(channel, settings.at_once_seconds), clock=clock)
+        administration = Administration(
+            database, outbox, ChannelCourier(channel, settings.at_once_seconds), clock=clock
+        )
         await serve(
             settings,
             services=[

@@ -10,7 +10,8 @@ from mesh.errors import Aborted, NotFound, Reason, field_invalid
 
 CHANGEABLE = frozenset({"display_name"})
 _HARMLESS = frozenset({"name", "etag"})
-"""In a mask they say nothing: the one names the user, the other the state. Envoy puts every member of a PATCH body into the mask."""
+"""In a mask they say nothing: the one names the user, the other the state. Envoy puts every member of a PATCH body into
+the mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ def fields_to_change(mask: Collection[str], given: Collection[str]) -> frozenset
     """Which fields an update changes.
 
     Args:
-        mask: The `update_mask`'s paths. Empty: every field that is given and can be changed. `*`: every field that can be changed.
+        mask: The `update_mask`'s paths. Empty: every field that is given and can be changed. `*`: every field that can
+            be changed.
         given: The fields that are set in the request.
 
     Raises:

@@ -31,12 +31,18 @@ class Profiles:
     async def create(self, user_id: uuid.UUID, email: str, display_name: str) -> None:
         """Makes a profile. A repeat changes nothing, whatever it says."""
         now = self._clock()
-        user = User(user_id, email.lower(), display_name, (), disabled=False, version=1, create_time=now, update_time=now)
+        user = User(
+            user_id, email.lower(), display_name, (), disabled=False, version=1, create_time=now, update_time=now
+        )
         async with self._database.transaction() as tx:
             if not await self._users.add(tx, user):
                 return
-            await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="user.created", subject=user.name, email=user.email))
-            await self._outbox.command(tx, CLAIM_SHARES, resource_directory_pb2.ClaimSharesRequest(user_id=str(user.id), email=user.email))
+            await self._outbox.record(
+                tx, audit_event_pb2.AuditEvent(type="user.created", subject=user.name, email=user.email)
+            )
+            await self._outbox.command(
+                tx, CLAIM_SHARES, resource_directory_pb2.ClaimSharesRequest(user_id=str(user.id), email=user.email)
+            )
 
     async def get(self, user_id: uuid.UUID) -> User:
         """One profile.
@@ -102,7 +108,9 @@ class Profiles:
             if name is None or name == user.display_name:
                 return user
             changed = await self._users.save(tx, replace(user, display_name=name), self._clock())
-            event = audit_event_pb2.AuditEvent(type="user.updated", subject=user.name, detail={"fields": "display_name"})
+            event = audit_event_pb2.AuditEvent(
+                type="user.updated", subject=user.name, detail={"fields": "display_name"}
+            )
             await self._outbox.record(tx, event)
             return changed
 

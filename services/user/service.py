@@ -1,4 +1,6 @@
-"""User's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated base class."""
+"""User's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated
+base class.
+"""
 
 import uuid
 from typing import Any
@@ -26,10 +28,14 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
     async def UpdateUser(self, request: user_service_pb2.UpdateUserRequest, context: Any) -> user_service_pb2.User:
         """Changes a profile."""
         given = {"display_name": request.user.display_name} if request.user.display_name else {}
-        user = await self._directory.update(_user_id(request.user.name), given, request.update_mask.paths, request.user.etag)
+        user = await self._directory.update(
+            _user_id(request.user.name), given, request.update_mask.paths, request.user.etag
+        )
         return _message(user)
 
-    async def ListUsers(self, request: user_service_pb2.ListUsersRequest, context: Any) -> user_service_pb2.ListUsersResponse:
+    async def ListUsers(
+        self, request: user_service_pb2.ListUsersRequest, context: Any
+    ) -> user_service_pb2.ListUsersResponse:
         """Lists profiles."""
         users, next_page_token = await self._directory.page(request.page_size, request.page_token, request.email)
         return user_service_pb2.ListUsersResponse(users=map(_message, users), next_page_token=next_page_token)
@@ -58,9 +64,15 @@ class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
         await self._directory.create(uuid.UUID(request.user_id), request.email, request.display_name)
         return empty_pb2.Empty()
 
-    async def LookupUser(self, request: user_directory_pb2.LookupUserRequest, context: Any) -> user_directory_pb2.LookupUserResponse:
+    async def LookupUser(
+        self, request: user_directory_pb2.LookupUserRequest, context: Any
+    ) -> user_directory_pb2.LookupUserResponse:
         """Finds a user by address or by id."""
-        named = self._directory.get(uuid.UUID(request.user_id)) if request.user_id else self._directory.lookup(request.email)
+        named = (
+            self._directory.get(uuid.UUID(request.user_id))
+            if request.user_id
+            else self._directory.lookup(request.email)
+        )
         return user_directory_pb2.LookupUserResponse(user_id=str((await named).id))
 
 
@@ -76,7 +88,12 @@ def _user_id(name: str) -> uuid.UUID:
 
 def _message(user: User) -> user_service_pb2.User:
     message = user_service_pb2.User(
-        name=user.name, email=user.email, display_name=user.display_name, roles=user.roles, disabled=user.disabled, etag=user.etag
+        name=user.name,
+        email=user.email,
+        display_name=user.display_name,
+        roles=user.roles,
+        disabled=user.disabled,
+        etag=user.etag,
     )
     message.create_time.FromDatetime(user.create_time)
     message.update_time.FromDatetime(user.update_time)

@@ -9,4 +9,5 @@ class UserSettings(ProcessSettings):
     """User's own settings."""
 
     at_once_seconds: float = Field(default=2, gt=0)
-    """How long a change of roles or status waits for Token and Auth to have heard of it. What takes longer arrives by the outbox."""
+    """How long a change of roles or status waits for Token and Auth to have heard of it. What takes longer arrives by
+    the outbox."""

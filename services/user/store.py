@@ -23,7 +23,9 @@ class Users:
         """A user by address, in lower case."""
         return _user(await connection.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE email = $1", email))
 
-    async def page(self, connection: Database | Transaction, *, after: uuid.UUID | None, email: str, size: int) -> list[User]:
+    async def page(
+        self, connection: Database | Transaction, *, after: uuid.UUID | None, email: str, size: int
+    ) -> list[User]:
         """Users in the order of their ids, which is the order of their sign-ups.
 
         Args:
@@ -34,7 +36,8 @@ class Users:
         """
         rows = await connection.fetch(
             f"""
-            SELECT {_COLUMNS} FROM users WHERE ($1::uuid IS NULL OR id > $1) AND ($2::text = '' OR email = $2) ORDER BY id LIMIT $3
+            SELECT {_COLUMNS} FROM users WHERE ($1::uuid IS NULL OR id > $1) AND ($2::text = '' OR email = $2)
+                ORDER BY id LIMIT $3
             """,
             after,
             email,
@@ -53,7 +56,9 @@ class Users:
 
     async def lock_administrators(self, tx: Transaction) -> set[uuid.UUID]:
         """Who can administer, all locked: of two who demote each other, the second sees what the first did."""
-        rows = await tx.fetch("SELECT id FROM users WHERE $1 = ANY (roles) AND NOT disabled ORDER BY id FOR UPDATE", ADMIN)
+        rows = await tx.fetch(
+            "SELECT id FROM users WHERE $1 = ANY (roles) AND NOT disabled ORDER BY id FOR UPDATE", ADMIN
+        )
         return {row["id"] for row in rows}
 
     async def add(self, tx: Transaction, user: User) -> bool:
@@ -77,7 +82,8 @@ class Users:
         saved = _user(
             await tx.fetchrow(
                 f"""
-                UPDATE users SET display_name = $2, roles = $3, disabled = $4, version = version + 1, update_time = $5 WHERE id = $1
+                UPDATE users SET display_name = $2, roles = $3, disabled = $4, version = version + 1,
+                    update_time = $5 WHERE id = $1
                 RETURNING {_COLUMNS}
                 """,
                 user.id,

@@ -29,10 +29,19 @@ async def main(names: list[str], seconds: float, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures on this machine. Tables go to bench/.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(MEASURES)}; all of them by default")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="Measures on this machine. Tables go to bench/."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which: {', '.join(MEASURES)}; all of them by default"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a round (default 4)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turn with what it is compared with (default 5)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        help="how often each is measured, in turn with what it is compared with (default 5)",
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - MEASURES.keys():
         parser.error(f"no such measure: {', '.join(sorted(unknown))}")

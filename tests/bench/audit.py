@@ -1,7 +1,7 @@
 """What auditing costs and how fast it is: `python -m tests.bench.audit`.
 
-CPU is that of the Python process that does the work; PostgreSQL and the emulator have their own. Latencies are quantiles of single events, from the
-return of the commit to the moment when the object is in S3.
+CPU is that of the Python process that does the work; PostgreSQL and the emulator have their own. Latencies are
+quantiles of single events, from the return of the commit to the moment when the object is in S3.
 """
 
 import asyncio
@@ -56,7 +56,13 @@ CALLERS = 16
 LATENCY_EVENTS = 300
 LATENCY_PER_SECOND = 20
 
-EVENT = AuditEvent(type="resource.created", subject=f"users/{uuid7()}", actor=f"users/{uuid7()}", client="clients/demo", address="192.0.2.7")
+EVENT = AuditEvent(
+    type="resource.created",
+    subject=f"users/{uuid7()}",
+    actor=f"users/{uuid7()}",
+    client="clients/demo",
+    address="192.0.2.7",
+)
 
 
 class EveryEventTaken:
@@ -106,7 +112,9 @@ async def drain(db: Database, size: int) -> tuple[float, float]:
     outbox = Outbox("resource")
     payload = outbox.event(EVENT).SerializeToString(deterministic=True)
     for start in range(0, size, 10_000):
-        statement = "INSERT INTO outbox (kind, destination, payload) SELECT 'audit', $1, $2 FROM generate_series(1, $3::int)"
+        statement = (
+            "INSERT INTO outbox (kind, destination, payload) SELECT 'audit', $1, $2 FROM generate_series(1, $3::int)"
+        )
         await db.execute(statement, EVENT.type, payload, min(10_000, size - start))
     began, cpu = time.perf_counter(), time.process_time()
     async with running(Relay(db, outbox, [EventBridgeSink(taking, "bus")]).run()):
@@ -116,11 +124,22 @@ async def drain(db: Database, size: int) -> tuple[float, float]:
 
 
 async def rpc_cpu(db: Database, outbox: Outbox) -> float:
-    """CPU seconds of the service's process for one CreateResource, without a relay. The callers are a process of their own."""
+    """CPU seconds of the service's process for one CreateResource, without a relay. The callers are a process of their
+    own."""
     changes = ChangeLog(db)
-    resources = Resources(db, outbox, changes, Authorizer(db, Denials(db, outbox)), quota=10**6, clock=lambda: datetime.now(UTC), new_id=uuid7)
+    resources = Resources(
+        db,
+        outbox,
+        changes,
+        Authorizer(db, Denials(db, outbox)),
+        quota=10**6,
+        clock=lambda: datetime.now(UTC),
+        new_id=uuid7,
+    )
     service = ResourceService(resources, cast(Any, None), cast(Any, None))
-    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, Admission(200), TrustedCaller(), Validation()])])
+    server = aio.server(
+        interceptors=[MeshInterceptor(Contract.load(), [error_table, Admission(200), TrustedCaller(), Validation()])]
+    )
     add_ResourceServiceServicer_to_server(service, server)
     with tempfile.TemporaryDirectory() as directory:
         server.add_insecure_port(f"unix:{directory}/socket")
@@ -199,16 +218,30 @@ async def measure(seconds: float, rounds: int) -> Table:
         for size in BACKLOGS:
             took, cpu = await drain(db, size)
             per_event = cpu / size
-            rows.append((f"backlog of {size:,} drained", f"{took:.1f} s: {size / took:,.0f} events/s; {size / cpu:,.0f} events/s per core"))
+            rows.append(
+                (
+                    f"backlog of {size:,} drained",
+                    f"{took:.1f} s: {size / took:,.0f} events/s; {size / cpu:,.0f} events/s per core",
+                )
+            )
         pairs = [(await rpc_cpu(db, Outbox("resource")), await rpc_cpu(db, Silent("resource"))) for _ in range(rounds)]
         await db.execute("DELETE FROM outbox")
         audited, silent = (statistics.median(column) for column in zip(*pairs, strict=True))
-        rows.append(("CreateResource, CPU of its process", f"{audited * 1e6:.0f} us; without its event {silent * 1e6:.0f} us"))
+        rows.append(
+            ("CreateResource, CPU of its process", f"{audited * 1e6:.0f} us; without its event {silent * 1e6:.0f} us")
+        )
         rows.append(("writing the event, of that", f"{(audited - silent) / audited:.1%} (goal: at most 10 %)"))
         rows.append(("relaying the event, beside it", f"{per_event * 1e6:.0f} us: {per_event / audited:.1%}"))
         waits = await latencies(stack, await new_database(stack, server, "services.resource"), directory / "aws")
-        p50, p99, worst = (1e3 * value for value in (statistics.median(waits), waits[int(len(waits) * 0.99) - 1], waits[-1]))
-        rows.append((f"commit to S3 at {LATENCY_PER_SECOND} events/s", f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, worst {worst:.0f} ms"))
+        p50, p99, worst = (
+            1e3 * value for value in (statistics.median(waits), waits[int(len(waits) * 0.99) - 1], waits[-1])
+        )
+        rows.append(
+            (
+                f"commit to S3 at {LATENCY_PER_SECOND} events/s",
+                f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, worst {worst:.0f} ms",
+            )
+        )
     return Table("audit", "What auditing costs, and how fast it is", ("Measured", "Value"), rows)
 
 

@@ -1,4 +1,5 @@
-"""A service whose handlers do nothing, with every stage of a real process around them: `python -m tests.bench.empty_service SOCKET JWKS_FILE [open]`.
+"""A service whose handlers do nothing, with every stage of a real process around them:
+`python -m tests.bench.empty_service SOCKET JWKS_FILE [open]`.
 
 `open` leaves authentication out, and nothing else.
 """
@@ -66,7 +67,12 @@ async def main(socket: str, jwks: bytes, *, is_open: bool) -> None:
     keys, revocations = KeySet(fetch), RevocationSet()
     await keys.refresh()
     authentication = Authentication(
-        Verifier(keys, ISSUER, AUDIENCE), keys, revocations, _FreshFeed("unix:///nowhere", nothing, revocations), Policy(), Limits(1000, factor=10**6)
+        Verifier(keys, ISSUER, AUDIENCE),
+        keys,
+        revocations,
+        _FreshFeed("unix:///nowhere", nothing, revocations),
+        Policy(),
+        Limits(1000, factor=10**6),
     )
     admission: list[Stage] = [telemetry, error_table, Admission(1000)]
     guarded: list[Stage] = [] if is_open else [authentication]

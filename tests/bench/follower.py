@@ -1,4 +1,5 @@
-"""Another process's view of revocations: prints when it refuses each. `python -m tests.bench.follower feed|bare REDIS_URL EPOCH`."""
+"""Another process's view of revocations: prints when it refuses each.
+`python -m tests.bench.follower feed|bare REDIS_URL EPOCH`."""
 
 import sys
 import time

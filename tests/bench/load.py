@@ -48,4 +48,8 @@ async def bear(callers: Sequence[Call], seconds: float, processes: Sequence[int]
 
     before, started = [cpu_seconds(pid) for pid in processes], time.perf_counter()
     await asyncio.gather(*(repeat(call) for call in callers))
-    return Borne(calls, time.perf_counter() - started, [cpu_seconds(pid) - then for pid, then in zip(processes, before, strict=True)])
+    return Borne(
+        calls,
+        time.perf_counter() - started,
+        [cpu_seconds(pid) - then for pid, then in zip(processes, before, strict=True)],
+    )

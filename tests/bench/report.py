@@ -42,8 +42,17 @@ class Table:
 
     def write(self, seconds: float) -> str:
         """Writes the file. Returns its text."""
-        lines = [f"# {self.title}", "", f"{machine()}. Rounds of {shown(seconds)} s, in turn. Median (least to greatest).", ""]
-        lines += [_row(self.columns), _row(["---"] * len(self.columns)), *(_row([str(cell) for cell in row]) for row in self.rows)]
+        lines = [
+            f"# {self.title}",
+            "",
+            f"{machine()}. Rounds of {shown(seconds)} s, in turn. Median (least to greatest).",
+            "",
+        ]
+        lines += [
+            _row(self.columns),
+            _row(["---"] * len(self.columns)),
+            *(_row([str(cell) for cell in row]) for row in self.rows),
+        ]
         lines += ["", *(f"- {note}" for note in self.notes)]
         text = "\n".join(lines).rstrip() + "\n"
         FOLDER.mkdir(exist_ok=True)
@@ -60,10 +69,18 @@ def machine() -> str:
     model = "unknown CPU"
     information = Path("/proc/cpuinfo")
     if information.exists():
-        model = next((line.partition(":")[2].strip() for line in information.read_text().splitlines() if line.startswith("model name")), model)
+        model = next(
+            (
+                line.partition(":")[2].strip()
+                for line in information.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            model,
+        )
     load = os.getloadavg()[0]
     return (
-        f"{time.strftime('%Y-%m-%d')}, {model}, {os.cpu_count()} cores, {platform.system()} {platform.release().partition('-')[0]}, "
+        f"{time.strftime('%Y-%m-%d')}, {model}, {os.cpu_count()} cores, {platform.system()} "
+        f"{platform.release().partition('-')[0]}, "
         f"Python {platform.python_version()}, load {load:.1f} before"
     )
 

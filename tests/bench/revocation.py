@@ -62,13 +62,22 @@ async def measure(seconds: float, rounds: int) -> Table:
             await publishing
     rows: list[tuple[object, ...]] = []
     for kind, label in (("feed", "revoke -> refused in another process"), ("bare", "bare commit -> XADD -> XREAD")):
-        middle, late = (Samples([1e3 * percentile(latencies, part) for latencies in found[kind]]) for part in (0.5, 0.99))
+        middle, late = (
+            Samples([1e3 * percentile(latencies, part) for latencies in found[kind]]) for part in (0.5, 0.99)
+        )
         rows.append((label, f"{middle} ms", f"{late} ms"))
-    ratio = Samples([percentile(one, 0.5) / percentile(other, 0.5) for one, other in zip(found["feed"], found["bare"], strict=True)])
-    rows += [("ratio of the medians", ratio, ""), (f"memory of {ENTRIES:,} revoked sessions", f"{_megabytes():.1f} MB", "")]
+    ratio = Samples(
+        [percentile(one, 0.5) / percentile(other, 0.5) for one, other in zip(found["feed"], found["bare"], strict=True)]
+    )
+    rows += [
+        ("ratio of the medians", ratio, ""),
+        (f"memory of {ENTRIES:,} revoked sessions", f"{_megabytes():.1f} MB", ""),
+    ]
     return Table("revocation", "Revocation", ("", "p50", "p99"), rows, (
-        "From before the revoking transaction to the moment at which the other process's set holds it; both processes read CLOCK_MONOTONIC.",
-        "The bare echo is one INSERT, a commit, one XADD, and one blocked XREAD in another process: what these two stores can do at best.",
+        ("From before the revoking transaction to the moment at which the other process's set holds "
+        "it; both processes read CLOCK_MONOTONIC."),
+        ("The bare echo is one INSERT, a commit, one XADD, and one blocked XREAD in another process: "
+        "what these two stores can do at best."),
     ))  # fmt: skip
 
 
@@ -80,7 +89,11 @@ class _Follower:
 
     @classmethod
     async def start(cls, kind: str, redis_url: str, epoch: str) -> "_Follower":
-        return cls(await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.bench.follower", kind, redis_url, epoch, stdout=-1, stderr=-3))
+        return cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.bench.follower", kind, redis_url, epoch, stdout=-1, stderr=-3
+            )
+        )
 
     async def latency(self, way: Callable[[str], Awaitable[None]]) -> float:
         """Seconds until it knows."""
@@ -104,7 +117,9 @@ def _megabytes() -> float:
     gc.collect()
     tracemalloc.start()
     revocations = RevocationSet()
-    revocations.add(Revocation(number, RevocationKind.SESSION, str(uuid.uuid4()), 0, expires_at) for number in range(1, ENTRIES + 1))
+    revocations.add(
+        Revocation(number, RevocationKind.SESSION, str(uuid.uuid4()), 0, expires_at) for number in range(1, ENTRIES + 1)
+    )
     gc.collect()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

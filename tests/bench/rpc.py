@@ -36,13 +36,19 @@ async def measure(seconds: float, rounds: int) -> Table:
         jwks = folder / "jwks"
         jwks.write_bytes(await mint.jwks())
         mesh = load_mesh()
-        unlimited = mesh.model_copy(update={"virtual_gateway": mesh.virtual_gateway.model_copy(update={"rate_limits": ()})})
+        unlimited = mesh.model_copy(
+            update={"virtual_gateway": mesh.virtual_gateway.model_copy(update={"rate_limits": ()})}
+        )
         chain = await stack.enter_async_context(running_chain(unlimited, Contract.load(), ["token"]))
         socket = chain.processes["token"].socket
         await chain.processes["token"].stop()
         service = await _start(stack, str(socket), str(jwks))
         unguarded = await _start(stack, f"{folder}/open", str(jwks), "open")
-        pids = {"service": service.pid, "open": unguarded.pid, **{name: process.pid for name, process in chain._envoys.items()}}
+        pids = {
+            "service": service.pid,
+            "open": unguarded.pid,
+            **{name: process.pid for name, process in chain._envoys.items()},
+        }
         direct = await stack.enter_async_context(aio.insecure_channel(f"unix:{socket}", options=OPTIONS))
         sidecar = await stack.enter_async_context(_peer(chain))
         edge = await stack.enter_async_context(_edge(chain))
@@ -77,10 +83,14 @@ async def measure(seconds: float, rounds: int) -> Table:
         "path", "token", "calls/s", "CPU us a call, service", "CPU us a call, all", "added by checking, service",
         "by the token, service", "by the token, all",
     ), rows, (
-        f"{IN_FLIGHT} calls in flight on one connection from one grpc.aio client. The token is remembered: the path of every call but its first.",
-        "Direct: one method of two services, one of which has no authentication stage. Through Envoy: a public method and one that wants a token.",
-        "Unread: the token is sent where nobody looks at it. What it costs then is the header's way through HTTP/2: some 700 bytes at each hop.",
-        "Added by checking: (checked - unread) / unread. Added by the token: (checked - none) / none. Medians over the rounds.",
+        (f"{IN_FLIGHT} calls in flight on one connection from one grpc.aio client. The token is "
+        f"remembered: the path of every call but its first."),
+        ("Direct: one method of two services, one of which has no authentication stage. Through "
+        "Envoy: a public method and one that wants a token."),
+        ("Unread: the token is sent where nobody looks at it. What it costs then is the header's way "
+        "through HTTP/2: some 700 bytes at each hop."),
+        ("Added by checking: (checked - unread) / unread. Added by the token: (checked - none) / "
+        "none. Medians over the rounds."),
     ))  # fmt: skip
 
 
@@ -89,11 +99,14 @@ def _rows(path: str, found: dict[str, list[Borne]]) -> list[Sequence[object]]:
     everything = {kind: [one.microseconds for one in borne] for kind, borne in found.items()}
 
     def added(costs: dict[str, list[float]], to: str) -> str:
-        return f"{Samples([100 * (more - less) / less for less, more in zip(costs[to], costs['checked'], strict=True)])} %"
+        return (
+            f"{Samples([100 * (more - less) / less for less, more in zip(costs[to], costs['checked'], strict=True)])} %"
+        )
 
     return [
         (path, kind, Samples([one.rate for one in borne]), Samples(own[kind]), Samples(everything[kind]),
-         *((added(own, "unread"), added(own, "none"), added(everything, "none")) if kind == "checked" else ("", "", "")))
+         *((added(own, "unread"), added(own, "none"), added(everything, "none")) if kind == "checked" else ("", "",
+         "")))
         for kind, borne in found.items()
     ]  # fmt: skip
 
@@ -117,7 +130,9 @@ async def _admitted(call: Call) -> bool:
 
 
 async def _start(stack: AsyncExitStack, *arguments: str) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.bench.empty_service", *arguments, stdout=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.empty_service", *arguments, stdout=asyncio.subprocess.DEVNULL
+    )
     stack.push_async_callback(_stop, process)
     return process
 
@@ -131,13 +146,16 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 @asynccontextmanager
 async def _edge(chain: Chain) -> AsyncIterator[aio.Channel]:
     credentials = grpc.ssl_channel_credentials((chain.authorities.public_certificates / "ca.crt").read_bytes())
-    async with aio.secure_channel(f"127.0.0.1:{chain.addresses[chain.gateway].port}", credentials, options=OPTIONS) as channel:
+    async with aio.secure_channel(
+        f"127.0.0.1:{chain.addresses[chain.gateway].port}", credentials, options=OPTIONS
+    ) as channel:
         yield channel
 
 
 @asynccontextmanager
 async def _peer(chain: Chain) -> AsyncIterator[aio.Channel]:
-    """A channel to the sidecar's ingress with the edge's certificate. Mesh certificates name no host, which gRPC insists on: stunnel in asyncio."""
+    """A channel to the sidecar's ingress with the edge's certificate. Mesh certificates name no host, which gRPC
+    insists on: stunnel in asyncio."""
     certificates = chain.authorities.certificates(chain.gateway)
     context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
     context.check_hostname = False

@@ -57,12 +57,20 @@ async def measure(seconds: float, rounds: int) -> Table:
             for name, calls in kinds.items():
                 found[name].append(await bear(calls, seconds, [process.pid]))
     rows = [
-        (name, Samples([one.per_core for one in borne]), Samples([one.microseconds for one in borne]), Samples([one.rate for one in borne]))
+        (
+            name,
+            Samples([one.per_core for one in borne]),
+            Samples([one.microseconds for one in borne]),
+            Samples([one.rate for one in borne]),
+        )
         for name, borne in found.items()
     ]
-    return Table("token", "The Token process on one core", ("", "a second and core", "CPU us each", "a second by the clock"), rows, (
-        f"{LINES} in flight from one grpc.aio client over the process's unix socket; PostgreSQL commits with fsync; ES256 with a local key.",
-        "A second and core: calls by CPU time of the process, its background tasks (outbox relay, feed, heartbeat) included and PostgreSQL's not.",
+    return Table("token", "The Token process on one core", ("", "a second and core", "CPU us each",
+    "a second by the clock"), rows, (
+        (f"{LINES} in flight from one grpc.aio client over the process's unix socket; PostgreSQL "
+        f"commits with fsync; ES256 with a local key."),
+        ("A second and core: calls by CPU time of the process, its background tasks (outbox relay, "
+        "feed, heartbeat) included and PostgreSQL's not."),
     ))  # fmt: skip
 
 
@@ -80,7 +88,9 @@ class _Line:
 
 
 async def _sign_in(process: TokenProcess, subject: uuid.UUID | None = None) -> token_set_pb2.TokenSet:
-    request = token_issuer_pb2.IssueTokensRequest(subject=str(subject or uuid.uuid4()), client_id="demo", amr=["pwd"], address="192.0.2.7")
+    request = token_issuer_pb2.IssueTokensRequest(
+        subject=str(subject or uuid.uuid4()), client_id="demo", amr=["pwd"], address="192.0.2.7"
+    )
     request.auth_time.GetCurrentTime()
     issued: token_set_pb2.TokenSet = await process.issuer.IssueTokens(request, metadata=by("auth"))
     return issued
@@ -90,7 +100,8 @@ async def _admin(process: TokenProcess) -> str:
     subject = uuid.uuid4()
     grants = token_issuer_pb2.SetSubjectGrantsRequest(subject=str(subject), roles=["admin"], version=1)
     await process.issuer.SetSubjectGrants(grants, metadata=by("user"))
-    # The revocation of earlier tokens that goes with new roles is of this very second, and what is issued now is dated behind it.
+    # The revocation of earlier tokens that goes with new roles is of this very second, and what is issued now is dated
+    # behind it.
     await asyncio.sleep(2)
     return (await _sign_in(process, subject)).access_token
 

@@ -30,7 +30,9 @@ async def measure(seconds: float, rounds: int) -> Table:
     verifier = Verifier(keys, ISSUER, AUDIENCE)
     authentication = Authentication(verifier, keys, revocations, feed, Policy(), Limits(200))
     tokens = [mint.token(jti=f"t{number}") for number in range(TOKENS)]
-    signed = [(token.rpartition(".")[0].encode(), mint.raw_signature(token.rpartition(".")[0].encode())) for token in tokens]
+    signed = [
+        (token.rpartition(".")[0].encode(), mint.raw_signature(token.rpartition(".")[0].encode())) for token in tokens
+    ]
     key = keys.find(mint.key_id)
     assert key is not None
 
@@ -47,7 +49,11 @@ async def measure(seconds: float, rounds: int) -> Table:
             authentication._verify(token)
 
     remembered()
-    ways: dict[str, Callable[[], None]] = {"bare signature (OpenSSL, PyJWT's DER)": bare, "cold": cold, "remembered": remembered}
+    ways: dict[str, Callable[[], None]] = {
+        "bare signature (OpenSSL, PyJWT's DER)": bare,
+        "cold": cold,
+        "remembered": remembered,
+    }
     found: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -58,5 +64,6 @@ async def measure(seconds: float, rounds: int) -> Table:
             found[name].append(1e6 * (time.perf_counter() - started) / done)
     rows = [(name, Samples(values)) for name, values in found.items()]
     return Table("verify", "Verifying an access token (ES256), one core", ("", "us a token"), rows, (
-        "Remembered: SHA-256 of the token, its expiry, its key and the five revocation sets. Cold: everything that `mesh.tokens.verifier` does.",
+        ("Remembered: SHA-256 of the token, its expiry, its key and the five revocation sets. Cold: "
+        "everything that `mesh.tokens.verifier` does."),
     ))  # fmt: skip

@@ -1,8 +1,10 @@
-"""Ten thousand changes under load while everything on the way of their events dies in turn: every one is in S3 afterwards, and the proof says so.
+"""Ten thousand changes under load while everything on the way of their events dies in turn: every one is in S3
+afterwards, and the proof says so.
 
-Whoever got an OK for a change must find its event. Service (with its relay), consumer, PostgreSQL and Valkey are killed with SIGKILL. The AWS
-emulator is not: it keeps accepted messages in memory only, so SIGKILL would test its persistence, which AWS doesn't share. It gets SIGTERM in the
-middle of the load (connections break, answers are lost, and it is away for seconds), upon which it saves what it accepted.
+Whoever got an OK for a change must find its event. Service (with its relay), consumer, PostgreSQL and Valkey are killed
+with SIGKILL. The AWS emulator is not: it keeps accepted messages in memory only, so SIGKILL would test its persistence,
+which AWS doesn't share. It gets SIGTERM in the middle of the load (connections break, answers are lost, and it is away
+for seconds), upon which it saves what it accepted.
 """
 
 import asyncio
@@ -58,7 +60,9 @@ class Load:
 
     async def _create(self, person: Person) -> None:
         while self.deaths_to_come or len(self.created) < EVENTS:
-            answer = await self._client.call("ResourceService/CreateResource", {"resource": {"displayName": "x"}}, person.token)
+            answer = await self._client.call(
+                "ResourceService/CreateResource", {"resource": {"displayName": "x"}}, person.token
+            )
             if answer.status == "OK":
                 self.created.add(answer.body["name"])
                 continue
@@ -134,8 +138,14 @@ async def test_every_event_is_stored_and_proven_whoever_dies(tmp_path_factory: p
         for source, count in report.events.items():
             assert sorted(number for name, number in found if name == source) == list(range(1, count + 1))
         again = sum(report.events.values()) + report.repetitions
-        print(f"\n{len(load.created)} changes in {took:.0f} s ({load.refused} refused and repeated), drained {drained:.0f} s later; killed {killed}")
-        print(f"{len(found)} events in {report.objects} objects, {again - len(found)} of them stored twice; {report.checkpoints} checkpoints; intact")
+        print(
+            f"\n{len(load.created)} changes in {took:.0f} s ({load.refused} refused and repeated), "
+            f"drained {drained:.0f} s later; killed {killed}"
+        )
+        print(
+            f"{len(found)} events in {report.objects} objects, {again - len(found)} of them stored "
+            f"twice; {report.checkpoints} checkpoints; intact"
+        )
 
 
 async def proven(archive: Bucket, home: Path) -> Report:

@@ -66,7 +66,9 @@ class RunningMesh:
         context.check_hostname = False
         context.load_cert_chain(certificates / "tls.crt", certificates / "tls.key")
         address = self.row(f"{node}-sidecar")["address"]
-        async with httpx.AsyncClient(base_url=f"https://{address}", http1=False, http2=True, verify=context, timeout=15) as http:
+        async with httpx.AsyncClient(
+            base_url=f"https://{address}", http1=False, http2=True, verify=context, timeout=15
+        ) as http:
             yield SidecarClient(http)
 
     async def authmesh(self, *arguments: str) -> tuple[int, str, str]:
@@ -81,7 +83,11 @@ class RunningMesh:
     async def inbox(self, email: str) -> list[dict[str, Any]]:
         """The messages sent to an address, newest last."""
         _, output, _ = await self.authmesh("inbox", "--email", email, "--json")
-        return [json.loads(line) for line in output.splitlines() if line.startswith("{")] if not output.startswith("[") else json.loads(output)
+        return (
+            [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+            if not output.startswith("[")
+            else json.loads(output)
+        )
 
     async def code(self, email: str) -> str:
         """The newest code sent to an address."""
@@ -179,12 +185,18 @@ class Person:
     @property
     def refresh(self) -> dict[str, Any]:
         """The request that spends this session's refresh token."""
-        return {"refreshToken": self.tokens["refreshToken"], "clientId": "demo", "device": {"instanceId": self.instance_id}}
+        return {
+            "refreshToken": self.tokens["refreshToken"],
+            "clientId": "demo",
+            "device": {"instanceId": self.instance_id},
+        }
 
 
 async def sign_up(mesh: RunningMesh, client: Client, *, verify: bool = True, sign_in: bool = True) -> Person:
     """A new person, by default verified and signed in."""
-    person = Person(f"{secrets.token_hex(8)}@example.com", f"correct horse {secrets.token_hex(8)}", {}, str(uuid.uuid4()))
+    person = Person(
+        f"{secrets.token_hex(8)}@example.com", f"correct horse {secrets.token_hex(8)}", {}, str(uuid.uuid4())
+    )
     await client.ok("AuthService/SignUp", {"email": person.email, "password": person.password, "displayName": "Ada"})
     if verify:
         await client.ok("AuthService/VerifyEmail", {"email": person.email, "code": await mesh.code(person.email)})
@@ -195,7 +207,12 @@ async def sign_up(mesh: RunningMesh, client: Client, *, verify: bool = True, sig
 
 async def sign_in_again(client: Client, person: Person, **more: Any) -> None:
     """Starts a new session of a person."""
-    request = {"email": person.email, "password": person.password, "clientId": "demo", "device": {"instanceId": person.instance_id}} | more
+    request = {
+        "email": person.email,
+        "password": person.password,
+        "clientId": "demo",
+        "device": {"instanceId": person.instance_id},
+    } | more
     person.tokens = (await client.ok("AuthService/SignIn", request))["tokens"]
 
 
@@ -218,7 +235,11 @@ async def administrator(mesh: RunningMesh) -> Person:
         return "admin" in admin.claims.get("roles", [])
 
     await eventually(granted)
-    await sign_in_again(client, admin, scopes=["session:manage", "user:read", "user:write", "admin:users", "token:introspect", "admin:audit"])
+    await sign_in_again(
+        client,
+        admin,
+        scopes=["session:manage", "user:read", "user:write", "admin:users", "token:introspect", "admin:audit"],
+    )
     return admin
 
 

@@ -10,7 +10,9 @@ async def test_an_administrator_reads_what_somebody_did(client: Client, person: 
     made = await client.ok("ResourceService/CreateResource", {"resource": {"displayName": "plan"}}, person.token)
 
     async def recorded() -> bool:
-        page = await client.ok("AuditService/QueryEvents", {"actor": person.name, "type": "resource.created"}, administrator.token)
+        page = await client.ok(
+            "AuditService/QueryEvents", {"actor": person.name, "type": "resource.created"}, administrator.token
+        )
         told = [event["target"] for event in page.get("events", [])], page.get("standings", [])
         return told == ([made["name"]], ["STANDING_CHAINED"])
 

@@ -53,7 +53,11 @@ async def test_a_wrong_field_is_named(client: Client, request_: dict[str, Any], 
 
 
 async def test_names_are_text_of_any_script_and_nothing_that_nobody_sees(client: Client, person: Person) -> None:
-    for given, kept in (("\u06a9\u062a\u0627\u0628\u200c\u0647\u0627", None), ("👩\u200d💻", None), (" Zoe\u0308 ", "Zo\u00eb")):
+    for given, kept in (
+        ("\u06a9\u062a\u0627\u0628\u200c\u0647\u0627", None),
+        ("👩\u200d💻", None),
+        (" Zoe\u0308 ", "Zo\u00eb"),
+    ):
         made = await client.ok("ResourceService/CreateResource", {"resource": {"displayName": given}}, person.token)
         assert made["displayName"] == (kept or given)
     for unseen in ("\x1b[31mred", "\u202egnp.exe", "\u2066isolated", "zero\u200bwidth"):
@@ -74,7 +78,9 @@ async def test_a_code_is_taken_as_it_was_pasted(mesh: RunningMesh, client: Clien
         answer = await client.call("AuthService/VerifyEmail", {"email": email, "code": typed})
         assert (answer.outcome, answer.fields) == (("INVALID_ARGUMENT", "CODE_INVALID"), ("code",))
     full_width = code.translate({ord("0") + digit: 0xFF10 + digit for digit in range(10)})
-    await client.ok("AuthService/VerifyEmail", {"email": email, "code": f"\ufeff{full_width[:4]}\u00a0{full_width[4:]}\n"})
+    await client.ok(
+        "AuthService/VerifyEmail", {"email": email, "code": f"\ufeff{full_width[:4]}\u00a0{full_width[4:]}\n"}
+    )
 
 
 @pytest.mark.parametrize("local_part", ["a" * 65, "a..b", ".a", "a."])
@@ -108,7 +114,9 @@ async def test_a_resource_that_is_not_there_is_not_found(client: Client, person:
     assert answer.outcome == ("NOT_FOUND", "RESOURCE_NOT_FOUND")
 
 
-@pytest.mark.parametrize("payload", [b"\xff\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xc3\x28"], ids=["garbage", "truncated", "invalid-utf8"])
+@pytest.mark.parametrize(
+    "payload", [b"\xff\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xc3\x28"], ids=["garbage", "truncated", "invalid-utf8"]
+)
 async def test_malformed_protobuf_is_invalid_argument(mesh: RunningMesh, payload: bytes) -> None:
     for client in (mesh.clients["grpc"], mesh.clients["grpc-web"]):
         assert isinstance(client, GrpcClient | GrpcWebClient)
@@ -122,7 +130,9 @@ async def test_malformed_protobuf_is_invalid_argument(mesh: RunningMesh, payload
     ['{"email": 5}', '{"email": {"a": 1}}', '{"email": "a@example.com"', "nonsense", "[]", b'{"email": "\xc3\x28"}'],
     ids=["wrong-type", "object", "broken", "no-json", "array", "invalid-utf8"],
 )
-async def test_broken_json_is_invalid_argument_in_the_contracts_shape(json_client: JsonClient, body: str | bytes) -> None:
+async def test_broken_json_is_invalid_argument_in_the_contracts_shape(
+    json_client: JsonClient, body: str | bytes
+) -> None:
     answer = await json_client.send("POST", "/v1/auth:signUp", body)
     assert answer.outcome == INVALID
     assert_clean(answer)
@@ -138,13 +148,17 @@ async def test_a_mask_of_any_length_has_a_short_answer(client: Client, person: P
 
 
 @pytest.mark.parametrize("scopes", [[""] * 900, ["\x1b" * 9] * 60, ["x" * 3_000]], ids=["many", "no text", "long"])
-async def test_a_list_out_of_bounds_is_refused_at_once_and_costs_nobody_else_a_call(client: Client, scopes: list[str]) -> None:
+async def test_a_list_out_of_bounds_is_refused_at_once_and_costs_nobody_else_a_call(
+    client: Client, scopes: list[str]
+) -> None:
     bomb = {"email": "ada@example.com", "password": "p", "clientId": "demo", "scopes": scopes}
     calls = [client.call("AuthService/SignIn", bomb) for _ in range(10)]
     good = [client.call("TokenService/GetJwks", {}) for _ in range(20)]
     answers = await asyncio.gather(*calls, *good)
     assert {answer.outcome for answer in answers[:10]} == {INVALID}
-    assert {answer.fields for answer in answers[:10]} == {("scopes",)} or {len(answer.fields) for answer in answers[:10]} == {5}
+    assert {answer.fields for answer in answers[:10]} == {("scopes",)} or {
+        len(answer.fields) for answer in answers[:10]
+    } == {5}
     assert {answer.status for answer in answers[10:]} == {"OK"}
 
 
@@ -159,10 +173,13 @@ def strings(request: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
 
 
 async def test_no_answer_repeats_more_than_100_characters_of_a_request(client: Client, administrator: Person) -> None:
-    """Of every RPC that the edge opens and every string in its request, also where the string is allowed to be longer."""
+    """Of every RPC that the edge opens and every string in its request, also where the string is allowed to be
+    longer."""
     opened = {route.match.service_name for route in load_mesh().gateway_routes}
     rpcs = [
-        rpc for rpc in CONTRACT.rpcs.values() if rpc.service in opened and rpc.access.WhichOneof("kind") != "internal" and not rpc.server_streaming
+        rpc
+        for rpc in CONTRACT.rpcs.values()
+        if rpc.service in opened and rpc.access.WhichOneof("kind") != "internal" and not rpc.server_streaming
     ]
     assert len(rpcs) > 30
     for rpc in rpcs:
@@ -193,7 +210,9 @@ async def test_an_unknown_path_is_answered_in_the_contracts_shape(json_client: J
     assert answer.reason == "NOT_IMPLEMENTED"
 
 
-async def test_a_request_larger_than_any_that_its_method_could_have_is_too_large(client: Client, person: Person) -> None:
+async def test_a_request_larger_than_any_that_its_method_could_have_is_too_large(
+    client: Client, person: Person
+) -> None:
     for size in (5_000, 60_000):
         answer = await client.call("AuthService/SignUp", SIGN_UP | {"displayName": "x" * size})
         assert answer.outcome == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
@@ -201,7 +220,9 @@ async def test_a_request_larger_than_any_that_its_method_could_have_is_too_large
 
 async def test_a_message_of_5_mb_is_too_large(mesh: RunningMesh, person: Person) -> None:
     client = mesh.clients["grpc"]
-    answer = await client.call("ResourceService/CreateResource", {"resource": {"content": "x" * 5_000_000}}, person.token)
+    answer = await client.call(
+        "ResourceService/CreateResource", {"resource": {"content": "x" * 5_000_000}}, person.token
+    )
     assert answer.outcome == ("RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
     listed = await client.ok("ResourceService/ListResources", {}, person.token)
     assert not listed.get("resources")
@@ -212,7 +233,9 @@ async def test_a_page_token_of_another_list_is_refused(client: Client, person: P
         await client.ok("ResourceService/CreateResource", {"resource": {"displayName": f"{number}"}}, person.token)
     page = await client.ok("ResourceService/ListResources", {"pageSize": 1}, person.token)
     assert page["nextPageToken"]
-    second = await client.ok("ResourceService/ListResources", {"pageSize": 1, "pageToken": page["nextPageToken"]}, person.token)
+    second = await client.ok(
+        "ResourceService/ListResources", {"pageSize": 1, "pageToken": page["nextPageToken"]}, person.token
+    )
     assert [item["displayName"] for item in (*page["resources"], *second["resources"])] == ["1", "0"]
     for name, request, token in (
         ("UserService/ListUsers", {}, administrator.token),
@@ -227,19 +250,34 @@ async def test_a_page_token_of_another_list_is_refused(client: Client, person: P
 
 async def test_a_stale_etag_changes_nothing(client: Client, person: Person) -> None:
     made = await client.ok("ResourceService/CreateResource", {"resource": {"displayName": "one"}}, person.token)
-    update = {"resource": {"name": made["name"], "displayName": "two", "etag": made["etag"]}, "updateMask": "displayName"}
+    update = {
+        "resource": {"name": made["name"], "displayName": "two", "etag": made["etag"]},
+        "updateMask": "displayName",
+    }
     changed = await client.ok("ResourceService/UpdateResource", update, person.token)
     assert (changed["displayName"], changed["etag"] != made["etag"]) == ("two", True)
-    stale = await client.call("ResourceService/UpdateResource", update | {"resource": {**update["resource"], "displayName": "three"}}, person.token)  # type: ignore[dict-item]
+    stale = await client.call(
+        "ResourceService/UpdateResource",
+        update | {"resource": {**update["resource"], "displayName": "three"}},  # type: ignore[dict-item]
+        person.token,
+    )
     assert stale.outcome == ("ABORTED", "ETAG_MISMATCH")
-    deleted = await client.call("ResourceService/DeleteResource", {"name": made["name"], "etag": made["etag"]}, person.token)
+    deleted = await client.call(
+        "ResourceService/DeleteResource", {"name": made["name"], "etag": made["etag"]}, person.token
+    )
     assert deleted.outcome == ("ABORTED", "ETAG_MISMATCH")
-    assert (await client.ok("ResourceService/GetResource", {"name": made["name"]}, person.token))["displayName"] == "two"
+    assert (await client.ok("ResourceService/GetResource", {"name": made["name"]}, person.token))[
+        "displayName"
+    ] == "two"
 
 
-async def test_a_repeated_create_gives_the_same_resource_and_another_body_is_refused(client: Client, person: Person) -> None:
+async def test_a_repeated_create_gives_the_same_resource_and_another_body_is_refused(
+    client: Client, person: Person
+) -> None:
     request = {"resource": {"displayName": "once"}, "requestId": str(uuid.uuid4())}
     first = await client.ok("ResourceService/CreateResource", request, person.token)
     assert (await client.ok("ResourceService/CreateResource", request, person.token))["name"] == first["name"]
-    other = await client.call("ResourceService/CreateResource", request | {"resource": {"displayName": "twice"}}, person.token)
+    other = await client.call(
+        "ResourceService/CreateResource", request | {"resource": {"displayName": "twice"}}, person.token
+    )
     assert other.outcome == ("INVALID_ARGUMENT", "REQUEST_ID_REUSED")

@@ -1,4 +1,5 @@
-"""A page that keeps its refresh token in the cookie, through the real edge: the token is in no answer and no log, and another page gets nowhere."""
+"""A page that keeps its refresh token in the cookie, through the real edge: the token is in no answer and no log, and
+another page gets nowhere."""
 
 import ssl
 import struct
@@ -24,8 +25,15 @@ class Page:
         self.http = http
         self.origin = origin
 
-    async def post(self, path: str, body: dict[str, Any], *, cookie: str = "", origin: str | None = None, **headers: str) -> httpx.Response:
-        sent = {"origin": origin or self.origin, **ASKED, **headers, **({"cookie": f"theme=dark; {NAME}={cookie}"} if cookie else {})}
+    async def post(
+        self, path: str, body: dict[str, Any], *, cookie: str = "", origin: str | None = None, **headers: str
+    ) -> httpx.Response:
+        sent = {
+            "origin": origin or self.origin,
+            **ASKED,
+            **headers,
+            **({"cookie": f"theme=dark; {NAME}={cookie}"} if cookie else {}),
+        }
         # Each test says itself which cookie the browser has.
         self.http.cookies.clear()
         return await self.http.post(path, json=body, headers={name: value for name, value in sent.items() if value})
@@ -44,13 +52,19 @@ async def person(mesh: RunningMesh) -> Person:
 
 
 def cookie(answer: httpx.Response) -> str:
-    """The token in the one cookie that is set, once it is sure that no script can read it and no other page can send it."""
+    """The token in the one cookie that is set, once it is sure that no script can read it and no other page can send
+    it."""
     assert answer.status_code == 200, answer.text
     (header,) = answer.headers.get_list("set-cookie")
     pair, *attributes = header.split("; ")
     name, _, value = pair.partition("=")
     assert name == NAME
-    assert {*attributes} - {one for one in attributes if one.startswith("Max-Age=")} == {"Path=/", "Secure", "HttpOnly", "SameSite=Strict"}
+    assert {*attributes} - {one for one in attributes if one.startswith("Max-Age=")} == {
+        "Path=/",
+        "Secure",
+        "HttpOnly",
+        "SameSite=Strict",
+    }
     return value
 
 
@@ -58,7 +72,9 @@ async def sign_in(page: Page, person: Person) -> httpx.Response:
     return await page.post("/v1/auth:signIn", {"email": person.email, "password": person.password, "clientId": "demo"})
 
 
-async def test_a_page_signs_in_refreshes_and_signs_out_and_never_sees_the_token(mesh: RunningMesh, page: Page, person: Person) -> None:
+async def test_a_page_signs_in_refreshes_and_signs_out_and_never_sees_the_token(
+    mesh: RunningMesh, page: Page, person: Person
+) -> None:
     signed_in = await sign_in(page, person)
     first = cookie(signed_in)
     assert first.startswith("amrt_")
@@ -95,10 +111,20 @@ async def test_the_same_over_grpc_web(mesh: RunningMesh, page: Page, person: Per
     first = cookie(await sign_in(page, person))
 
     async def call(name: str, payload: bytes, sent: str) -> httpx.Response:
-        headers = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", "origin": page.origin, "cookie": f"{NAME}={sent}", **ASKED}
-        return await page.http.post(method(name).path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=headers)
+        headers = {
+            "content-type": "application/grpc-web+proto",
+            "x-grpc-web": "1",
+            "origin": page.origin,
+            "cookie": f"{NAME}={sent}",
+            **ASKED,
+        }
+        return await page.http.post(
+            method(name).path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=headers
+        )
 
-    refreshed = await call("TokenService/RefreshToken", token_service_pb2.RefreshTokenRequest(client_id="demo").SerializeToString(), first)
+    refreshed = await call(
+        "TokenService/RefreshToken", token_service_pb2.RefreshTokenRequest(client_id="demo").SerializeToString(), first
+    )
     size = struct.unpack(">I", refreshed.content[1:5])[0]
     tokens = token_set_pb2.TokenSet.FromString(refreshed.content[5 : 5 + size])
     assert (tokens.refresh_token, bool(tokens.access_token)) == ("", True)
@@ -117,7 +143,9 @@ async def test_a_page_of_another_origin_gets_nowhere(page: Page, person: Person,
         assert "set-cookie" not in refused.headers
     # A form can send the cookie, and nothing that makes us look at it.
     plain = await page.http.post(
-        "/v1/token:refresh", content='{"clientId": "demo"}', headers={"origin": origin, "content-type": "text/plain", "cookie": f"{NAME}={token}"}
+        "/v1/token:refresh",
+        content='{"clientId": "demo"}',
+        headers={"origin": origin, "content-type": "text/plain", "cookie": f"{NAME}={token}"},
     )
     assert plain.status_code == 400
     # None of it had an effect.

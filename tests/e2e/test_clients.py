@@ -1,4 +1,5 @@
-"""Clients through the real edge: kept by an administrator, in three protocols; and a backend that does what docs/clients.md shows."""
+"""Clients through the real edge: kept by an administrator, in three protocols; and a backend that does what
+docs/clients.md shows."""
 
 import re
 import uuid
@@ -40,15 +41,26 @@ async def test_an_administrator_keeps_clients(client: Client, admin_token: str, 
     assert again.outcome == ("ALREADY_EXISTS", "CLIENT_ALREADY_EXISTS")
     update = {"client": {"name": name, "sessionLimit": 2, "etag": created["etag"]}}
     assert (await client.ok("ClientService/UpdateClient", update, admin_token))["sessionLimit"] == 2
-    assert (await client.call("ClientService/UpdateClient", update, admin_token)).outcome == ("ABORTED", "ETAG_MISMATCH")
+    assert (await client.call("ClientService/UpdateClient", update, admin_token)).outcome == (
+        "ABORTED",
+        "ETAG_MISMATCH",
+    )
     bad = await client.call("ClientService/UpdateClient", {"client": {"name": name, "jwks": "{}"}}, admin_token)
     assert (bad.outcome, bad.fields) == (("INVALID_ARGUMENT", "FIELD_INVALID"), ("client.jwks",))
     await client.ok("ClientService/DeleteClient", {"name": name}, admin_token)
-    assert (await client.call("ClientService/GetClient", {"name": name}, admin_token)).outcome == ("NOT_FOUND", "CLIENT_NOT_FOUND")
-    assert (await client.call("ClientService/ListClients", {}, person.token)).outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")
+    assert (await client.call("ClientService/GetClient", {"name": name}, admin_token)).outcome == (
+        "NOT_FOUND",
+        "CLIENT_NOT_FOUND",
+    )
+    assert (await client.call("ClientService/ListClients", {}, person.token)).outcome == (
+        "PERMISSION_DENIED",
+        "SCOPE_MISSING",
+    )
 
 
-async def test_a_deleted_client_s_people_are_out_at_once_and_everywhere(mesh: RunningMesh, admin_token: str, person: Person) -> None:
+async def test_a_deleted_client_s_people_are_out_at_once_and_everywhere(
+    mesh: RunningMesh, admin_token: str, person: Person
+) -> None:
     client = mesh.clients["grpc"]
     name = f"clients/c{uuid.uuid4().hex[:10]}"
     await client.ok("ClientService/CreateClient", {"client": {"name": name, "scopes": ["resource:read"]}}, admin_token)
@@ -75,7 +87,9 @@ async def test_a_backend_does_what_the_docs_show(mesh: RunningMesh, admin_token:
     exec(make_key, backend)
     assert "private" not in backend["jwks"]
     client = mesh.clients["grpc"]
-    await client.ok("ClientService/UpdateClient", {"client": {"name": "clients/backend", "jwks": backend["jwks"]}}, admin_token)
+    await client.ok(
+        "ClientService/UpdateClient", {"client": {"name": "clients/backend", "jwks": backend["jwks"]}}, admin_token
+    )
     exec(ask, backend)
 
     async def known() -> bool:

@@ -1,4 +1,5 @@
-"""The Connect protocol, judged by Connect's own client for the web: its default transport, which is JSON, and the binary one."""
+"""The Connect protocol, judged by Connect's own client for the web: its default transport, which is JSON, and the
+binary one."""
 
 import asyncio
 import json
@@ -29,10 +30,15 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in CLIENT.iterdir():
         shutil.copy(file, folder)
     command = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-    npm = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    npm = await asyncio.create_subprocess_exec(
+        *command, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
     output, _ = await npm.communicate()
     if npm.returncode != 0:
-        pytest.skip(f"npm could not install Connect's own client, which did not judge the edge: {output.decode().splitlines()[:1]}")
+        pytest.skip(
+            f"npm could not install Connect's own client, which did not judge the edge: "
+            f"{output.decode().splitlines()[:1]}"
+        )
     return folder / "client.mjs"
 
 
@@ -44,7 +50,15 @@ def connect(mesh: RunningMesh, client: Path, request: pytest.FixtureRequest) -> 
         sent = []
         for call in calls:
             rpc = method(call["name"])
-            sent.append({"transport": request.param, "service": rpc.service, "method": rpc.name[0].lower() + rpc.name[1:], "request": {}, **call})
+            sent.append(
+                {
+                    "transport": request.param,
+                    "service": rpc.service,
+                    "method": rpc.name[0].lower() + rpc.name[1:],
+                    "request": {},
+                    **call,
+                }
+            )
         node = await asyncio.create_subprocess_exec(
             "node",
             client,
@@ -64,17 +78,29 @@ def connect(mesh: RunningMesh, client: Path, request: pytest.FixtureRequest) -> 
 
 
 async def test_a_person_signs_up_in_and_out(mesh: RunningMesh, connect: Connect) -> None:
-    email, password, device = f"{uuid.uuid4()}@example.com", f"correct horse {uuid.uuid4()}", {"instanceId": str(uuid.uuid4())}
-    [signed_up] = await connect({"name": "AuthService/SignUp", "request": {"email": email, "password": password, "displayName": "Ada Łovelace"}})
+    email, password, device = (
+        f"{uuid.uuid4()}@example.com",
+        f"correct horse {uuid.uuid4()}",
+        {"instanceId": str(uuid.uuid4())},
+    )
+    [signed_up] = await connect(
+        {"name": "AuthService/SignUp", "request": {"email": email, "password": password, "displayName": "Ada Łovelace"}}
+    )
     assert "ok" in signed_up, signed_up
     verify = {"name": "AuthService/VerifyEmail", "request": {"email": email, "code": await mesh.code(email)}}
-    sign_in = {"name": "AuthService/SignIn", "request": {"email": email, "password": password, "clientId": "demo", "device": device}}
+    sign_in = {
+        "name": "AuthService/SignIn",
+        "request": {"email": email, "password": password, "clientId": "demo", "device": device},
+    }
     verified, signed_in = await connect(verify, sign_in)
     assert "ok" in verified, verified
     tokens = signed_in["ok"]["tokens"]
 
     def refresh(token: str) -> Call:
-        return {"name": "TokenService/RefreshToken", "request": {"refreshToken": token, "clientId": "demo", "device": device}}
+        return {
+            "name": "TokenService/RefreshToken",
+            "request": {"refreshToken": token, "clientId": "demo", "device": device},
+        }
 
     who = {"name": "UserService/GetUser", "request": {"name": "users/me"}, "token": tokens["accessToken"]}
     refreshed, user = await connect(refresh(tokens["refreshToken"]), who)
@@ -92,7 +118,11 @@ async def test_refusals_have_their_reason_and_details_whoever_makes_them(connect
         {"name": "TokenService/ListSessions", "request": {"parent": "users/me"}, "token": forged(person.token)},
         {"name": "ResourceService/GetResource", "request": {"name": "resources/nope"}, "token": person.token},
         {"name": "AuthService/SignIn", "request": wrong},
-        {"name": "ResourceService/GetResource", "request": {"name": f"resources/{uuid.uuid4()}"}, "token": person.token},
+        {
+            "name": "ResourceService/GetResource",
+            "request": {"name": f"resources/{uuid.uuid4()}"},
+            "token": person.token,
+        },
     )
     assert (no_token["code"], no_token["details"]["reason"]) == ("Unauthenticated", "TOKEN_MISSING")
     assert (forged_token["code"], forged_token["details"]["reason"]) == ("Unauthenticated", "TOKEN_INVALID")
@@ -104,7 +134,11 @@ async def test_refusals_have_their_reason_and_details_whoever_makes_them(connect
 
 
 async def test_a_stream_is_followed_and_refused(connect: Connect, person: Person) -> None:
-    create = {"name": "ResourceService/CreateResource", "request": {"resource": {"displayName": "watched"}}, "token": person.token}
+    create = {
+        "name": "ResourceService/CreateResource",
+        "request": {"resource": {"displayName": "watched"}},
+        "token": person.token,
+    }
     watch = {"name": "ResourceService/WatchResources", "messages": 1}
     created, first = await connect(create, {**watch, "token": person.token})
     assert created["ok"]["displayName"] == "watched"

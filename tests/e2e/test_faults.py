@@ -19,7 +19,9 @@ def children(parent: int) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["resource", "resource-sidecar", "token", "token-sidecar", "edge"])
-async def test_a_killed_process_comes_back_and_calls_succeed_again(mesh: RunningMesh, client: Client, person: Person, name: str) -> None:
+async def test_a_killed_process_comes_back_and_calls_succeed_again(
+    mesh: RunningMesh, client: Client, person: Person, name: str
+) -> None:
     restarts = mesh.row(name)["restarts"]
     await mesh.kill(name)
     assert mesh.row(name)["restarts"] == restarts + 1
@@ -32,7 +34,9 @@ async def test_a_killed_process_comes_back_and_calls_succeed_again(mesh: Running
     await eventually(works)
 
 
-async def test_without_its_database_a_service_is_unavailable_and_comes_back_by_itself(mesh: RunningMesh, client: Client, person: Person) -> None:
+async def test_without_its_database_a_service_is_unavailable_and_comes_back_by_itself(
+    mesh: RunningMesh, client: Client, person: Person
+) -> None:
     server = [mesh.row("postgres")["pid"], *children(mesh.row("postgres")["pid"])]
     for pid in server:
         os.kill(pid, signal.SIGSTOP)
@@ -53,15 +57,27 @@ async def test_without_its_database_a_service_is_unavailable_and_comes_back_by_i
     await eventually(works)
 
 
-async def test_a_database_that_takes_no_changes_stops_changes_only_and_is_said_once(mesh: RunningMesh, person: Person) -> None:
-    services = [row["name"] for row in mesh.status["processes"] if f"{row['name']}-sidecar" in {other["name"] for other in mesh.status["processes"]}]
-    made = await mesh.clients["grpc"].ok("ResourceService/CreateResource", {"resource": {"displayName": "before"}}, person.token)
+async def test_a_database_that_takes_no_changes_stops_changes_only_and_is_said_once(
+    mesh: RunningMesh, person: Person
+) -> None:
+    services = [
+        row["name"]
+        for row in mesh.status["processes"]
+        if f"{row['name']}-sidecar" in {other["name"] for other in mesh.status["processes"]}
+    ]
+    made = await mesh.clients["grpc"].ok(
+        "ResourceService/CreateResource", {"resource": {"displayName": "before"}}, person.token
+    )
     restarts = {row["name"]: row["restarts"] for row in mesh.status["processes"]}
     written = {name: len(lines(mesh, name)) for name in services}
 
     def said(name: str) -> list[str]:
         new = lines(mesh, name)[written[name] :]
-        return [line["event"] for line in new if line["level"] in ("warning", "error", "critical") and line["event"] != "call"]
+        return [
+            line["event"]
+            for line in new
+            if line["level"] in ("warning", "error", "critical") and line["event"] != "call"
+        ]
 
     async def everywhere() -> bool:
         return all("database takes no changes" in said(name) for name in services)
@@ -78,7 +94,10 @@ async def test_a_database_that_takes_no_changes_stops_changes_only_and_is_said_o
                 ("AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"}),
             ):
                 answer = await client.call(name, request, person.token)
-                assert (*answer.outcome, answer.retry_after) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE", True), (name, answer)
+                assert (*answer.outcome, answer.retry_after) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE", True), (
+                    name,
+                    answer,
+                )
             listed = await client.ok("ResourceService/ListResources", {}, person.token)
             assert [item["displayName"] for item in listed["resources"]] == ["before"]
             assert (await client.ok("UserService/GetUser", {"name": "users/me"}, person.token))["email"] == person.email
@@ -87,7 +106,9 @@ async def test_a_database_that_takes_no_changes_stops_changes_only_and_is_said_o
         await set_read_only(mesh, "off")
 
     async def works() -> bool:
-        answer = await mesh.clients["grpc"].call("ResourceService/CreateResource", {"resource": {"displayName": "after"}}, person.token)
+        answer = await mesh.clients["grpc"].call(
+            "ResourceService/CreateResource", {"resource": {"displayName": "after"}}, person.token
+        )
         return answer.status == "OK"
 
     await eventually(works)
@@ -101,7 +122,11 @@ async def test_a_database_that_takes_no_changes_stops_changes_only_and_is_said_o
 
 def lines(mesh: RunningMesh, name: str) -> list[dict[str, Any]]:
     """What a service has logged."""
-    return [json.loads(line) for line in (mesh.home / "logs" / f"{name}.log").read_text().splitlines() if line.startswith("{")]
+    return [
+        json.loads(line)
+        for line in (mesh.home / "logs" / f"{name}.log").read_text().splitlines()
+        if line.startswith("{")
+    ]
 
 
 async def set_read_only(mesh: RunningMesh, value: str) -> None:
@@ -119,7 +144,9 @@ def admin_url(mesh: RunningMesh) -> str:
     return f"postgresql://postgres:{password}@/postgres?host={sockets}"
 
 
-async def test_a_revocation_during_an_outage_of_valkey_is_refused_when_it_is_back(mesh: RunningMesh, client: Client) -> None:
+async def test_a_revocation_during_an_outage_of_valkey_is_refused_when_it_is_back(
+    mesh: RunningMesh, client: Client
+) -> None:
     person = await sign_up(mesh, client)
     pid = mesh.row("valkey")["pid"]
     os.kill(pid, signal.SIGKILL)
@@ -141,7 +168,9 @@ async def test_without_valkey_sensitive_calls_are_refused_as_unavailable_and_goo
     try:
 
         async def stale() -> bool:
-            answer = await client.call("UserService/DisableUser", {"name": "users/00000000-0000-7000-8000-000000000000"}, administrator.token)
+            answer = await client.call(
+                "UserService/DisableUser", {"name": "users/00000000-0000-7000-8000-000000000000"}, administrator.token
+            )
             assert answer.status in {"NOT_FOUND", "UNAVAILABLE"}, answer
             return answer.outcome == ("UNAVAILABLE", "REVOCATION_STALE") and answer.retry_after
 
@@ -151,7 +180,9 @@ async def test_without_valkey_sensitive_calls_are_refused_as_unavailable_and_goo
         os.kill(pid, signal.SIGCONT)
 
     async def fresh() -> bool:
-        answer = await client.call("UserService/DisableUser", {"name": "users/00000000-0000-7000-8000-000000000000"}, administrator.token)
+        answer = await client.call(
+            "UserService/DisableUser", {"name": "users/00000000-0000-7000-8000-000000000000"}, administrator.token
+        )
         return answer.outcome == ("NOT_FOUND", "USER_NOT_FOUND")
 
     await eventually(fresh)

@@ -54,7 +54,9 @@ async def share_with_a_thousand(mesh: RunningMesh, name: str) -> None:
     await database.close()
 
 
-async def test_one_who_updates_what_a_thousand_people_see_keeps_nobody_waiting(mesh: RunningMesh, person: Person) -> None:
+async def test_one_who_updates_what_a_thousand_people_see_keeps_nobody_waiting(
+    mesh: RunningMesh, person: Person
+) -> None:
     client = mesh.clients["grpc"]
     assert isinstance(client, GrpcClient)
     other = await sign_up(mesh, client)
@@ -110,7 +112,9 @@ async def test_ten_accounts_do_not_close_watches_for_everybody_else(mesh: Runnin
             await opened.acquire()
         assert not ended
         for newcomer in (person, await sign_up(mesh, client)):
-            changes = await stack.enter_async_context(client.stream("ResourceService/WatchResources", {}, newcomer.token))
+            changes = await stack.enter_async_context(
+                client.stream("ResourceService/WatchResources", {}, newcomer.token)
+            )
             await anext(changes)
             await client.ok("ResourceService/CreateResource", {"resource": {"displayName": "new"}}, newcomer.token)
             assert (await next_added(changes))["resource"]["displayName"] == "new"

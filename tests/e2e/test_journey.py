@@ -11,12 +11,16 @@ from tests.kit.trail_objects import audit_events
 
 async def test_from_sign_up_to_the_audit_trail(mesh: RunningMesh, client: Client) -> None:
     person = await sign_up(mesh, client, verify=False)
-    early = await client.call("AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"})
+    early = await client.call(
+        "AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"}
+    )
     assert early.outcome == ("FAILED_PRECONDITION", "EMAIL_UNVERIFIED")
     await client.ok("AuthService/VerifyEmail", {"email": person.email, "code": await mesh.code(person.email)})
     await sign_in_again(client, person)
 
-    made = await client.ok("ResourceService/CreateResource", {"resource": {"displayName": "Notes", "content": "hello"}}, person.token)
+    made = await client.ok(
+        "ResourceService/CreateResource", {"resource": {"displayName": "Notes", "content": "hello"}}, person.token
+    )
     read = await client.ok("ResourceService/GetResource", {"name": made["name"]}, person.token)
     assert (read["content"], read["owner"], read["role"]) == ("hello", person.name, "ROLE_OWNER")
 
@@ -32,7 +36,11 @@ async def test_from_sign_up_to_the_audit_trail(mesh: RunningMesh, client: Client
     assert again.outcome == ("UNAUTHENTICATED", "REFRESH_INVALID")
 
     async def recorded() -> bool:
-        events = [event for event in await audit_events(mesh) if event.get("subject") == person.name or event.get("target") == made["name"]]
+        events = [
+            event
+            for event in await audit_events(mesh)
+            if event.get("subject") == person.name or event.get("target") == made["name"]
+        ]
         return {
             "auth.signed_up",
             "auth.email_verified",
@@ -79,7 +87,10 @@ async def test_codes_are_nowhere_but_in_the_message(mesh: RunningMesh) -> None:
     code = await mesh.code(person.email)
 
     async def verified() -> bool:
-        return any(event["type"] == "auth.email_verified" and event["subject"] == person.name for event in await audit_events(mesh))
+        return any(
+            event["type"] == "auth.email_verified" and event["subject"] == person.name
+            for event in await audit_events(mesh)
+        )
 
     await eventually(verified)
     assert code not in json.dumps(await audit_events(mesh))

@@ -1,4 +1,5 @@
-"""The drill: signing keys are rotated and revoked under load in a mesh of its own with shortened clocks, through real edge and sidecars."""
+"""The drill: signing keys are rotated and revoked under load in a mesh of its own with shortened clocks, through real
+edge and sidecars."""
 
 import asyncio
 import time
@@ -76,7 +77,10 @@ async def load(mesh: RunningMesh) -> AsyncIterator[Load]:
     clients = list(mesh.clients.values())
     people = [await sign_up(mesh, clients[number % len(clients)]) for number in range(WORKERS)]
     running_load = Load()
-    tasks = [asyncio.create_task(running_load.work(clients[number % len(clients)], person)) for number, person in enumerate(people)]
+    tasks = [
+        asyncio.create_task(running_load.work(clients[number % len(clients)], person))
+        for number, person in enumerate(people)
+    ]
     try:
         yield running_load
     finally:
@@ -180,10 +184,15 @@ async def test_rotation_under_load_refuses_no_good_token_and_then_the_old_key_is
         assert set(outcomes.values()) == {("UNAUTHENTICATED", "TOKEN_INVALID")}, outcomes
         assert first not in {key for state in (await keys(mesh, administrator)).values() for key in state}
     assert working.refused == []
-    print(f"\nrotation drill: {working.answers.total()} calls with {len(working.keys)} keys, refused: {len(working.refused)}")
+    print(
+        f"\nrotation drill: {working.answers.total()} calls with {len(working.keys)} keys, refused: "
+        f"{len(working.refused)}"
+    )
 
 
-async def test_a_revoked_key_is_refused_by_processes_at_once_and_by_sidecars_within_their_cache(mesh: RunningMesh, administrator: Person) -> None:
+async def test_a_revoked_key_is_refused_by_processes_at_once_and_by_sidecars_within_their_cache(
+    mesh: RunningMesh, administrator: Person
+) -> None:
     client = mesh.clients["grpc"]
     person = await sign_up(mesh, client)
     revoked, stolen = key_of(person), person.token
@@ -209,4 +218,7 @@ async def test_a_revoked_key_is_refused_by_processes_at_once_and_by_sidecars_wit
         return set((await everywhere(mesh, stolen)).values()) == {("UNAUTHENTICATED", "TOKEN_INVALID")}
 
     await eventually(everybody, within=JWKS_CACHE_SECONDS + 3)
-    print(f"\nrevoked key: refused by the process after {by_process * 1000:.0f} ms, by all sidecars after {time.monotonic() - told:.1f} s")
+    print(
+        f"\nrevoked key: refused by the process after {by_process * 1000:.0f} ms, by all sidecars "
+        f"after {time.monotonic() - told:.1f} s"
+    )

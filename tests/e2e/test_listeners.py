@@ -39,7 +39,10 @@ attempt("aws from a page", lambda: aws(targets["aws"], origin="https://evil.exam
 def ingress(port):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", port), 5) as plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as tls,
+    ):
         tls.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         return tls.recv(100).decode(errors="replace")
 
@@ -59,8 +62,14 @@ def listening(mesh: RunningMesh) -> dict[int, str]:
     for row in mesh.status["processes"]:
         for descriptor in Path(f"/proc/{row['pid']}/fd").iterdir():
             owners[str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")] = row["name"]
-    lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
-    return {int(fields[1].rpartition(":")[2], 16): owners[fields[9]] for fields in lines if fields[3] == "0A" and fields[9] in owners}
+    lines = [
+        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    return {
+        int(fields[1].rpartition(":")[2], 16): owners[fields[9]]
+        for fields in lines
+        if fields[3] == "0A" and fields[9] in owners
+    }
 
 
 async def as_a_stranger(**targets: Any) -> dict[str, Any]:
@@ -92,7 +101,9 @@ async def test_another_account_gets_nowhere(mesh: RunningMesh) -> None:
     # TLS 1.3 lets a client finish the handshake before the server has seen that it shows no certificate.
     refused = {"SSLError", "SSLEOFError", "ConnectionResetError", ""}
     assert {name: answer for name, answer in found.items() if name in ingresses and answer not in refused} == {}
-    assert {name: answer for name, answer in found.items() if name in {*sockets, *files} and answer != "PermissionError"} == {}
+    assert {
+        name: answer for name, answer in found.items() if name in {*sockets, *files} and answer != "PermissionError"
+    } == {}
     assert len(found) == 5 + len(ingresses) + len({*sockets, *files})
 
 

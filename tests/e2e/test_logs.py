@@ -1,5 +1,5 @@
-"""Nothing that a person or a client proves itself with is in any log of the mesh: not when all goes well, and not when it
-doesn't.
+"""Nothing that a person or a client proves itself with is in any log of the mesh: not when all goes well, and not when
+it doesn't.
 """
 
 import base64
@@ -86,13 +86,22 @@ async def everything_wrong(client: Client, person: Person, canaries: Canaries) -
     email, client_id = person.email, {"clientId": "demo"}
     for name, request in (
         ("AuthService/SignIn", {"email": email, "password": new("wrong password")} | client_id),
-        ("AuthService/SignIn", {"email": f"{uuid.uuid4()}@example.com", "password": new("password of nobody")} | client_id),
+        (
+            "AuthService/SignIn",
+            {"email": f"{uuid.uuid4()}@example.com", "password": new("password of nobody")} | client_id,
+        ),
         ("AuthService/SignIn", {"email": email, "password": new("long password") * 50} | client_id),
         ("AuthService/SignIn", {"email": new("password as address"), "password": "x"} | client_id),
         ("AuthService/SignIn", {"email": email, "password": "x", "clientId": new("password as client")}),
-        ("AuthService/SignIn", {"email": email, "password": "x", "device": {"instanceId": new("instance")}} | client_id),
+        (
+            "AuthService/SignIn",
+            {"email": email, "password": "x", "device": {"instanceId": new("instance")}} | client_id,
+        ),
         ("AuthService/SignUp", {"email": email, "password": new("password of a second sign-up")}),
-        ("AuthService/SignUp", {"email": f"{uuid.uuid4()}@example.com", "password": "p", "displayName": new("name") + "\x1b"}),
+        (
+            "AuthService/SignUp",
+            {"email": f"{uuid.uuid4()}@example.com", "password": "p", "displayName": new("name") + "\x1b"},
+        ),
         ("AuthService/VerifyEmail", {"email": email, "code": new("code"), "password": new("password with a code")}),
         ("AuthService/ResetPassword", {"email": email, "code": "12345678", "newPassword": new("new password")}),
         ("AuthService/VerifyMfa", {"challenge": new("challenge"), "recoveryCode": new("recovery code")}),
@@ -102,13 +111,25 @@ async def everything_wrong(client: Client, person: Person, canaries: Canaries) -
         ("TokenService/IssueClientToken", {"clientAssertion": f"e30.{new('assertion')}.e30"}),
     ):
         assert (await client.call(name, request)).status in ("OK", *REFUSALS), name
-    for token in (new("token"), f"e30.{new('claims of a token')}.e30", forged(person.token), f"{person.token} {new('after a token')}"):
+    for token in (
+        new("token"),
+        f"e30.{new('claims of a token')}.e30",
+        forged(person.token),
+        f"{person.token} {new('after a token')}",
+    ):
         assert (await client.call("UserService/GetUser", {"name": "users/me"}, token)).status == "UNAUTHENTICATED"
     change = {"currentPassword": new("current password"), "newPassword": new("changed password")}
     assert (await client.call("AuthService/ChangePassword", change, person.token)).status in REFUSALS
 
 
-REFUSALS = ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "INTERNAL")
+REFUSALS = (
+    "INVALID_ARGUMENT",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+)
 
 
 async def everything_malformed(mesh: RunningMesh, person: Person, canaries: Canaries) -> None:
@@ -135,8 +156,14 @@ async def everything_malformed(mesh: RunningMesh, person: Person, canaries: Cana
     trust = ssl.create_default_context(cafile=mesh.status["ca_file"])
     async with httpx.AsyncClient(base_url=mesh.status["edge"], verify=trust, http2=True) as http:
         for header in (
-            {"cookie": f"name=Andr\xe9; __Host-authmesh-refresh=amrt_{new('cookie beside no text')}", "x-authmesh-refresh": "cookie"},
-            {"cookie": f"__Host-authmesh-refresh=amrt_{new('cookie that is no text')}\xe9", "x-authmesh-refresh": "cookie"},
+            {
+                "cookie": f"name=Andr\xe9; __Host-authmesh-refresh=amrt_{new('cookie beside no text')}",
+                "x-authmesh-refresh": "cookie",
+            },
+            {
+                "cookie": f"__Host-authmesh-refresh=amrt_{new('cookie that is no text')}\xe9",
+                "x-authmesh-refresh": "cookie",
+            },
             {"authorization": f"Bearer {person.token}\xe9"},
             {"authorization": f"Basic {new('basic credentials')}"},
             {"user-agent": "Andr\xe9"},

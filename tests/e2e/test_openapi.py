@@ -25,10 +25,14 @@ def check(document: dict[str, Any], path: str, method: str, status: str, body: A
     if "$ref" in response:
         response = document["components"]["responses"]["Error"]
     schema = response["content"]["application/json"]["schema"]
-    jsonschema.Draft202012Validator({**schema, "components": document["components"]}, format_checker=jsonschema.FormatChecker()).validate(body)
+    jsonschema.Draft202012Validator(
+        {**schema, "components": document["components"]}, format_checker=jsonschema.FormatChecker()
+    ).validate(body)
 
 
-async def test_the_document_needs_no_token_and_describes_what_is_answered(http: httpx.AsyncClient, person: Person) -> None:
+async def test_the_document_needs_no_token_and_describes_what_is_answered(
+    http: httpx.AsyncClient, person: Person
+) -> None:
     answer = await http.get("/openapi.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     document = answer.json()
@@ -50,7 +54,9 @@ async def test_each_operation_is_one_that_the_edge_knows(http: httpx.AsyncClient
     document = (await http.get("/openapi.json")).json()
     for path, operations in document["paths"].items():
         for method in operations:
-            answer = await http.request(method, re.sub(r"\{\w+\}", "00000000-0000-4000-8000-000000000000", path), json={})
+            answer = await http.request(
+                method, re.sub(r"\{\w+\}", "00000000-0000-4000-8000-000000000000", path), json={}
+            )
             reason = next((detail.get("reason") for detail in answer.json().get("details", [])), "")
             assert (answer.status_code, reason) != (404, "NOT_IMPLEMENTED"), (method, path)
 

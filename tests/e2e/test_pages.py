@@ -25,7 +25,9 @@ async def reader(mesh: RunningMesh, folder: Path) -> AsyncIterator[Shell]:
     """A shell in a checkout whose mesh runs, with what every account has in its environment and nothing else."""
     (folder / ".mesh").symlink_to(mesh.home)
     (folder / ".venv").symlink_to(PROJECT / ".venv")
-    async with Shell(folder, {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AUTHMESH_HOME": str(mesh.home)}) as shell:
+    async with Shell(
+        folder, {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AUTHMESH_HOME": str(mesh.home)}
+    ) as shell:
         yield shell
 
 
@@ -76,11 +78,17 @@ async def test_the_commands_of_the_pages_for_operators_work_in_their_order(tmp_p
 
 
 def test_every_page_with_commands_is_followed() -> None:
-    assert {page for page in PAGES if commands(page)} == {"README.md", "docs/operations.md", "docs/audit.md", "docs/keys.md"}
+    assert {page for page in PAGES if commands(page)} == {
+        "README.md",
+        "docs/operations.md",
+        "docs/audit.md",
+        "docs/keys.md",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_block_says_what_it_holds(page: str) -> None:
-    """A `console` block is run. A `text` block is a drawing, or needs what no test has (an AWS account, a person's decision)."""
+    """A `console` block is run. A `text` block is a drawing, or needs what no test has (an AWS account, a person's
+    decision)."""
     for language, text in blocks(page):
         assert language, text

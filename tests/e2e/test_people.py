@@ -14,7 +14,11 @@ async def test_people_read_and_change_their_own_profile(client: Client, person: 
     assert changed["displayName"] == "Ada L."
     stale = await client.call("UserService/UpdateUser", update, person.token)
     assert stale.outcome == ("ABORTED", "ETAG_MISMATCH")
-    forbidden = await client.call("UserService/UpdateUser", {"user": {"name": "users/me", "roles": ["admin"]}, "updateMask": "roles"}, person.token)
+    forbidden = await client.call(
+        "UserService/UpdateUser",
+        {"user": {"name": "users/me", "roles": ["admin"]}, "updateMask": "roles"},
+        person.token,
+    )
     assert forbidden.outcome == ("INVALID_ARGUMENT", "FIELD_INVALID")
 
 
@@ -36,20 +40,30 @@ async def test_an_administrator_sees_everybody(client: Client, person: Person, a
     assert [user["name"] for user in found["users"]] == [person.name]
 
 
-async def test_disabling_a_user_ends_sessions_and_sign_in_at_once(mesh: RunningMesh, client: Client, administrator: Person) -> None:
+async def test_disabling_a_user_ends_sessions_and_sign_in_at_once(
+    mesh: RunningMesh, client: Client, administrator: Person
+) -> None:
     person = await sign_up(mesh, client)
     await client.ok("UserService/DisableUser", {"name": person.name}, administrator.token)
 
     async def token_refused() -> bool:
-        return (await client.call("UserService/GetUser", {"name": "users/me"}, person.token)).outcome == ("UNAUTHENTICATED", "TOKEN_REVOKED")
+        return (await client.call("UserService/GetUser", {"name": "users/me"}, person.token)).outcome == (
+            "UNAUTHENTICATED",
+            "TOKEN_REVOKED",
+        )
 
     async def sign_in_refused() -> bool:
-        answer = await client.call("AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"})
+        answer = await client.call(
+            "AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"}
+        )
         return answer.outcome == ("UNAUTHENTICATED", "CREDENTIALS_INVALID")
 
     await eventually(token_refused, within=2)
     await eventually(sign_in_refused, within=2)
-    assert (await client.call("TokenService/RefreshToken", person.refresh)).outcome == ("UNAUTHENTICATED", "REFRESH_INVALID")
+    assert (await client.call("TokenService/RefreshToken", person.refresh)).outcome == (
+        "UNAUTHENTICATED",
+        "REFRESH_INVALID",
+    )
 
     await client.ok("UserService/EnableUser", {"name": person.name}, administrator.token)
 
@@ -90,13 +104,17 @@ async def test_sessions_are_listed_and_ended_one_by_one(mesh: RunningMesh, clien
     await client.ok("TokenService/RevokeSession", {"name": first["session"]}, person.token)
 
     async def ended() -> bool:
-        return (await client.call("UserService/GetUser", {"name": "users/me"}, first["accessToken"])).reason == "TOKEN_REVOKED"
+        return (
+            await client.call("UserService/GetUser", {"name": "users/me"}, first["accessToken"])
+        ).reason == "TOKEN_REVOKED"
 
     await eventually(ended, within=2)
     await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
 
 
-async def test_a_lost_answer_to_a_refresh_is_given_again_and_a_thief_ends_the_session(mesh: RunningMesh, client: Client) -> None:
+async def test_a_lost_answer_to_a_refresh_is_given_again_and_a_thief_ends_the_session(
+    mesh: RunningMesh, client: Client
+) -> None:
     person = await sign_up(mesh, client)
     grandparent = person.refresh
     first, second = await asyncio.gather(*(client.ok("TokenService/RefreshToken", grandparent) for _ in range(2)))
@@ -107,7 +125,10 @@ async def test_a_lost_answer_to_a_refresh_is_given_again_and_a_thief_ends_the_se
 
     stolen = await client.call("TokenService/RefreshToken", grandparent)
     assert stolen.outcome == ("UNAUTHENTICATED", "REFRESH_REUSED")
-    assert (await client.call("TokenService/RefreshToken", person.refresh)).outcome == ("UNAUTHENTICATED", "REFRESH_INVALID")
+    assert (await client.call("TokenService/RefreshToken", person.refresh)).outcome == (
+        "UNAUTHENTICATED",
+        "REFRESH_INVALID",
+    )
 
     async def ended() -> bool:
         return (await client.call("UserService/GetUser", {"name": "users/me"}, person.token)).reason == "TOKEN_REVOKED"
@@ -139,11 +160,15 @@ async def test_a_wrong_password_and_an_unknown_address_are_the_same(client: Clie
     assert answers[0].message == answers[1].message
 
 
-async def test_what_is_wrong_with_a_sign_in_tells_nothing_of_the_password(mesh: RunningMesh, client: Client, person: Person) -> None:
+async def test_what_is_wrong_with_a_sign_in_tells_nothing_of_the_password(
+    mesh: RunningMesh, client: Client, person: Person
+) -> None:
     await sign_in_again(client, person)
     for wrong in ({"clientId": "nobody"}, {"scopes": ["nonsense"]}):
         answers = [
-            await client.call("AuthService/SignIn", {"email": person.email, "password": password, "clientId": "demo"} | wrong)
+            await client.call(
+                "AuthService/SignIn", {"email": person.email, "password": password, "clientId": "demo"} | wrong
+            )
             for password in (person.password, "wrong horse battery")
         ]
         assert {answer.outcome for answer in answers} == {("INVALID_ARGUMENT", "FIELD_INVALID")}
@@ -159,7 +184,9 @@ async def test_what_is_wrong_with_a_sign_in_tells_nothing_of_the_password(mesh: 
     await eventually(told)
 
 
-async def test_a_stranger_who_signs_up_with_the_same_address_is_not_in_the_way(mesh: RunningMesh, client: Client) -> None:
+async def test_a_stranger_who_signs_up_with_the_same_address_is_not_in_the_way(
+    mesh: RunningMesh, client: Client
+) -> None:
     person = await sign_up(mesh, client, verify=False)
     stranger = {"email": person.email, "password": "mallory was here first", "displayName": "Mallory"}
     for _ in range(2):
@@ -179,7 +206,9 @@ async def test_a_stranger_who_signs_up_with_the_same_address_is_not_in_the_way(m
     await sign_in_again(client, person)
 
 
-async def test_introspection_needs_its_scope_and_tells_good_from_bad(client: Client, person: Person, administrator: Person) -> None:
+async def test_introspection_needs_its_scope_and_tells_good_from_bad(
+    client: Client, person: Person, administrator: Person
+) -> None:
     denied = await client.call("TokenService/IntrospectToken", {"token": person.token}, person.token)
     assert denied.outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")
     answer = await client.call("TokenService/IntrospectToken", {"token": person.token}, administrator.token)

@@ -17,7 +17,8 @@ ALARM = re.compile(
     r"|^Traceback |^\w*(Error|Exception):|\bunhealthy\b"
 )
 NO_ALARM = (
-    # Valkey says these at its level for warnings: of a Linux kernel with other settings than it likes, and at every end.
+    # Valkey says these at its level for warnings: of a Linux kernel with other settings than it likes, and at every
+    # end.
     "Memory overcommit must be enabled",
     "is now ready to exit, bye bye",
     # PostgreSQL's word for a client that gave up waiting, as any does on a machine too busy to read the answer.

@@ -1,4 +1,5 @@
-"""A bad token gets the same status and reason wherever it is refused: at the edge in three protocols, at a sidecar, and in the process."""
+"""A bad token gets the same status and reason wherever it is refused: at the edge in three protocols, at a sidecar, and
+in the process."""
 
 import ssl
 import time
@@ -16,7 +17,10 @@ from mesh.rpc.channel import OPTIONS
 from tests.e2e.conftest import Person, RunningMesh, eventually, forged, sign_in_again
 from tests.kit.protocols import Client, GrpcClient, JsonClient, SidecarClient
 
-CALLS: list[tuple[str, dict[str, Any]]] = [("ResourceService/ListResources", {}), ("UserService/GetUser", {"name": "users/me"})]
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("ResourceService/ListResources", {}),
+    ("UserService/GetUser", {"name": "users/me"}),
+]
 
 
 @pytest.fixture
@@ -61,7 +65,17 @@ def bad_tokens(person: Person, mint: Callable[..., str]) -> dict[str, tuple[str 
 
 
 @pytest.mark.parametrize(
-    "kind", ["missing", "garbage", "forged", "unsigned", "expired", "for-another-audience", "from-another-issuer", "without-expiry"]
+    "kind",
+    [
+        "missing",
+        "garbage",
+        "forged",
+        "unsigned",
+        "expired",
+        "for-another-audience",
+        "from-another-issuer",
+        "without-expiry",
+    ],
 )
 async def test_edge_and_process_say_the_same_of_a_bad_token(
     mesh: RunningMesh, person: Person, process: GrpcClient, mint: Callable[..., str], kind: str
@@ -81,7 +95,9 @@ async def test_a_sidecar_says_the_same_to_the_edge_itself(
         assert answer.outcome == ("UNAUTHENTICATED", reason), kind
 
 
-async def test_a_token_signed_in_the_test_is_good_so_the_refusals_mean_something(mesh: RunningMesh, mint: Callable[..., str]) -> None:
+async def test_a_token_signed_in_the_test_is_good_so_the_refusals_mean_something(
+    mesh: RunningMesh, mint: Callable[..., str]
+) -> None:
     for client in mesh.clients.values():
         await client.ok("ResourceService/ListResources", {}, mint(jti=str(uuid.uuid4())))
 
@@ -93,7 +109,10 @@ async def test_a_revoked_token_is_refused_by_the_process_through_edge_and_sideca
     for client in (*mesh.clients.values(), sidecar, process):
 
         async def refused(client: Client = client) -> bool:
-            return (await client.call("ResourceService/ListResources", {}, person.token)).outcome == ("UNAUTHENTICATED", "TOKEN_REVOKED")
+            return (await client.call("ResourceService/ListResources", {}, person.token)).outcome == (
+                "UNAUTHENTICATED",
+                "TOKEN_REVOKED",
+            )
 
         await eventually(refused, within=2)
     # An access token ends itself, not its session.
@@ -139,11 +158,15 @@ async def test_a_token_in_the_query_is_no_token(mesh: RunningMesh, person: Perso
 
 async def test_two_tokens_are_no_token(mesh: RunningMesh, person: Person) -> None:
     for client in mesh.clients.values():
-        answer = await client.call("ResourceService/ListResources", {}, person.token, headers=[("authorization", f"Bearer {person.token}")])
+        answer = await client.call(
+            "ResourceService/ListResources", {}, person.token, headers=[("authorization", f"Bearer {person.token}")]
+        )
         assert answer.outcome == ("UNAUTHENTICATED", "TOKEN_INVALID"), client.name
 
 
-@pytest.mark.parametrize("name", ["TokenIssuer/IssueTokens", "UserDirectory/CreateUser", "CredentialDirectory/DeleteSubject"])
+@pytest.mark.parametrize(
+    "name", ["TokenIssuer/IssueTokens", "UserDirectory/CreateUser", "CredentialDirectory/DeleteSubject"]
+)
 async def test_internal_methods_are_not_reached_from_outside(mesh: RunningMesh, person: Person, name: str) -> None:
     for protocol in ("grpc", "grpc-web"):
         answer = await mesh.clients[protocol].call(name, {}, person.token)
@@ -160,8 +183,13 @@ async def test_internal_methods_are_not_reached_from_outside(mesh: RunningMesh, 
         ("user", "auth", "UserDirectory/CreateUser", ("INVALID_ARGUMENT", "FIELD_INVALID")),
     ],
 )
-async def test_a_caller_that_the_rules_do_not_name_is_refused(mesh: RunningMesh, node: str, caller: str, name: str, outcome: tuple[str, str]) -> None:
-    spoofed = [("x-forwarded-client-cert", "URI=spiffe://authmesh/auth"), ("x-forwarded-client-cert", "URI=spiffe://authmesh/user")]
+async def test_a_caller_that_the_rules_do_not_name_is_refused(
+    mesh: RunningMesh, node: str, caller: str, name: str, outcome: tuple[str, str]
+) -> None:
+    spoofed = [
+        ("x-forwarded-client-cert", "URI=spiffe://authmesh/auth"),
+        ("x-forwarded-client-cert", "URI=spiffe://authmesh/user"),
+    ]
     async with mesh.sidecar(node, caller=caller) as client:
         assert (await client.call(name, {})).outcome == outcome
         assert (await client.call(name, {}, headers=spoofed)).outcome == outcome

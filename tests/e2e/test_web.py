@@ -1,4 +1,5 @@
-"""The development server of docs/web.md in front of the mesh: a page needs no CORS, and is told why it can't have the cookie."""
+"""The development server of docs/web.md in front of the mesh: a page needs no CORS, and is told why it can't have the
+cookie."""
 
 import asyncio
 import os
@@ -45,7 +46,9 @@ async def page(mesh: RunningMesh, tmp_path: Path) -> AsyncIterator[httpx.AsyncCl
         await server.wait()
 
 
-async def test_a_page_behind_vite_signs_in_and_is_told_that_the_cookie_needs_https(page: httpx.AsyncClient, person: Person) -> None:
+async def test_a_page_behind_vite_signs_in_and_is_told_that_the_cookie_needs_https(
+    page: httpx.AsyncClient, person: Person
+) -> None:
     credentials = {"email": person.email, "password": person.password, "clientId": "demo"}
     answer = await page.post("/v1/auth:signIn", json=credentials)
     assert answer.json()["tokens"]["refreshToken"].startswith("amrt_")

@@ -1,4 +1,5 @@
-"""What the tests of the server kit share: a real server on a unix socket, servicers of one function each, and refusals as clients read them."""
+"""What the tests of the server kit share: a real server on a unix socket, servicers of one function each, and refusals
+as clients read them."""
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -47,7 +48,9 @@ class Directory(_UserDirectory):  # type: ignore[misc]
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
 
-    async def LookupUser(self, request: user_directory_pb2.LookupUserRequest, context: Any) -> user_directory_pb2.LookupUserResponse:
+    async def LookupUser(
+        self, request: user_directory_pb2.LookupUserRequest, context: Any
+    ) -> user_directory_pb2.LookupUserResponse:
         return await self._lookup(request)  # type: ignore[no-any-return]
 
 
@@ -73,7 +76,9 @@ class Changes(_ResourceService):  # type: ignore[misc]
         await self._lookup(request)
         return resource_service_pb2.Resource(name="resources/1")
 
-    async def WatchResources(self, request: Any, context: Any) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:
+    async def WatchResources(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:
         async for change in self._watch():
             yield change
 
@@ -98,7 +103,10 @@ async def dialled(path: str) -> AsyncIterator[aio.Channel]:
 
 @asynccontextmanager
 async def served(
-    path: str, *servicers: Directory | Changes | Keys, stages: Sequence[Stage] = (error_table,), contract: Contract = CONTRACT
+    path: str,
+    *servicers: Directory | Changes | Keys,
+    stages: Sequence[Stage] = (error_table,),
+    contract: Contract = CONTRACT,
 ) -> AsyncIterator[aio.Server]:
     """A server with the interceptor and the given stages."""
     server = aio.server(interceptors=[MeshInterceptor(contract, stages)], options=OPTIONS)
@@ -133,7 +141,11 @@ def health(channel: aio.Channel) -> Any:
 
 
 async def unary(
-    channel: aio.Channel, path: str = LOOKUP, request: bytes = REQUEST, metadata: Sequence[tuple[str, str | bytes]] = (), timeout: float = 5
+    channel: aio.Channel,
+    path: str = LOOKUP,
+    request: bytes = REQUEST,
+    metadata: Sequence[tuple[str, str | bytes]] = (),
+    timeout: float = 5,
 ) -> bytes:
     """Calls a method with bytes as they are."""
     call: Any = channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
@@ -172,7 +184,13 @@ def read(error: aio.AioRpcError) -> Refusal:
                 if detail.Unpack(retry):
                     seconds = retry.retry_delay.ToTimedelta().total_seconds()
     assert info.domain == "authmesh", error
-    return Refusal(error.code(), error.details() or "", info.reason, {item.field: item.description for item in bad.field_violations}, seconds)
+    return Refusal(
+        error.code(),
+        error.details() or "",
+        info.reason,
+        {item.field: item.description for item in bad.field_violations},
+        seconds,
+    )
 
 
 async def refusal(answer: Awaitable[Any]) -> Refusal:

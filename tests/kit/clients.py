@@ -12,13 +12,18 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from tests.kit.tokens import Mint, encode
 
 
-def assertion(mint: "Mint | RsaMint", client_id: str, audience: Any, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
+def assertion(
+    mint: "Mint | RsaMint", client_id: str, audience: Any, *, header: dict[str, Any] | None = None, **changes: Any
+) -> str:
     """A good assertion with some members changed; None leaves one out."""
     now = int(time.time())
     good = {"iss": client_id, "sub": client_id, "aud": audience, "exp": now + 60, "iat": now, "jti": str(uuid.uuid4())}
     claims = {name: value for name, value in (good | changes).items() if value is not None}
     head = {"alg": mint.jwk["alg"], "kid": mint.key_id, "typ": "JWT"} | (header or {})
-    return mint.sign(json.dumps({name: value for name, value in head.items() if value is not None}).encode(), json.dumps(claims).encode())
+    return mint.sign(
+        json.dumps({name: value for name, value in head.items() if value is not None}).encode(),
+        json.dumps(claims).encode(),
+    )
 
 
 def jwks(*mints: "Mint | RsaMint") -> str:

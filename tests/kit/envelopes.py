@@ -13,7 +13,14 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 def event(sequence: int, *, source: str = "auth", at: datetime = NOON, **fields: Any) -> AuditEvent:
     """An event as a relay sends it."""
     fields.setdefault("previous_hash", bytes(32) if sequence > 1 else b"")
-    made = AuditEvent(event_id=f"id-{sequence}", source=source, sequence=sequence, type="auth.signed_in", outcome=OUTCOME_SUCCESS, **fields)
+    made = AuditEvent(
+        event_id=f"id-{sequence}",
+        source=source,
+        sequence=sequence,
+        type="auth.signed_in",
+        outcome=OUTCOME_SUCCESS,
+        **fields,
+    )
     made.event_time.FromDatetime(at)
     return made
 

@@ -1,4 +1,5 @@
-"""A small real mesh for tests of Envoy's configuration: the edge and some sidecars, with stand-ins for the processes behind them."""
+"""A small real mesh for tests of Envoy's configuration: the edge and some sidecars, with stand-ins for the processes
+behind them."""
 
 import asyncio
 import json
@@ -137,9 +138,13 @@ class Chain:
         self.signer = Signer()
         self.gateway = mesh.virtual_gateway.name
         self.addresses = {name: Address("127.0.0.1", free_port()) for name in (*mesh.nodes, self.gateway)}
-        self.authorities = MeshAuthorities.load_or_create(folder / "authority", folder / "certificates", mesh.trust_domain)
+        self.authorities = MeshAuthorities.load_or_create(
+            folder / "authority", folder / "certificates", mesh.trust_domain
+        )
         self.processes = {node: StandIn(folder / f"{node}.sock", contract) for node in running}
-        self.processes["token"].answers[JWKS] = [httpbody_pb2.HttpBody(content_type="application/json", data=self.signer.jwks)]
+        self.processes["token"].answers[JWKS] = [
+            httpbody_pb2.HttpBody(content_type="application/json", data=self.signer.jwks)
+        ]
         self._envoys: dict[str, asyncio.subprocess.Process] = {}
 
     @property
@@ -185,7 +190,16 @@ class Chain:
     async def start(self, node: str) -> None:
         """Starts the Envoy of a node and waits until it takes traffic."""
         folder = self.write(node)
-        command = [str(Infra.find().envoy), "-c", str(folder / "bootstrap.yaml"), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
+        command = [
+            str(Infra.find().envoy),
+            "-c",
+            str(folder / "bootstrap.yaml"),
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "-l",
+            "warning",
+        ]
         command += ["--file-flush-interval-msec", "50"]
         with (folder / "envoy.log").open("ab") as log:
             process = self._envoys[node] = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
@@ -228,14 +242,18 @@ class Chain:
         """A plain client of the edge."""
         return httpx.AsyncClient(verify=self.client_context(), base_url=self.url, timeout=PATIENCE, **options)
 
-    async def as_peer(self, certificates: Path, node: str, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    async def as_peer(
+        self, certificates: Path, node: str, path: str, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """One gRPC call to the ingress of a node, with somebody's mesh certificate and an empty message."""
         context = ssl.create_default_context(cafile=str(self.authorities.certificates(node) / "ca.crt"))
         # Mesh certificates name no host; whom we dial is of no concern here.
         context.check_hostname = False
         context.load_cert_chain(certificates / "tls.crt", certificates / "tls.key")
         address = self.addresses[node]
-        async with httpx.AsyncClient(verify=context, http1=False, http2=True, base_url=f"https://{address.host}:{address.port}") as client:
+        async with httpx.AsyncClient(
+            verify=context, http1=False, http2=True, base_url=f"https://{address.host}:{address.port}"
+        ) as client:
             sent = {"content-type": "application/grpc", "te": "trailers", **(headers or {})}
             return await client.post(path, content=struct.pack(">BI", 0, 0), headers=sent)
 
@@ -265,7 +283,8 @@ async def running(mesh: Mesh, contract: Contract, nodes: Sequence[str]) -> Async
         for node in (*nodes, chain.gateway):
             stack.push_async_callback(chain.stop, node)
         await asyncio.gather(*(chain.start(node) for node in (*nodes, chain.gateway)))
-        # Keys that a call had to fetch by itself are forgotten when they are old; those that were fetched in the background are not.
+        # Keys that a call had to fetch by itself are forgotten when they are old; those that were fetched in the
+        # background are not.
         for node in (*nodes, chain.gateway):
             await eventually(partial(chain.has_fetched_keys, node))
         yield chain

@@ -1,6 +1,7 @@
 """One corpus of forged and mistaken credentials, for the process and for the sidecar alike.
 
-A case is named `group.detail`. All cases of a group meet the same fate, so that a group can be one row of the table in docs/security.md.
+A case is named `group.detail`. All cases of a group meet the same fate, so that a group can be one row of the table in
+docs/security.md.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 class Forger(Mint):
-    """An issuer whose key the mesh trusts, and who has no scruples. A token with nothing changed is good for ListSessions."""
+    """An issuer whose key the mesh trusts, and who has no scruples. A token with nothing changed is good for
+    ListSessions."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey, key_id: str) -> None:
         super().__init__(key_id)
@@ -60,7 +62,14 @@ def dumps(content: Any) -> bytes:
 
 def corpus(forger: Forger) -> list[Case]:
     """Every row of the attack list that a credential can carry."""
-    cases = [*_good(forger), *_signatures(forger), *_algorithms(forger), *_headers(forger), *_json(forger), *_spellings(forger)]
+    cases = [
+        *_good(forger),
+        *_signatures(forger),
+        *_algorithms(forger),
+        *_headers(forger),
+        *_json(forger),
+        *_spellings(forger),
+    ]
     cases += [*_claims(forger), *_times(forger), *_metadata(forger), *_other_tokens(forger)]
     assert len({case.name for case in cases}) == len(cases)
     return cases
@@ -100,7 +109,10 @@ def _signatures(forger: Forger) -> Iterator[Case]:
 def _algorithms(forger: Forger) -> Iterator[Case]:
     for algorithm in ("none", "None", "nOnE", "NONE", ""):
         for signature in ("", "AA"):
-            yield _case(f"alg-none.{algorithm or 'empty'}-{signature or 'unsigned'}", f"{forger.unsigned({'alg': algorithm})}.{signature}")
+            yield _case(
+                f"alg-none.{algorithm or 'empty'}-{signature or 'unsigned'}",
+                f"{forger.unsigned({'alg': algorithm})}.{signature}",
+            )
     swapped: list[Any] = ["HS256", "HS512", "RS256", "PS256", "ES384", "ES512", "EdDSA", "es256", 1, ["ES256"], None]
     for other in swapped:
         yield _case(f"alg-swapped.{other}", forger.token({"alg": other}))
@@ -113,7 +125,9 @@ def _algorithms(forger: Forger) -> Iterator[Case]:
     }
     for name, secret in secrets.items():
         signed = forger.unsigned({"alg": "HS256"})
-        yield _case(f"alg-confusion.{name}", f"{signed}.{encode(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}")
+        yield _case(
+            f"alg-confusion.{name}", f"{signed}.{encode(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
+        )
     from cryptography.hazmat.primitives.asymmetric import padding
     from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -123,21 +137,34 @@ def _algorithms(forger: Forger) -> Iterator[Case]:
 
 
 def _headers(forger: Forger) -> Iterator[Case]:
-    for name, typ in {"missing": None, "jwt": "JWT", "id-token": "id_token+jwt", "logout": "logout+jwt", "dpop": "dpop+jwt"}.items():
+    for name, typ in {
+        "missing": None,
+        "jwt": "JWT",
+        "id-token": "id_token+jwt",
+        "logout": "logout+jwt",
+        "dpop": "dpop+jwt",
+    }.items():
         yield _case(f"typ.{name}", forger.token({"typ": typ}))
     yield _case("typ.media-type", forger.token({"typ": "application/at+jwt"}))
     yield _case("typ.upper-case", forger.token({"typ": "AT+JWT"}))
     yield _case("typ.number", forger.token({"typ": 1}))
     yield _case("kid-missing.absent", forger.token({"kid": None}))
     yield _case("kid-missing.empty", forger.token({"kid": ""}))
-    for name, kid in {"unknown": "nobody", "path": "../../dev/null", "sql": "' OR 1=1 --", "redis": "*\r\nFLUSHALL", "nul": "k\x00"}.items():
+    for name, kid in {
+        "unknown": "nobody",
+        "path": "../../dev/null",
+        "sql": "' OR 1=1 --",
+        "redis": "*\r\nFLUSHALL",
+        "nul": "k\x00",
+    }.items():
         yield _case(f"kid.{name}", forger.token({"kid": kid}))
     yield _case("kid.long", forger.token({"kid": "k" * 5000}))
     yield _case("kid.padded", forger.token({"kid": forger.key_id + " "}))
     for name, value in {"number": 1, "list": [forger.key_id], "object": {forger.key_id: 1}}.items():
         yield _case(f"kid-type.{name}", forger.token({"kid": value}))
     keys = {
-        "jku": "https://evil.test/jwks", "x5u": "https://evil.test/x", "x5c": ["AA"], "jwk": forger.jwk, "zip": "DEF", "cty": "JWT", "x": 1,
+        "jku": "https://evil.test/jwks", "x5u": "https://evil.test/x", "x5c": ["AA"], "jwk": forger.jwk, "zip": "DEF",
+        "cty": "JWT", "x": 1,
     }  # fmt: skip
     for name, value in keys.items():
         yield _case(f"header-member.{name}", forger.token({name: value}))
@@ -164,7 +191,12 @@ def _json(forger: Forger) -> Iterator[Case]:
     yield _case("json-encoding.not-utf-8", forger.sign(header, body[:-1] + b',"x":"\xff"}'))
     for name, raw in {"surrogate": rb'"\ud800"', "surrogate-in-key": rb'{"\udfff":1}'}.items():
         yield _case(f"json-surrogate.{name}", forger.sign(header, body[:-1] + b',"x":' + raw + b"}"))
-    for name, raw in {"nan": b"NaN", "infinity": b"Infinity", "minus-infinity": b"-Infinity", "1e400": b"1e400"}.items():
+    for name, raw in {
+        "nan": b"NaN",
+        "infinity": b"Infinity",
+        "minus-infinity": b"-Infinity",
+        "1e400": b"1e400",
+    }.items():
         yield _case(f"json-number.{name}", forger.sign(header, body[:-1] + b',"x":' + raw + b"}"))
     yield _case("json-fraction.float", forger.sign(header, body[:-1] + b',"x":1.5}'))
     yield _case("json-huge-number.5000-digits", forger.sign(header, body[:-1] + b',"x":' + b"9" * 5000 + b"}"))
@@ -184,7 +216,10 @@ def _spellings(forger: Forger) -> Iterator[Case]:
     yield _case("segments.none", "...")
     yield _case("segments.doubled", f"{token}.{token}")
     yield _case("segments.no-payload", f"{head}..{signature}")
-    yield _case("segments.json-serialization", json.dumps({"payload": payload, "signatures": [{"protected": head, "signature": signature}]}))
+    yield _case(
+        "segments.json-serialization",
+        json.dumps({"payload": payload, "signatures": [{"protected": head, "signature": signature}]}),
+    )
     yield _case("segments.nested", forger.sign(dumps(forger.header(cty="JWT")), token.encode()))
     yield _case("dots.after", token + ".")
     yield _case("dots.after-twice", token + "..")
@@ -220,7 +255,8 @@ def _claims(forger: Forger) -> Iterator[Case]:
     yield _case("claim-unicode.nfc", forger.token(sub="é"))
     yield _case("claim-unicode.nfd", forger.token(sub="e\u0301"))
     scopes: dict[str, Any] = {
-        "list": ["session:manage"], "number": 1, "two-spaces": "a  session:manage", "leading": " session:manage", "tab": "a\tsession:manage",
+        "list": ["session:manage"], "number": 1, "two-spaces": "a  session:manage", "leading": " session:manage",
+        "tab": "a\tsession:manage",
         "quote": 'session:manage a"b',
     }  # fmt: skip
     for name, scope in scopes.items():
@@ -230,10 +266,21 @@ def _claims(forger: Forger) -> Iterator[Case]:
         yield _case(f"roles-form.{name}", forger.token(roles=role))
     yield _case("cnf.jkt", forger.token(cnf={"jkt": "x"}))
     yield _case("cnf.certificate", forger.token(cnf={"x5t#S256": "x"}))
-    for name, value in {"slash": ISSUER + "/", "case": ISSUER.upper(), "other": "https://issuer.test.evil", "prefix": ISSUER[:-1]}.items():
+    for name, value in {
+        "slash": ISSUER + "/",
+        "case": ISSUER.upper(),
+        "other": "https://issuer.test.evil",
+        "prefix": ISSUER[:-1],
+    }.items():
         yield _case(f"issuer.{name}", forger.token(iss=value))
     yield _case("issuer.list", forger.token(iss=[ISSUER]))
-    for name, value in {"other": "somebody", "prefix": "auth", "suffix": AUDIENCE + "2", "case": AUDIENCE.upper(), "empty": ""}.items():
+    for name, value in {
+        "other": "somebody",
+        "prefix": "auth",
+        "suffix": AUDIENCE + "2",
+        "case": AUDIENCE.upper(),
+        "empty": "",
+    }.items():
         yield _case(f"audience.{name}", forger.token(aud=value))
     yield _case("audience-list.one", forger.token(aud=[AUDIENCE]))
     yield _case("audience-list.two", forger.token(aud=["somebody", AUDIENCE]))
@@ -260,7 +307,9 @@ def _times(forger: Forger) -> Iterator[Case]:
     yield _case("time-past.exp-negative", forger.token(exp=-1))
     for kind, value in {"string": str(now), "bool": True, "negative": -1, "float": now + 0.5, "huge": 2**63}.items():
         yield _case(f"time-unread.auth_time-{kind}", forger.token(auth_time=value))
-        yield _case(f"{'time-lenient' if kind in ('float', 'huge') else 'time-type'}.iat-{kind}", forger.token(iat=value))
+        yield _case(
+            f"{'time-lenient' if kind in ('float', 'huge') else 'time-type'}.iat-{kind}", forger.token(iat=value)
+        )
     yield _case("time-type.nbf-string", forger.token(nbf=str(now)))
 
 
@@ -285,7 +334,10 @@ def _other_tokens(forger: Forger) -> Iterator[Case]:
     yield _case("refresh-token.as-access-token", "amrt_" + "A" * 43)
     client_token = {"iss": ISSUER, "sub": "demo", "aud": "demo", "iat": now, "exp": now + 600, "nonce": "n"}
     yield _case("id-token.ours", forger.sign(dumps(forger.header(typ="JWT")), dumps(client_token)))
-    cognito = client_token | {"iss": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x", "token_use": "access"}
+    cognito = client_token | {
+        "iss": "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_x",
+        "token_use": "access",
+    }
     yield _case("id-token.cognito", forger.sign(dumps(forger.header()), dumps(cognito)))
     assertion = {"iss": "backend", "sub": "backend", "aud": ISSUER, "jti": "j", "iat": now, "exp": now + 60}
     yield _case("id-token.client-assertion", forger.sign(dumps(forger.header(typ="JWT")), dumps(assertion)))

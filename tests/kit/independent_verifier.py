@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 FIELDS = (
-    "eventId", "source", "sequence", "eventTime", "type", "outcome", "reason", "actor", "subject", "session", "client", "target", "address",
+    "eventId", "source", "sequence", "eventTime", "type", "outcome", "reason", "actor", "subject", "session", "client",
+    "target", "address",
     "userAgent", "email", "requestId", "traceId", "detail", "previousHash", "sealed",
 )  # fmt: skip
 """The members of an event, in the order of their numbers in protobuf: from 1 to 20."""
@@ -63,7 +64,9 @@ def protobuf(event: Mapping[str, Any]) -> bytes:
             case "eventTime":
                 whole, _, fraction = value.removesuffix("Z").partition(".")
                 seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
-                encoded += bytes_field(number, number_field(1, seconds) + number_field(2, int(fraction.ljust(9, "0") or 0)), always=True)
+                encoded += bytes_field(
+                    number, number_field(1, seconds) + number_field(2, int(fraction.ljust(9, "0") or 0)), always=True
+                )
             case "detail":
                 for key, text in sorted(value.items(), key=lambda item: [*item[0].encode(), 256]):
                     entry = bytes_field(1, key.encode(), always=True) + bytes_field(2, text.encode(), always=True)
@@ -123,7 +126,9 @@ def verify(objects: Mapping[str, bytes], pems: Mapping[str, str]) -> list[str]:
     checkpoints = statements(objects, "checkpoints/", pems["checkpoints"])
     acknowledged = {
         (finding["kind"], finding["about"])
-        for statement in (statements(objects, "acknowledgements/", pems["acknowledgements"]) if "acknowledgements" in pems else [])
+        for statement in (
+            statements(objects, "acknowledgements/", pems["acknowledgements"]) if "acknowledgements" in pems else []
+        )
         for finding in statement["findings"]
     }
     for checkpoint in checkpoints:
@@ -134,11 +139,15 @@ def verify(objects: Mapping[str, bytes], pems: Mapping[str, str]) -> list[str]:
         if "acknowledgements" in checkpoint:
             anchor = checkpoint["acknowledgements"]
             body = objects[f"acknowledgements/{anchor['number']:016d}.jsonl"]
-            assert sha256(body.partition(b"\n")[0]).hex() == anchor["hash"], f"acknowledgement {anchor['number']} was replaced"
+            assert sha256(body.partition(b"\n")[0]).hex() == anchor["hash"], (
+                f"acknowledgement {anchor['number']} was replaced"
+            )
     events: defaultdict[str, dict[tuple[int, bytes], dict[str, Any]]] = defaultdict(dict)
     for key, body in objects.items():
         if matched := re.fullmatch(r"audit/source=([a-z-]+)/dt=[0-9-]+/\d{16}-\d{16}-([0-9a-f]{32})\.jsonl\.gz", key):
-            assert sha256(b"".join(line + b"\n" for line in lines_of(body))).hex().startswith(matched[2]), f"{key} was changed"
+            assert sha256(b"".join(line + b"\n" for line in lines_of(body))).hex().startswith(matched[2]), (
+                f"{key} was changed"
+            )
             for line in lines_of(body):
                 event = json.loads(line)
                 events[matched[1]][int(event["sequence"]), sha256(protobuf(event))] = event
@@ -167,6 +176,12 @@ def check_chain(source: str, head: Mapping[str, Any], events: Iterable[Mapping[s
     assert wanted == b"", f"the first event of {source} follows another one"
     for stone in tombstones:
         itself = sha256(protobuf(stone)).hex()
-        assert (stone["sequence"], stone["detail"]["replaces"], itself) in stated, f"{source} states nothing of the tombstone at {stone['sequence']}"
-    off = [(int(event["sequence"]), link(event).hex()) for event in events if event not in chain and event not in tombstones]
+        assert (stone["sequence"], stone["detail"]["replaces"], itself) in stated, (
+            f"{source} states nothing of the tombstone at {stone['sequence']}"
+        )
+    off = [
+        (int(event["sequence"]), link(event).hex())
+        for event in events
+        if event not in chain and event not in tombstones
+    ]
     return [f"forged {source} {number}-{number} {hash_}" for number, hash_ in sorted(off) if number <= head["sequence"]]

@@ -16,7 +16,12 @@ class Context:
 def record(number: str, body: str, *, receive_count: int = 1, receipt: str = "") -> dict[str, Any]:
     """A message of the queue."""
     attributes = {"ApproximateReceiveCount": str(receive_count), "SenderId": "AIDAEXAMPLE"}
-    return {"messageId": number, "body": body, "receiptHandle": receipt or f"receipt-{number}", "attributes": attributes}
+    return {
+        "messageId": number,
+        "body": body,
+        "receiptHandle": receipt or f"receipt-{number}",
+        "attributes": attributes,
+    }
 
 
 def failures(answer: dict[str, Any]) -> set[str]:

@@ -38,9 +38,12 @@ def events() -> list[AuditEvent]:
         return sent
 
     add()
-    add(detail={"b": "2", "a": "1", "ä": "", "Z": "電\u2028\x1b", "": "empty", "aa": "0"}).event_time.nanos = 500_000_000
+    add(
+        detail={"b": "2", "a": "1", "ä": "", "Z": "電\u2028\x1b", "": "empty", "aa": "0"}
+    ).event_time.nanos = 500_000_000
     whole = add(
-        actor="users/ada", subject="users/bob", session="users/bob/sessions/1", client="clients/app", target="resources/7", reason="SCOPE_MISSING",
+        actor="users/ada", subject="users/bob", session="users/bob/sessions/1", client="clients/app",
+        target="resources/7", reason="SCOPE_MISSING",
         request_id="r-3", trace_id="0" * 32, sealed=bytes(range(60)),
     )  # fmt: skip
     whole.outcome = OUTCOME_FAILURE
@@ -68,7 +71,9 @@ async def make(folder: Path) -> dict[str, object]:
     findings = (await trail.verify()).findings
     trail.acknowledge(findings)
     trail.checkpoint()
-    objects = {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    objects = {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
+    }
     lines = {key: unpack(body) for key, body in objects.items() if key.startswith("audit/")}
     return {
         "about": ABOUT,
@@ -81,10 +86,15 @@ async def make(folder: Path) -> dict[str, object]:
                 for line in dict.fromkeys(line for found in lines.values() for line in found)
             ],
             "objects": {
-                key: {"leaves": [merkle.leaf(line).hex() for line in found], "root": merkle.root([merkle.leaf(line) for line in found]).hex()}
+                key: {
+                    "leaves": [merkle.leaf(line).hex() for line in found],
+                    "root": merkle.root([merkle.leaf(line) for line in found]).hex(),
+                }
                 for key, found in lines.items()
             },
-            "statements": {key: digest(signed_part(body)).hex() for key, body in objects.items() if not key.startswith("audit/")},
+            "statements": {
+                key: digest(signed_part(body)).hex() for key, body in objects.items() if not key.startswith("audit/")
+            },
             "findings": [{"id": finding.id, "kind": finding.kind, "about": finding.about} for finding in findings],
         },
     }

@@ -1,4 +1,5 @@
-"""What a call makes a service do, counted: rows written and read, bytes, messages, CPU. For holding declared costs to it."""
+"""What a call makes a service do, counted: rows written and read, bytes, messages, CPU. For holding declared costs to
+it."""
 
 import os
 import statistics
@@ -31,14 +32,18 @@ DO $$
 DECLARE relation name;
 BEGIN
     FOR relation IN SELECT relname FROM pg_stat_user_tables WHERE relname <> 'metered' LOOP
-        EXECUTE format('CREATE TRIGGER metered_i AFTER INSERT ON %I REFERENCING NEW TABLE AS rows EXECUTE FUNCTION metered()', relation);
-        EXECUTE format('CREATE TRIGGER metered_u AFTER UPDATE ON %I REFERENCING NEW TABLE AS rows EXECUTE FUNCTION metered()', relation);
-        EXECUTE format('CREATE TRIGGER metered_d AFTER DELETE ON %I REFERENCING OLD TABLE AS rows EXECUTE FUNCTION metered()', relation);
+        EXECUTE format('CREATE TRIGGER metered_i AFTER INSERT ON %I '
+                       'REFERENCING NEW TABLE AS rows EXECUTE FUNCTION metered()', relation);
+        EXECUTE format('CREATE TRIGGER metered_u AFTER UPDATE ON %I '
+                       'REFERENCING NEW TABLE AS rows EXECUTE FUNCTION metered()', relation);
+        EXECUTE format('CREATE TRIGGER metered_d AFTER DELETE ON %I '
+                       'REFERENCING OLD TABLE AS rows EXECUTE FUNCTION metered()', relation);
     END LOOP;
 END $$;
 """
 _READ = """
-SELECT (SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables WHERE relname <> 'metered')
+SELECT (SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables
+    WHERE relname <> 'metered')
     + (SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes)
 """
 
@@ -78,7 +83,9 @@ class Meter:
                 answer = None
             seconds.append(time.process_time() - began)
             written = await self._admin.fetchval("SELECT coalesce(sum(rows), 0)::bigint FROM metered")
-            sent = await self._admin.fetchval("SELECT coalesce(sum(rows), 0)::bigint FROM metered WHERE relation = 'outbox' AND operation = 'INSERT'")
+            sent = await self._admin.fetchval(
+                "SELECT coalesce(sum(rows), 0)::bigint FROM metered WHERE relation = 'outbox' AND operation = 'INSERT'"
+            )
             size = answer.ByteSize() if answer is not None else 0
             found.append((written, await self._rows_read() - read, size, sent + self.asked - asked))
         of_database = (self._ticks() - ticks) / os.sysconf("SC_CLK_TCK") / len(calls)
@@ -103,7 +110,9 @@ async def metered(url: str) -> AsyncIterator[tuple[Database, Meter]]:
     try:
         await admin.execute(_INSTALL)
         # Tables of tests are small, and a planner would read all of them where it must not in earnest.
-        await admin.execute(f"ALTER DATABASE {await admin.fetchval('SELECT quote_ident(current_database())')} SET enable_seqscan = off")
+        await admin.execute(
+            f"ALTER DATABASE {await admin.fetchval('SELECT quote_ident(current_database())')} SET enable_seqscan = off"
+        )
         async with Database.open(url, size=1) as database:
             yield database, Meter(database, admin, await database.fetchval("SELECT pg_backend_pid()"))
     finally:

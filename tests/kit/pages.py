@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Self
 
 PROJECT = Path(__file__).parents[2]
-PAGES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PROJECT.glob("docs/**/*.md")))
+PAGES = sorted(
+    str(path.relative_to(PROJECT))
+    for path in (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *PROJECT.glob("docs/**/*.md"))
+)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -18,7 +21,8 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 
 def commands(page: str) -> list[str]:
-    """What a page tells its reader to type, in its order: of `console` blocks the lines behind `$`, each with its continuation."""
+    """What a page tells its reader to type, in its order: of `console` blocks the lines behind `$`, each with its
+    continuation."""
     found = []
     for language, text in blocks(page):
         if language == "console":
@@ -46,7 +50,11 @@ async def run(folder: Path, *command: str | Path, **environment: str) -> str:
         AssertionError: it failed; with all that it printed.
     """
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, env=os.environ | environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     output = (await process.communicate())[0].decode()
     assert process.returncode == 0, f"{command}: {output}"

@@ -1,4 +1,5 @@
-"""One call in each of the edge's three protocols, with one kind of answer, so that a test can ask all three for the same."""
+"""One call in each of the edge's three protocols, with one kind of answer, so that a test can ask all three for the
+same."""
 
 import base64
 import json
@@ -59,7 +60,9 @@ def refused(status: status_pb2.Status, headers: Mapping[str, str]) -> Answer:
             detail.Unpack(message)
     assert not found or info.domain == "authmesh", status
     fields = tuple(item.field for item in bad.field_violations)
-    return Answer(code_pb2.Code.Name(status.code), info.reason, status.message, {}, fields, "RetryInfo" in found, headers)
+    return Answer(
+        code_pb2.Code.Name(status.code), info.reason, status.message, {}, fields, "RetryInfo" in found, headers
+    )
 
 
 class Client(ABC):
@@ -68,7 +71,9 @@ class Client(ABC):
     name: str
 
     @abstractmethod
-    async def call(self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def call(
+        self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
         """Calls `Service/Method` with a request in proto3 JSON."""
 
     async def ok(self, name: str, request: Mapping[str, Any], token: str | None = None) -> Mapping[str, Any]:
@@ -113,7 +118,10 @@ def from_connect_stream(content: bytes, headers: Mapping[str, str]) -> Answer:
 
 
 def _connect_error(body: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
-    details = [any_pb2.Any(type_url=f"type.googleapis.com/{item['type']}", value=base64.b64decode(item["value"] + "==")) for item in body["details"]]
+    details = [
+        any_pb2.Any(type_url=f"type.googleapis.com/{item['type']}", value=base64.b64decode(item["value"] + "=="))
+        for item in body["details"]
+    ]
     code = code_pb2.Code.Value(body["code"].upper())
     return refused(status_pb2.Status(code=code, message=body["message"], details=details), headers)
 
@@ -132,10 +140,14 @@ class GrpcClient(Client):
     def __init__(self, channel: aio.Channel) -> None:
         self.channel = channel
 
-    async def call(self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def call(
+        self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
         return await self.send(method(name), encoded(method(name), request), token, headers)
 
-    async def send(self, rpc: Rpc, payload: bytes, token: str | None = None, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def send(
+        self, rpc: Rpc, payload: bytes, token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
         """Calls with bytes that may be no message at all."""
         metadata = [*headers, *([("authorization", f"Bearer {token}")] if token else [])]
         call = self.channel.unary_unary(rpc.path, request_serializer=bytes, response_deserializer=bytes)
@@ -146,11 +158,21 @@ class GrpcClient(Client):
             details = trailers.get("grpc-status-details-bin", b"")
             status = status_pb2.Status.FromString(details if isinstance(details, bytes) else b"")
             answer = refused(status, {key: str(value) for key, value in trailers.items()})
-            return Answer(error.code().name, answer.reason, error.details() or "", {}, answer.fields, answer.retry_after, answer.headers)
+            return Answer(
+                error.code().name,
+                answer.reason,
+                error.details() or "",
+                {},
+                answer.fields,
+                answer.retry_after,
+                answer.headers,
+            )
         return Answer("OK", body=decoded(rpc, response))
 
     @asynccontextmanager
-    async def stream(self, name: str, request: Mapping[str, Any], token: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    async def stream(
+        self, name: str, request: Mapping[str, Any], token: str
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Opens a server stream of responses in proto3 JSON."""
         rpc = method(name)
         call = self.channel.unary_stream(rpc.path, request_serializer=bytes, response_deserializer=bytes)(
@@ -173,15 +195,21 @@ class GrpcWebClient(Client):
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def call(self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def call(
+        self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
         return await self.send(method(name), encoded(method(name), request), token, headers)
 
-    async def send(self, rpc: Rpc, payload: bytes, token: str | None = None, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def send(
+        self, rpc: Rpc, payload: bytes, token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
         """Calls with bytes that may be no message at all."""
         sent = [("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1"), *headers]
         sent += [("authorization", f"Bearer {token}")] if token else []
         try:
-            response = await self._http.post(rpc.path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=sent)
+            response = await self._http.post(
+                rpc.path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=sent
+            )
         except httpx.TransportError as error:
             return Answer("UNAVAILABLE", message=str(error))
         trailers, body = dict(response.headers), b""
@@ -200,7 +228,8 @@ class GrpcWebClient(Client):
 
 
 class SidecarClient(Client):
-    """Dials a sidecar with a node's certificate, as another Envoy does. grpc's own client can't: the certificates have SPIFFE ids and no host names.
+    """Dials a sidecar with a node's certificate, as another Envoy does. grpc's own client can't: the certificates have
+    SPIFFE ids and no host names.
 
     Reads refusals, whose status is in the headers, and no more.
     """
@@ -210,7 +239,9 @@ class SidecarClient(Client):
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def call(self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def call(
+        self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
         rpc = method(name)
         payload = encoded(rpc, request)
         sent = [("content-type", "application/grpc"), ("te", "trailers"), *headers]
@@ -225,7 +256,9 @@ class JsonClient(Client):
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def call(self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    async def call(
+        self, name: str, request: Mapping[str, Any], token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> Answer:
         rpc = method(name)
         binding = rpc.http[0]
         rest = json.loads(json.dumps(dict(request)))
@@ -240,11 +273,20 @@ class JsonClient(Client):
         body = rest if binding.body == "*" else rest.pop(binding.body, None) if binding.body else None
         query = {} if binding.body == "*" else rest
         return await self.send(
-            binding.method, f"{path}?{urlencode(query)}" if query else path, json.dumps(body) if body is not None else None, token, headers
+            binding.method,
+            f"{path}?{urlencode(query)}" if query else path,
+            json.dumps(body) if body is not None else None,
+            token,
+            headers,
         )
 
     async def send(
-        self, http_method: str, path: str, body: str | bytes | None = None, token: str | None = None, headers: Sequence[tuple[str, str]] = ()
+        self,
+        http_method: str,
+        path: str,
+        body: str | bytes | None = None,
+        token: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> Answer:
         """Sends any HTTP request to the edge."""
         sent = [*headers, *([("authorization", f"Bearer {token}")] if token else [])]
@@ -261,7 +303,9 @@ async def open_clients(edge: str, ca_file: Path) -> AsyncIterator[dict[str, Clie
     """A client of each protocol, by name."""
     address = urlsplit(edge)
     credentials = grpc.ssl_channel_credentials(ca_file.read_bytes())
-    http = httpx.AsyncClient(base_url=edge, verify=ssl.create_default_context(cafile=str(ca_file)), http2=True, timeout=SECONDS)
+    http = httpx.AsyncClient(
+        base_url=edge, verify=ssl.create_default_context(cafile=str(ca_file)), http2=True, timeout=SECONDS
+    )
     async with aio.secure_channel(address.netloc, credentials, options=OPTIONS) as channel, http:
         clients: list[Client] = [GrpcClient(channel), GrpcWebClient(http), JsonClient(http)]
         yield {client.name: client for client in clients}

@@ -1,4 +1,5 @@
-"""A client of HTTP/2 that sends what it is told, valid or not: what `httpx` and grpc would refuse to send, or would mend on the way."""
+"""A client of HTTP/2 that sends what it is told, valid or not: what `httpx` and grpc would refuse to send, or would
+mend on the way."""
 
 import asyncio
 import ssl
@@ -64,7 +65,12 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, read: bool) -> None:
         self._reader, self._writer, self._read = reader, writer, read
         self._http = H2Connection(
-            H2Configuration(header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False, validate_inbound_headers=False)
+            H2Configuration(
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+                validate_inbound_headers=False,
+            )
         )
         self._streams: dict[int, Stream] = {}
         self.closed = asyncio.Event()
@@ -83,10 +89,13 @@ class Connection:
         return stream
 
     async def send(self, stream: Stream, data: bytes = b"", *, end: bool = False) -> None:
-        """Sends a part of a body, as the server gives room for it. What the server has answered already is not sent on."""
+        """Sends a part of a body, as the server gives room for it. What the server has answered already is not sent
+        on."""
         try:
             while data and not stream.done.is_set():
-                room = min(self._http.local_flow_control_window(stream.number), self._http.max_outbound_frame_size, len(data))
+                room = min(
+                    self._http.local_flow_control_window(stream.number), self._http.max_outbound_frame_size, len(data)
+                )
                 if room <= 0:
                     await asyncio.sleep(0.005)
                     continue
@@ -101,7 +110,9 @@ class Connection:
 
     async def send_trailers(self, stream: Stream, fields: Headers) -> None:
         """Ends a request with trailers."""
-        self._http.send_headers(stream.number, [(name.encode(), _bytes(value)) for name, value in fields], end_stream=True)
+        self._http.send_headers(
+            stream.number, [(name.encode(), _bytes(value)) for name, value in fields], end_stream=True
+        )
         await self._flush()
 
     async def request(self, headers: Headers, body: bytes = b"") -> Stream:
@@ -150,7 +161,11 @@ class Connection:
 
 @asynccontextmanager
 async def connected(
-    address: tuple[str, int] | str, context: ssl.SSLContext | None = None, *, window: int | None = None, read: bool = True
+    address: tuple[str, int] | str,
+    context: ssl.SSLContext | None = None,
+    *,
+    window: int | None = None,
+    read: bool = True,
 ) -> AsyncIterator[Connection]:
     """A connection to a TCP address, or to the socket at a path.
 
@@ -181,7 +196,14 @@ async def connected(
 
 def grpc_head(path: str, *more: Field) -> list[tuple[str, str | bytes]]:
     """The head of a gRPC call. What `more` names, also twice, takes the place of what is usual; None leaves it out."""
-    usual = {":method": "POST", ":scheme": "https", ":path": path, ":authority": "mesh", "content-type": "application/grpc", "te": "trailers"}
+    usual = {
+        ":method": "POST",
+        ":scheme": "https",
+        ":path": path,
+        ":authority": "mesh",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
     fields: list[tuple[str, str | bytes]] = [(name, value) for name, value in usual.items() if name not in dict(more)]
     fields += [(name, value) for name, value in more if value is not None]
     # Pseudo-headers go first.

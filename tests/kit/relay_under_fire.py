@@ -1,7 +1,8 @@
-"""A process that kills its children: each child writes events, relays everything, and dies by SIGKILL at one more line of the relay's code.
+"""A process that kills its children: each child writes events, relays everything, and dies by SIGKILL at one more line
+of the relay's code.
 
-`python -m tests.kit.relay_under_fire DSN DELIVERED COMMITTED FIRST STEP`: dies at lines FIRST, FIRST + STEP, …; the files get a line for
-each delivered entry and for each commit that returned.
+`python -m tests.kit.relay_under_fire DSN DELIVERED COMMITTED FIRST STEP`: dies at lines FIRST, FIRST + STEP, …; the
+files get a line for each delivered entry and for each commit that returned.
 """
 
 import asyncio
@@ -27,7 +28,16 @@ from mesh.storage.database import Database
 LINES = 1_000
 """More than a child executes. A child that lives is the last."""
 WATCHED = tuple(
-    f"/mesh/{name}.py" for name in ("outbox", "parking", "delivery", "audit/chain", "audit/subject_keys", "audit/personal", "audit/tombstone")
+    f"/mesh/{name}.py"
+    for name in (
+        "outbox",
+        "parking",
+        "delivery",
+        "audit/chain",
+        "audit/subject_keys",
+        "audit/personal",
+        "audit/tombstone",
+    )
 )
 
 
@@ -83,7 +93,12 @@ async def live(url: str, line: int, delivered: Path, committed: Path) -> None:
         die_at(line)
         async with database.transaction() as tx:
             for number in range(2):
-                event = AuditEvent(type="auth.signed_in", subject=f"users/{line}", address="192.0.2.1", detail={"name": f"{line}.{number}"})
+                event = AuditEvent(
+                    type="auth.signed_in",
+                    subject=f"users/{line}",
+                    address="192.0.2.1",
+                    detail={"name": f"{line}.{number}"},
+                )
                 await outbox.record(tx, event)
             await outbox.record(tx, AuditEvent(type="auth.signed_in", detail={"name": "poison"}))
         append(committed, str(line))
@@ -109,7 +124,13 @@ def die_at(line: int) -> None:
 
 
 def main() -> None:
-    url, delivered, committed, first, step = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
+    url, delivered, committed, first, step = (
+        sys.argv[1],
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
+        int(sys.argv[4]),
+        int(sys.argv[5]),
+    )
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     mesh.outbox.outbox.POLL_SECONDS = 0.003
     mesh.outbox.outbox.BACKOFF_SECONDS = (0.001, 0.001)

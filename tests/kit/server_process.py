@@ -26,7 +26,8 @@ SETTINGS = {
 
 
 async def main() -> None:
-    """Serves. In the directory of the socket, `finish` lets calls end, `unready` makes a check fail and `break` makes a background task fail."""
+    """Serves. In the directory of the socket, `finish` lets calls end, `unready` makes a check fail and `break` makes a
+    background task fail."""
     settings = ProcessSettings.load()
     directory = Path(settings.socket).parent
 

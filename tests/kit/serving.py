@@ -23,7 +23,8 @@ from mesh.tokens.policy import Policy
 
 
 class TrustedCaller:
-    """The authentication stage, with the claims of `subject` instead of a token's. The access rules are the real ones."""
+    """The authentication stage, with the claims of `subject` instead of a token's. The access rules are the real
+    ones."""
 
     def __init__(self) -> None:
         self.subject = str(uuid.uuid4())
@@ -55,7 +56,9 @@ class TrustedCaller:
 async def served(services: Sequence[tuple[Any, Any]], caller: TrustedCaller) -> AsyncIterator[aio.Channel]:
     """Serves for the length of a block. Calls on the channel raise the `MeshError` that the service refused with."""
     directory = Path(tempfile.mkdtemp(prefix="authmesh-"))
-    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, caller, Limits(200, factor=1000), Validation()])])
+    server = aio.server(
+        interceptors=[MeshInterceptor(Contract.load(), [error_table, caller, Limits(200, factor=1000), Validation()])]
+    )
     for add, servicer in services:
         add(servicer, server)
     server.add_insecure_port(f"unix:{directory}/socket")

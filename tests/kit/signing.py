@@ -18,5 +18,9 @@ class OneKey:
         return self.signer
 
     async def jwks(self) -> bytes:
-        member = public_jwk(self.key.public_key()) | {"kid": self.signer.key_id, "alg": self.signer.algorithm, "use": "sig"}
+        member = public_jwk(self.key.public_key()) | {
+            "kid": self.signer.key_id,
+            "alg": self.signer.algorithm,
+            "use": "sig",
+        }
         return json.dumps({"keys": [member]}).encode()

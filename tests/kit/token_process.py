@@ -1,4 +1,5 @@
-"""The Token process as it is started, its log in a file, with the caller in the place of its sidecar. For tests and for the bench."""
+"""The Token process as it is started, its log in a file, with the caller in the place of its sidecar. For tests and for
+the bench."""
 
 import asyncio
 import os
@@ -55,10 +56,17 @@ async def running(database_url: str, redis_url: str, **variables: str) -> AsyncI
         log = directory / "log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.token.main", env=settings, stdout=output, stderr=asyncio.subprocess.STDOUT
+                sys.executable,
+                "-m",
+                "services.token.main",
+                env=settings,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
             )
         try:
-            async with aio.insecure_channel(f"unix:{settings['SOCKET']}", options=[*OPTIONS, ("grpc.max_reconnect_backoff_ms", 100)]) as channel:
+            async with aio.insecure_channel(
+                f"unix:{settings['SOCKET']}", options=[*OPTIONS, ("grpc.max_reconnect_backoff_ms", 100)]
+            ) as channel:
                 await _serving(channel, process, log)
                 key_file = Path(settings["SIGNING_KEY_FILE"])
                 key: Any = load_pem_private_key(key_file.read_bytes(), password=None)

@@ -69,7 +69,11 @@ class Mint:
 
     def header(self, **changes: Any) -> dict[str, Any]:
         """A good header with some members changed; None leaves one out."""
-        return {name: value for name, value in ({"alg": "ES256", "kid": self.key_id, "typ": "at+jwt"} | changes).items() if value is not None}
+        return {
+            name: value
+            for name, value in ({"alg": "ES256", "kid": self.key_id, "typ": "at+jwt"} | changes).items()
+            if value is not None
+        }
 
     def token(self, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
         """A signed token."""

@@ -133,7 +133,9 @@ class Trail:
         number = len(self.statements) + 1
         self.now += INTERVAL
         previous = digest(self.statements[-1]) if self.statements else b""
-        statement = Statement(number, self.now, INTERVAL, previous, dict(self._heads), tuple(self._unsigned), self._newest).encode()
+        statement = Statement(
+            number, self.now, INTERVAL, previous, dict(self._heads), tuple(self._unsigned), self._newest
+        ).encode()
         self._unsigned = []
         self.statements.append(statement)
         self.put(checkpoints.SERIES.key_of(number), seal(statement, self.sign(statement)))
@@ -145,11 +147,21 @@ class Trail:
             self.checkpoint()
 
     def acknowledge(
-        self, findings: Sequence[Finding], *, signer: ec.EllipticCurvePrivateKey | None = None, trail: str = "", anchored: bool = True
+        self,
+        findings: Sequence[Finding],
+        *,
+        signer: ec.EllipticCurvePrivateKey | None = None,
+        trail: str = "",
+        anchored: bool = True,
     ) -> str:
         """What an operator says of findings. Returns its key."""
         made = acknowledgements.statement(
-            findings, self._newest, trail=trail or self.fingerprint, time=self.now, by="ada", reason="a drill of the 24th"
+            findings,
+            self._newest,
+            trail=trail or self.fingerprint,
+            time=self.now,
+            by="ada",
+            reason="a drill of the 24th",
         )
         document = made.encode()
         key = acknowledgements.SERIES.key_of(made.acknowledgement.number)
@@ -160,8 +172,12 @@ class Trail:
 
     def replace_acknowledgement(self, findings: Sequence[Finding], *, by: str) -> None:
         """The operator's key signs another first statement."""
-        document = acknowledgements.statement(findings, None, trail=self.fingerprint, time=self.now, by=by, reason="none").encode()
-        self.put(acknowledgements.SERIES.key_of(1), seal(document, self.operator.sign(document, ec.ECDSA(hashes.SHA256()))))
+        document = acknowledgements.statement(
+            findings, None, trail=self.fingerprint, time=self.now, by=by, reason="none"
+        ).encode()
+        self.put(
+            acknowledgements.SERIES.key_of(1), seal(document, self.operator.sign(document, ec.ECDSA(hashes.SHA256())))
+        )
 
     def follow_what_is_there(self) -> None:
         """The next acknowledgement follows the newest one in the bucket, whatever that is."""

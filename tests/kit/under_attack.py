@@ -24,14 +24,16 @@ class GoodCalls:
 
 
 @asynccontextmanager
-async def good_calls(*asks: Ask, at_once: int = 2, at_least: int = 20, within: float = 10.0) -> AsyncIterator[GoodCalls]:
+async def good_calls(
+    *asks: Ask, at_once: int = 2, at_least: int = 20, within: float = 10.0
+) -> AsyncIterator[GoodCalls]:
     """Makes good calls while its body attacks, and fails when one of them is lost.
 
     Args:
         asks: The good calls, each made again and again.
         at_once: How many of each are made at once.
-        at_least: How many calls must have been answered before the attack begins, and again when it has ended: an attack that is over in a
-            moment may leave its harm behind.
+        at_least: How many calls must have been answered before the attack begins, and again when it has ended: an
+            attack that is over in a moment may leave its harm behind.
         within: Seconds that a call may take.
 
     Raises:
@@ -74,4 +76,6 @@ async def good_calls(*asks: Ask, at_once: int = 2, at_least: int = 20, within: f
         # Calls are ended and not cut off: httpx loses its connection by that, and the next test its calls.
         over.set()
         await asyncio.gather(*callers)
-    assert not calls.lost, f"{len(calls.lost)} good calls lost, {calls.answered} answered: {sorted(set(calls.lost))[:3]}"
+    assert not calls.lost, (
+        f"{len(calls.lost)} good calls lost, {calls.answered} answered: {sorted(set(calls.lost))[:3]}"
+    )

@@ -1,4 +1,5 @@
-"""Valkey servers that stand together: a set watched by a Sentinel, and a Cluster of three shards. Real processes, with a password."""
+"""Valkey servers that stand together: a set watched by a Sentinel, and a Cluster of three shards. Real processes, with
+a password."""
 
 import asyncio
 import os
@@ -29,7 +30,14 @@ class Node:
         self._directory = directory / name
         self._directory.mkdir()
         self._arguments = ["--sentinel"] if sentinel else []
-        configuration = [f"port {self.port}", "bind 127.0.0.1", f'dir "{self._directory}"', 'save ""', f'requirepass "{PASSWORD}"', *lines]
+        configuration = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f'dir "{self._directory}"',
+            'save ""',
+            f'requirepass "{PASSWORD}"',
+            *lines,
+        ]
         self._file = self._directory / "conf"
         self._file.write_text("\n".join(configuration) + "\n")
         self._process: asyncio.subprocess.Process
@@ -148,7 +156,12 @@ async def cluster(directory: Path) -> AsyncIterator[Set]:
     async with AsyncExitStack() as stack:
         nodes = []
         for number in range(4):
-            lines = ["cluster-enabled yes", "cluster-node-timeout 1000", "cluster-replica-validity-factor 0", f'primaryauth "{PASSWORD}"']
+            lines = [
+                "cluster-enabled yes",
+                "cluster-node-timeout 1000",
+                "cluster-replica-validity-factor 0",
+                f'primaryauth "{PASSWORD}"',
+            ]
             # The bus is the port plus 10,000 by default, which may be beyond the last one.
             node, bus = Node(directory, f"node{number}", lines), free_port()
             node.configure(f"cluster-port {bus}")
@@ -167,7 +180,13 @@ async def cluster(directory: Path) -> AsyncIterator[Set]:
 
         async def is_whole() -> bool:
             states = [str(await node.ask("CLUSTER", "INFO")) for node in nodes]
-            return all("ok" in state and "cluster_state" in state and "fail'" not in state and "cluster_state:fail" not in state for state in states)
+            return all(
+                "ok" in state
+                and "cluster_state" in state
+                and "fail'" not in state
+                and "cluster_state:fail" not in state
+                for state in states
+            )
 
         await eventually(is_whole)
         listed = ",".join(f"127.0.0.1:{node.port}" for node in nodes if node is not owner)

@@ -1,4 +1,5 @@
-"""One corpus of credentials through the real Token process and through a real sidecar, each difference explained in docs/security.md."""
+"""One corpus of credentials through the real Token process and through a real sidecar, each difference explained in
+docs/security.md."""
 
 import ssl
 import struct
@@ -61,7 +62,11 @@ class Sidecar:
         """OK when the call reached the process; otherwise the status and reason of the refusal."""
         heard = self._chain.processes["token"].heard
         heard.clear()
-        headers = [("content-type", "application/grpc"), ("te", "trailers"), *(("authorization", value) for value in authorization)]
+        headers = [
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            *(("authorization", value) for value in authorization),
+        ]
         response = await self._client.post(METHOD.path, content=struct.pack(">BI", 0, 0), headers=headers)
         if "grpc-status" not in response.headers:
             assert heard
@@ -73,7 +78,9 @@ class Sidecar:
 @pytest.fixture(scope="module")
 async def sidecar(process: TokenProcess, forger: Forger) -> AsyncIterator[Sidecar]:
     async with held(running_chain(load_mesh(), Contract.load(), ["token"])) as chain:
-        chain.processes["token"].answers[JWKS] = [httpbody_pb2.HttpBody(content_type="application/json", data=await OneKey(process.key).jwks())]
+        chain.processes["token"].answers[JWKS] = [
+            httpbody_pb2.HttpBody(content_type="application/json", data=await OneKey(process.key).jwks())
+        ]
         certificates = chain.authorities.certificates(chain.gateway)
         context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
         context.check_hostname = False
@@ -91,7 +98,9 @@ async def sidecar(process: TokenProcess, forger: Forger) -> AsyncIterator[Sideca
 
 async def ask_process(process: TokenProcess, authorization: tuple[str, ...]) -> str:
     metadata = aio.Metadata(*by("edge"), *(("authorization", value) for value in authorization))
-    return await reason(process.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=metadata))
+    return await reason(
+        process.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=metadata)
+    )
 
 
 async def test_the_process_says_of_each_credential_what_it_is_and_keeps_it_to_itself(
@@ -100,9 +109,14 @@ async def test_the_process_says_of_each_credential_what_it_is_and_keeps_it_to_it
     rows = "SELECT count(*) FROM outbox"
     async with Database.open(database_url) as database:
         before = await database.fetchval(rows)
-    wrong = {case.name: answer for case in cases if (answer := await ask_process(process, case.authorization)) != case.expected}
+    wrong = {
+        case.name: answer
+        for case in cases
+        if (answer := await ask_process(process, case.authorization)) != case.expected
+    }
     assert not wrong
-    # A stranger's forgeries are no rows (he would fill the database), and no credential is in the log, not even at its most talkative.
+    # A stranger's forgeries are no rows (he would fill the database), and no credential is in the log, not even at its
+    # most talkative.
     async with Database.open(database_url) as database:
         assert await database.fetchval(rows) == before
     log = process.log.read_text()
@@ -121,7 +135,9 @@ def table() -> Iterator[tuple[str, str]]:
         yield group.strip("`"), "OK" if answer == "admits" else f"UNAUTHENTICATED {answer.strip('`')}"
 
 
-async def test_the_sidecar_differs_from_the_process_where_the_page_says_so_and_nowhere_else(sidecar: Sidecar, cases: list[Case]) -> None:
+async def test_the_sidecar_differs_from_the_process_where_the_page_says_so_and_nowhere_else(
+    sidecar: Sidecar, cases: list[Case]
+) -> None:
     answers = {case: await sidecar.ask(case.authorization) for case in cases}
     explained = dict(table())
     unlike = {case.name: f"{answer}, not {explained.get(case.group, case.expected)}" for case, answer in answers.items()

@@ -1,4 +1,5 @@
-"""Headers that grpc core can't parse, at every hop: refused by name or taken off, and nobody else loses a call by them."""
+"""Headers that grpc core can't parse, at every hop: refused by name or taken off, and nobody else loses a call by
+them."""
 
 import asyncio
 import ssl
@@ -20,12 +21,36 @@ HOPS = ("edge grpc", "edge grpc-web", "edge connect", "edge json", "ingress", "e
 INVALID, UNSUPPORTED = ("INVALID_ARGUMENT", "FIELD_INVALID"), ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
 
 REFUSED = [
-    *((("grpc-timeout", value), INVALID) for value in ("abc", "1", "S", "-1S", "1.5S", "1s", "123456789S", "1S,1S", " 1S x")),
+    *(
+        (("grpc-timeout", value), INVALID)
+        for value in ("abc", "1", "S", "-1S", "1.5S", "1s", "123456789S", "1S,1S", " 1S x")
+    ),
     *((("grpc-encoding", value), UNSUPPORTED) for value in ("gzip", "deflate", "nothing", "")),
 ]
 REMOVED = [
-    *((f"grpc-{name}", "x") for name in ("status", "message", "internal-encoding-request", "retry-pushback-ms", "previous-rpc-attempts", "", "a")),
-    *((name, "!") for name in ("some-bin", "grpc-trace-bin", "grpc-tags-bin", "lb-cost-bin", "endpoint-load-metrics-bin", "authorization-bin")),
+    *(
+        (f"grpc-{name}", "x")
+        for name in (
+            "status",
+            "message",
+            "internal-encoding-request",
+            "retry-pushback-ms",
+            "previous-rpc-attempts",
+            "",
+            "a",
+        )
+    ),
+    *(
+        (name, "!")
+        for name in (
+            "some-bin",
+            "grpc-trace-bin",
+            "grpc-tags-bin",
+            "lb-cost-bin",
+            "endpoint-load-metrics-bin",
+            "authorization-bin",
+        )
+    ),
     *((name, "x") for name in ("some!thing", "some+thing", "some~thing", "!", "some'thing", "some|thing")),
 ]
 
@@ -64,7 +89,9 @@ async def send(chain: Chain, hop: str, *fields: Field) -> Answer:
 
 
 @pytest.mark.parametrize(("field", "outcome"), REFUSED, ids=[f"{name}: {value}" for (name, value), _ in REFUSED])
-async def test_what_can_t_be_parsed_is_refused_by_name(chain: Chain, hop: str, field: Field, outcome: tuple[str, str]) -> None:
+async def test_what_can_t_be_parsed_is_refused_by_name(
+    chain: Chain, hop: str, field: Field, outcome: tuple[str, str]
+) -> None:
     heard = chain.processes["token"].heard
     heard.clear()
     answer = await send(chain, hop, field)
@@ -84,7 +111,9 @@ async def test_of_two_timeouts_neither_is_taken(chain: Chain, hop: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["0S", "1n", "00000001H", "99999999H", "99999999n", ""])
-async def test_whatever_the_grammar_of_grpc_allows_is_parsed_and_an_empty_one_is_none(chain: Chain, hop: str, value: str) -> None:
+async def test_whatever_the_grammar_of_grpc_allows_is_parsed_and_an_empty_one_is_none(
+    chain: Chain, hop: str, value: str
+) -> None:
     answer = await send(chain, hop, ("grpc-timeout", value))
     # The time may be up before the answer is there.
     assert answer.status in ("OK", "DEADLINE_EXCEEDED")
@@ -107,7 +136,9 @@ async def test_a_timeout_of_connect_that_is_none_is_no_timeout(chain: Chain, val
 
 
 @pytest.mark.parametrize(
-    "field", [("grpc-timeout", "abc"), ("x-bin", "!"), ("a!b", "x"), ("grpc-status", "x"), ("x", "y" * 20_000)], ids=lambda field: field[0]
+    "field",
+    [("grpc-timeout", "abc"), ("x-bin", "!"), ("a!b", "x"), ("grpc-status", "x"), ("x", "y" * 20_000)],
+    ids=lambda field: field[0],
 )
 async def test_nothing_behind_a_body_reaches_a_process(chain: Chain, field: tuple[str, str]) -> None:
     for hop in ("edge grpc", "ingress", "egress"):
@@ -136,11 +167,17 @@ async def test_http_1_is_no_way_around(chain: Chain) -> None:
         for fields in ({"grpc-timeout": "abc"}, {"grpc-timeout": "abc", "te": "gzip"}):
             response = await http.post(METHOD.http[0].template, json={}, headers=fields)
             assert from_json(response.status_code, response.content, dict(response.headers)).fields == ("grpc-timeout",)
-        assert (await http.post(METHOD.http[0].template, json={}, headers={"te": "gzip, trailers", "some-bin": "!"})).status_code == 200
+        assert (
+            await http.post(METHOD.http[0].template, json={}, headers={"te": "gzip, trailers", "some-bin": "!"})
+        ).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/authmesh.auth.v1.AuthService/Nothing", "/x"])
-async def test_a_stream_to_a_method_that_does_not_exist_is_refused_before_it_says_anything(chain: Chain, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/authmesh.auth.v1.AuthService/Nothing", "/x"]
+)
+async def test_a_stream_to_a_method_that_does_not_exist_is_refused_before_it_says_anything(
+    chain: Chain, path: str
+) -> None:
     context = ssl.create_default_context(cafile=str(chain.authorities.public_certificates / "ca.crt"))
     async with connected(chain.addresses["edge"], context) as connection:
         stream = await connection.open(grpc_head(path))
@@ -154,6 +191,12 @@ async def test_no_good_call_is_lost_beside_any_of_them(chain: Chain, hop_: str) 
         return lambda: send(chain, hop, ("grpc-timeout", "10S"))
 
     async with good_calls(good("edge grpc"), good("edge connect"), good("edge json"), good("egress")) as calls:
-        for field in [*(field for field, _ in REFUSED), *REMOVED, (":method", "DELETE"), ("te", "gzip"), ("content-type", "text/plain")]:
+        for field in [
+            *(field for field, _ in REFUSED),
+            *REMOVED,
+            (":method", "DELETE"),
+            ("te", "gzip"),
+            ("content-type", "text/plain"),
+        ]:
             await asyncio.gather(send(chain, hop_, field), return_exceptions=True)
     assert calls.answered > 100

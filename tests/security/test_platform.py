@@ -1,4 +1,5 @@
-"""What a caller can do around a credential: metadata, size, streams cut off, methods without a rule, and what refusals give away."""
+"""What a caller can do around a credential: metadata, size, streams cut off, methods without a rule, and what refusals
+give away."""
 
 import asyncio
 import struct
@@ -45,7 +46,12 @@ async def refused(process: TokenProcess, *pairs: tuple[str, str | bytes]) -> str
 async def test_a_credential_is_in_the_one_place_where_it_belongs(process: TokenProcess, forger: Forger) -> None:
     good = f"Bearer {forger.token()}"
     assert await refused(process, ("authorization", good)) == "OK"
-    for pair in (("authorization-bin", good.encode()), ("proxy-authorization", good), ("x-access-token", good), ("cookie", f"access_token={good}")):
+    for pair in (
+        ("authorization-bin", good.encode()),
+        ("proxy-authorization", good),
+        ("x-access-token", good),
+        ("cookie", f"access_token={good}"),
+    ):
         assert await refused(process, pair) == "UNAUTHENTICATED TOKEN_MISSING"
     # Keys of HTTP/2 are lower case: another spelling never arrives.
     assert await refused(process, ("authorization", good), ("authorization-bin", b"x")) == "OK"
@@ -65,18 +71,26 @@ async def test_nothing_but_health_is_served_without_a_rule(process: TokenProcess
     health: Any = health_pb2_grpc.HealthStub(process.channel)
     assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
     unserved = (
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        "/grpc.channelz.v1.Channelz/GetServers", "/authmesh.token.v1.TokenService/Nothing", "/authmesh.token.v1.TokenService/refreshtoken", "/x",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.channelz.v1.Channelz/GetServers", "/authmesh.token.v1.TokenService/Nothing",
+        "/authmesh.token.v1.TokenService/refreshtoken", "/x",
     )  # fmt: skip
     for path in unserved:
         call = process.channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
         assert await reason(call(b"", metadata=by("edge"))) == "UNIMPLEMENTED NOT_IMPLEMENTED", path
 
 
-async def test_metadata_beyond_every_limit_is_refused_and_the_process_lives(process: TokenProcess, forger: Forger) -> None:
+async def test_metadata_beyond_every_limit_is_refused_and_the_process_lives(
+    process: TokenProcess, forger: Forger
+) -> None:
     for size in (100_000, 1_000_000):
-        async with aio.insecure_channel(f"unix:{process.socket}", options=[*OPTIONS, ("grpc.primary_user_agent", "big")]) as channel:
-            call = channel.unary_unary("/authmesh.token.v1.TokenService/ListSessions", request_serializer=bytes, response_deserializer=bytes)
+        async with aio.insecure_channel(
+            f"unix:{process.socket}", options=[*OPTIONS, ("grpc.primary_user_agent", "big")]
+        ) as channel:
+            call = channel.unary_unary(
+                "/authmesh.token.v1.TokenService/ListSessions", request_serializer=bytes, response_deserializer=bytes
+            )
             with pytest.raises(aio.AioRpcError) as caught:
                 await call(b"", metadata=aio.Metadata(("authorization", "Bearer " + "x" * size)), timeout=5)
         assert caught.value.code().name == "RESOURCE_EXHAUSTED"
@@ -93,21 +107,38 @@ async def test_a_refusal_of_an_authenticated_caller_is_a_row_with_all_that_an_in
         rows = await database.fetch("SELECT payload FROM outbox WHERE destination = 'access.denied'")
     (event,) = [audit_event_pb2.AuditEvent.FromString(row["payload"]) for row in rows]
     assert (event.reason, event.outcome) == ("SCOPE_MISSING", audit_event_pb2.OUTCOME_FAILURE)
-    assert (event.request_id, event.address, event.detail["method"]) == ("trace-me", "198.51.100.9", "/authmesh.token.v1.TokenService/ListSessions")
+    assert (event.request_id, event.address, event.detail["method"]) == (
+        "trace-me",
+        "198.51.100.9",
+        "/authmesh.token.v1.TokenService/ListSessions",
+    )
     assert event.session.endswith(forger.claims()["sid"])
 
 
 async def test_refusals_say_what_to_do_and_nothing_of_the_inside(process: TokenProcess, forger: Forger) -> None:
     messages = set()
-    for authorization in ("Bearer x", f"Bearer {forger.token({'kid': 'nobody'})}", f"Bearer {forger.token(aud='x')}", "x"):
+    for authorization in (
+        "Bearer x",
+        f"Bearer {forger.token({'kid': 'nobody'})}",
+        f"Bearer {forger.token(aud='x')}",
+        "x",
+    ):
         with pytest.raises(aio.AioRpcError) as caught:
-            await process.tokens.ListSessions(LIST, metadata=aio.Metadata(*by("edge"), ("authorization", authorization)))
+            await process.tokens.ListSessions(
+                LIST, metadata=aio.Metadata(*by("edge"), ("authorization", authorization))
+            )
         messages.add(caught.value.details())
-        assert set(dict(caught.value.trailing_metadata() or ())) <= {"grpc-status-details-bin", "x-request-id", "www-authenticate"}
+        assert set(dict(caught.value.trailing_metadata() or ())) <= {
+            "grpc-status-details-bin",
+            "x-request-id",
+            "www-authenticate",
+        }
     assert messages == {"the access token is not valid", "this method wants `authorization: Bearer <access token>`"}
 
 
-async def test_streams_opened_and_reset_by_the_thousand_leave_room_for_others(process: TokenProcess, forger: Forger) -> None:
+async def test_streams_opened_and_reset_by_the_thousand_leave_room_for_others(
+    process: TokenProcess, forger: Forger
+) -> None:
     # CVE-2023-44487, rapid reset, on the process's own socket; the sidecar's limits come on top.
     reader, writer = await asyncio.open_unix_connection(process.socket)
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
@@ -127,7 +158,8 @@ async def test_streams_opened_and_reset_by_the_thousand_leave_room_for_others(pr
 
 
 _HEADERS = (
-    (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/authmesh.token.v1.TokenService/GetJwks"), (b":authority", b"token"),
+    (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/authmesh.token.v1.TokenService/GetJwks"),
+    (b":authority", b"token"),
     (b"te", b"trailers"), (b"content-type", b"application/grpc"),
 )  # fmt: skip
 

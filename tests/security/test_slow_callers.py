@@ -1,4 +1,5 @@
-"""Callers without a deadline who send slowly, read slowly or never end: each bound of mesh.yaml and of a listener is seen binding."""
+"""Callers without a deadline who send slowly, read slowly or never end: each bound of mesh.yaml and of a listener is
+seen binding."""
 
 import asyncio
 import re
@@ -24,7 +25,10 @@ from tests.kit.envoy_chain import Chain, eventually, running
 from tests.kit.protocols import from_trailers, method
 from tests.kit.raw_http2 import Connection, Field, call, connected, frame, grpc_head
 
-REVOKE, WATCH, LIST = (method(name) for name in ("TokenService/RevokeToken", "ResourceService/WatchResources", "ResourceService/ListResources"))
+REVOKE, WATCH, LIST = (
+    method(name)
+    for name in ("TokenService/RevokeToken", "ResourceService/WatchResources", "ResourceService/ListResources")
+)
 
 
 def hurried(folder: Path) -> Mesh:
@@ -73,16 +77,21 @@ async def let_go(chain: Chain) -> bool:
     return await under_way(chain, "edge", "edge") == 0 and await under_way(chain, "resource", "ingress") == 0
 
 
-async def test_a_call_that_is_never_answered_ends_in_time_at_every_hop(chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext) -> None:
+async def test_a_call_that_is_never_answered_ends_in_time_at_every_hop(
+    chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext
+) -> None:
     async def never(_: "aio.ServicerContext[Any, Any]") -> Message:
         await asyncio.Event().wait()
         return empty_pb2.Empty()
 
-    async def ends(address: tuple[str, int] | str, context: ssl.SSLContext | None, protocol: str, *fields: Field) -> None:
+    async def ends(
+        address: tuple[str, int] | str, context: ssl.SSLContext | None, protocol: str, *fields: Field
+    ) -> None:
         started = time.monotonic()
         answer = await call(address, context, protocol, REVOKE, *fields)
         assert answer.status == "DEADLINE_EXCEEDED"
-        # A sidecar tells the process how long it has, and grpc core, which ends the call in the same moment, gives no reason.
+        # A sidecar tells the process how long it has, and grpc core, which ends the call in the same moment, gives no
+        # reason.
         assert answer.reason == "DEADLINE" or address == chain.addresses["token"]
         assert 0.9 < time.monotonic() - started < 4
 
@@ -90,7 +99,10 @@ async def test_a_call_that_is_never_answered_ends_in_time_at_every_hop(chain: Ch
     try:
         for fields in ((), (("grpc-timeout", "1H"),)):
             await asyncio.gather(
-                *(ends(chain.addresses["edge"], public, protocol, *fields) for protocol in ("grpc", "grpc-web", "connect", "json")),
+                *(
+                    ends(chain.addresses["edge"], public, protocol, *fields)
+                    for protocol in ("grpc", "grpc-web", "connect", "json")
+                ),
                 ends(chain.addresses["token"], peer, "grpc", *fields),
                 ends(str(chain.placement("auth").egress_socket), None, "grpc", *fields),
             )
@@ -153,7 +165,9 @@ async def test_a_stream_that_nobody_reads_ends_and_its_handler_with_it(chain: Ch
 # Those who send slowly
 
 
-def doors(chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext) -> dict[str, tuple[tuple[str, int] | str, ssl.SSLContext | None]]:
+def doors(
+    chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext
+) -> dict[str, tuple[tuple[str, int] | str, ssl.SSLContext | None]]:
     """Every listener, and what a caller needs to get in."""
     return {
         "edge": (chain.addresses["edge"], public),
@@ -163,7 +177,9 @@ def doors(chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext) -> dict[st
 
 
 @pytest.mark.parametrize("door", ["edge", "ingress", "egress"])
-async def test_a_request_that_does_not_come_to_its_end_is_ended(chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext, door: str) -> None:
+async def test_a_request_that_does_not_come_to_its_end_is_ended(
+    chain: Chain, public: ssl.SSLContext, peer: ssl.SSLContext, door: str
+) -> None:
     async with connected(*doors(chain, public, peer)[door]) as connection:
         # Of a unary method and of a stream; nothing, and a byte now and then.
         for path in (REVOKE.path, WATCH.path) if door == "edge" else (REVOKE.path,):
@@ -179,7 +195,9 @@ async def test_a_request_that_does_not_come_to_its_end_is_ended(chain: Chain, pu
 
 
 @pytest.mark.parametrize("version", ["http/1.1", "h2"])
-async def test_headers_that_do_not_come_to_their_end_are_not_waited_for(chain: Chain, public: ssl.SSLContext, version: str) -> None:
+async def test_headers_that_do_not_come_to_their_end_are_not_waited_for(
+    chain: Chain, public: ssl.SSLContext, version: str
+) -> None:
     public.set_alpn_protocols([version])
     reader, writer = await asyncio.open_connection(*chain.addresses["edge"], ssl=public)
     if version == "h2":
@@ -196,7 +214,9 @@ async def test_headers_that_do_not_come_to_their_end_are_not_waited_for(chain: C
 
 
 @pytest.mark.parametrize("version", ["http/1.1", "h2"])
-async def test_a_connection_on_which_nothing_is_asked_is_closed(chain: Chain, public: ssl.SSLContext, version: str) -> None:
+async def test_a_connection_on_which_nothing_is_asked_is_closed(
+    chain: Chain, public: ssl.SSLContext, version: str
+) -> None:
     public.set_alpn_protocols([version])
     reader, writer = await asyncio.open_connection(*chain.addresses["edge"], ssl=public)
     async with asyncio.timeout(5):
@@ -218,14 +238,18 @@ async def test_a_connection_without_a_tls_handshake_is_closed(chain: Chain) -> N
 
 @pytest.mark.parametrize("protocol", ["grpc", "json"])
 async def test_an_answer_that_nobody_reads_is_not_kept(chain: Chain, public: ssl.SSLContext, protocol: str) -> None:
-    chain.processes["resource"].answers[LIST.path] = [resource_service_pb2.ListResourcesResponse(next_page_token="x" * 1_000_000)]
+    chain.processes["resource"].answers[LIST.path] = [
+        resource_service_pb2.ListResourcesResponse(next_page_token="x" * 1_000_000)
+    ]
     token = ("authorization", f"Bearer {chain.signer.token()}")
     try:
         async with connected(chain.addresses["edge"], public, read=False) as connection:
             if protocol == "grpc":
                 stream = await connection.request(grpc_head(LIST.path, token), frame(b""))
             else:
-                stream = await connection.request(grpc_head("/v1/resources", (":method", "GET"), ("content-type", None), ("te", None), token))
+                stream = await connection.request(
+                    grpc_head("/v1/resources", (":method", "GET"), ("content-type", None), ("te", None), token)
+                )
             await stream.end(within=5)
         assert stream.reset
         assert 0 < len(stream.body) < 100_000
@@ -236,7 +260,9 @@ async def test_an_answer_that_nobody_reads_is_not_kept(chain: Chain, public: ssl
 
 
 async def test_an_answer_over_http_1_that_nobody_reads_is_not_kept(chain: Chain, public: ssl.SSLContext) -> None:
-    chain.processes["resource"].answers[LIST.path] = [resource_service_pb2.ListResourcesResponse(next_page_token="x" * 3_000_000)]
+    chain.processes["resource"].answers[LIST.path] = [
+        resource_service_pb2.ListResourcesResponse(next_page_token="x" * 3_000_000)
+    ]
     plain = socket.socket()
     # The kernel would take all of it.
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,8 +1,9 @@
 """The signature layer of the verifier against published vectors: RFC 7515, and Wycheproof (which holds RFC 7520's).
 
-Whole tokens of theirs all fail on `typ`, which would prove nothing. So a vector goes through what the verifier does with a signature: the spelling of
-the three segments, strict header JSON, the key as our JWKS reader takes it, the algorithm pinned to the key, and the signature itself.
-The files are at `../shared/vectors` beside the project, or where AUTHMESH_VECTORS says.
+Whole tokens of theirs all fail on `typ`, which would prove nothing. So a vector goes through what the verifier does
+with a signature: the spelling of the three segments, strict header JSON, the key as our JWKS reader takes it, the
+algorithm pinned to the key, and the signature itself. The files are at `../shared/vectors` beside the project, or where
+AUTHMESH_VECTORS says.
 """
 
 import base64
@@ -38,7 +39,10 @@ QUIRKS = {
 def vectors(name: str) -> list[dict[str, Any]]:
     file = VECTORS / "wycheproof" / name
     if not file.exists():
-        pytest.skip(f"no {file}: set AUTHMESH_VECTORS to a folder with wycheproof/{name} (testvectors_v1 of github.com/C2SP/wycheproof)")
+        pytest.skip(
+            f"no {file}: set AUTHMESH_VECTORS to a folder with wycheproof/{name} (testvectors_v1 of "
+            f"github.com/C2SP/wycheproof)"
+        )
     groups: list[dict[str, Any]] = json.loads(file.read_text())["testGroups"]
     return groups
 
@@ -117,7 +121,8 @@ def test_every_raw_p256_signature_meets_its_label() -> None:
 
 
 @pytest.mark.parametrize("comment", [
-    "rejectsValid", "rejectsWrongUse", "rejects1024bitRsaKey", "rejectsPublicExponent1", "rejectsKeyWithRocaVulnerability", "mismatchedAlgAndCurve",
+    "rejectsValid", "rejectsWrongUse", "rejects1024bitRsaKey", "rejectsPublicExponent1",
+    "rejectsKeyWithRocaVulnerability", "mismatchedAlgAndCurve",
     "rejectsModifiedKey", "rejectsDuplicateKid", "key_too_short", "empty_key", "rejectsAesKey",
 ])  # fmt: skip
 def test_key_sets_that_are_no_good_sign_nothing(comment: str) -> None:
@@ -140,8 +145,8 @@ def test_key_sets_that_are_no_good_sign_nothing(comment: str) -> None:
 _PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
 _RSA = {
     "kty": "RSA", "alg": "RS256", "e": "AQAB",
-    "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_"
-    "YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uD"
+    "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS"
+    "-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uD"
     "Zlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
 }  # fmt: skip
 _RSA_SIGNATURE = (

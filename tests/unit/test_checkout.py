@@ -30,14 +30,22 @@ def checkout(tmp_path: Path) -> Path:
 def make(place: Path) -> str:
     """Whether `make` makes the environments there anew."""
     before = (place / ".venv" / "kept").exists()
-    subprocess.run(["make", "--silent", ".venv/place"], cwd=place, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}, check=True)
+    subprocess.run(
+        ["make", "--silent", ".venv/place"], cwd=place, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}, check=True
+    )
     kept = before and (place / ".venv" / "kept").exists()
     (place / ".venv" / "kept").touch()
     return "kept" if kept else "made"
 
 
 def authmesh(command: Path, directory: Path) -> tuple[int, str]:
-    done = subprocess.run([command, "status"], cwd=directory, env={"PATH": os.environ["PATH"], "LC_ALL": "C"}, capture_output=True, check=False)
+    done = subprocess.run(
+        [command, "status"],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+        capture_output=True,
+        check=False,
+    )
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
@@ -54,14 +62,19 @@ def test_the_command_runs_from_any_directory_and_by_a_link(checkout: Path, tmp_p
         assert authmesh(name, directory) == (0, "ran -I -m mesh.cli status\n")
 
 
-@pytest.mark.parametrize("how", [shutil.move, lambda old, new: shutil.copytree(old, new, symlinks=True)], ids=["moved", "copied"])
+@pytest.mark.parametrize(
+    "how", [shutil.move, lambda old, new: shutil.copytree(old, new, symlinks=True)], ids=["moved", "copied"]
+)
 def test_elsewhere_the_command_says_what_to_do_and_make_does_it(checkout: Path, tmp_path: Path, how: object) -> None:
     new = tmp_path / "new"
     assert callable(how)
     how(checkout, new)
     code, said = authmesh(new / ".venv" / "app" / "bin" / "authmesh", tmp_path)
     assert code == 1
-    assert said == f"authmesh: this environment was made in {checkout}: run `make run-mesh` in {new}, which makes it again\n"
+    assert (
+        said
+        == f"authmesh: this environment was made in {checkout}: run `make run-mesh` in {new}, which makes it again\n"
+    )
     assert make(new) == "made"
     assert make(new) == "kept"
 

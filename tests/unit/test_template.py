@@ -1,4 +1,5 @@
-"""What deploy/aws/events.yaml lets processes do: no more than they need. And its numbers: each follows from what the code takes at the most."""
+"""What deploy/aws/events.yaml lets processes do: no more than they need. And its numbers: each follows from what the
+code takes at the most."""
 
 import re
 from pathlib import Path
@@ -57,7 +58,11 @@ def _actions(statement: dict[str, Any]) -> set[str]:
 
 def test_each_node_sends_events_in_its_own_name_and_in_no_other(resources: dict[str, Any]) -> None:
     granting = {
-        name: [statement for statement in resource["Properties"]["PolicyDocument"]["Statement"] if "events:PutEvents" in _actions(statement)]
+        name: [
+            statement
+            for statement in resource["Properties"]["PolicyDocument"]["Statement"]
+            if "events:PutEvents" in _actions(statement)
+        ]
         for name, resource in resources.items()
         if resource["Type"] == "AWS::IAM::ManagedPolicy"
     }
@@ -68,7 +73,10 @@ def test_each_node_sends_events_in_its_own_name_and_in_no_other(resources: dict[
                 "Action": "events:PutEvents",
                 "Resource": "EventBus.Arn",
                 # Of a key that is missing, `ForAllValues` says yes: `Null` says no.
-                "Condition": {"ForAllValues:StringEquals": {"events:source": f"authmesh.{node}"}, "Null": {"events:source": "false"}},
+                "Condition": {
+                    "ForAllValues:StringEquals": {"events:source": f"authmesh.{node}"},
+                    "Null": {"events:source": "false"},
+                },
             }
         ]
         for node in load_mesh().nodes
@@ -81,7 +89,10 @@ def test_the_sources_of_the_template_are_the_nodes_of_the_mesh() -> None:
 
 
 def test_nobody_but_the_rule_and_the_role_that_redrives_sends_to_the_audit_queue(resources: dict[str, Any]) -> None:
-    statements = {statement["Sid"]: statement for statement in resources["AuditQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]}
+    statements = {
+        statement["Sid"]: statement
+        for statement in resources["AuditQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    }
     denied = statements["NobodyElseSends"]
     assert (denied["Effect"], denied["Principal"], denied["Action"]) == ("Deny", "*", "sqs:SendMessage")
     assert list(denied["Condition"]) == ["ArnNotEquals"]
@@ -122,7 +133,9 @@ def test_a_message_stays_with_its_function_for_six_timeouts_and_the_batching_win
 def test_each_timeout_holds_the_worst_case(resources: dict[str, Any]) -> None:
     # A function must have time for one thing that is as slow as can be, and for giving back the rest.
     assert int(resources["MailFunction"]["Properties"]["Timeout"]) >= mail.SEND_SECONDS + lambda_batch.RESERVE_SECONDS
-    assert int(resources["Consumer"]["Properties"]["Timeout"]) >= lambda_batch.CALL_SECONDS + lambda_batch.RESERVE_SECONDS
+    assert (
+        int(resources["Consumer"]["Properties"]["Timeout"]) >= lambda_batch.CALL_SECONDS + lambda_batch.RESERVE_SECONDS
+    )
     attempts = lambda_batch.ATTEMPTS * (lambda_batch.CONNECT_SECONDS + lambda_batch.READ_SECONDS)
     assert attempts < lambda_batch.CALL_SECONDS
     # The process that consumes: what it receives stays its own through the longest pause and an attempt.
@@ -132,9 +145,12 @@ def test_each_timeout_holds_the_worst_case(resources: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("queue", "dead_letters", "seconds"), [
-    ("AuditQueue", "AuditDeadLetters", 4 * 86400), ("NoticesQueue", "NoticesDeadLetters", 4 * 86400), ("MailQueue", "MailDeadLetters", 3600),
+    ("AuditQueue", "AuditDeadLetters", 4 * 86400), ("NoticesQueue", "NoticesDeadLetters", 4 * 86400),
+    ("MailQueue", "MailDeadLetters", 3600),
 ])  # fmt: skip
-def test_a_dead_letter_has_time_left_however_late_it_became_one(resources: dict[str, Any], queue: str, dead_letters: str, seconds: int) -> None:
+def test_a_dead_letter_has_time_left_however_late_it_became_one(
+    resources: dict[str, Any], queue: str, dead_letters: str, seconds: int
+) -> None:
     retention = {name: int(resources[name]["Properties"]["MessageRetentionPeriod"]) for name in (queue, dead_letters)}
     # A message keeps the time at which it was sent first.
     assert retention[dead_letters] - retention[queue] >= seconds
@@ -150,8 +166,13 @@ def test_every_queue_topic_and_bucket_refuses_what_comes_in_the_clear(resources:
     covered: set[str] = set()
     for resource in resources.values():
         properties = resource.get("Properties", {})
-        for statement in properties.get("PolicyDocument", {}).get("Statement", []) if "PolicyDocument" in properties else []:
-            if statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}} and statement["Effect"] == "Deny":
+        for statement in (
+            properties.get("PolicyDocument", {}).get("Statement", []) if "PolicyDocument" in properties else []
+        ):
+            if (
+                statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+                and statement["Effect"] == "Deny"
+            ):
                 named = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
                 covered |= {name.removesuffix(".Arn") for name in named}
     kinds = ("AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::S3::Bucket")
@@ -171,18 +192,33 @@ def test_no_key_of_the_trail_can_be_ended(resources: dict[str, Any]) -> None:
 
 
 def test_the_bucket_takes_objects_under_our_key_only(resources: dict[str, Any]) -> None:
-    statements = {item["Sid"]: item for item in resources["AuditBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]}
-    assert statements["OurKeyOnly"]["Condition"] == {"StringNotEqualsIfExists": {"s3:x-amz-server-side-encryption-aws-kms-key-id": "DataKey.Arn"}}
-    assert statements["KmsOnly"]["Condition"] == {"StringNotEqualsIfExists": {"s3:x-amz-server-side-encryption": "aws:kms"}}
+    statements = {
+        item["Sid"]: item for item in resources["AuditBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    }
+    assert statements["OurKeyOnly"]["Condition"] == {
+        "StringNotEqualsIfExists": {"s3:x-amz-server-side-encryption-aws-kms-key-id": "DataKey.Arn"}
+    }
+    assert statements["KmsOnly"]["Condition"] == {
+        "StringNotEqualsIfExists": {"s3:x-amz-server-side-encryption": "aws:kms"}
+    }
 
 
 def test_operations_says_what_to_do_on_each_alarm_and_on_no_other(resources: dict[str, Any]) -> None:
     page = (PROJECT / "docs" / "operations.md").read_text().partition("## Alarms")[2].partition("\n## ")[0]
-    told = {name for row in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE) for name in re.findall(r"\w+(?:Alarm|InDanger)", row)}
-    assert told == {name for name, resource in resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"} | {"KeysInDanger"}
+    told = {
+        name
+        for row in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
+        for name in re.findall(r"\w+(?:Alarm|InDanger)", row)
+    }
+    assert told == {name for name, resource in resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"} | {
+        "KeysInDanger"
+    }
 
 
 def test_silence_of_what_always_speaks_is_an_alarm(resources: dict[str, Any]) -> None:
-    breaching = {name for name, item in resources.items() if item.get("Properties", {}).get("TreatMissingData") == "breaching"}
-    # Services report their outbox every half a minute, and Audit signs every few minutes; the others report what went wrong, or traffic.
+    breaching = {
+        name for name, item in resources.items() if item.get("Properties", {}).get("TreatMissingData") == "breaching"
+    }
+    # Services report their outbox every half a minute, and Audit signs every few minutes; the others report what went
+    # wrong, or traffic.
     assert breaching == {"OutboxAgeAlarm", "CheckpointAlarm"}

@@ -1,4 +1,6 @@
-"""The AWS APIs on this machine: ministack behind a front that lets nothing through but what this mesh's access key signed, with its state on disk."""
+"""The AWS APIs on this machine: ministack behind a front that lets nothing through but what this mesh's access key
+signed, with its state on disk.
+"""
 
 import os
 import secrets
@@ -37,12 +39,23 @@ class AwsEmulator:
     @property
     def environment(self) -> dict[str, str]:
         """What a process needs in its environment to use the emulator, and nothing but the emulator."""
-        nothing = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}
+        nothing = {
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
         place = {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
         return place | {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret} | nothing
 
 
-def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path | None = None, services: Iterable[str] = SERVICES) -> AwsEmulator:
+def prepare(
+    infra: Infra,
+    directory: Path,
+    *,
+    port: int | None = None,
+    log: Path | None = None,
+    services: Iterable[str] = SERVICES,
+) -> AwsEmulator:
     """Args:
         directory: where its state, its objects and its access key are kept.
         port: loopback port; a free one by default.
@@ -56,7 +69,9 @@ def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path
     temporary = private_directory(directory / "tmp")
     infra.require_ministack()
     port = port or free_port()
-    access_key = load_or_create(directory / "access-key", lambda: f"AUTHMESH{secrets.token_hex(8).upper()}".encode()).decode()
+    access_key = load_or_create(
+        directory / "access-key", lambda: f"AUTHMESH{secrets.token_hex(8).upper()}".encode()
+    ).decode()
     secret = load_or_create_password(directory / "secret-key")
 
     async def healthy() -> bool:
@@ -95,7 +110,9 @@ def prepare(infra: Infra, directory: Path, *, port: int | None = None, log: Path
 
 
 @asynccontextmanager
-async def running(directory: Path, *, infra: Infra | None = None, services: Iterable[str] = SERVICES) -> AsyncIterator[AwsEmulator]:
+async def running(
+    directory: Path, *, infra: Infra | None = None, services: Iterable[str] = SERVICES
+) -> AsyncIterator[AwsEmulator]:
     """An emulator for the length of a block.
 
     Raises:

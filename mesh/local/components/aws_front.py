@@ -1,9 +1,12 @@
-"""What listens on the AWS emulator's port: it lets through to ministack what this mesh's access key signed, and nothing else.
+"""What listens on the AWS emulator's port: it lets through to ministack what this mesh's access key signed, and nothing
+else.
 
-ministack takes any credentials, lets any web page call (CORS `*`), and runs Lambda functions as processes of its account: who reaches its port runs
-code there. So it gets no port. It is imported behind this ASGI application, which checks AWS Signature Version 4.
+ministack takes any credentials, lets any web page call (CORS `*`), and runs Lambda functions as processes of its
+account: who reaches its port runs code there. So it gets no port. It is imported behind this ASGI application, which
+checks AWS Signature Version 4.
 
-A script of its own, because the infra environment has ministack and no `mesh`. Only the standard library, except in `main`.
+A script of its own, because the infra environment has ministack and no `mesh`. Only the standard library, except in
+`main`.
 """
 
 import asyncio
@@ -69,10 +72,20 @@ class Signature:
         scheme, _, rest = authorization.partition(" ")
         fields = dict(part.strip().partition("=")[::2] for part in rest.split(","))
         credential = fields.get("Credential", "").split("/")
-        if scheme != ALGORITHM or len(credential) != 5 or credential[4] != "aws4_request" or not fields.get("Signature"):
-            raise RefusedError("MissingAuthenticationToken", f"sign the request: authorization: {ALGORITHM} (presigned URLs are not taken)")
+        if (
+            scheme != ALGORITHM
+            or len(credential) != 5
+            or credential[4] != "aws4_request"
+            or not fields.get("Signature")
+        ):
+            raise RefusedError(
+                "MissingAuthenticationToken",
+                f"sign the request: authorization: {ALGORITHM} (presigned URLs are not taken)",
+            )
         access_key, day, region, service, _ = credential
-        return cls(access_key, day, region, service, tuple(fields.get("SignedHeaders", "").split(";")), fields["Signature"])
+        return cls(
+            access_key, day, region, service, tuple(fields.get("SignedHeaders", "").split(";")), fields["Signature"]
+        )
 
 
 class Front:
@@ -117,9 +130,14 @@ class Front:
         """
         signature = Signature.of(headers.get("authorization", ""))
         if not any(hmac.compare_digest(signature.access_key.encode(), known.encode()) for known in self._access_keys):
-            raise RefusedError("InvalidClientTokenId", "not the access key of this mesh: docs/operations.md says where it is")
+            raise RefusedError(
+                "InvalidClientTokenId", "not the access key of this mesh: docs/operations.md says where it is"
+            )
         if signature.service not in self._services or scope["path"].startswith("/_"):
-            raise RefusedError("AccessDenied", f"{signature.service} is not served here: the mesh needs {', '.join(sorted(self._services))}")
+            raise RefusedError(
+                "AccessDenied",
+                f"{signature.service} is not served here: the mesh needs {', '.join(sorted(self._services))}",
+            )
         time = headers.get("x-amz-date", "")
         _check_time(time, signature.day)
         _check_signed_headers(signature, headers)
@@ -138,16 +156,27 @@ class Front:
 
     def _check(self, signature: Signature, time: str, scope: Scope, headers: Mapping[str, str], digest: str) -> None:
         request = canonical_request(
-            scope["method"], scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1"), headers, signature, digest
+            scope["method"],
+            scope["raw_path"].decode("latin-1"),
+            scope["query_string"].decode("latin-1"),
+            headers,
+            signature,
+            digest,
         )
         credential_scope = f"{signature.day}/{signature.region}/{signature.service}/aws4_request"
         to_sign = "\n".join((ALGORITHM, time, credential_scope, hashlib.sha256(request.encode("latin-1")).hexdigest()))
         key = _signing_key(self._secret, signature.day, signature.region, signature.service)
-        if not hmac.compare_digest(hmac.digest(key, to_sign.encode(), "sha256").hex().encode(), signature.value.encode()):
-            raise RefusedError("SignatureDoesNotMatch", "not signed with the secret of this mesh: docs/operations.md says where it is")
+        if not hmac.compare_digest(
+            hmac.digest(key, to_sign.encode(), "sha256").hex().encode(), signature.value.encode()
+        ):
+            raise RefusedError(
+                "SignatureDoesNotMatch", "not signed with the secret of this mesh: docs/operations.md says where it is"
+            )
 
 
-def canonical_request(method: str, path: str, query: str, headers: Mapping[str, str], signature: Signature, digest: str) -> str:
+def canonical_request(
+    method: str, path: str, query: str, headers: Mapping[str, str], signature: Signature, digest: str
+) -> str:
     """The text that a signature is about (AWS General Reference, "Create a canonical request").
 
     Args:
@@ -192,7 +221,9 @@ def _check_time(time: str, day: str) -> None:
     try:
         signed = datetime.strptime(time, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
-        raise RefusedError("IncompleteSignature", "x-amz-date is missing, or not of the form 20261124T120000Z") from None
+        raise RefusedError(
+            "IncompleteSignature", "x-amz-date is missing, or not of the form 20261124T120000Z"
+        ) from None
     if abs(datetime.now(UTC) - signed) > SKEW:
         raise RefusedError("RequestTimeTooSkewed", f"signed at {time}: more than {SKEW} from now")
     if not time.startswith(day):
@@ -265,7 +296,9 @@ def main() -> None:
     # Longer than the longest poll of a queue: closes connections that are opened and left.
     Config.read_timeout = 60
     # Python before 3.12 calls it a fault when the task of a connection is cancelled, as all are in an orderly end.
-    logging.getLogger("asyncio").addFilter(lambda record: not (record.exc_info and record.exc_info[0] is asyncio.CancelledError))
+    logging.getLogger("asyncio").addFilter(
+        lambda record: not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)
+    )
     services = frozenset(os.environ["SERVICES"].split(","))
     ministack.app = Front(ministack.app, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], services)
     ministack.main()

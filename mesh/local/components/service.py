@@ -24,7 +24,9 @@ def program(node: str, socket: Path, environment: Mapping[str, str], log: Path, 
         log=log,
         healthy=health,
         lacks=lambda: health.lacks,
-        environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8"} | dict(environment) | {"NODE": node, "SOCKET": str(socket)},
+        environment={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
+        | dict(environment)
+        | {"NODE": node, "SOCKET": str(socket)},
         address=f"unix:{socket}",
         before_start=lambda: socket.unlink(missing_ok=True),
         grace=10,

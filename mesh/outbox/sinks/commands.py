@@ -1,4 +1,6 @@
-"""The sink that carries commands to other services of the mesh: a change that crosses services is a row first and an idempotent RPC after it."""
+"""The sink that carries commands to other services of the mesh: a change that crosses services is a row first and an
+idempotent RPC after it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +17,9 @@ _log = structlog.get_logger("authmesh.commands")
 
 
 class CommandSink:
-    """Calls the method that a command names, through the egress. A command is done when the service acknowledged it; until then it comes again."""
+    """Calls the method that a command names, through the egress. A command is done when the service acknowledged it;
+    until then it comes again.
+    """
 
     kind = "command"
     batch = 16
@@ -42,6 +46,8 @@ class CommandSink:
         try:
             await call(entry.payload)
         except MeshError as error:
-            _log.warning("command not acknowledged", method=entry.destination, reason=error.reason, attempts=entry.attempts)
+            _log.warning(
+                "command not acknowledged", method=entry.destination, reason=error.reason, attempts=entry.attempts
+            )
             return False
         return True

@@ -22,7 +22,9 @@ _Numbered = tuple[int, dict[str, Any]]
 
 
 class EventBridgeSink:
-    """Delivers numbered audit events to the bus. `Source` is `authmesh.<service>`, `DetailType` the event's type, `Detail` its proto3 JSON."""
+    """Delivers numbered audit events to the bus. `Source` is `authmesh.<service>`, `DetailType` the event's type,
+    `Detail` its proto3 JSON.
+    """
 
     kind = "audit"
     batch = ENTRIES_PER_CALL
@@ -40,11 +42,14 @@ class EventBridgeSink:
         return self._open()
 
     async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
-        """Puts the events, in as many calls as their size asks for. Those that EventBridge refused stay behind and are tried again alone, later;
-        those of a newer release are left to it.
+        """Puts the events, in as many calls as their size asks for. Those that EventBridge refused stay behind and are
+        tried again alone, later; those of a newer release are left to it.
         """
         events = [(entry.id, audit_event_pb2.AuditEvent.FromString(entry.payload)) for entry in entries]
-        answers = [await self._put(client, part) for part in _calls([(number, self._entry(event)) for number, event in events if is_known(event)])]
+        answers = [
+            await self._put(client, part)
+            for part in _calls([(number, self._entry(event)) for number, event in events if is_known(event)])
+        ]
         return join(answers)
 
     def _entry(self, event: audit_event_pb2.AuditEvent) -> dict[str, Any]:

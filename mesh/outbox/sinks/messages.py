@@ -1,4 +1,6 @@
-"""The sink that sends messages to people: straight to an SNS topic, never over the audit bus, because one-time codes are in them."""
+"""The sink that sends messages to people: straight to an SNS topic, never over the audit bus, because one-time codes
+are in them.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -52,6 +54,10 @@ class MessageSink:
         failed = answer.get("Failed", ())
         return BatchResult(
             accepted=[int(item["Id"]) for item in answer.get("Successful", ())],
-            refused={int(item["Id"]): item.get("Code", "") for item in failed if item.get("SenderFault") and not is_passing(item.get("Code", ""))},
+            refused={
+                int(item["Id"]): item.get("Code", "")
+                for item in failed
+                if item.get("SenderFault") and not is_passing(item.get("Code", ""))
+            },
             throttled=any(is_throttling(item.get("Code", "")) for item in failed),
         )

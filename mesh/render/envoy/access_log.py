@@ -32,13 +32,21 @@ _FIELDS = {
 
 
 def access_log(placement: Placement, listener: str) -> list[Resource]:
-    """The access log of a listener. Health checks that went well are left out: they are most of the traffic and tell nothing."""
+    """The access log of a listener. Health checks that went well are left out: they are most of the traffic and tell
+    nothing.
+    """
     log = extension(
         "envoy.access_loggers.file",
         "access_loggers.file.v3.FileAccessLog",
         path=str(placement.access_log),
         log_format={"json_format": {"listener": listener, **_FIELDS}},
     )
-    checked = {"header_filter": {"header": {"name": ":path", "string_match": {"exact": HEALTH_PATH}, "invert_match": True}}}
-    failed = {"status_code_filter": {"comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "access_log.health.status"}}}}
+    checked = {
+        "header_filter": {"header": {"name": ":path", "string_match": {"exact": HEALTH_PATH}, "invert_match": True}}
+    }
+    failed = {
+        "status_code_filter": {
+            "comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "access_log.health.status"}}
+        }
+    }
     return [{**log, "filter": {"or_filter": {"filters": [checked, failed]}}}]

@@ -25,8 +25,8 @@ _MAX_LIFETIME = MAX_LIFETIME_SECONDS + LEEWAY_SECONDS
 def jwt_authn(mesh: Mesh, contract: Contract, tokens: TokenRules, nodes: tuple[str, ...]) -> Resource:
     """The filter for a listener that takes gRPC calls for `nodes`.
 
-    Whatever is not expressly free of a token demands one: the last rule is `/`. A token is taken from the authorization header and nowhere else
-    (Envoy's default takes `?access_token=` as well, which ends in logs).
+    Whatever is not expressly free of a token demands one: the last rule is `/`. A token is taken from the authorization
+    header and nowhere else (Envoy's default takes `?access_token=` as well, which ends in logs).
     """
     free = [rpc.path for node in nodes for rpc in rpcs_of(mesh, contract, node) if not _demands_token(rpc)]
     rules: list[Resource] = [{"match": {"path": path}} for path in (HEALTH_PATH, *free)]
@@ -36,13 +36,19 @@ def jwt_authn(mesh: Mesh, contract: Contract, tokens: TokenRules, nodes: tuple[s
 def gateway_jwt_authn(mesh: Mesh, contract: Contract, tokens: TokenRules) -> Resource:
     """The filter for the gateway. It comes before the transcoder, so that nothing is kept of a body before its token is
     verified, and knows the paths of both forms. What is none of them demands no token and has no route: it is answered
-    as unknown. Should the transcoder ever take another path for an RPC than these rules do, `gateway_rbac` refuses the call.
+    as unknown. Should the transcoder ever take another path for an RPC than these rules do, `gateway_rbac` refuses the
+    call.
     """
     rpcs = [rpc for route in mesh.gateway_routes for rpc in contract.services[route.match.service_name]]
-    free: list[Resource] = [{"match": {"path": path}} for path in (HEALTH_PATH, *(rpc.path for rpc in rpcs if not _demands_token(rpc)))]
+    free: list[Resource] = [
+        {"match": {"path": path}} for path in (HEALTH_PATH, *(rpc.path for rpc in rpcs if not _demands_token(rpc)))
+    ]
     in_json: list[Resource] = [
         {
-            "match": {**path_match(binding.template), "headers": [{"name": ":method", "string_match": {"exact": binding.method}}]},
+            "match": {
+                **path_match(binding.template),
+                "headers": [{"name": ":method", "string_match": {"exact": binding.method}}],
+            },
             **({"requires": _TOKEN} if _demands_token(rpc) else {}),
         }
         for rpc in rpcs
@@ -61,7 +67,8 @@ def _filter(mesh: Mesh, tokens: TokenRules, rules: list[Resource]) -> Resource:
         NAME,
         "filters.http.jwt_authn.v3.JwtAuthentication",
         bypass_cors_preflight=True,
-        # Our own local replies say what is wrong; Envoy's challenge would call a token invalid because the JWKS can't be had.
+        # Our own local replies say what is wrong; Envoy's challenge would call a token invalid because the JWKS can't
+        # be had.
         strip_failure_response=True,
         providers={_PROVIDER: _provider(mesh, tokens)},
         rules=rules,
@@ -78,8 +85,8 @@ def _provider(mesh: Mesh, tokens: TokenRules) -> Resource:
         "clock_skew_seconds": _CLOCK_SKEW,
         "forward": True,
         "payload_in_metadata": CLAIMS,
-        # What follows the scheme, whichever it is: Envoy compares a prefix letter by letter, and a scheme may be written in any
-        # case (RFC 9110, 11.1). The process knows which schemes there are.
+        # What follows the scheme, whichever it is: Envoy compares a prefix letter by letter, and a scheme may be
+        # written in any case (RFC 9110, 11.1). The process knows which schemes there are.
         "from_headers": [{"name": "authorization", "value_prefix": " "}],
         "remote_jwks": {
             "http_uri": {
@@ -88,8 +95,8 @@ def _provider(mesh: Mesh, tokens: TokenRules) -> Resource:
                 "timeout": "2s",
             },
             "cache_duration": f"{tokens.jwks_cache}s",
-            # Keeps the last good set when Token can't be reached. The listener waits for the first attempt, made when there is a cluster to
-            # make it with, and not for its success: this Envoy may start before Token does.
+            # Keeps the last good set when Token can't be reached. The listener waits for the first attempt, made when
+            # there is a cluster to make it with, and not for its success: this Envoy may start before Token does.
             "async_fetch": {"fast_listener": False, "failed_refetch_duration": "1s"},
         },
     }

@@ -15,11 +15,15 @@ NAME = "envoy.filters.http.rbac"
 
 
 def ingress_rbac(mesh: Mesh, contract: Contract, node: str) -> Resource:
-    """Admits to each RPC of `node` exactly the identities that the access rules name, and every identity of the mesh to the health check."""
+    """Admits to each RPC of `node` exactly the identities that the access rules name, and every identity of the mesh to
+    the health check.
+    """
     admitted: dict[tuple[str, ...], list[str]] = {(*mesh.nodes, mesh.virtual_gateway.name): [HEALTH_PATH]}
     for rpc in rpcs_of(mesh, contract, node):
         everybody = callers(mesh, contract, node, rpc)
-        admitted.setdefault(tuple(name for name in (*mesh.nodes, mesh.virtual_gateway.name) if name in everybody), []).append(rpc.path)
+        admitted.setdefault(
+            tuple(name for name in (*mesh.nodes, mesh.virtual_gateway.name) if name in everybody), []
+        ).append(rpc.path)
     policies = {
         "+".join(names): {
             "permissions": _paths(paths),
@@ -38,10 +42,17 @@ def gateway_rbac(contract: Contract, tokens: TokenRules) -> Resource:
     """
     internal = [rpc.path for rpc in contract.rpcs.values() if rpc.access.WhichOneof("kind") == "internal"]
     authenticated = [rpc.path for rpc in contract.rpcs.values() if rpc.access.WhichOneof("kind") == "authenticated"]
-    issuer = {"filter": JWT_AUTHN, "path": [{"key": CLAIMS}, {"key": "iss"}], "value": {"string_match": {"exact": tokens.issuer}}}
+    issuer = {
+        "filter": JWT_AUTHN,
+        "path": [{"key": CLAIMS}, {"key": "iss"}],
+        "value": {"string_match": {"exact": tokens.issuer}},
+    }
     policies = {
         "internal": {"permissions": _paths(internal), "principals": [{"any": True}]},
-        "without-token": {"permissions": _paths(authenticated), "principals": [{"not_id": {"sourced_metadata": {"metadata_matcher": issuer}}}]},
+        "without-token": {
+            "permissions": _paths(authenticated),
+            "principals": [{"not_id": {"sourced_metadata": {"metadata_matcher": issuer}}}],
+        },
     }
     return _rbac("DENY", policies)
 

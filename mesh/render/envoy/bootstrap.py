@@ -31,7 +31,9 @@ def bootstrap(mesh: Mesh, node: str, placement: Placement, resources: Resource) 
                 {"tag_name": f"appmesh.virtual_{'gateway' if is_gateway else 'node'}", "fixed_value": node},
             ]
         },
-        "overload_manager": _overload(mesh.virtual_gateway.max_heap_bytes, mesh.virtual_gateway.max_connections if is_gateway else _PEERS),
+        "overload_manager": _overload(
+            mesh.virtual_gateway.max_heap_bytes, mesh.virtual_gateway.max_connections if is_gateway else _PEERS
+        ),
         **({"bootstrap_extensions": [_INTERNAL_LISTENERS]} if is_gateway else {}),
     }
 
@@ -54,6 +56,9 @@ def _overload(heap: int, connections: int) -> Resource:
                 "name": "envoy.overload_actions.reset_high_memory_stream",
                 "triggers": [{"name": _HEAP, "scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}}],
             },
-            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [{"name": _HEAP, "threshold": {"value": 0.95}}]},
+            {
+                "name": "envoy.overload_actions.stop_accepting_requests",
+                "triggers": [{"name": _HEAP, "threshold": {"value": 0.95}}],
+            },
         ],
     }

@@ -18,8 +18,8 @@ _WINDOW = 65_536
 def process(mesh: Mesh, node: str, placement: Placement) -> Resource:
     """The process behind the sidecar of `node`, on its unix socket.
 
-    Health checks say how it is; they don't stop calls (one endpoint, so Envoy's panic threshold lets them through): a process that is up but not
-    ready knows better than the sidecar why, and a dead one refuses the connection at once.
+    Health checks say how it is; they don't stop calls (one endpoint, so Envoy's panic threshold lets them through): a
+    process that is up but not ready knows better than the sidecar why, and a dead one refuses the connection at once.
     """
     name = names.local_cluster(mesh, node)
     listener = mesh.nodes[node].listener
@@ -44,17 +44,25 @@ def node(mesh: Mesh, name: str, placement: Placement) -> Resource:
         "name": cluster,
         **_discovery(address),
         "connect_timeout": "1s",
-        "load_assignment": _endpoints(cluster, {"socket_address": {"address": address.host, "port_value": address.port}}),
+        "load_assignment": _endpoints(
+            cluster, {"socket_address": {"address": address.host, "port_value": address.port}}
+        ),
         "per_connection_buffer_limit_bytes": _BUFFER,
         "typed_extension_protocol_options": _http2(listener),
         "transport_socket": mesh_client(mesh, placement, name),
         "health_checks": [
-            _health_check(seconds(check.interval), seconds(check.timeout), healthy=check.healthy_threshold, unhealthy=check.unhealthy_threshold)
+            _health_check(
+                seconds(check.interval),
+                seconds(check.timeout),
+                healthy=check.healthy_threshold,
+                unhealthy=check.unhealthy_threshold,
+            )
         ],
         "outlier_detection": {
-            # Nothing that a caller can provoke. Of what the node answers, gateway failures only: UNIMPLEMENTED is a 5xx too. DEADLINE_EXCEEDED is one
-            # of them, and Envoy can't leave it out: callers' deadlines end at the edge instead (route.py). What this Envoy sees by itself is counted
-            # apart: connections that fail and streams that are reset.
+            # Nothing that a caller can provoke. Of what the node answers, gateway failures only: UNIMPLEMENTED is a 5xx
+            # too. DEADLINE_EXCEEDED is one of them, and Envoy can't leave it out: callers' deadlines end at the edge
+            # instead (route.py). What this Envoy sees by itself is counted apart: connections that fail and streams
+            # that are reset.
             "split_external_local_origin_errors": True,
             "consecutive_gateway_failure": outliers.max_server_errors,
             "enforcing_consecutive_gateway_failure": 100,
@@ -80,11 +88,15 @@ def gateway_health(mesh: Mesh) -> Resource:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": _endpoints(name, {"envoy_internal_address": {"server_listener_name": names.HEALTH_LISTENER}}),
+        "load_assignment": _endpoints(
+            name, {"envoy_internal_address": {"server_listener_name": names.HEALTH_LISTENER}}
+        ),
         "transport_socket": extension(
             "envoy.transport_sockets.internal_upstream",
             "transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
-            transport_socket=extension("envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer"),
+            transport_socket=extension(
+                "envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer"
+            ),
         ),
     }
 
@@ -108,7 +120,9 @@ def _http2(listener: NodeListener) -> Resource:
         # Room for every stream at once: a few answers that nobody reads must not stop the others on this connection.
         "initial_connection_window_size": _WINDOW * listener.connection_pool.max_requests,
     }
-    return {_HTTP: {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": options}}}
+    return {
+        _HTTP: {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": options}}
+    }
 
 
 def _health_check(interval: str, timeout: str, *, healthy: int, unhealthy: int) -> Resource:
@@ -116,7 +130,8 @@ def _health_check(interval: str, timeout: str, *, healthy: int, unhealthy: int) 
         "grpc_health_check": {},
         "timeout": timeout,
         "interval": interval,
-        # Envoy's defaults look once a minute at an endpoint that had no call yet, sick or not, and as rarely at a dead one.
+        # Envoy's defaults look once a minute at an endpoint that had no call yet, sick or not, and as rarely at a dead
+        # one.
         "no_traffic_interval": "0.5s",
         "unhealthy_interval": "0.5s",
         "no_traffic_healthy_interval": interval,

@@ -21,7 +21,8 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         File name -> text. Write them all to `placement.config`, then start `envoy -c bootstrap.yaml`.
 
     Raises:
-        RenderError: mesh.yaml disagrees with the access rules, there is no such node, or the placement lacks what this node needs.
+        RenderError: mesh.yaml disagrees with the access rules, there is no such node, or the placement lacks what this
+            node needs.
     """
     check_agreement(mesh, contract)
     gateway = mesh.virtual_gateway.name
@@ -47,7 +48,10 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
     if not placement.reload:
         static = {"static_resources": {"listeners": listeners, "clusters": clusters}}
         return {BOOTSTRAP_FILE: to_yaml(bootstrap(mesh, node, placement, static)), **secrets(placement)}
-    sources = {name: from_file(str(placement.config), file) for name, file in (("cds_config", CLUSTERS_FILE), ("lds_config", LISTENERS_FILE))}
+    sources = {
+        name: from_file(str(placement.config), file)
+        for name, file in (("cds_config", CLUSTERS_FILE), ("lds_config", LISTENERS_FILE))
+    }
     return {
         BOOTSTRAP_FILE: to_yaml(bootstrap(mesh, node, placement, {"dynamic_resources": sources})),
         LISTENERS_FILE: discovery("listener.v3.Listener", listeners),

@@ -32,8 +32,8 @@ _SMALLEST_STEP = timedelta(milliseconds=50)
 
 
 def whole_request(request_bytes: int) -> Resource:
-    """Takes a request only when all of it has come, and refuses a larger one than its route lets be. Every request of the
-    contract is one message.
+    """Takes a request only when all of it has come, and refuses a larger one than its route lets be. Every request of
+    the contract is one message.
     """
     return extension(BUFFER, "filters.http.buffer.v3.Buffer", max_request_bytes=request_bytes)
 
@@ -41,9 +41,9 @@ def whole_request(request_bytes: int) -> Resource:
 def announced_size(name: str) -> Resource:
     """Refuses a request by its content-length, before any of it is kept; the routes say what is too much.
 
-    Once more behind `whole_request`, which announces the length of what came without one: it looks at nothing that comes
-    with the end of its request. What gRPC-Web announces is taken off with its framing: such a request is refused when
-    there is too much of it.
+    Once more behind `whole_request`, which announces the length of what came without one: it looks at nothing that
+    comes with the end of its request. What gRPC-Web announces is taken off with its framing: such a request is refused
+    when there is too much of it.
     """
     return extension(name, "filters.http.rbac.v3.RBAC")
 
@@ -64,7 +64,11 @@ def size_limit(request_bytes: int) -> Resource:
 def request_limits(limit: ClientLimit, factor: int) -> list[Resource]:
     """Bounds the requests of each client, whatever they are for, before anything is kept of them."""
     return [
-        extension(f"{RATE_LIMIT}.request_share", _LOCAL_RATE_LIMIT, **_share(limit, "request_share", BEYOND_REQUEST_SHARE, factor)),
+        extension(
+            f"{RATE_LIMIT}.request_share",
+            _LOCAL_RATE_LIMIT,
+            **_share(limit, "request_share", BEYOND_REQUEST_SHARE, factor),
+        ),
         extension(f"{RATE_LIMIT}.requests", _LOCAL_RATE_LIMIT, **_limit(limit, "requests", factor)),
     ]
 
@@ -101,7 +105,9 @@ def rate_limiters() -> list[Resource]:
 
 
 def rate_limit(limit: RateLimit, name: str, factor: int) -> Resource:
-    """The limit of one RPC, for its route: shares first, then what each client may, then what all may beyond their shares."""
+    """The limit of one RPC, for its route: shares first, then what each client may, then what all may beyond their
+    shares.
+    """
     return {
         SHARE: typed(_LOCAL_RATE_LIMIT, **_share(limit, f"{name}.share", BEYOND_SHARE, factor)),
         RATE_LIMIT: typed(_LOCAL_RATE_LIMIT, **_limit(limit, name, factor, total=limit.total)),
@@ -113,7 +119,9 @@ def _share(limit: ClientLimit, name: str, mark: str, factor: int) -> Resource:
     return {
         "stat_prefix": name,
         **_counting([_level("site")], [_buckets_of("site", limit.share, factor)], enforced=False),
-        "request_headers_to_add_when_not_enforced": [{"header": {"key": mark, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        "request_headers_to_add_when_not_enforced": [
+            {"header": {"key": mark, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        ],
     }
 
 
@@ -126,7 +134,11 @@ def _limit(limit: ClientLimit, name: str, factor: int, total: TokenBucket | None
         # costs the others nothing.
         actions.append({"actions": [{"request_headers": {"header_name": BEYOND_SHARE, "descriptor_key": "total"}}]})
         buckets.append({"entries": [{"key": "total", "value": "1"}], "token_bucket": _bucket(total, factor)})
-    return {"stat_prefix": name, **_counting(actions, buckets, enforced=True), "rate_limited_as_resource_exhausted": True}
+    return {
+        "stat_prefix": name,
+        **_counting(actions, buckets, enforced=True),
+        "rate_limited_as_resource_exhausted": True,
+    }
 
 
 def _counting(actions: list[Resource], buckets: list[Resource], *, enforced: bool) -> Resource:
@@ -157,7 +169,12 @@ def _buckets_of(level: str, bucket: TokenBucket, factor: int) -> Resource:
 
 
 def _bucket(bucket: TokenBucket, factor: int) -> Resource:
-    # Refilled in small steps (Envoy's smallest is 50 ms), so that a client who has to wait waits for a token and not for the whole interval.
+    # Refilled in small steps (Envoy's smallest is 50 ms), so that a client who has to wait waits for a token and not
+    # for the whole interval.
     requests = bucket.requests * factor
     step = max(1, math.ceil(requests * _SMALLEST_STEP / bucket.interval))
-    return {"max_tokens": requests, "tokens_per_fill": step, "fill_interval": seconds(bucket.interval * step / requests)}
+    return {
+        "max_tokens": requests,
+        "tokens_per_fill": step,
+        "fill_interval": seconds(bucket.interval * step / requests),
+    }

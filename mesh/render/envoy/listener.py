@@ -1,4 +1,6 @@
-"""Where calls come in: the ingress and egress of a node, the public listener of the gateway, and its inner health listener."""
+"""Where calls come in: the ingress and egress of a node, the public listener of the gateway, and its inner health
+listener.
+"""
 
 import base64
 from datetime import timedelta
@@ -32,8 +34,8 @@ STREAMS = 50
 STREAM_WINDOW = 65_536
 CONNECTION_WINDOW = 1_048_576
 CONNECTION_BUFFER = 32_768
-"""Envoy's guide for edges. A client that sends more than a window before it reads (httpx, curl before 8) sees its stream
-reset instead of the refusal that came before it; RFC 9113 (8.1) asks clients to read that first."""
+"""Envoy's guide for edges. A client that sends more than a window before it reads (httpx, curl before 8) sees its
+stream reset instead of the refusal that came before it; RFC 9113 (8.1) asks clients to read that first."""
 IDLE = "60s"
 HEADERS_TIMEOUT = timedelta(seconds=10)
 """For the headers of a request to come."""
@@ -43,12 +45,23 @@ FLUSH_TIMEOUT = timedelta(seconds=30)
 """For the client to read on in an answer that is complete here."""
 
 
-def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
+def ingress(
+    mesh: Mesh, contract: Contract, node: str, placement: Placement, tokens: TokenRules, routes: Resource
+) -> Resource:
     """Calls from other sidecars and the gateway to the process of `node`: mTLS, JWT, then the access rules."""
-    filters = [request_head(contract), no_trailers(), jwt_authn(mesh, contract, tokens, (node,)), ingress_rbac(mesh, contract, node), _router()]
+    filters = [
+        request_head(contract),
+        no_trailers(),
+        jwt_authn(mesh, contract, tokens, (node,)),
+        ingress_rbac(mesh, contract, node),
+        _router(),
+    ]
     if node == mesh.jwks_node():
         # Sidecars get the JWKS as a plain document.
-        filters.insert(0, protocol.transcoder(contract, (jwks_rpc(mesh, contract).service,), mesh.virtual_gateway.max_request_bytes))
+        filters.insert(
+            0,
+            protocol.transcoder(contract, (jwks_rpc(mesh, contract).service,), mesh.virtual_gateway.max_request_bytes),
+        )
     manager = _manager(
         placement,
         "ingress",
@@ -69,8 +82,17 @@ def ingress(mesh: Mesh, contract: Contract, node: str, placement: Placement, tok
 
 
 def egress(contract: Contract, placement: Placement, routes: Resource) -> Resource:
-    """Calls of the process to its backends. A pipe that only its own user can open: whoever dials it is this node to the mesh."""
-    manager = _manager(placement, "egress", routes, [request_head(contract), no_trailers(), _router()], codec_type="HTTP2", skip_xff_append=True)
+    """Calls of the process to its backends. A pipe that only its own user can open: whoever dials it is this node to
+    the mesh.
+    """
+    manager = _manager(
+        placement,
+        "egress",
+        routes,
+        [request_head(contract), no_trailers(), _router()],
+        codec_type="HTTP2",
+        skip_xff_append=True,
+    )
     return {
         "name": names.egress_listener(),
         "address": {"pipe": {"path": str(placement.egress_socket), "mode": _SOCKET_MODE}},
@@ -82,8 +104,9 @@ def egress(contract: Contract, placement: Placement, routes: Resource) -> Resour
 def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenRules, routes: Resource) -> Resource:
     """The public listener: gRPC, gRPC-Web, Connect and JSON on one port."""
     edge = mesh.virtual_gateway
-    # The order matters. What bounds a client comes before what keeps anything for it, and a token is verified before the
-    # body that needs one. The transcoder keeps a request anew, so the request is whole, and small enough, before it.
+    # The order matters. What bounds a client comes before what keeps anything for it, and a token is verified before
+    # the body that needs one. The transcoder keeps a request anew, so the request is whole, and small enough, before
+    # it.
     filters = [
         protocol.liveness(LIVENESS_PATH),
         edge_script(),
@@ -99,7 +122,9 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         limits.whole_request(SMALLEST),
         limits.announced_size(limits.ACTUAL_SIZE),
         protocol.connect(),
-        protocol.transcoder(contract, tuple(route.match.service_name for route in mesh.gateway_routes), edge.max_request_bytes),
+        protocol.transcoder(
+            contract, tuple(route.match.service_name for route in mesh.gateway_routes), edge.max_request_bytes
+        ),
         gateway_rbac(contract, tokens),
         *limits.rate_limiters(),
         protocol.health_bridge(),
@@ -114,9 +139,13 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         forward_client_cert_details="SANITIZE",
         use_remote_address=True,
         xff_num_trusted_hops=edge.trusted_hops,
-        # Nobody is internal here, whatever address they come from: no client may give Envoy orders by x-envoy- headers, and everybody's address
-        # is told to the processes. Without a range Envoy would take private addresses for internal; nobody calls from the broadcast address.
-        internal_address_config={"unix_sockets": False, "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
+        # Nobody is internal here, whatever address they come from: no client may give Envoy orders by x-envoy- headers,
+        # and everybody's address is told to the processes. Without a range Envoy would take private addresses for
+        # internal; nobody calls from the broadcast address.
+        internal_address_config={
+            "unix_sockets": False,
+            "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}],
+        },
         http2_protocol_options={
             "max_concurrent_streams": STREAMS,
             "initial_stream_window_size": STREAM_WINDOW,
@@ -133,15 +162,27 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
     return {
         "name": names.ingress_listener(edge.port_mapping.port),
         "address": _tcp(placement.listener),
-        **({"additional_addresses": [{"address": _tcp(address)} for address in more]} if (more := placement.additional_addresses) else {}),
+        **(
+            {"additional_addresses": [{"address": _tcp(address)} for address in more]}
+            if (more := placement.additional_addresses)
+            else {}
+        ),
         "traffic_direction": "INBOUND",
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
-        "filter_chains": [{"filters": [manager], "transport_socket": public_server(placement), "transport_socket_connect_timeout": "10s"}],
+        "filter_chains": [
+            {
+                "filters": [manager],
+                "transport_socket": public_server(placement),
+                "transport_socket_connect_timeout": "10s",
+            }
+        ],
     }
 
 
 def gateway_health() -> Resource:
-    """Answers the gateway's grpc.health.v1 check from inside: SERVING while this Envoy takes traffic. Load balancers ask about the gateway itself."""
+    """Answers the gateway's grpc.health.v1 check from inside: SERVING while this Envoy takes traffic. Load balancers
+    ask about the gateway itself.
+    """
     states = health_pb2.HealthCheckResponse
     mappers = [_health_answer(200, states.SERVING), _health_answer(503, states.NOT_SERVING)]
     manager = extension(
@@ -159,14 +200,23 @@ def gateway_health() -> Resource:
 def _health_answer(code: int, state: int) -> Resource:
     body = base64.b64encode(health_pb2.HealthCheckResponse(status=state).SerializeToString()).decode()
     return {
-        "filter": {"status_code_filter": {"comparison": {"op": "EQ", "value": {"default_value": code, "runtime_key": f"health.{code}"}}}},
+        "filter": {
+            "status_code_filter": {
+                "comparison": {"op": "EQ", "value": {"default_value": code, "runtime_key": f"health.{code}"}}
+            }
+        },
         "status_code": 200,
         "body": {"inline_bytes": body},
-        "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/x-protobuf"},
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/x-protobuf",
+        },
     }
 
 
-def _manager(placement: Placement, listener: str, routes: Resource, filters: list[Resource], **fields: object) -> Resource:
+def _manager(
+    placement: Placement, listener: str, routes: Resource, filters: list[Resource], **fields: object
+) -> Resource:
     """An HTTP connection manager with what is the same everywhere: logs, traces, local replies, limits."""
     return extension(
         "envoy.filters.network.http_connection_manager",
@@ -207,7 +257,8 @@ def _manager(placement: Placement, listener: str, routes: Resource, filters: lis
 def _tracing(listener: str) -> Resource:
     exporter = {"http_uri": {"uri": "http://collector/v1/traces", "cluster": "none", "timeout": "1s"}}
     return {
-        # Every call gets a W3C trace context, which the logs of all hops share; spans are not collected, and Envoy demands an exporter all the same.
+        # Every call gets a W3C trace context, which the logs of all hops share; spans are not collected, and Envoy
+        # demands an exporter all the same.
         "random_sampling": {"value": 0},
         "provider": {
             "name": "envoy.tracers.opentelemetry",

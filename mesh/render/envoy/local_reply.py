@@ -1,7 +1,9 @@
-"""What Envoy answers by itself, in the words of the contract: the one table of such answers, and its form for each protocol.
+"""What Envoy answers by itself, in the words of the contract: the one table of such answers, and its form for each
+protocol.
 
-An answer has the same status, reason and details as one of a process, because both are made by `mesh.rpc.errors.to_status`. gRPC and gRPC-Web get
-it as headers (`grpc-status`, `grpc-message`, `grpc-status-details-bin`), JSON as a body.
+An answer has the same status, reason and details as one of a process, because both are made by
+`mesh.rpc.errors.to_status`. gRPC and gRPC-Web get it as headers (`grpc-status`, `grpc-message`,
+`grpc-status-details-bin`), JSON as a body.
 """
 
 import base64
@@ -26,8 +28,8 @@ _DETAILS = "response.code_details"
 _TOKEN = f"{_DETAILS}.startsWith('jwt_authn_access_denied')"
 
 UNREAD = "x-authmesh-unread"
-"""Marks the JSON answer about a request that the transcoder could not read: its body is the transcoder's text, which quotes the request.
-`script.edge_script` takes both off."""
+"""Marks the JSON answer about a request that the transcoder could not read: its body is the transcoder's text, which
+quotes the request. `script.edge_script` takes both off."""
 UNREADABLE = field_invalid("request", "this is no JSON that the method can read")
 """What a client learns of such a request while no field is known."""
 
@@ -44,16 +46,25 @@ class LocalReply:
 
 
 TABLE: tuple[LocalReply, ...] = (
-    *(LocalReply(f"{_DETAILS} == 'rbac_access_denied_matched_policy[{head.name}]'", head.refusal, head.http) for head in REFUSALS),
+    *(
+        LocalReply(f"{_DETAILS} == 'rbac_access_denied_matched_policy[{head.name}]'", head.refusal, head.http)
+        for head in REFUSALS
+    ),
     LocalReply(
         # Another scheme than Bearer is a credential that was not asked for.
-        f"{_TOKEN} && ({_DETAILS}.contains('Jwt_is_missing') || !request.headers['authorization'].matches('(?i)^bearer .'))",
-        errors.Unauthenticated(Reason.TOKEN_MISSING, "this method needs an access token: authorization: Bearer <token>"),
+        f"{_TOKEN} && ({_DETAILS}.contains('Jwt_is_missing') || "
+        f"!request.headers['authorization'].matches('(?i)^bearer .'))",
+        errors.Unauthenticated(
+            Reason.TOKEN_MISSING, "this method needs an access token: authorization: Bearer <token>"
+        ),
         401,
     ),
     LocalReply(
         f"{_TOKEN} && {_DETAILS}.contains('Jwks_remote_fetch')",
-        errors.Unavailable(Reason.KEYS_UNAVAILABLE, "the keys that tokens are verified with are out of reach: keep the token and try again"),
+        errors.Unavailable(
+            Reason.KEYS_UNAVAILABLE,
+            "the keys that tokens are verified with are out of reach: keep the token and try again",
+        ),
         503,
     ),
     LocalReply(
@@ -84,12 +95,16 @@ TABLE: tuple[LocalReply, ...] = (
     ),
     LocalReply(
         f"{_DETAILS} == 'csrf_origin_mismatch'",
-        errors.PermissionDenied(Reason.CALLER_NOT_ALLOWED, "pages of this origin may not use the refresh token's cookie"),
+        errors.PermissionDenied(
+            Reason.CALLER_NOT_ALLOWED, "pages of this origin may not use the refresh token's cookie"
+        ),
         403,
     ),
     LocalReply(
         f"{_DETAILS} == 'local_rate_limited'",
-        errors.ResourceExhausted(Reason.RATE_LIMITED, "too many requests: wait and try again", retry_after=timedelta(seconds=5)),
+        errors.ResourceExhausted(
+            Reason.RATE_LIMITED, "too many requests: wait and try again", retry_after=timedelta(seconds=5)
+        ),
         429,
     ),
     LocalReply(
@@ -103,8 +118,11 @@ TABLE: tuple[LocalReply, ...] = (
         504,
     ),
     LocalReply(
-        f"{_DETAILS}.contains('overflow') || {_DETAILS}.contains('overload') || {_DETAILS} == 'reached_concurrency_limit'",
-        errors.ResourceExhausted(Reason.OVERLOADED, "too much is under way: wait and try again", retry_after=timedelta(seconds=1)),
+        f"{_DETAILS}.contains('overflow') || {_DETAILS}.contains('overload') || {_DETAILS} == "
+        f"'reached_concurrency_limit'",
+        errors.ResourceExhausted(
+            Reason.OVERLOADED, "too much is under way: wait and try again", retry_after=timedelta(seconds=1)
+        ),
         429,
     ),
     LocalReply(
@@ -130,7 +148,8 @@ TABLE: tuple[LocalReply, ...] = (
 )
 
 _CONTENT = "'content-type' in request.headers && request.headers['content-type']"
-# The transcoder rewrites the content type and leaves the original path behind; nobody else can: listeners drop that header when it comes in.
+# The transcoder rewrites the content type and leaves the original path behind; nobody else can: listeners drop that
+# header when it comes in.
 _GRPC = f"{_CONTENT}.startsWith('application/grpc') && !('x-envoy-original-path' in request.headers)"
 # Once the bridge has seen a request it is gRPC, and the bridge puts our answer into Connect's words.
 _CONNECT = f"'connect-protocol-version' in request.headers && !({_CONTENT}.startsWith('application/grpc'))"
@@ -159,7 +178,10 @@ def _unread(reply: LocalReply) -> Resource:
         "filter": _cel(reply.when),
         "status_code": reply.http,
         "headers_to_add": _headers({UNREAD: "1"}),
-        "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"},
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
+        },
     }
 
 
@@ -173,7 +195,12 @@ def _grpc(reply: LocalReply) -> Resource:
         **http_headers(reply.refusal),
     }
     # With a body gRPC-Web would get a status made up from the HTTP one; 429 would become UNAVAILABLE.
-    return {"filter": _cel(f"{_GRPC} && ({reply.when})"), "status_code": 200, "body": {"inline_string": ""}, "headers_to_add": _headers(headers)}
+    return {
+        "filter": _cel(f"{_GRPC} && ({reply.when})"),
+        "status_code": 200,
+        "body": {"inline_string": ""},
+        "headers_to_add": _headers(headers),
+    }
 
 
 def _connect(reply: LocalReply) -> Resource:
@@ -207,7 +234,8 @@ def _connect_error(reply: LocalReply) -> dict[str, Any]:
         "code": code_pb2.Code.Name(status.code).lower(),
         "message": status.message,
         "details": [
-            {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).decode().rstrip("=")} for detail in status.details
+            {"type": detail.type_url.rpartition("/")[2], "value": base64.b64encode(detail.value).decode().rstrip("=")}
+            for detail in status.details
         ],
     }
 
@@ -223,8 +251,16 @@ def _json(reply: LocalReply) -> Resource:
 
 
 def _headers(headers: dict[str, str]) -> list[Resource]:
-    return [{"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"} for key, value in headers.items()]
+    return [
+        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in headers.items()
+    ]
 
 
 def _cel(expression: str) -> Resource:
-    return {"extension_filter": {"name": "cel", "typed_config": typed("access_loggers.filters.cel.v3.ExpressionFilter", expression=expression)}}
+    return {
+        "extension_filter": {
+            "name": "cel",
+            "typed_config": typed("access_loggers.filters.cel.v3.ExpressionFilter", expression=expression),
+        }
+    }

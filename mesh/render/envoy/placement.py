@@ -1,4 +1,6 @@
-"""Where a node runs and what its tokens look like: everything that is not in mesh.yaml because it differs from machine to machine."""
+"""Where a node runs and what its tokens look like: everything that is not in mesh.yaml because it differs from machine
+to machine.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +33,8 @@ class Placement:
     config: Path
     """Directory that the rendered files are written to."""
     certificates: Path
-    """Mesh identity: tls.crt (URI SAN `spiffe://<trust domain>/<name>`), tls.key, ca.crt. Read again when a file is moved into it."""
+    """Mesh identity: tls.crt (URI SAN `spiffe://<trust domain>/<name>`), tls.key, ca.crt. Read again when a file is
+    moved into it."""
     admin_socket: Path
     """Envoy's admin interface, mode 0600."""
     access_log: Path
@@ -39,9 +42,9 @@ class Placement:
     nodes: Mapping[str, Address]
     """The ingress of every node of the mesh, as others dial it."""
     reload: bool = False
-    """Whether a running Envoy takes up listeners, clusters and routes that were written anew (LDS, CDS and RDS by file). Each file that it watches
-    costs an inotify instance, of which Linux gives a user 128 by default: where Envoy is restarted on a change anyway, everything goes into the
-    bootstrap. Certificates are watched in any case."""
+    """Whether a running Envoy takes up listeners, clusters and routes that were written anew (LDS, CDS and RDS by
+    file). Each file that it watches costs an inotify instance, of which Linux gives a user 128 by default: where Envoy
+    is restarted on a change anyway, everything goes into the bootstrap. Certificates are watched in any case."""
     ingress: Address | None = None
     """Nodes: where this sidecar's ingress listens."""
     service_socket: Path | None = None

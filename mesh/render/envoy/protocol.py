@@ -24,7 +24,9 @@ _RESPONSE_BYTES = 4 * 1024 * 1024
 
 
 def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int) -> Resource:
-    """JSON for the given proto services, as their `google.api.http` rules say; what is no method or no field is refused."""
+    """JSON for the given proto services, as their `google.api.http` rules say; what is no method or no field is
+    refused.
+    """
     return extension(
         TRANSCODER,
         "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
@@ -32,7 +34,11 @@ def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int
         services=list(services),
         auto_mapping=False,
         convert_grpc_status=True,
-        print_options={"preserve_proto_field_names": False, "always_print_enums_as_ints": False, "stream_newline_delimited": True},
+        print_options={
+            "preserve_proto_field_names": False,
+            "always_print_enums_as_ints": False,
+            "stream_newline_delimited": True,
+        },
         request_validation_options={
             "reject_unknown_method": True,
             "reject_unknown_query_parameters": True,
@@ -62,7 +68,9 @@ def cors() -> Resource:
 
 
 def cors_policy(mesh: Mesh, placement: Placement) -> Resource:
-    """Which pages may call. Access tokens travel in a header that pages set themselves; the one cookie there is holds the refresh token."""
+    """Which pages may call. Access tokens travel in a header that pages set themselves; the one cookie there is holds
+    the refresh token.
+    """
     gateway = mesh.virtual_gateway
     return typed(
         "filters.http.cors.v3.CorsPolicy",
@@ -76,15 +84,20 @@ def cors_policy(mesh: Mesh, placement: Placement) -> Resource:
 
 
 def csrf(mesh: Mesh, placement: Placement) -> Resource:
-    """Demands of a request that asks for the refresh token's cookie that its `origin` be this host or one of those that may call. Others have no such
-    cookie and no origin: apps are not held against it.
+    """Demands of a request that asks for the refresh token's cookie that its `origin` be this host or one of those that
+    may call. Others have no such cookie and no origin: apps are not held against it.
 
-    Envoy compares host and port. The scheme is compared by CORS, which no page gets around that sets a header of its own, and by the browser: the
-    cookie is SameSite=Strict.
+    Envoy compares host and port. The scheme is compared by CORS, which no page gets around that sets a header of its
+    own, and by the browser: the cookie is SameSite=Strict.
     """
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     hosts = dict.fromkeys(urlsplit(origin).netloc for origin in _origins(mesh, placement))
-    policy = extension(CSRF, "filters.http.csrf.v3.CsrfPolicy", filter_enabled=always, additional_origins=[{"exact": host} for host in hosts])
+    policy = extension(
+        CSRF,
+        "filters.http.csrf.v3.CsrfPolicy",
+        filter_enabled=always,
+        additional_origins=[{"exact": host} for host in hosts],
+    )
     return only_with(ASKED_BY, policy)
 
 
@@ -105,6 +118,9 @@ def liveness(path: str) -> Resource:
 def health_bridge() -> Resource:
     """Makes the health listener's plain answer a gRPC one. Off but for the route that needs it."""
     bridge = extension(
-        HEALTH_BRIDGE, "filters.http.grpc_http1_reverse_bridge.v3.FilterConfig", content_type="application/x-protobuf", withhold_grpc_frames=True
+        HEALTH_BRIDGE,
+        "filters.http.grpc_http1_reverse_bridge.v3.FilterConfig",
+        content_type="application/x-protobuf",
+        withhold_grpc_frames=True,
     )
     return {**bridge, "disabled": True}

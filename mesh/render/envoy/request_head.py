@@ -1,4 +1,5 @@
-"""What the head of a request may say, at every listener: what a caller has no say in is taken off, what can't be read is refused.
+"""What the head of a request may say, at every listener: what a caller has no say in is taken off, what can't be read
+is refused.
 
 grpc core parses the headers of its protocol before a process has a word in it, and answers what it can't parse with
 INTERNAL. So the edge refuses it in the words of the contract. A sidecar does the same, since a node may be compromised.
@@ -18,17 +19,17 @@ from mesh.rpc.codec import HEADER as CODEC
 
 NAME = "envoy.filters.http.rbac.request_head"
 TIMEOUT_AS_SENT = "x-authmesh-grpc-timeout"
-"""`grpc-timeout` as the caller sent it: Envoy puts the time that a route allows in its place before any filter sees it. No
-request takes it further than this Envoy."""
+"""`grpc-timeout` as the caller sent it: Envoy puts the time that a route allows in its place before any filter sees it.
+No request takes it further than this Envoy."""
 
 _TIMEOUT = "grpc-timeout"
 _ENCODING = "grpc-encoding"
 _CONTENT_ENCODING = "content-encoding"
 _GRPC_CONTENT = "application/grpc"
 _UNREADABLE_NAMES = r"grpc-(?:.?|(?:[^aet].|a[^c]|e[^n]|t[^i]).*)|.*-bin|[^:a-z0-9._-].*|[^:].*[^a-z0-9._-].*"
-"""Names that no caller may send: headers of gRPC but `grpc-timeout`, `grpc-encoding` and `grpc-accept-encoding` (RE2 has
-no look-ahead; two letters tell them from all that grpc core parses), binary ones, whose base64 grpc core parses, and those
-with a character that HTTP allows in a name and gRPC does not."""
+"""Names that no caller may send: headers of gRPC but `grpc-timeout`, `grpc-encoding` and `grpc-accept-encoding` (RE2
+has no look-ahead; two letters tell them from all that grpc core parses), binary ones, whose base64 grpc core parses,
+and those with a character that HTTP allows in a name and gRPC does not."""
 _UNKNOWN_METHOD = "unknown-method"
 _TOO_LARGE = "headers-too-large"
 _LARGEST = 16 * 1024
@@ -77,9 +78,13 @@ def _unsupported(message: str) -> errors.Unimplemented:
 
 
 REFUSALS = (
-    HeadRefusal(_TIMEOUT, field_invalid(_TIMEOUT, "must be 1 to 8 digits and a unit (H, M, S, m, u, n), as in 15S"), 400),
+    HeadRefusal(
+        _TIMEOUT, field_invalid(_TIMEOUT, "must be 1 to 8 digits and a unit (H, M, S, m, u, n), as in 15S"), 400
+    ),
     HeadRefusal(_ENCODING, _unsupported("compressed requests are not supported: leave grpc-encoding out"), 400),
-    HeadRefusal(_CONTENT_ENCODING, field_invalid(_CONTENT_ENCODING, "compressed bodies are not supported: leave it out"), 400),
+    HeadRefusal(
+        _CONTENT_ENCODING, field_invalid(_CONTENT_ENCODING, "compressed bodies are not supported: leave it out"), 400
+    ),
     HeadRefusal(_UNKNOWN_METHOD, _unsupported("there is no such method"), 404),
     HeadRefusal(
         _TOO_LARGE,
@@ -120,14 +125,22 @@ def request_head(contract: Contract, *, edge: bool = False) -> Resource:
         policies[_CONTENT_ENCODING] = _is_given_and_not(_CONTENT_ENCODING, "identity")
         is_grpc = {"header": {"name": "content-type", "string_match": {"prefix": _GRPC_CONTENT}}}
         policies[_UNKNOWN_METHOD] = {"and_rules": {"rules": [is_grpc, _is_none_of((HEALTH_PATH, *contract.rpcs))]}}
-    rules: dict[str, Resource] = {name: {"permissions": [rule], "principals": [{"any": True}]} for name, rule in policies.items()}
+    rules: dict[str, Resource] = {
+        name: {"permissions": [rule], "principals": [{"any": True}]} for name, rule in policies.items()
+    }
     if edge:
-        rules[_TOO_LARGE] = {"permissions": [{"any": True}], "principals": [{"any": True}], "condition": _larger_than(_LARGEST)}
+        rules[_TOO_LARGE] = {
+            "permissions": [{"any": True}],
+            "principals": [{"any": True}],
+            "condition": _larger_than(_LARGEST),
+        }
     return extension(NAME, "filters.http.rbac.v3.RBAC", rules={"action": "DENY", "policies": rules})
 
 
 def no_trailers() -> Resource:
-    """The filter that takes off what comes behind a body: gRPC has nothing there in a request, and grpc core parses it."""
+    """The filter that takes off what comes behind a body: gRPC has nothing there in a request, and grpc core parses
+    it.
+    """
     everything = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": ".*"}}}}
     return extension(
         "envoy.filters.http.header_mutation",

@@ -28,12 +28,21 @@ def extension(name: str, kind: str, **fields: Any) -> Resource:
 
 
 def only_with(header: str, http_filter: Resource) -> Resource:
-    """An HTTP filter for requests that have a header, whatever it says: what others make of it is not to be guessed here."""
+    """An HTTP filter for requests that have a header, whatever it says: what others make of it is not to be guessed
+    here.
+    """
     source = {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": header}
-    present = {"input": {"name": "header", "typed_config": source}, "value_match": {"safe_regex": {"google_re2": {}, "regex": ".*"}}}
+    present = {
+        "input": {"name": "header", "typed_config": source},
+        "value_match": {"safe_regex": {"google_re2": {}, "regex": ".*"}},
+    }
     skip = {"name": "skip", "typed_config": typed("filters.common.matcher.action.v3.SkipFilter")}
     matcher = {"predicate": {"not_matcher": {"single_predicate": present}}, "on_match": {"action": skip}}
-    matched = typed("common.matching.v3.ExtensionWithMatcher", extension_config=http_filter, xds_matcher={"matcher_list": {"matchers": [matcher]}})
+    matched = typed(
+        "common.matching.v3.ExtensionWithMatcher",
+        extension_config=http_filter,
+        xds_matcher={"matcher_list": {"matchers": [matcher]}},
+    )
     return {"name": http_filter["name"], "typed_config": matched}
 
 
@@ -48,8 +57,14 @@ def to_yaml(resource: Resource) -> str:
 
 
 def discovery(kind: str, resources: list[Resource]) -> str:
-    """The text of a file that Envoy subscribes to: `listener.v3.Listener`, `cluster.v3.Cluster`, `route.v3.RouteConfiguration`."""
-    prefix = "type.googleapis.com/envoy.extensions." if kind.startswith("transport_sockets.") else "type.googleapis.com/envoy.config."
+    """The text of a file that Envoy subscribes to: `listener.v3.Listener`, `cluster.v3.Cluster`,
+    `route.v3.RouteConfiguration`.
+    """
+    prefix = (
+        "type.googleapis.com/envoy.extensions."
+        if kind.startswith("transport_sockets.")
+        else "type.googleapis.com/envoy.config."
+    )
     return to_yaml({"resources": [{"@type": prefix + kind, **resource} for resource in resources]})
 
 

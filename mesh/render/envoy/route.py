@@ -1,4 +1,6 @@
-"""Which call goes to which cluster, for how long, and whether it may be tried again. One route for each RPC; what has no route is UNIMPLEMENTED."""
+"""Which call goes to which cluster, for how long, and whether it may be tried again. One route for each RPC; what has
+no route is UNIMPLEMENTED.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,15 +18,16 @@ from mesh.render.envoy.request_head import TIMEOUT_AS_SENT
 from mesh.render.envoy.resource import Resource, seconds, typed
 from mesh.render.request_size import SMALLEST, request_limit
 
-# What a client claims about where it comes from stops at the edge; the edge's own word (x-envoy-external-address) goes on.
-# A client's deadline is kept at the edge, which ends the call and so cancels it behind: a node that answered
+# What a client claims about where it comes from stops at the edge; the edge's own word (x-envoy-external-address) goes
+# on. A client's deadline is kept at the edge, which ends the call and so cancels it behind: a node that answered
 # DEADLINE_EXCEEDED would be counted as failing.
 _CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout", TIMEOUT_AS_SENT, BEYOND_REQUEST_SHARE, BEYOND_SHARE]
 # A process speaks for nobody but itself.
 _PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address", TIMEOUT_AS_SENT]
 
 _LATER = timedelta(seconds=1)
-"""How much later an ingress ends a call than those who sent it there: a node that answers DEADLINE_EXCEEDED counts as failing."""
+"""How much later an ingress ends a call than those who sent it there: a node that answers DEADLINE_EXCEEDED counts as
+failing."""
 
 _NOWHERE: Resource = {"cluster": "none", "cluster_not_found_response_code": "NOT_FOUND"}
 _OFF: Resource = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
@@ -45,7 +48,8 @@ def ingress_routes(mesh: Mesh, contract: Contract, node: str) -> Resource:
     routes += [_route(rpc, policy, {"cluster": cluster}, _LATER) for rpc, policy in _policies(mesh, contract, node)]
     mapping = mesh.nodes[node].listener.port_mapping
     return _configuration(
-        names.ingress_routes(mapping.protocol, mapping.port), {"name": node, "routes": routes, "request_headers_to_remove": [TIMEOUT_AS_SENT]}
+        names.ingress_routes(mapping.protocol, mapping.port),
+        {"name": node, "routes": routes, "request_headers_to_remove": [TIMEOUT_AS_SENT]},
     )
 
 
@@ -76,7 +80,8 @@ def gateway_routes(mesh: Mesh, contract: Contract, placement: Placement, tokens:
                         **_route(rpc, policy, _target(mesh, policy)),
                         "typed_per_filter_config": {**size, **_rate_limits(rpc, limits.get(rpc.path), placement)},
                         "response_headers_to_add": [_header("cache-control", _caching(rpc, tokens))],
-                        # Browsers send a cookie to every path of its host; who has no use for a refresh token doesn't get to see it.
+                        # Browsers send a cookie to every path of its host; who has no use for a refresh token doesn't
+                        # get to see it.
                         **({} if rpc.path in gateway.cookie_methods else _NO_COOKIES),
                     }
                 )
@@ -85,24 +90,37 @@ def gateway_routes(mesh: Mesh, contract: Contract, placement: Placement, tokens:
         "name": gateway.name,
         "routes": [*routes, *json_routes, *_documents(placement), _preflight_route()],
         "request_headers_to_remove": _CLIENT_CLAIMS,
-        "response_headers_to_add": [_header("x-content-type-options", "nosniff"), _header("strict-transport-security", "max-age=31536000")],
+        "response_headers_to_add": [
+            _header("x-content-type-options", "nosniff"),
+            _header("strict-transport-security", "max-age=31536000"),
+        ],
         "typed_per_filter_config": {CORS: cors_policy(mesh, placement)},
     }
     return _configuration(names.ingress_routes(gateway.port_mapping.protocol, gateway.port_mapping.port), host)
 
 
 def _policies(mesh: Mesh, contract: Contract, node: str) -> Iterator[tuple[Rpc, GrpcRoute]]:
-    """Each RPC of a node with the route of mesh.yaml that is about it; a route for a method goes before one for its service."""
+    """Each RPC of a node with the route of mesh.yaml that is about it; a route for a method goes before one for its
+    service.
+    """
     routes = [route.grpc_route for route in mesh.routes_to(node)]
     for rpc in rpcs_of(mesh, contract, node):
-        about = [route for route in routes if route.match.service_name == rpc.service and route.match.method_name in (None, rpc.name)]
+        about = [
+            route
+            for route in routes
+            if route.match.service_name == rpc.service and route.match.method_name in (None, rpc.name)
+        ]
         if about:
             yield rpc, max(about, key=lambda route: route.match.method_name is not None)
 
 
 def _route(rpc: Rpc, policy: GrpcRoute, action: Resource, later: timedelta = timedelta()) -> Resource:
     service = rpc.service.rsplit(".", 1)[-1]
-    return {"name": f"{service}.{rpc.name}", "match": _grpc_call(rpc.path), "route": {**action, **_timeouts(rpc, policy, later)}}
+    return {
+        "name": f"{service}.{rpc.name}",
+        "match": _grpc_call(rpc.path),
+        "route": {**action, **_timeouts(rpc, policy, later)},
+    }
 
 
 def _grpc_call(path: str) -> Resource:
@@ -113,14 +131,20 @@ def _grpc_call(path: str) -> Resource:
 def _timeouts(rpc: Rpc, policy: GrpcRoute, later: timedelta) -> Resource:
     if rpc.server_streaming:
         # A stream lives as long as its caller's deadline and token allow.
-        return {"timeout": "0s", "idle_timeout": seconds(policy.timeout.idle), "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
+        return {
+            "timeout": "0s",
+            "idle_timeout": seconds(policy.timeout.idle),
+            "max_stream_duration": {"grpc_timeout_header_max": "0s"},
+        }
     limit = seconds(policy.timeout.per_request + later)
     # `grpc_timeout_header_max` is for callers with a deadline, and makes Envoy ignore `timeout`.
     return {"max_stream_duration": {"max_stream_duration": limit, "grpc_timeout_header_max": limit}}
 
 
 def _target(mesh: Mesh, policy: GrpcRoute) -> Resource:
-    targets = [(names.node_cluster(mesh, target.virtual_node), target.weight) for target in policy.action.weighted_targets]
+    targets = [
+        (names.node_cluster(mesh, target.virtual_node), target.weight) for target in policy.action.weighted_targets
+    ]
     if len(targets) == 1:
         return {"cluster": targets[0][0]}
     return {"weighted_clusters": {"clusters": [{"name": cluster, "weight": weight} for cluster, weight in targets]}}
@@ -194,8 +218,14 @@ def _documents(placement: Placement) -> list[Resource]:
 
 
 def _preflight_route() -> Resource:
-    # For CORS, which answers preflights only on routes that lead to a cluster; whatever else gets here is answered as unknown.
-    return {"name": "preflight", "match": {"prefix": "/"}, "route": _NOWHERE, "typed_per_filter_config": size_limit(SMALLEST)}
+    # For CORS, which answers preflights only on routes that lead to a cluster; whatever else gets here is answered as
+    # unknown.
+    return {
+        "name": "preflight",
+        "match": {"prefix": "/"},
+        "route": _NOWHERE,
+        "typed_per_filter_config": size_limit(SMALLEST),
+    }
 
 
 def _health_route(mesh: Mesh) -> Resource:
@@ -203,7 +233,9 @@ def _health_route(mesh: Mesh) -> Resource:
         "name": "health",
         "match": _grpc_call(HEALTH_PATH),
         "route": {"cluster": names.health_cluster(mesh), "timeout": "5s"},
-        "typed_per_filter_config": {HEALTH_BRIDGE: typed("filters.http.grpc_http1_reverse_bridge.v3.FilterConfigPerRoute", disabled=False)},
+        "typed_per_filter_config": {
+            HEALTH_BRIDGE: typed("filters.http.grpc_http1_reverse_bridge.v3.FilterConfigPerRoute", disabled=False)
+        },
     }
 
 
@@ -214,4 +246,9 @@ def _header(key: str, value: str) -> Resource:
 def _configuration(name: str, host: Resource) -> Resource:
     # The cluster of preflights does not exist, on purpose.
     host = {"domains": ["*"], **host}
-    return {"name": name, "validate_clusters": False, "max_direct_response_body_size_bytes": _DOCUMENT_BYTES, "virtual_hosts": [host]}
+    return {
+        "name": name,
+        "validate_clusters": False,
+        "max_direct_response_body_size_bytes": _DOCUMENT_BYTES,
+        "virtual_hosts": [host],
+    }

@@ -1,13 +1,14 @@
 """What no filter of Envoy does, in Lua, at the edge.
 
 - Cookies of other applications stop here.
-- HEAD of a well-known document is answered as GET is, without the body: the transcoder would send it, and the client take
-  it for the next answer.
-- Messages of a Connect client may be JSON. grpc keeps the content type to itself, so the process is told by a header. And
-  Envoy's bridge calls every answer protobuf, and names the details of an error by URL, which Connect clients don't look for.
+- HEAD of a well-known document is answered as GET is, without the body: the transcoder would send it, and the client
+  take it for the next answer.
+- Messages of a Connect client may be JSON. grpc keeps the content type to itself, so the process is told by a header.
+  And Envoy's bridge calls every answer protobuf, and names the details of an error by URL, which Connect clients don't
+  look for.
 - An answer about unreadable JSON quotes nothing of it: Envoy's transcoder says what it could not read by repeating it,
-  passwords and tokens with it. Its words come to this script alone, as the body of an answer marked `UNREAD`; the field is
-  taken out of them, and the client gets one of the fixed answers below.
+  passwords and tokens with it. Its words come to this script alone, as the body of an answer marked `UNREAD`; the field
+  is taken out of them, and the client gets one of the fixed answers below.
 """
 
 import json

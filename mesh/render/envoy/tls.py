@@ -1,4 +1,6 @@
-"""Who a connection comes from and goes to: mTLS inside the mesh, TLS at the public listener. Certificates come by file SDS and reload alone."""
+"""Who a connection comes from and goes to: mTLS inside the mesh, TLS at the public listener. Certificates come by file
+SDS and reload alone.
+"""
 
 from pathlib import Path
 
@@ -64,7 +66,9 @@ def public_server(placement: Placement) -> Resource:
         common_tls_context={
             "alpn_protocols": ["h2", "http/1.1"],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificate_sds_secret_configs": [{"name": "public", "sds_config": from_file(str(placement.config), PUBLIC_FILE)}],
+            "tls_certificate_sds_secret_configs": [
+                {"name": "public", "sds_config": from_file(str(placement.config), PUBLIC_FILE)}
+            ],
         },
     )
 
@@ -73,10 +77,15 @@ def _mesh_context(placement: Placement, peer: Resource) -> Resource:
     return {
         "alpn_protocols": ["h2"],
         "tls_params": _MESH_TLS,
-        "tls_certificate_sds_secret_configs": [{"name": "identity", "sds_config": from_file(str(placement.config), IDENTITY_FILE)}],
+        "tls_certificate_sds_secret_configs": [
+            {"name": "identity", "sds_config": from_file(str(placement.config), IDENTITY_FILE)}
+        ],
         "combined_validation_context": {
             "default_validation_context": {"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": peer}]},
-            "validation_context_sds_secret_config": {"name": "trust", "sds_config": from_file(str(placement.config), TRUST_FILE)},
+            "validation_context_sds_secret_config": {
+                "name": "trust",
+                "sds_config": from_file(str(placement.config), TRUST_FILE),
+            },
         },
     }
 

@@ -1,6 +1,7 @@
 """`authmesh audit acknowledge`: an operator says in a signed statement that findings are known, and why.
 
-Later verifications show it. The trail is verified first: what is acknowledged was found just now, exactly as the statement names it.
+Later verifications show it. The trail is verified first: what is acknowledged was found just now, exactly as the
+statement names it.
 """
 
 import getpass
@@ -13,24 +14,40 @@ import typer
 
 from mesh.operator import terminal
 from services.audit.commands import trail_location as opened
-from services.audit.commands.trail_location import AcknowledgementKeyOption, BucketOption, EndpointOption, KeyOption, fail
+from services.audit.commands.trail_location import (
+    AcknowledgementKeyOption,
+    BucketOption,
+    EndpointOption,
+    KeyOption,
+    fail,
+)
 
 SHORTEST = 8
 """Digits of an id that are enough to name a finding."""
 
 
 def command(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of findings, as `authmesh audit verify` prints them.")],
-    reason: Annotated[str, typer.Option(help="Why the findings are no cause for alarm any more. It is kept for as long as the trail.")],
-    by: Annotated[str, typer.Option(help="Who says so; by default whom AWS takes you for, or you on this machine.")] = "",
-    key_id: Annotated[str, typer.Option(help="The KMS key that signs acknowledgements.")] = "alias/authmesh-audit-acknowledgements",
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="Ids of findings, as `authmesh audit verify` prints them.")
+    ],
+    reason: Annotated[
+        str, typer.Option(help="Why the findings are no cause for alarm any more. It is kept for as long as the trail.")
+    ],
+    by: Annotated[
+        str, typer.Option(help="Who says so; by default whom AWS takes you for, or you on this machine.")
+    ] = "",
+    key_id: Annotated[
+        str, typer.Option(help="The KMS key that signs acknowledgements.")
+    ] = "alias/authmesh-audit-acknowledgements",
     source: Annotated[str | None, typer.Option(help="Verify only this source's chain before.")] = None,
     key: KeyOption = None,
     acknowledgement_key: AcknowledgementKeyOption = None,
     bucket: BucketOption = None,
     endpoint_url: EndpointOption = None,
 ) -> None:
-    """Acknowledge findings: a signed statement, chained to those before it, says that they are known, by whom and why."""
+    """Acknowledge findings: a signed statement, chained to those before it, says that they are known, by whom and
+    why.
+    """
     from services.audit.proof.acknowledgements import MAX_BY, MAX_REASON
 
     reason, by = reason.strip(), by.strip()
@@ -65,7 +82,10 @@ async def _acknowledge(
     async with opened.bucket_of(account) as archive, account.client("kms") as kms, account.client("s3") as s3:
         signer = PinnedKey(pem_of((await kms.get_public_key(KeyId=key_id))["PublicKey"]))
         if believed and believed.fingerprint != signer.fingerprint:
-            fail(f"verifiers would not believe {key_id}: it is not the pinned key of acknowledgements (--acknowledgement-key)")
+            fail(
+                f"verifiers would not believe {key_id}: it is not the pinned key of acknowledgements "
+                f"(--acknowledgement-key)"
+            )
         with opened.bar() as progress:
             report = await verify(archive, pinned, acknowledgement_key=signer, source=source, progress=progress)
         statement = acknowledgements.statement(
@@ -77,7 +97,9 @@ async def _acknowledge(
             reason=reason,
         )
         document = statement.encode()
-        answer = await kms.sign(KeyId=key_id, Message=digest(document), MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256")
+        answer = await kms.sign(
+            KeyId=key_id, Message=digest(document), MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256"
+        )
         try:
             await s3.put_object(
                 Bucket=account.bucket,
@@ -101,9 +123,15 @@ def _chosen(report: Any, id_: str) -> Any:
     if known := next((item for item in report.acknowledged if item.finding.id.startswith(id_.lower())), None):
         fail(f"{id_} is acknowledged already, by acknowledgement {known.acknowledgement.number}")
     if len(found) != 1:
-        fail(f"{id_} names {'several findings' if found else 'nothing that was found just now'}: `authmesh audit verify` prints the ids")
+        fail(
+            f"{id_} names {'several findings' if found else 'nothing that was found just now'}: "
+            f"`authmesh audit verify` prints the ids"
+        )
     if not found[0].can_be_acknowledged:
-        fail(f"{id_} can't be acknowledged: {terminal.escaped(found[0].text)}. Whatever was cut off since then would be acknowledged with it")
+        fail(
+            f"{id_} can't be acknowledged: {terminal.escaped(found[0].text)}. Whatever was cut off "
+            f"since then would be acknowledged with it"
+        )
     return found[0]
 
 

@@ -1,7 +1,8 @@
-"""`authmesh audit`: prove the trail, follow it, export it, make its projection again; `acknowledge`, `redrive` and `reveal` are modules of their own.
+"""`authmesh audit`: prove the trail, follow it, export it, make its projection again; `acknowledge`, `redrive` and
+`reveal` are modules of their own.
 
-Exit status of `verify`: 0 intact, 1 something was found, 2 it could not be verified, 3 all that was found was acknowledged. Of `export`: 0 all of it,
-1 something was left out, 2 it failed.
+Exit status of `verify`: 0 intact, 1 something was found, 2 it could not be verified, 3 all that was found was
+acknowledged. Of `export`: 0 all of it, 1 something was left out, 2 it failed.
 """
 
 import json
@@ -17,7 +18,14 @@ import typer
 from mesh.operator import terminal
 from services.audit.commands import acknowledge, redrive, reveal
 from services.audit.commands import trail_location as opened
-from services.audit.commands.trail_location import AcknowledgementKeyOption, BucketOption, CopyOption, EndpointOption, KeyOption, fail
+from services.audit.commands.trail_location import (
+    AcknowledgementKeyOption,
+    BucketOption,
+    CopyOption,
+    EndpointOption,
+    KeyOption,
+    fail,
+)
 from services.audit.proof.findings import Finding, Report, Verdict
 
 FOUND, KNOWN = 1, 3
@@ -47,20 +55,30 @@ def _group() -> None:
 def verify(
     since: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S"], help="Begin with the last checkpoint before this time (UTC)."),
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S"],
+            help="Begin with the last checkpoint before this time (UTC).",
+        ),
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Only this source's chain: auth, token, user, resource, audit.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only this source's chain: auth, token, user, resource, audit.")
+    ] = None,
     key: KeyOption = None,
     acknowledgement_key: AcknowledgementKeyOption = None,
     directory: CopyOption = None,
     at: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%SZ"], help="When the copy was made (UTC): what may be overdue is judged by it.")
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%SZ"], help="When the copy was made (UTC): what may be overdue is judged by it."
+        ),
     ] = None,
     bucket: BucketOption = None,
     endpoint_url: EndpointOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
-    """Prove that no event of the trail was deleted, changed, reordered or cut off. Needs the objects and one public key, and nothing else."""
+    """Prove that no event of the trail was deleted, changed, reordered or cut off. Needs the objects and one public
+    key, and nothing else.
+    """
     from services.audit.proof.verification import verify as verify_trail
 
     pinned, believed = opened.keys(key, acknowledgement_key)
@@ -69,7 +87,13 @@ def verify(
         with opened.bar() as progress:
             async with opened.archive(directory, bucket, endpoint_url) as archive:
                 return await verify_trail(
-                    archive, pinned, acknowledgement_key=believed, since=_utc(since), source=source, now=_utc(at), progress=progress
+                    archive,
+                    pinned,
+                    acknowledgement_key=believed,
+                    since=_utc(since),
+                    source=source,
+                    now=_utc(at),
+                    progress=progress,
                 )
 
     _show(opened.run(work()), pinned.fingerprint, as_json=as_json)
@@ -79,9 +103,14 @@ def verify(
 def tail(
     event_type: Annotated[str, typer.Option("--type", help="Only events of this type: token.reuse_detected.")] = "",
     token: Annotated[
-        str | None, typer.Option(envvar="AUTHMESH_TOKEN", help="Access token with the scope admin:audit; `-` reads it from standard input.")
+        str | None,
+        typer.Option(
+            envvar="AUTHMESH_TOKEN", help="Access token with the scope admin:audit; `-` reads it from standard input."
+        ),
     ] = None,
-    resume_token: Annotated[str, typer.Option("--after", help="Continue behind the message that carried this resume token.")] = "",
+    resume_token: Annotated[
+        str, typer.Option("--after", help="Continue behind the message that carried this resume token.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line: event and resume token.")] = False,
 ) -> None:
     """Follow the events as they are recorded, through the edge."""
@@ -99,8 +128,12 @@ def tail(
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         rpc = find_rpc(contract, "AuditService/WatchEvents")
-        request = parse_request(contract, rpc, json.dumps({"type": event_type, "resumeToken": resume_token, "showOffChain": True}))
-        for answer in call(contract, rpc, request, target=found.edge.removeprefix("https://"), ca_file=Path(found.ca_file), token=token):
+        request = parse_request(
+            contract, rpc, json.dumps({"type": event_type, "resumeToken": resume_token, "showOffChain": True})
+        )
+        for answer in call(
+            contract, rpc, request, target=found.edge.removeprefix("https://"), ca_file=Path(found.ca_file), token=token
+        ):
             if as_json:
                 terminal.line(answer)
             elif event := (message := json.loads(answer)).get("event"):
@@ -124,7 +157,10 @@ def rebuild(
     async def work() -> int:
         here = os.environ.get("DATABASE_URL") if os.environ.get("NODE") == "audit" else None
         account = opened.account(bucket, endpoint_url)
-        async with Database.open(here or running_url("audit", os.environ), size=2) as database, opened.bucket_of(account) as archive:
+        async with (
+            Database.open(here or running_url("audit", os.environ), size=2) as database,
+            opened.bucket_of(account) as archive,
+        ):
             projection = Projection(database)
             await projection.forget()
             with opened.bar("objects") as progress:
@@ -139,7 +175,11 @@ def rebuild(
 @commands.command()
 def export(
     output: Annotated[
-        Path, typer.Option(file_okay=False, help="LocalArchive for source=…/dt=…/events.parquet; what is there is replaced, day by day.")
+        Path,
+        typer.Option(
+            file_okay=False,
+            help="LocalArchive for source=…/dt=…/events.parquet; what is there is replaced, day by day.",
+        ),
     ],
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.PARQUET,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day (UTC).")] = None,
@@ -149,7 +189,9 @@ def export(
     bucket: BucketOption = None,
     endpoint_url: EndpointOption = None,
 ) -> None:
-    """Write the trail as Parquet, each event once, for Athena. It is a copy for reading: prove the trail first, with `verify`."""
+    """Write the trail as Parquet, each event once, for Athena. It is a copy for reading: prove the trail first, with
+    `verify`.
+    """
     try:
         from services.audit.commands import parquet
     except ModuleNotFoundError as error:
@@ -161,7 +203,9 @@ def export(
         days = {"since": since.date() if since else None, "until": until.date() if until else None}
         with opened.bar("objects") as progress:
             async with opened.archive(directory, bucket, endpoint_url) as archive:
-                return await parquet.export(archive, output, source=source, progress=lambda count: progress(count, 0), **days)
+                return await parquet.export(
+                    archive, output, source=source, progress=lambda count: progress(count, 0), **days
+                )
 
     exported = opened.run(work())
     for text in exported.left_out:
@@ -177,7 +221,11 @@ def one_line(event: dict[str, Any], standing: str = "") -> str:
     facts = [event["eventTime"], f"{event['source']}#{event['sequence']}", event["type"]]
     if event.get("outcome") != "OUTCOME_SUCCESS":
         facts.append(f"FAILED {event.get('reason', '')}".rstrip())
-    facts += [f"{name}={_value(event[name])}" for name in ("actor", "subject", "target", "client", "address", "email") if event.get(name)]
+    facts += [
+        f"{name}={_value(event[name])}"
+        for name in ("actor", "subject", "target", "client", "address", "email")
+        if event.get(name)
+    ]
     facts += [f"{name}={_value(value)}" for name, value in sorted(event.get("detail", {}).items())]
     remarks = [REMARKS[standing]] if standing in REMARKS else []
     return "  ".join([*remarks, *facts, *(["(personal data sealed)"] if event.get("sealed") else [])])
@@ -200,24 +248,31 @@ def _show(report: Report, fingerprint: str, *, as_json: bool) -> None:
     for item in report.acknowledged[:SHOWN]:
         said = item.acknowledgement
         terminal.line(
-            f"known: {item.finding.kind}: {item.finding.text}{_id(item.finding)}: acknowledged by {said.by} at {said.time:%Y-%m-%dT%H:%M:%SZ}"
+            f"known: {item.finding.kind}: {item.finding.text}{_id(item.finding)}: acknowledged by "
+            f"{said.by} at {said.time:%Y-%m-%dT%H:%M:%SZ}"
             f" (acknowledgement {said.number}): {said.reason}"
         )
     if (more := len(report.acknowledged) + report.unlisted_acknowledged - SHOWN) > 0:
         terminal.line(f"       and {more} more that are acknowledged: --json lists them")
-    for what, items in (("still on its way, perhaps", report.pending), ("parked, a tombstone stands for it", report.parked)):
+    for what, items in (
+        ("still on its way, perhaps", report.pending),
+        ("parked, a tombstone stands for it", report.parked),
+    ):
         for text in items[:SHOWN]:
             terminal.line(f"note:  {text}: {what}")
     if report.unjudged:
         terminal.line(
-            f"note:  {report.unjudged} acknowledgements count for nothing: name the public key to believe them by with --acknowledgement-key"
+            f"note:  {report.unjudged} acknowledgements count for nothing: name the public key to "
+            f"believe them by with --acknowledgement-key"
         )
     events, unsigned = sum(report.events.values()), sum(report.unsigned.values())
     chains = ", ".join(f"{source} {count}" for source, count in sorted(report.events.items())) or "no source"
     newest = f"the newest of {report.newest:%Y-%m-%dT%H:%M:%SZ}" if report.newest else "none"
     verdict = "intact" if report.intact else report.verdict.upper()
     terminal.line(f"{verdict}: {events} events ({chains}) in {report.objects} objects; {unsigned} not signed for yet")
-    terminal.line(f"{report.checkpoints} checkpoints, {newest}; {report.acknowledgements} acknowledgements; key {fingerprint}")
+    terminal.line(
+        f"{report.checkpoints} checkpoints, {newest}; {report.acknowledgements} acknowledgements; key {fingerprint}"
+    )
     raise typer.Exit(STATUS[report.verdict])
 
 

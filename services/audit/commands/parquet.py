@@ -1,7 +1,8 @@
-"""The trail as Parquet, for questions over years: not smaller than the JSON lines, but only the columns asked for are read. Needs pyarrow.
+"""The trail as Parquet, for questions over years: not smaller than the JSON lines, but only the columns asked for are
+read. Needs pyarrow.
 
-A copy for reading, and no proof: each event once, by source and day, as the Glue table `events_parquet` of `deploy/aws/events.yaml` reads it.
-Personal data stays sealed, so that erasing a key erases it here, too.
+A copy for reading, and no proof: each event once, by source and day, as the Glue table `events_parquet` of
+`deploy/aws/events.yaml` reads it. Personal data stays sealed, so that erasing a key erases it here, too.
 """
 
 import hashlib
@@ -32,10 +33,20 @@ LISTED = 20
 _OBJECT = re.compile(rf"{PREFIX}source=([a-z][a-z0-9-]*)/dt=(\d{{4}}-\d\d-\d\d)/[^/]+{re.escape(SUFFIX)}")
 
 _FIELDS = tuple(column for column in AuditEvent.DESCRIPTOR.fields if column.name not in {"source", *PERSONAL})
-_TYPES = {FieldDescriptor.TYPE_STRING: pa.string(), FieldDescriptor.TYPE_INT64: pa.int64(), FieldDescriptor.TYPE_BYTES: pa.binary()}
-_TYPES_BY_NAME = {"event_time": pa.timestamp("us", tz="UTC"), "outcome": pa.string(), "detail": pa.map_(pa.string(), pa.string())}
+_TYPES = {
+    FieldDescriptor.TYPE_STRING: pa.string(),
+    FieldDescriptor.TYPE_INT64: pa.int64(),
+    FieldDescriptor.TYPE_BYTES: pa.binary(),
+}
+_TYPES_BY_NAME = {
+    "event_time": pa.timestamp("us", tz="UTC"),
+    "outcome": pa.string(),
+    "detail": pa.map_(pa.string(), pa.string()),
+}
 
-SCHEMA = pa.schema([(column.json_name.lower(), _TYPES_BY_NAME.get(column.name) or _TYPES[column.type]) for column in _FIELDS])
+SCHEMA = pa.schema(
+    [(column.json_name.lower(), _TYPES_BY_NAME.get(column.name) or _TYPES[column.type]) for column in _FIELDS]
+)
 """Columns are named as in the table over the JSON lines. `source` and the day are the folders' names."""
 
 
@@ -67,7 +78,8 @@ async def export(
     source: str | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Exported:
-    """Writes `source=…/dt=…/events.parquet` for every source and day. A file that is there is replaced, when its successor is whole.
+    """Writes `source=…/dt=…/events.parquet` for every source and day. A file that is there is replaced, when its
+    successor is whole.
 
     Args:
         archive: The bucket, or a copy of it.
@@ -92,7 +104,9 @@ async def export(
     return result
 
 
-async def _days(archive: Archive, prefix: str, since: date | None, result: Exported) -> AsyncIterator[tuple[str, list[str]]]:
+async def _days(
+    archive: Archive, prefix: str, since: date | None, result: Exported
+) -> AsyncIterator[tuple[str, list[str]]]:
     """The objects of each day. Only what has the form of our keys: they become paths."""
     day, keys = "", list[str]()
     async for key in archive.keys(prefix, f"{prefix}dt={since.isoformat()}" if since else ""):
@@ -110,7 +124,9 @@ async def _days(archive: Archive, prefix: str, since: date | None, result: Expor
         yield day, keys
 
 
-async def _write(archive: Archive, keys: Sequence[str], writer: Any, result: Exported, progress: Callable[[int], None]) -> None:
+async def _write(
+    archive: Archive, keys: Sequence[str], writer: Any, result: Exported, progress: Callable[[int], None]
+) -> None:
     seen: set[bytes] = set()
     rows: list[dict[str, Any]] = []
     async for key, body in read_all(archive, keys):

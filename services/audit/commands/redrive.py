@@ -1,7 +1,9 @@
-"""`authmesh audit redrive`: moves dead letters back to the queue, when what kept their events from being stored is mended.
+"""`authmesh audit redrive`: moves dead letters back to the queue, when what kept their events from being stored is
+mended.
 
-One by one, received, sent and then deleted: whatever breaks in between, a message is in at least one of the two queues. That it may then be in both
-does no harm, the trail holds an event once. (StartMessageMoveTask of SQS would do it in AWS only.)
+One by one, received, sent and then deleted: whatever breaks in between, a message is in at least one of the two queues.
+That it may then be in both does no harm, the trail holds an event once. (StartMessageMoveTask of SQS would do it in AWS
+only.)
 """
 
 import asyncio
@@ -29,7 +31,9 @@ VISIBILITY_SECONDS = 60
 WAIT_SECONDS = 2
 
 
-async def redrive(sqs: "SQSClient", *, dead_letters_url: str, queue_url: str, everything: bool = False) -> tuple[int, int]:
+async def redrive(
+    sqs: "SQSClient", *, dead_letters_url: str, queue_url: str, everything: bool = False
+) -> tuple[int, int]:
     """Moves the messages that hold an event.
 
     Args:
@@ -51,12 +55,15 @@ async def redrive(sqs: "SQSClient", *, dead_letters_url: str, queue_url: str, ev
         if not wanted:
             continue
         sent = await sqs.send_message_batch(
-            QueueUrl=queue_url, Entries=[{"Id": str(number), "MessageBody": message["Body"]} for number, message in enumerate(wanted)]
+            QueueUrl=queue_url,
+            Entries=[{"Id": str(number), "MessageBody": message["Body"]} for number, message in enumerate(wanted)],
         )
         taken = [wanted[int(item["Id"])] for item in sent.get("Successful", [])]
         left += len(wanted) - len(taken)
         if taken:
-            entries = [{"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(taken)]
+            entries = [
+                {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(taken)
+            ]
             await sqs.delete_message_batch(QueueUrl=dead_letters_url, Entries=entries)  # type: ignore[arg-type]
         moved += len(taken)
     return moved, left
@@ -67,7 +74,10 @@ async def _received(sqs: "SQSClient", url: str) -> AsyncIterator[Sequence["Messa
     seen: set[str] = set()
     while True:
         answer = await sqs.receive_message(
-            QueueUrl=url, MaxNumberOfMessages=MESSAGES_PER_CALL, WaitTimeSeconds=WAIT_SECONDS, VisibilityTimeout=VISIBILITY_SECONDS
+            QueueUrl=url,
+            MaxNumberOfMessages=MESSAGES_PER_CALL,
+            WaitTimeSeconds=WAIT_SECONDS,
+            VisibilityTimeout=VISIBILITY_SECONDS,
         )
         fresh = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
         if not fresh:
@@ -85,10 +95,18 @@ def _holds_event(message: "MessageTypeDef") -> bool:
 
 
 def command(
-    queue_url: Annotated[str | None, typer.Option(envvar="AUDIT_QUEUE_URL", help="The audit queue; by default that of the local mesh.")] = None,
-    dead_letters_url: Annotated[str | None, typer.Option(help="Its dead letters; by default the queue of its name with -dlq behind it.")] = None,
-    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where the AWS APIs are, if not in AWS.")] = None,
-    everything: Annotated[bool, typer.Option("--everything", help="Also messages that hold no event that can be read.")] = False,
+    queue_url: Annotated[
+        str | None, typer.Option(envvar="AUDIT_QUEUE_URL", help="The audit queue; by default that of the local mesh.")
+    ] = None,
+    dead_letters_url: Annotated[
+        str | None, typer.Option(help="Its dead letters; by default the queue of its name with -dlq behind it.")
+    ] = None,
+    endpoint_url: Annotated[
+        str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where the AWS APIs are, if not in AWS.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also messages that hold no event that can be read.")
+    ] = False,
 ) -> None:
     """Move dead letters back to the audit queue, when what kept them from being stored is mended."""
     from botocore.exceptions import BotoCoreError, ClientError
@@ -101,7 +119,9 @@ def command(
     async def work() -> tuple[int, int]:
         async with account.client("sqs") if account else _sqs(endpoint_url) as sqs:
             url = queue_url or (await sqs.get_queue_url(QueueName=QUEUE))["QueueUrl"]
-            return await redrive(sqs, dead_letters_url=dead_letters_url or f"{url}-dlq", queue_url=url, everything=everything)
+            return await redrive(
+                sqs, dead_letters_url=dead_letters_url or f"{url}-dlq", queue_url=url, everything=everything
+            )
 
     try:
         moved, left = asyncio.run(work())
@@ -109,7 +129,10 @@ def command(
         _fail(f"dead letters can't be moved: {error}")
     terminal.line(f"{moved} moved back")
     if left:
-        terminal.line(f"{left} left: they hold no event that can be stored, or SQS did not take them (--everything moves the former all the same)")
+        terminal.line(
+            f"{left} left: they hold no event that can be stored, or SQS did not take them "
+            f"(--everything moves the former all the same)"
+        )
 
 
 @asynccontextmanager

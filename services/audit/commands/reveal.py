@@ -1,7 +1,9 @@
-"""`authmesh audit reveal`: shows the personal data in lines of the trail to those who may read the keys, and `erased` where there is no key any more.
+"""`authmesh audit reveal`: shows the personal data in lines of the trail to those who may read the keys, and `erased`
+where there is no key any more.
 
-The trail holds the data sealed, and the keys are in the databases of the services that wrote it (`mesh.audit.subject_keys`): no service has those of
-another, so reading them is for the operator of the machine, or of the pod of that service. Reveal what was verified: `audit verify` needs no keys.
+The trail holds the data sealed, and the keys are in the databases of the services that wrote it
+(`mesh.audit.subject_keys`): no service has those of another, so reading them is for the operator of the machine, or of
+the pod of that service. Reveal what was verified: `audit verify` needs no keys.
 """
 
 import asyncio
@@ -58,7 +60,8 @@ async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterato
     """Each line with its personal data opened, in the same order. A line without any stays as it is.
 
     Args:
-        lines: Events in JSON, as S3 has them, or each as the member `event` of an object, as `authmesh audit tail --json` prints them.
+        lines: Events in JSON, as S3 has them, or each as the member `event` of an object, as
+            `authmesh audit tail --json` prints them.
         keyrings: The keys.
 
     Raises:
@@ -82,7 +85,9 @@ async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterato
 
 
 def command() -> None:
-    """Open the personal data in events, read from standard input as JSON lines. What was erased is shown as `erased`."""
+    """Open the personal data in events, read from standard input as JSON lines. What was erased is shown as
+    `erased`.
+    """
 
     async def work() -> None:
         async with AsyncExitStack() as stack:

@@ -19,22 +19,35 @@ from mesh.operator import terminal
 FAILED = 2
 """Exit status: it could not be done."""
 
-BucketOption = Annotated[str | None, typer.Option(envvar="AUDIT_BUCKET", help="The bucket of the trail; by default that of the mesh that runs here.")]
-EndpointOption = Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where the AWS APIs are, if not in AWS.")]
+BucketOption = Annotated[
+    str | None,
+    typer.Option(envvar="AUDIT_BUCKET", help="The bucket of the trail; by default that of the mesh that runs here."),
+]
+EndpointOption = Annotated[
+    str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where the AWS APIs are, if not in AWS.")
+]
 CopyOption = Annotated[
-    Path | None, typer.Option(exists=True, file_okay=False, help="A copy of the bucket on disk (`aws s3 sync`), instead of the bucket.")
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="A copy of the bucket on disk (`aws s3 sync`), instead of the bucket."
+    ),
 ]
 KeyOption = Annotated[
     Path | None,
     typer.Option(
-        "--key", envvar="AUDIT_PUBLIC_KEY", help="The pinned public key of checkpoints, PEM; by default the one that the local mesh pinned."
+        "--key",
+        envvar="AUDIT_PUBLIC_KEY",
+        help="The pinned public key of checkpoints, PEM; by default the one that the local mesh pinned.",
     ),
 ]
 AcknowledgementKeyOption = Annotated[
     Path | None,
     typer.Option(
         envvar="AUDIT_ACKNOWLEDGEMENT_PUBLIC_KEY",
-        help="The pinned public key of acknowledgements, PEM; by default the one that the local mesh pinned, where --key is its.",
+        help=(
+            "The pinned public key of acknowledgements, PEM; by default the one that the local "
+            "mesh pinned, where --key is its."
+        ),
     ),
 ]
 
@@ -62,7 +75,9 @@ def account(bucket: str | None, endpoint_url: str | None) -> Account:
         return Account(bucket, partial(_client, endpoint_url), is_local=False)
     found = status()
     if not found.audit_bucket:
-        raise LocalMeshError(f"the mesh is {found.state} and has no bucket yet: wait until `authmesh status` says ready")
+        raise LocalMeshError(
+            f"the mesh is {found.state} and has no bucket yet: wait until `authmesh status` says ready"
+        )
     return Account(found.audit_bucket, AwsAccount.running().client, is_local=True)
 
 
@@ -88,7 +103,10 @@ async def bucket_of(account: Account) -> AsyncIterator[Any]:
     """Its bucket, to be read."""
     from services.audit.trail import archive
 
-    config: dict[str, Any] = {"max_pool_connections": archive.READS_AHEAD, "retries": {"mode": "standard", "total_max_attempts": 5}}
+    config: dict[str, Any] = {
+        "max_pool_connections": archive.READS_AHEAD,
+        "retries": {"mode": "standard", "total_max_attempts": 5},
+    }
     async with account.client("s3", **config) as s3:
         yield archive.Bucket(s3, account.bucket)
 
@@ -110,7 +128,9 @@ def keys(key: Path | None, acknowledgement_key: Path | None) -> tuple[Any, Any]:
     home = StateDir.chosen()
     if acknowledgement_key is None and key is None and home.acknowledgement_key.exists():
         acknowledgement_key = home.acknowledgement_key
-    return _pinned(key or home.audit_key, "--key"), _pinned(acknowledgement_key, "--acknowledgement-key") if acknowledgement_key else None
+    return _pinned(key or home.audit_key, "--key"), _pinned(
+        acknowledgement_key, "--acknowledgement-key"
+    ) if acknowledgement_key else None
 
 
 def _pinned(file: Path, option: str) -> Any:

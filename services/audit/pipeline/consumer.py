@@ -1,8 +1,8 @@
 """The consumer: events from SQS to S3. A message is deleted when its event is in S3, and not before.
 
-A message whose event is not taken stays in the queue until its receive count takes it to the dead letters; it holds up nothing. While S3 is away the
-consumer keeps its messages and asks SQS for more time, because an outage must not use up the receive counts of good messages. The process is ready
-all the while: nothing that calls it depends on AWS.
+A message whose event is not taken stays in the queue until its receive count takes it to the dead letters; it holds up
+nothing. While S3 is away the consumer keeps its messages and asks SQS for more time, because an outage must not use up
+the receive counts of good messages. The process is ready all the while: nothing that calls it depends on AWS.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ LANES = 4
 STORE_SECONDS = 45.0
 """The longest that one attempt to store what is held may take."""
 VISIBILITY_SECONDS = 70
-"""For how long messages are kept from other consumers, from their receipt and again from each failure: longer than the longest pause and an attempt,
-or an outage would use up the receive counts of good messages."""
+"""For how long messages are kept from other consumers, from their receipt and again from each failure: longer than the
+longest pause and an attempt, or an outage would use up the receive counts of good messages."""
 DRAIN_SECONDS = 5.0
 """How long storing may take when the process ends; what isn't stored then comes again."""
 BACKOFF_SECONDS = (0.2, 20.0)
@@ -132,7 +132,8 @@ class Consumer:
         received = await self._receive(sqs, WAIT_SECONDS)
         end = asyncio.get_running_loop().time() + GATHER_SECONDS
         while received and asyncio.get_running_loop().time() < end and not self._is_full():
-            # All lanes end before a failure of one is raised: what they received is held, and none adds to it behind our back.
+            # All lanes end before a failure of one is raised: what they received is held, and none adds to it behind
+            # our back.
             counts = await asyncio.gather(*(self._receive(sqs, 0) for _ in range(lanes)), return_exceptions=True)
             for count in counts:
                 if isinstance(count, BaseException):
@@ -155,7 +156,9 @@ class Consumer:
         for message in messages:
             attributes = message.get("Attributes", {})
             try:
-                self._held.append(_Held(message["ReceiptHandle"], self._intake.read(message["Body"], attributes.get("SenderId", ""))))
+                self._held.append(
+                    _Held(message["ReceiptHandle"], self._intake.read(message["Body"], attributes.get("SenderId", "")))
+                )
             except EnvelopeError as error:
                 await self._give_up(sqs, message, str(error))
         return len(messages)
@@ -164,7 +167,9 @@ class Consumer:
         """Lets a message come back at once, until its receive count takes it to the dead letters."""
         if int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1")) == 1:
             _log.error("left to the dead letters", message=message["MessageId"], cause=cause)
-        await sqs.change_message_visibility(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
+        await sqs.change_message_visibility(
+            QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+        )
 
     async def _store_in_time(self, sqs: "SQSClient", s3: "S3Client") -> None:
         async with asyncio.timeout(STORE_SECONDS):
@@ -183,10 +188,13 @@ class Consumer:
         while len(self._stored) > REMEMBERED_EVENTS:
             self._stored.popitem(last=False)
         if objects:
-            _log.info("stored", events=sum(item.events for item in objects), objects=len(objects), messages=len(records))
+            _log.info(
+                "stored", events=sum(item.events for item in objects), objects=len(objects), messages=len(records)
+            )
         for part in _batches(held):
             answer = await sqs.delete_message_batch(
-                QueueUrl=self._queue_url, Entries=[{"Id": str(number), "ReceiptHandle": message.receipt} for number, message in enumerate(part)]
+                QueueUrl=self._queue_url,
+                Entries=[{"Id": str(number), "ReceiptHandle": message.receipt} for number, message in enumerate(part)],
             )
             if failed := answer.get("Failed"):
                 # They come again when their visibility ends, are known as stored, and are deleted then.
@@ -195,7 +203,9 @@ class Consumer:
 
     async def _put(self, s3: "S3Client", item: AuditObject) -> None:
         try:
-            await s3.put_object(Bucket=self._bucket, Key=item.key, Body=item.body, ContentType="application/gzip", IfNoneMatch="*")
+            await s3.put_object(
+                Bucket=self._bucket, Key=item.key, Body=item.body, ContentType="application/gzip", IfNoneMatch="*"
+            )
         except ClientError as error:
             # The key is made of the content: what is there is what we would write.
             if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
@@ -219,4 +229,8 @@ def _batches(held: Sequence[_Held]) -> list[Sequence[_Held]]:
 
 def _name(error: BaseException) -> str:
     """What an AWS error is called: the API's own code where there is one. Its text may hold data."""
-    return error.response.get("Error", {}).get("Code", "ClientError") if isinstance(error, ClientError) else type(error).__name__
+    return (
+        error.response.get("Error", {}).get("Code", "ClientError")
+        if isinstance(error, ClientError)
+        else type(error).__name__
+    )

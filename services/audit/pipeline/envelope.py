@@ -45,8 +45,8 @@ class Record:
 
     @property
     def identity(self) -> tuple[str, int, bytes]:
-        """Equal for repetitions of one event. The content is part of it: another event under a number that was used is no repetition, and whoever
-        forges one must not make the true one disappear.
+        """Equal for repetitions of one event. The content is part of it: another event under a number that was used is
+        no repetition, and whoever forges one must not make the true one disappear.
         """
         return self.source, self.sequence, hashlib.sha256(self.line).digest()
 
@@ -54,8 +54,8 @@ class Record:
 class Intake:
     """Whose events are taken.
 
-    The bus puts into an envelope what the sender called itself, and IAM lets each node call itself by its own name only. The queue adds who put the
-    message into it, which is the bus, or an operator who redrives.
+    The bus puts into an envelope what the sender called itself, and IAM lets each node call itself by its own name
+    only. The queue adds who put the message into it, which is the bus, or an operator who redrives.
     """
 
     def __init__(self, sources: Iterable[str], senders: Iterable[str] = ()) -> None:
@@ -77,7 +77,9 @@ class Intake:
             EnvelopeError: it is not taken.
         """
         if self._senders and sender.partition(":")[0] not in self._senders:
-            raise EnvelopeError("the message was put into the queue by another sender than those of AUDIT_QUEUE_SENDERS")
+            raise EnvelopeError(
+                "the message was put into the queue by another sender than those of AUDIT_QUEUE_SENDERS"
+            )
         record = read(body)
         if record.source not in self._sources:
             raise EnvelopeError("the event is of a source that is not a node of the mesh")
@@ -98,7 +100,8 @@ def read(body: str) -> Record:
     try:
         envelope = json.loads(body, parse_constant=_refuse)
         event = event_of(envelope["detail"])
-        # The one form that every writer of JSON would give it. ASCII: no reader takes a line separator of Unicode for the end of a line.
+        # The one form that every writer of JSON would give it. ASCII: no reader takes a line separator of Unicode for
+        # the end of a line.
         line = json.dumps(json_format.MessageToDict(event), separators=(",", ":"), sort_keys=True).encode()
         link = read_line(line)
         _check(envelope, event)

@@ -1,7 +1,9 @@
-"""The consumer as a Lambda function: one batch of the queue into S3. The same reading and laying out as `consumer`, without its loop.
+"""The consumer as a Lambda function: one batch of the queue into S3. The same reading and laying out as `consumer`,
+without its loop.
 
-What could not be stored is named in the answer and comes again alone, after a pause: an outage of S3 must not take good messages to the dead letters.
-What is not taken goes there at once, and holds up nothing. Standard library, botocore and protobuf only: it has to start fast.
+What could not be stored is named in the answer and comes again alone, after a pause: an outage of S3 must not take good
+messages to the dead letters. What is not taken goes there at once, and holds up nothing. Standard library, botocore and
+protobuf only: it has to start fast.
 """
 
 import os
@@ -22,7 +24,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, list[dict[str, 
     Raises:
         KeyError: AUDIT_BUCKET or AUDIT_SOURCES is not set; the whole batch comes again.
     """
-    bucket, intake = os.environ["AUDIT_BUCKET"], Intake(names(os.environ["AUDIT_SOURCES"]), names(os.environ.get("AUDIT_QUEUE_SENDERS", "")))
+    bucket, intake = (
+        os.environ["AUDIT_BUCKET"],
+        Intake(names(os.environ["AUDIT_SOURCES"]), names(os.environ.get("AUDIT_QUEUE_SENDERS", ""))),
+    )
     batch = Batch(event, context, metric=NOT_STORED, first_pause_seconds=30, longest_pause_seconds=900)
     messages: defaultdict[str, list[Message]] = defaultdict(list)
     records: list[Record] = []

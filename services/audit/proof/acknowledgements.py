@@ -64,7 +64,9 @@ class Statement:
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
-def statement(findings: Sequence[Finding], after: Anchor | None, *, trail: str, time: datetime, by: str, reason: str) -> Statement:
+def statement(
+    findings: Sequence[Finding], after: Anchor | None, *, trail: str, time: datetime, by: str, reason: str
+) -> Statement:
     """The next statement.
 
     Args:
@@ -92,10 +94,17 @@ def read(key: PinnedKey, body: bytes) -> Statement:
         if (document["type"], document["version"]) != (TYPE, VERSION):
             raise StatementError(f"it is not an acknowledgement of version {VERSION}: verify with a newer release")
         return Statement(
-            Acknowledgement(int(document["number"]), datetime.fromisoformat(document["time"]), str(document["by"]), str(document["reason"])),
+            Acknowledgement(
+                int(document["number"]),
+                datetime.fromisoformat(document["time"]),
+                str(document["by"]),
+                str(document["reason"]),
+            ),
             trail=str(document["trail"]),
             previous=bytes.fromhex(document["previous"]),
-            findings=tuple(Known(Kind(item["kind"]), str(item["about"]), str(item["text"])) for item in document["findings"]),
+            findings=tuple(
+                Known(Kind(item["kind"]), str(item["about"]), str(item["text"])) for item in document["findings"]
+            ),
         )
     except StatementError:
         raise

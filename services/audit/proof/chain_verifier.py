@@ -91,7 +91,8 @@ class Walk:
         """Numbers whose hash is known from the key's word, not from the events."""
         self._highest = self._reached = root.sequence
         self._walked = [(root.sequence + 1, bytearray())]
-        """Stretches without a gap: the first number, and the beginnings of the hashes; zeros where nothing is settled."""
+        """Stretches without a gap: the first number, and the beginnings of the hashes; zeros where nothing is
+        settled."""
         self._told: set[int] = set()
         self._gap: Gap | None = None
         self.parkings = Parkings()
@@ -119,18 +120,22 @@ class Walk:
 
     def _late(self, link: Link) -> None:
         """A link that was walked past: its object's name does not cover it, or it is from before the base."""
-        first, kept = next((stretch for stretch in reversed(self._walked) if stretch[0] <= link.sequence), (0, bytearray()))
+        first, kept = next(
+            (stretch for stretch in reversed(self._walked) if stretch[0] <= link.sequence), (0, bytearray())
+        )
         start = (link.sequence - first) * KEPT
         walked = bytes(kept[start : start + KEPT])
-        open_hashes = {node.hash for tip in self._tips.values() for node in _ancestors(tip) if node.sequence == link.sequence}
+        open_hashes = {
+            node.hash for tip in self._tips.values() for node in _ancestors(tip) if node.sequence == link.sequence
+        }
         if walked and link.hash not in open_hashes and walked != link.hash[:KEPT]:
             self._forged([Node(link.sequence, link.hash, link)])
         else:
             self.repetitions += 1
 
     def advance(self, limit: int | None) -> None:
-        """Walks over the numbers below `limit`, all of whose events were added; the last of them waits, because judging a number takes the one behind
-        it. None: walks to the end of what is there and of what checkpoints vouch for.
+        """Walks over the numbers below `limit`, all of whose events were added; the last of them waits, because judging
+        a number takes the one behind it. None: walks to the end of what is there and of what checkpoints vouch for.
         """
         end = max(self._highest, self._newest) if limit is None else limit - 1
         while self._reached < end:
@@ -166,7 +171,8 @@ class Walk:
         self._walked.append((last + 1, bytearray()))
         self._reached = last
         known = self._vouched.get(last)
-        # Behind a gap the chain begins anew: where a checkpoint knows the hash at its end with that, else with anything.
+        # Behind a gap the chain begins anew: where a checkpoint knows the hash at its end with that, else with
+        # anything.
         self._tips = {known.head.hash: Node(last, known.head.hash)} if known else {}
 
     def _step(self, number: int) -> None:
@@ -182,9 +188,14 @@ class Walk:
         if known and true:
             keep = [true]
         elif known:
-            # What follows the settled chain here is what was changed, or made anew from some event on; all else is forged.
+            # What follows the settled chain here is what was changed, or made anew from some event on; all else is
+            # forged.
             self._end([node for node in here.values() if node.start])
-            self._changed(number, [node for node in here.values() if not node.start], self._contradiction(number, known.checkpoint))
+            self._changed(
+                number,
+                [node for node in here.values() if not node.start],
+                self._contradiction(number, known.checkpoint),
+            )
             keep = [Node(number, known.head.hash)]
         elif any(node.parent and not node.start for node in here.values()) or not self._tips:
             # One that contradicts what is certain has no claim.
@@ -212,10 +223,13 @@ class Walk:
             node.start = node.sequence
 
     def _keep(self, number: int, here: Mapping[bytes, Node], keep: list[Node]) -> None:
-        """Goes on with some of the candidates. The others are forged, and so are the ends of branches that nothing follows."""
+        """Goes on with some of the candidates. The others are forged, and so are the ends of branches that nothing
+        follows.
+        """
         floor = 0
         if all(node.start for node in keep):
-            # A branch that does not follow the settled chain is the true one: what it names instead of the event before it was changed.
+            # A branch that does not follow the settled chain is the true one: what it names instead of the event before
+            # it was changed.
             floor = min(node.start for node in keep)
             self._changed(floor - 1, self._at(floor - 1), f"event {floor} of {self._source} holds another hash of it")
         if any(tip.children for tip in self._tips.values()):
@@ -284,7 +298,9 @@ class Walk:
         if true and number - 1 not in self._certain:
             # `_keep` says that the event before it was changed.
             return true
-        self._changed(number, list(here.values()), f"it does not hold the hash of event {number - 1}, and nothing names its own")
+        self._changed(
+            number, list(here.values()), f"it does not hold the hash of event {number - 1}, and nothing names its own"
+        )
         for node in here.values():
             node.start = 0
         return list(here.values())
@@ -303,16 +319,24 @@ class Walk:
     def _forged(self, nodes: list[Node]) -> None:
         """Says that events which follow each other are not of the chain."""
         first, last = nodes[0].sequence, nodes[-1].sequence
-        ids = [node.link.event.event_id or "without id" for node in nodes[:NAMED] if node.link] + ["…"] * (len(nodes) > NAMED)
+        ids = [node.link.event.event_id or "without id" for node in nodes[:NAMED] if node.link] + ["…"] * (
+            len(nodes) > NAMED
+        )
         text = f"{self._exist(first, last)} in a second form that the chain does not know: {', '.join(ids)}"
         # The last one's hash stands for those before it.
-        self._report(Finding(Kind.FORGED, text, f"{self._source} {first}-{last} {nodes[-1].hash.hex()}", self._source, first, last))
+        self._report(
+            Finding(
+                Kind.FORGED, text, f"{self._source} {first}-{last} {nodes[-1].hash.hex()}", self._source, first, last
+            )
+        )
 
     def _changed(self, number: int, nodes: list[Node], how: str) -> None:
         if number not in self._told:
             self._told.add(number)
             text = f"event {number} of {self._source} was changed: {how}"
-            self._report(Finding(Kind.CHANGED, text, f"{self._source} {number} {_hashes(nodes)}", self._source, number, number))
+            self._report(
+                Finding(Kind.CHANGED, text, f"{self._source} {number} {_hashes(nodes)}", self._source, number, number)
+            )
 
     def _contradiction(self, number: int, checkpoint: int) -> str:
         index = bisect.bisect_left(self._vouched_numbers, number)
@@ -321,10 +345,18 @@ class Walk:
         return f"checkpoint {checkpoint} vouches for another one{since}"
 
     def _exist(self, first: int, last: int) -> str:
-        return f"event {first} of {self._source} exists" if first == last else f"events {first} to {last} of {self._source} exist"
+        return (
+            f"event {first} of {self._source} exists"
+            if first == last
+            else f"events {first} to {last} of {self._source} exist"
+        )
 
     def _span(self, first: int, last: int) -> str:
-        return f"event {first} of {self._source} was" if first == last else f"events {first} to {last} of {self._source} were"
+        return (
+            f"event {first} of {self._source} was"
+            if first == last
+            else f"events {first} to {last} of {self._source} were"
+        )
 
 
 def _ancestors(tip: Node) -> Iterator[Node]:

@@ -1,7 +1,8 @@
 """The checkpointer: on a clock, also when nothing happened, it signs what the trail holds.
 
-Any number of replicas run it: the lock of one row in Audit's database makes one of them the checkpointer of a pass, and the conditional put makes
-sure of it in S3. Whatever breaks in between is made good from S3, which is ahead of the database or level with it, never behind.
+Any number of replicas run it: the lock of one row in Audit's database makes one of them the checkpointer of a pass, and
+the conditional put makes sure of it in S3. Whatever breaks in between is made good from S3, which is ahead of the
+database or level with it, never behind.
 """
 
 import asyncio
@@ -86,8 +87,8 @@ class Checkpointer:
                     await asyncio.sleep(min(LIST_SECONDS, self._interval.total_seconds() / 4))
 
     async def step(self, s3: Any, kms: Any) -> bool:
-        """One pass: catches up with the bucket and signs if a checkpoint is due. Does nothing while another replica is at it. Returns whether the
-        next pass should follow at once.
+        """One pass: catches up with the bucket and signs if a checkpoint is due. Does nothing while another replica is
+        at it. Returns whether the next pass should follow at once.
 
         Raises:
             CheckpointError: what is in the bucket under the next number is not ours.
@@ -122,14 +123,27 @@ class Checkpointer:
     async def _sign(self, s3: Any, kms: Any, statement: Statement) -> bytes:
         """Signs and stores a statement. Returns what was signed."""
         signed = statement.encode()
-        answer = await kms.sign(KeyId=self._key_id, Message=digest(signed), MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256")
+        answer = await kms.sign(
+            KeyId=self._key_id, Message=digest(signed), MessageType="DIGEST", SigningAlgorithm="ECDSA_SHA_256"
+        )
         body = seal(signed, answer["Signature"])
         # Where the bucket has Object Lock, its default retention covers checkpoints too.
         await s3.put_object(
-            Bucket=self._bucket, Key=checkpoints.SERIES.key_of(statement.number), Body=body, ContentType="application/jsonl", IfNoneMatch="*"
+            Bucket=self._bucket,
+            Key=checkpoints.SERIES.key_of(statement.number),
+            Body=body,
+            ContentType="application/jsonl",
+            IfNoneMatch="*",
         )
-        behind = {source: head.seen - head.sequence for source, head in statement.heads.items() if head.seen > head.sequence}
-        _log.info("checkpoint", number=statement.number, objects=len(statement.objects), **embedded({CHECKPOINTS: (1, "Count")}))
+        behind = {
+            source: head.seen - head.sequence for source, head in statement.heads.items() if head.seen > head.sequence
+        }
+        _log.info(
+            "checkpoint",
+            number=statement.number,
+            objects=len(statement.objects),
+            **embedded({CHECKPOINTS: (1, "Count")}),
+        )
         if behind != self._behind:
             # Once: a forged event with a far number leaves a gap for good.
             self._behind = behind
@@ -138,8 +152,8 @@ class Checkpointer:
         return signed
 
     async def _adopt(self, bucket: Bucket, pinned: PinnedKey) -> None:
-        """Takes over the checkpoints that are in S3 and not in the database: it was restored, or lost the last commit. In a transaction of its own:
-        what is read from the bucket afterwards goes by other connections.
+        """Takes over the checkpoints that are in S3 and not in the database: it was restored, or lost the last commit.
+        In a transaction of its own: what is read from the bucket afterwards goes by other connections.
         """
         async with self._database.transaction() as tx:
             row = await tx.fetchrow(_LOCK)
@@ -156,14 +170,20 @@ class Checkpointer:
                     statement, signed = checkpoints.read(pinned, body or b"")
                 except StatementError as error:
                     raise CheckpointError(f"{key}: {error}") from None
-                if statement.number != number + 1 or checkpoints.SERIES.number_of(key) != number + 1 or statement.previous != previous:
+                if (
+                    statement.number != number + 1
+                    or checkpoints.SERIES.number_of(key) != number + 1
+                    or statement.previous != previous
+                ):
                     raise CheckpointError(f"{key}: it does not follow checkpoint {number}")
                 number, previous = statement.number, digest(signed)
                 await _settle(tx, statement, signed)
 
 
 async def _open_objects(tx: Transaction) -> Sequence[ObjectCommitment]:
-    rows = await tx.fetch("SELECT key, events, root FROM trail_object WHERE checkpoint IS NULL ORDER BY key LIMIT $1", OBJECTS_AT_ONCE + 1)
+    rows = await tx.fetch(
+        "SELECT key, events, root FROM trail_object WHERE checkpoint IS NULL ORDER BY key LIMIT $1", OBJECTS_AT_ONCE + 1
+    )
     return [ObjectCommitment(row["key"], row["events"], row["root"]) for row in rows]
 
 
@@ -172,7 +192,8 @@ async def _settle(tx: Transaction, statement: Statement, signed: bytes) -> None:
     await tx.execute(
         """
         INSERT INTO trail_object (key, source, day, events, root, is_read, checkpoint)
-        SELECT key, substring(key FROM 'source=([^/]*)/'), substring(key FROM 'dt=([0-9-]*)/')::date, events, root, false, $4
+        SELECT key, substring(key FROM 'source=([^/]*)/'), substring(key
+            FROM 'dt=([0-9-]*)/')::date, events, root, false, $4
         FROM unnest($1::text[], $2::integer[], $3::bytea[]) AS vouched (key, events, root)
         ON CONFLICT (key) DO UPDATE SET checkpoint = $4 WHERE trail_object.root = excluded.root
         """,
@@ -181,11 +202,17 @@ async def _settle(tx: Transaction, statement: Statement, signed: bytes) -> None:
         [item.root for item in statement.objects],
         statement.number,
     )
-    await tx.execute("UPDATE checkpoint_chain SET number = $1, hash = $2, time = $3", statement.number, digest(signed), statement.time)
+    await tx.execute(
+        "UPDATE checkpoint_chain SET number = $1, hash = $2, time = $3",
+        statement.number,
+        digest(signed),
+        statement.time,
+    )
     # What lies further back is not listed any more.
     await tx.execute(
         """
         DELETE FROM trail_object USING trail_source
-        WHERE trail_object.source = trail_source.source AND trail_object.day < trail_source.day - 7 AND checkpoint IS NOT NULL
+        WHERE trail_object.source = trail_source.source AND trail_object.day < trail_source.day - 7
+            AND checkpoint IS NOT NULL
         """
     )

@@ -70,11 +70,17 @@ class Statement:
             "time": self.time.astimezone(UTC).isoformat(),
             "intervalSeconds": int(self.interval.total_seconds()),
             "previous": self.previous.hex(),
-            "sources": {source: {"sequence": head.sequence, "hash": head.hash.hex(), "seen": head.seen} for source, head in self.heads.items()},
+            "sources": {
+                source: {"sequence": head.sequence, "hash": head.hash.hex(), "seen": head.seen}
+                for source, head in self.heads.items()
+            },
             "objects": [{"key": item.key, "events": item.events, "root": item.root.hex()} for item in self.objects],
         }
         if self.acknowledgements:
-            document["acknowledgements"] = {"number": self.acknowledgements.number, "hash": self.acknowledgements.hash.hex()}
+            document["acknowledgements"] = {
+                "number": self.acknowledgements.number,
+                "hash": self.acknowledgements.hash.hex(),
+            }
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
@@ -92,7 +98,9 @@ def _decode(signed: bytes) -> Statement:
     try:
         document: dict[str, Any] = json.loads(signed)
         if document["version"] != VERSION:
-            raise CheckpointError(f"it is of version {document['version']}, and this release knows {VERSION}: verify with a newer one")
+            raise CheckpointError(
+                f"it is of version {document['version']}, and this release knows {VERSION}: verify with a newer one"
+            )
         anchor = document.get("acknowledgements")
         return Statement(
             number=int(document["number"]),
@@ -100,9 +108,13 @@ def _decode(signed: bytes) -> Statement:
             interval=timedelta(seconds=document["intervalSeconds"]),
             previous=bytes.fromhex(document["previous"]),
             heads={
-                source: Head(int(head["sequence"]), bytes.fromhex(head["hash"]), int(head["seen"])) for source, head in document["sources"].items()
+                source: Head(int(head["sequence"]), bytes.fromhex(head["hash"]), int(head["seen"]))
+                for source, head in document["sources"].items()
             },
-            objects=tuple(ObjectCommitment(item["key"], int(item["events"]), bytes.fromhex(item["root"])) for item in document["objects"]),
+            objects=tuple(
+                ObjectCommitment(item["key"], int(item["events"]), bytes.fromhex(item["root"]))
+                for item in document["objects"]
+            ),
             acknowledgements=Anchor(int(anchor["number"]), bytes.fromhex(anchor["hash"])) if anchor else None,
         )
     except CheckpointError:

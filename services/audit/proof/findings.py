@@ -39,7 +39,8 @@ class Finding:
     text: str
     """For people: what, where, and how that is known."""
     about: str
-    """Exactly what was found, content by its hash. It stays the same as long as that does, and is another one when anything else is found."""
+    """Exactly what was found, content by its hash. It stays the same as long as that does, and is another one when
+    anything else is found."""
     source: str = ""
     sequence: int = 0
     """The event concerned, or the first of them."""
@@ -113,7 +114,8 @@ class Report:
     pending: list[str] = field(default_factory=list)
     """What is not there yet and may still be on its way."""
     parked: list[str] = field(default_factory=list)
-    """Numbers at which a tombstone stands for an event that could not be delivered, as its source states: look into its `outbox_parked`."""
+    """Numbers at which a tombstone stands for an event that could not be delivered, as its source states: look into its
+    `outbox_parked`."""
     objects: int = 0
     checkpoints: int = 0
     newest: datetime | None = None
@@ -159,7 +161,8 @@ class Report:
             "findings": [finding.document() for finding in self.findings],
             "unlisted": self.unlisted,
             "acknowledged": [
-                item.finding.document() | {"acknowledgement": asdict(item.acknowledgement) | {"time": item.acknowledgement.time.isoformat()}}
+                item.finding.document()
+                | {"acknowledgement": asdict(item.acknowledgement) | {"time": item.acknowledgement.time.isoformat()}}
                 for item in self.acknowledged
             ],
             "unlistedAcknowledged": self.unlisted_acknowledged,

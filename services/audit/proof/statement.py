@@ -100,4 +100,6 @@ class PinnedKey:
 
 def pem_of(public_key: bytes) -> bytes:
     """A public key as PEM, from the DER that KMS's GetPublicKey answers with."""
-    return serialization.load_der_public_key(public_key).public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return serialization.load_der_public_key(public_key).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

@@ -30,7 +30,8 @@ EVENTS_OF_AN_OBJECT = 1_000
 _OBJECT = re.compile(r"audit/source=([a-z][a-z0-9-]*)/dt=\d{4}-\d\d-\d\d/(\d{16})-(\d{16})-([0-9a-f]{32})\.jsonl\.gz")
 
 Progress = Callable[[int, int], None]
-"""Called with the events that were checked since the last call, and with how many there are in all, as far as is known."""
+"""Called with the events that were checked since the last call, and with how many there are in all, as far as is
+known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ async def verify(
     total = sum(_span(item) for objects in listed.values() for item in objects.wanted)
     for name in sorted(listed.keys() | word.vouched.keys()) if source is None else [source]:
         objects = listed.get(name, _Objects())
-        await _Source(archive, name, word, report, now).check(objects, lambda events: progress(events, total) if progress else None)
+        await _Source(archive, name, word, report, now).check(
+            objects, lambda events: progress(events, total) if progress else None
+        )
     return report
 
 
@@ -126,7 +129,9 @@ def _base(word: _Word, source: str) -> Head | None:
 
 
 async def _list(archive: Archive, source: str | None, word: _Word, report: Report) -> dict[str, _Objects]:
-    """The objects of each source. What else lies among them is not the consumer's: readers that go by the folder would take it for events."""
+    """The objects of each source. What else lies among them is not the consumer's: readers that go by the folder would
+    take it for events.
+    """
     found: defaultdict[str, _Objects] = defaultdict(_Objects)
     foreign: list[str] = []
     async for key in archive.keys(PREFIX if source is None else f"{PREFIX}source={source}/"):
@@ -146,7 +151,11 @@ async def _list(archive: Archive, source: str | None, word: _Word, report: Repor
 
 async def _report_foreign(archive: Archive, keys: Iterable[str], who: str, report: Report) -> None:
     async for key, body in read_all(archive, keys):
-        report.add(Finding(Kind.FORGED, f"{key} has a name that {who} does not give", f"{key} {_hash(body or b'')}", object=key))
+        report.add(
+            Finding(
+                Kind.FORGED, f"{key} has a name that {who} does not give", f"{key} {_hash(body or b'')}", object=key
+            )
+        )
 
 
 def _hash(content: bytes) -> str:
@@ -163,7 +172,9 @@ class _Acknowledgements:
         self._hashes: dict[int, bytes] = {}
 
     async def read(self, key: PinnedKey | None, trail: str) -> "_Acknowledgements":
-        """Makes known what is acknowledged. What is wrong with the statements is reported then: it may be acknowledged, too."""
+        """Makes known what is acknowledged. What is wrong with the statements is reported then: it may be acknowledged,
+        too.
+        """
         series, expected, previous, foreign = acknowledgements.SERIES, 1, b"", list[str]()
         async for name, body in read_all(self._archive, [found async for found in self._archive.keys(series.prefix)]):
             number = series.number_of(name)
@@ -171,7 +182,12 @@ class _Acknowledgements:
                 foreign.append(name)
                 continue
             if number > expected:
-                self._find(Kind.DELETED, f"acknowledgements {expected} to {number - 1} were deleted", f"{expected}-{number - 1}", number)
+                self._find(
+                    Kind.DELETED,
+                    f"acknowledgements {expected} to {number - 1} were deleted",
+                    f"{expected}-{number - 1}",
+                    number,
+                )
             self._hashes[number] = digest(signed_part(body or b""))
             if key is None:
                 self._report.unjudged += 1
@@ -188,10 +204,14 @@ class _Acknowledgements:
         for number, (anchor, checkpoint) in sorted(word.acknowledgements.items()):
             if (there := self._hashes.get(number)) is None:
                 text = f"acknowledgement {number} was deleted: checkpoint {checkpoint} names it"
-                self._report.add(Finding(Kind.DELETED, text, f"acknowledgement {number} {anchor.hash.hex()}", checkpoint=checkpoint))
+                self._report.add(
+                    Finding(Kind.DELETED, text, f"acknowledgement {number} {anchor.hash.hex()}", checkpoint=checkpoint)
+                )
             elif there != anchor.hash:
                 text = f"acknowledgement {number} was replaced: checkpoint {checkpoint} names another one"
-                self._report.add(Finding(Kind.CHANGED, text, f"acknowledgement {number} {there.hex()}", checkpoint=checkpoint))
+                self._report.add(
+                    Finding(Kind.CHANGED, text, f"acknowledgement {number} {there.hex()}", checkpoint=checkpoint)
+                )
 
     def _take(self, key: PinnedKey, trail: str, number: int, body: bytes, previous: bytes | None) -> None:
         try:
@@ -199,8 +219,15 @@ class _Acknowledgements:
         except StatementError as error:
             self._find(Kind.FORGED, f"acknowledgement {number} is not to be believed: {error}", _hash(body), number)
             return
-        if statement.acknowledgement.number != number or statement.trail != trail or previous not in (None, statement.previous):
-            text = f"in the place of acknowledgement {number} is one that does not belong there: its number, its trail or the one before it differ"
+        if (
+            statement.acknowledgement.number != number
+            or statement.trail != trail
+            or previous not in (None, statement.previous)
+        ):
+            text = (
+                f"in the place of acknowledgement {number} is one that does not belong there: "
+                f"its number, its trail or the one before it differ"
+            )
             self._find(Kind.REPLAYED, text, _hash(body), number)
             return
         self._report.acknowledgements += 1
@@ -209,7 +236,9 @@ class _Acknowledgements:
             self._report.known.setdefault(item.id, statement.acknowledgement)
 
     def _find(self, kind: Kind, text: str, about: str, number: int) -> None:
-        self._found.append(Finding(kind, text, f"acknowledgement {about}", object=acknowledgements.SERIES.key_of(number)))
+        self._found.append(
+            Finding(kind, text, f"acknowledgement {about}", object=acknowledgements.SERIES.key_of(number))
+        )
 
 
 class _Checkpoints:
@@ -224,7 +253,12 @@ class _Checkpoints:
         word = _Word()
         keys = [key async for key in self._archive.keys(checkpoints.SERIES.prefix)]
         there = sorted(number for key in keys if (number := checkpoints.SERIES.number_of(key)))
-        await _report_foreign(self._archive, [key for key in keys if checkpoints.SERIES.number_of(key) is None], "the checkpointer", self._report)
+        await _report_foreign(
+            self._archive,
+            [key for key in keys if checkpoints.SERIES.number_of(key) is None],
+            "the checkpointer",
+            self._report,
+        )
         before = await self._before(there, since) if since else 0
         wanted = [number for number in there if number >= before]
         expected, previous = before or 1, None
@@ -260,7 +294,10 @@ class _Checkpoints:
             self._find(Kind.FORGED, number, f"checkpoint {number} is not to be believed: {error}", _hash(body))
             return None
         if statement.number != number:
-            text = f"in the place of checkpoint {number} is the checkpoint {statement.number} of {statement.time:%Y-%m-%dT%H:%M:%SZ}"
+            text = (
+                f"in the place of checkpoint {number} is the checkpoint {statement.number} of "
+                f"{statement.time:%Y-%m-%dT%H:%M:%SZ}"
+            )
             self._find(Kind.REPLAYED, number, text, _hash(body))
             return None
         return statement, signed
@@ -280,14 +317,17 @@ class _Checkpoints:
 
     def _judge_age(self, word: _Word, now: datetime) -> None:
         if word.newest is None:
-            self._report.add(Finding(Kind.OVERDUE, "no checkpoint vouches for anything: there is none that can be believed", "none"))
+            self._report.add(
+                Finding(Kind.OVERDUE, "no checkpoint vouches for anything: there is none that can be believed", "none")
+            )
             return
         self._report.newest = word.newest.time
         age = now - word.newest.time
         if age > OVERDUE_INTERVALS * word.newest.interval:
             minutes = age.total_seconds() / 60
             text = (
-                f"the newest checkpoint, {word.newest.number}, is overdue: it is {minutes:.0f} min old, and one is due every {word.newest.interval}"
+                f"the newest checkpoint, {word.newest.number}, is overdue: it is {minutes:.0f} "
+                f"min old, and one is due every {word.newest.interval}"
             )
             self._find(Kind.OVERDUE, word.newest.number, text, "overdue")
 
@@ -356,7 +396,13 @@ class _Source:
         mine = f"{PREFIX}source={self._source}/"
         for key, listed in self._word.objects.items():
             if key.startswith(mine) and key not in there:
-                self._find(Kind.DELETED, key, f"{key} was deleted: checkpoint {listed.checkpoint} lists it", listed.root.hex(), listed.checkpoint)
+                self._find(
+                    Kind.DELETED,
+                    key,
+                    f"{key} was deleted: checkpoint {listed.checkpoint} lists it",
+                    listed.root.hex(),
+                    listed.checkpoint,
+                )
 
     def _read(self, key: str, body: bytes) -> None:
         try:
@@ -370,10 +416,17 @@ class _Source:
             try:
                 link = read_line(line)
             except LineError as error:
-                self._find(Kind.UNREADABLE, key, f"line {number} of {key} cannot be read: {error}", f"{number} {_hash(line)}")
+                self._find(
+                    Kind.UNREADABLE, key, f"line {number} of {key} cannot be read: {error}", f"{number} {_hash(line)}"
+                )
                 continue
             if link.source != self._source:
-                self._find(Kind.FORGED, key, f"line {number} of {key} is of the source {link.source}", f"{number} {_hash(line)}")
+                self._find(
+                    Kind.FORGED,
+                    key,
+                    f"line {number} of {key} is of the source {link.source}",
+                    f"{number} {_hash(line)}",
+                )
                 continue
             sequences.append(link.sequence)
             self._walk.add(link, listed.time if listed else None)
@@ -398,12 +451,18 @@ class _Source:
     def _judge_gap(self, gap: Gap, behind: list[Node]) -> None:
         what = f"event {gap.first}" if gap.first == gap.last else f"events {gap.first} to {gap.last}"
         links = [node.link for node in behind if node.link]
-        # What an event says of its own time may only make the gap older: the time of a checkpoint that listed it can't be put off.
-        times = [link.event.event_time.ToDatetime(UTC) for link in links] + [node.listed for node in behind if node.listed]
+        # What an event says of its own time may only make the gap older: the time of a checkpoint that listed it can't
+        # be put off.
+        times = [link.event.event_time.ToDatetime(UTC) for link in links] + [
+            node.listed for node in behind if node.listed
+        ]
         late = [time for time in times if self._is_late(time)]
         if late:
             verb = "is" if gap.first == gap.last else "are"
-            text = f"{what} of {self._source} {verb} missing: event {gap.last + 1} is there since {min(late):%Y-%m-%dT%H:%M:%SZ}"
+            text = (
+                f"{what} of {self._source} {verb} missing: event {gap.last + 1} is there since "
+                f"{min(late):%Y-%m-%dT%H:%M:%SZ}"
+            )
             about = f"{self._source} before {gap.last + 1} {' '.join(sorted(link.hash.hex() for link in links))}"
             self._report.add(Finding(Kind.MISSING, text, about, self._source, gap.first, gap.last))
         else:

@@ -24,14 +24,18 @@ RETREAT = 20
 """How many numbers a chain that a forged event led astray goes back."""
 
 _DELETE_SOME = """
-WITH deleted AS (DELETE FROM trail_event WHERE position IN (SELECT position FROM trail_event ORDER BY position LIMIT $1) RETURNING 1)
+WITH deleted AS (DELETE FROM trail_event WHERE position IN (SELECT position FROM trail_event
+    ORDER BY position LIMIT $1) RETURNING 1)
 SELECT count(*) FROM deleted
 """
 
 _INSERT = """
-INSERT INTO trail_event (position, source, sequence, previous_hash, hash, digest, event_time, type, actor, subject, event, off_chain)
-SELECT $1 + row_number() OVER (ORDER BY sequence), $2, sequence, previous_hash, hash, digest, event_time, type, actor, subject, event, off_chain
-FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::boolean[])
+INSERT INTO trail_event (position, source, sequence, previous_hash, hash, digest, event_time, type, actor, subject,
+    event, off_chain)
+SELECT $1 + row_number() OVER (ORDER BY sequence), $2, sequence, previous_hash, hash, digest, event_time, type, actor,
+    subject, event, off_chain
+FROM unnest($3::bigint[], $4::bytea[], $5::bytea[], $6::bytea[], $7::timestamptz[], $8::text[], $9::text[],
+    $10::text[], $11::bytea[], $12::boolean[])
   AS new (sequence, previous_hash, hash, digest, event_time, type, actor, subject, event, off_chain)
 ON CONFLICT (source, sequence, digest) DO NOTHING
 """
@@ -94,7 +98,8 @@ class Projection:
     async def unread(self, keys: Sequence[str]) -> list[str]:
         """Those of the objects that were not read yet."""
         rows = await self._database.fetch(
-            "SELECT key FROM unnest($1::text[]) AS key WHERE NOT EXISTS (SELECT FROM trail_object o WHERE o.key = key.key AND is_read) ORDER BY key",
+            "SELECT key FROM unnest($1::text[]) AS key WHERE NOT EXISTS (SELECT FROM trail_object o "
+            "WHERE o.key = key.key AND is_read) ORDER BY key",
             list(keys),
         )
         return [row["key"] for row in rows]
@@ -127,7 +132,8 @@ class Projection:
         return {row["source"]: Head(row["sequence"], row["hash"], row["seen"]) for row in rows}
 
     async def page(self, filters: Filters, before: tuple[datetime, int] | None, size: int) -> tuple[list[Stored], bool]:
-        """Events from new to old, from behind `before` (time and position of the last one given out). And whether there are more.
+        """Events from new to old, from behind `before` (time and position of the last one given out). And whether there
+        are more.
 
         Raises:
             Unavailable: the database is out of reach.
@@ -137,7 +143,9 @@ class Projection:
             values += before
             conditions.append(f"(event_time, position) < (${len(values) - 1}, ${len(values)})")
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        rows = await self._database.fetch(f"{_READ} {where} ORDER BY event_time DESC, position DESC LIMIT {size + 1}", *values)
+        rows = await self._database.fetch(
+            f"{_READ} {where} ORDER BY event_time DESC, position DESC LIMIT {size + 1}", *values
+        )
         return await self._stored(rows[:size]), len(rows) > size
 
     async def head(self) -> int:
@@ -157,7 +165,8 @@ class Projection:
             Unavailable: the database is out of reach.
         """
         rows = await self._database.fetch(
-            f"{_READ} WHERE position > $1 AND ($2 = '' OR type = $2) AND ($3 OR NOT off_chain) ORDER BY position LIMIT $4",
+            f"{_READ} WHERE position > $1 AND ($2 = '' OR type = $2) AND ($3 OR NOT off_chain) "
+            f"ORDER BY position LIMIT $4",
             position, event_type, off_chain, size,
         )  # fmt: skip
         return await self._stored(rows)
@@ -166,12 +175,22 @@ class Projection:
         events = [AuditEvent.FromString(row["event"]) for row in rows]
         sources = {event.source for event in events if tombstone.is_tombstone(event)}
         statements = await self._database.fetch(_STATEMENTS, tombstone.STATEMENT, sorted(sources)) if sources else []
-        stated = {(event.source, tombstone.parking(event)) for row in statements for event in [AuditEvent.FromString(row["event"])]}
-        return [Stored(row["position"], row["event_time"], event, _standing(row, event, stated)) for row, event in zip(rows, events, strict=True)]
+        stated = {
+            (event.source, tombstone.parking(event))
+            for row in statements
+            for event in [AuditEvent.FromString(row["event"])]
+        }
+        return [
+            Stored(row["position"], row["event_time"], event, _standing(row, event, stated))
+            for row, event in zip(rows, events, strict=True)
+        ]
 
     async def forget(self) -> None:
-        """Empties the projection, so that it is read from S3 again. Positions go on: who watches sees everything again."""
-        # Heads and objects stay until the end, so that no checkpoint is signed over half of it; and no statement takes long.
+        """Empties the projection, so that it is read from S3 again. Positions go on: who watches sees everything
+        again.
+        """
+        # Heads and objects stay until the end, so that no checkpoint is signed over half of it; and no statement takes
+        # long.
         while await self._database.fetchval(_DELETE_SOME, DELETED_AT_ONCE):
             pass
         async with self._database.transaction() as tx:
@@ -197,22 +216,36 @@ async def _contradicting(tx: Transaction, source: str, links: Sequence[Link]) ->
     """Number and hash of those at whose number the chain has another event, which the one behind it names."""
     rows = await tx.fetch(
         """
-        SELECT e.sequence, e.hash, e.previous_hash, e.sequence = s.sequence AS is_last FROM trail_event e JOIN trail_source s USING (source)
+        SELECT e.sequence, e.hash, e.previous_hash, e.sequence = s.sequence AS is_last FROM trail_event e
+            JOIN trail_source s USING (source)
         WHERE source = $1 AND e.sequence = ANY($2::bigint[]) AND e.sequence <= s.sequence AND NOT off_chain
         """,
         source, [link.sequence for link in links],
     )  # fmt: skip
     chained = {row["sequence"]: row for row in rows}
-    found = {(link.sequence, link.hash) for link in links if link.sequence in chained and chained[link.sequence]["hash"] != link.hash}
-    last = next((row for number, row in chained.items() if row["is_last"] and any(number == other for other, _ in found)), None)
+    found = {
+        (link.sequence, link.hash)
+        for link in links
+        if link.sequence in chained and chained[link.sequence]["hash"] != link.hash
+    }
+    last = next(
+        (row for number, row in chained.items() if row["is_last"] and any(number == other for other, _ in found)), None
+    )
     if last is None:
         return found
     # Nothing names the last one yet: it has a rival, and neither is beyond doubt.
-    await tx.execute("UPDATE trail_source SET sequence = $2, hash = $3 WHERE source = $1", source, last["sequence"] - 1, last["previous_hash"])
+    await tx.execute(
+        "UPDATE trail_source SET sequence = $2, hash = $3 WHERE source = $1",
+        source,
+        last["sequence"] - 1,
+        last["previous_hash"],
+    )
     return {(number, own) for number, own in found if number != last["sequence"]}
 
 
-async def _insert(tx: Transaction, head: int, source: str, links: Sequence[Link], off_chain: Collection[tuple[int, bytes]]) -> None:
+async def _insert(
+    tx: Transaction, head: int, source: str, links: Sequence[Link], off_chain: Collection[tuple[int, bytes]]
+) -> None:
     events = [link.event for link in links]
     await tx.execute(
         _INSERT,
@@ -232,21 +265,27 @@ async def _insert(tx: Transaction, head: int, source: str, links: Sequence[Link]
 
 
 def _indexed(text: str) -> str:
-    """What a column with an index can hold, of whatever an event says: one event must not stop the projection. The event itself is kept whole."""
+    """What a column with an index can hold, of whatever an event says: one event must not stop the projection. The
+    event itself is kept whole.
+    """
     return text.replace("\0", "\ufffd")[:INDEXED_CHARACTERS]
 
 
 async def _advance(tx: Transaction, source: str, seen: int) -> None:
     """Moves the source's head over what follows it without a gap."""
     await tx.execute(
-        # As long as the first event was not read, the bucket is listed from its beginning: it may have years that this database never saw.
-        "INSERT INTO trail_source VALUES ($1, 0, '', 'epoch', $2) ON CONFLICT (source) DO UPDATE SET seen = greatest(trail_source.seen, $2)",
+        # As long as the first event was not read, the bucket is listed from its beginning: it may have years that this
+        # database never saw.
+        "INSERT INTO trail_source VALUES ($1, 0, '', 'epoch', $2) ON CONFLICT (source) DO UPDATE "
+        "SET seen = greatest(trail_source.seen, $2)",
         source, seen,
     )  # fmt: skip
     at = await tx.fetchrow("SELECT sequence, hash FROM trail_source WHERE source = $1", source)
     assert at is not None
     sequence, hash_ = at["sequence"], at["hash"]
-    while await tx.fetchval("SELECT EXISTS (SELECT FROM trail_event WHERE source = $1 AND sequence = $2)", source, sequence + 1):
+    while await tx.fetchval(
+        "SELECT EXISTS (SELECT FROM trail_event WHERE source = $1 AND sequence = $2)", source, sequence + 1
+    ):
         reached = await _walk(tx, source, sequence, hash_)
         if reached[0] == sequence:
             # What follows does not follow from here: was it a forged event that came first?
@@ -259,7 +298,8 @@ async def _advance(tx: Transaction, source: str, seen: int) -> None:
             """
             UPDATE trail_source SET sequence = $2, hash = $3, day = (
                 -- Not in the future, whatever the clock of the source said: what came after it would not be looked for.
-                SELECT (least(event_time, now()) AT TIME ZONE 'UTC')::date FROM trail_event WHERE source = $1 AND sequence = $2 AND hash = $3 LIMIT 1
+                SELECT (least(event_time, now()) AT TIME ZONE 'UTC')::date FROM trail_event WHERE source = $1
+                    AND sequence = $2 AND hash = $3 LIMIT 1
             ) WHERE source = $1
             """,
             source, sequence, hash_,
@@ -267,18 +307,26 @@ async def _advance(tx: Transaction, source: str, seen: int) -> None:
 
 
 async def _walk(tx: Transaction, source: str, sequence: int, hash_: bytes) -> tuple[int, bytes]:
-    """Walks on from an event of the chain, and marks what it decides about. Returns number and hash of the last event that is beyond doubt."""
+    """Walks on from an event of the chain, and marks what it decides about. Returns number and hash of the last event
+    that is beyond doubt.
+    """
     rows = await tx.fetch(
-        "SELECT sequence, previous_hash, hash, off_chain FROM trail_event WHERE source = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+        "SELECT sequence, previous_hash, hash, off_chain FROM trail_event WHERE source = $1 AND "
+        "sequence > $2 ORDER BY sequence LIMIT $3",
         source, sequence, WALKED_AT_ONCE,
     )  # fmt: skip
     chain = confirmed(sequence, hash_, [(row["sequence"], row["previous_hash"], row["hash"]) for row in rows])
     by_number = dict(enumerate(chain, sequence + 1))
-    wrong = {(row["sequence"], row["hash"]) for row in rows if row["off_chain"] != (row["hash"] != by_number.get(row["sequence"], row["hash"]))}
+    wrong = {
+        (row["sequence"], row["hash"])
+        for row in rows
+        if row["off_chain"] != (row["hash"] != by_number.get(row["sequence"], row["hash"]))
+    }
     if wrong:
         await tx.execute(
             """
-            UPDATE trail_event e SET off_chain = NOT off_chain FROM unnest($2::bigint[], $3::bytea[]) AS wrong (sequence, hash)
+            UPDATE trail_event e SET off_chain = NOT off_chain
+                FROM unnest($2::bigint[], $3::bytea[]) AS wrong (sequence, hash)
             WHERE source = $1 AND e.sequence = wrong.sequence AND e.hash = wrong.hash
             """,
             source, [number for number, _ in wrong], [own for _, own in wrong],
@@ -301,8 +349,8 @@ async def _retreat(tx: Transaction, source: str, sequence: int) -> tuple[int, by
 def confirmed(sequence: int, hash_: bytes, links: Iterable[tuple[int, bytes, bytes]]) -> list[bytes]:
     """How far a chain is beyond doubt: the hashes of its next events.
 
-    Where a number has several events (a forged one beside the true one) the longest chain is the true one; where that does not tell, it ends
-    before them.
+    Where a number has several events (a forged one beside the true one) the longest chain is the true one; where that
+    does not tell, it ends before them.
 
     Args:
         sequence: Where the chain was before.

@@ -1,4 +1,6 @@
-"""Follows the trail into the projection: at once what this process stored, and by listing the bucket what others did (a replica, the Lambda form)."""
+"""Follows the trail into the projection: at once what this process stored, and by listing the bucket what others did (a
+replica, the Lambda form).
+"""
 
 import asyncio
 import re
@@ -20,7 +22,8 @@ REMEMBERED = 1_000
 RETRY_SECONDS = 1.0
 LISTED_AT_ONCE = 1_000
 SLACK = timedelta(days=1)
-"""How far before the last event without a gap the bucket is listed: clocks of replicas, and events that were written around midnight."""
+"""How far before the last event without a gap the bucket is listed: clocks of replicas, and events that were written
+around midnight."""
 
 _KEY = re.compile(rf"{PREFIX}source=([a-z][a-z0-9-]*)/dt=(\d{{4}}-\d\d-\d\d)/[^/]+")
 
@@ -56,7 +59,8 @@ class Projector:
             await self._grown.wait()
 
     async def catch_up(self, archive: Archive, progress: Callable[[int], None] | None = None) -> int:
-        """Reads every object that is in the bucket and not in the projection yet, of the days that may have any. Returns how many.
+        """Reads every object that is in the bucket and not in the projection yet, of the days that may have any.
+        Returns how many.
 
         Args:
             archive: The bucket.
@@ -68,7 +72,10 @@ class Projector:
         """
         days, count = await self._projection.days(), 0
         for folder in await archive.folders(PREFIX):
-            source, day = folder.removeprefix("source=").rstrip("/"), days.get(folder.removeprefix("source=").rstrip("/"))
+            source, day = (
+                folder.removeprefix("source=").rstrip("/"),
+                days.get(folder.removeprefix("source=").rstrip("/")),
+            )
             prefix = f"{PREFIX}{folder}"
             # Sorts before everything of that day, and behind what is before it.
             after = f"{prefix}dt={day - SLACK}" if day and day > date.min else ""
@@ -82,7 +89,9 @@ class Projector:
             count += await self._read(archive, source, batch, progress)
         return count
 
-    async def _read(self, archive: Archive, source: str, keys: list[str], progress: Callable[[int], None] | None) -> int:
+    async def _read(
+        self, archive: Archive, source: str, keys: list[str], progress: Callable[[int], None] | None
+    ) -> int:
         unread = await self._projection.unread(keys) if keys else []
         async for key, body in read_all(archive, unread):
             if body is not None:
@@ -122,6 +131,8 @@ class Projector:
                 # It stays unread, and so no checkpoint vouches for it, until a release comes that can read it.
                 whole = False
                 _log.error("a line cannot be read", key=key, line=number, cause=str(error))
-        await self._projection.add(key, source, day, merkle.root([merkle.leaf(line) for line in lines]), links, whole=whole)
+        await self._projection.add(
+            key, source, day, merkle.root([merkle.leaf(line) for line in lines]), links, whole=whole
+        )
         for signal in self.signals:
             signal.set()

@@ -32,7 +32,9 @@ class AuditService(AuditServiceServicer):
         self._projection = projection
         self._watch = watch
 
-    async def QueryEvents(self, request: audit_service_pb2.QueryEventsRequest, context: Context) -> audit_service_pb2.QueryEventsResponse:
+    async def QueryEvents(
+        self, request: audit_service_pb2.QueryEventsRequest, context: Context
+    ) -> audit_service_pb2.QueryEventsResponse:
         """See the contract."""
         interval = _time(request, "start_time"), _time(request, "end_time")
         filters = Filters(*interval, request.actor, request.subject, _known_type(request.type), request.show_off_chain)
@@ -44,17 +46,23 @@ class AuditService(AuditServiceServicer):
         )
         if more:
             last = events[-1]
-            response.next_page_token = page_token.encode(list_name, f"{(last.time - _EPOCH) // timedelta(microseconds=1)}.{last.position}")
+            response.next_page_token = page_token.encode(
+                list_name, f"{(last.time - _EPOCH) // timedelta(microseconds=1)}.{last.position}"
+            )
         return response
 
     async def WatchEvents(
         self, request: audit_service_pb2.WatchEventsRequest, context: Context
     ) -> AsyncIterator[audit_service_pb2.WatchEventsResponse]:
         """See the contract."""
-        async for notice in self._watch.follow(_known_type(request.type), request.resume_token, off_chain=request.show_off_chain):
+        async for notice in self._watch.follow(
+            _known_type(request.type), request.resume_token, off_chain=request.show_off_chain
+        ):
             standing = _STANDINGS[notice.stored.standing] if notice.stored else audit_service_pb2.STANDING_UNSPECIFIED
             event = notice.stored.event if notice.stored else None
-            yield audit_service_pb2.WatchEventsResponse(event=event, resume_token=notice.resume_token, standing=standing)
+            yield audit_service_pb2.WatchEventsResponse(
+                event=event, resume_token=notice.resume_token, standing=standing
+            )
 
 
 def _known_type(event_type: str) -> str:

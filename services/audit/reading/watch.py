@@ -1,6 +1,8 @@
-"""Watching the trail: each open stream reads the projection at its own pace, woken when this process projected something.
+"""Watching the trail: each open stream reads the projection at its own pace, woken when this process projected
+something.
 
-A stream holds no queue, only a place. So a slow reader costs no memory and loses nothing, and one that comes back with a token takes the same path.
+A stream holds no queue, only a place. So a slow reader costs no memory and loses nothing, and one that comes back with
+a token takes the same path.
 """
 
 import asyncio
@@ -43,8 +45,9 @@ class Watch:
         self._heartbeat = heartbeat.total_seconds()
 
     async def follow(self, event_type: str, resume_token: str, *, off_chain: bool = False) -> AsyncIterator[Notice]:
-        """Events in the order in which they were recorded, at least once each, from behind the message that carried the token, or from now. The first
-        message comes at once. Ends with an error only. `off_chain`: also what is known not to be part of its chain.
+        """Events in the order in which they were recorded, at least once each, from behind the message that carried the
+        token, or from now. The first message comes at once. Ends with an error only. `off_chain`: also what is known
+        not to be part of its chain.
 
         Raises:
             InvalidArgument: FIELD_INVALID `resume_token`.

@@ -37,14 +37,18 @@ class Bucket:
 
     async def keys(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         """See `Archive`."""
-        async for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, StartAfter=after):
+        async for page in self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix, StartAfter=after
+        ):
             for item in page.get("Contents", []):
                 yield item["Key"]
 
     async def folders(self, prefix: str) -> list[str]:
         """See `Archive`."""
         found = []
-        async for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/"):
+        async for page in self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+        ):
             found += [item["Prefix"].removeprefix(prefix) for item in page.get("CommonPrefixes", [])]
         return found
 

@@ -21,7 +21,8 @@ from mesh.audit.canonical import canonical
 from mesh.audit.tombstone import Parking
 
 MAX_CONTENT = 256 * 1024 * 1024
-"""Of an unpacked object. The consumer writes some 10 MiB at most and the function 500 events; a small file may unpack to anything."""
+"""Of an unpacked object. The consumer writes some 10 MiB at most and the function 500 events; a small file may unpack
+to anything."""
 
 
 class LineError(ValueError):
@@ -93,7 +94,9 @@ def event_of(document: Any) -> AuditEvent:
         json_format.ParseDict(document, event)
     except (ValueError, TypeError, AttributeError, RecursionError, json_format.Error) as error:
         if "no field named" in str(error):
-            raise LineError("it has a member that this release does not know: verify with the release that wrote it, or a newer one") from error
+            raise LineError(
+                "it has a member that this release does not know: verify with the release that wrote it, or a newer one"
+            ) from error
         raise LineError(f"it holds no event ({type(error).__name__})") from error
     if not event.source or event.sequence < 1:
         raise LineError("the event has no source or no number")

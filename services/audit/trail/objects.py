@@ -1,7 +1,8 @@
 """The objects of the audit trail in S3: gzip files of JSON lines, by source and day.
 
-The name of an object is a function of its content, so writing the same events again names the same object, and a conditional put finds it there.
-Events that are delivered twice in different company end in two objects: readers deduplicate by (source, sequence).
+The name of an object is a function of its content, so writing the same events again names the same object, and a
+conditional put finds it there. Events that are delivered twice in different company end in two objects: readers
+deduplicate by (source, sequence).
 """
 
 import gzip
@@ -23,7 +24,8 @@ class AuditObject:
     """One object, ready to be put."""
 
     key: str
-    """`audit/source=<source>/dt=YYYY-MM-DD/<first>-<last>-<hash>.jsonl.gz`; numbers have leading zeros, so that keys sort like events."""
+    """`audit/source=<source>/dt=YYYY-MM-DD/<first>-<last>-<hash>.jsonl.gz`; numbers have leading zeros, so that keys
+    sort like events."""
     body: bytes
     events: int
     """How many lines it has."""
@@ -34,7 +36,10 @@ def lay_out(records: Iterable[Record]) -> list[AuditObject]:
     groups: defaultdict[tuple[str, date], dict[tuple[str, int, bytes], Record]] = defaultdict(dict)
     for record in records:
         groups[record.source, record.date][record.identity] = record
-    return [_encode(source, day, [group[identity] for identity in sorted(group)]) for (source, day), group in sorted(groups.items())]
+    return [
+        _encode(source, day, [group[identity] for identity in sorted(group)])
+        for (source, day), group in sorted(groups.items())
+    ]
 
 
 def _encode(source: str, day: date, records: list[Record]) -> AuditObject:

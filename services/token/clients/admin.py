@@ -1,4 +1,6 @@
-"""Administering clients: each change is one transaction with its audit event, and with the end of whatever may go on no longer."""
+"""Administering clients: each change is one transaction with its audit event, and with the end of whatever may go on no
+longer.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +10,16 @@ from typing import Any
 from authmesh.audit.v1 import audit_event_pb2
 from pydantic import TypeAdapter, ValidationError
 
-from mesh.errors import Aborted, AlreadyExists, FieldViolation, InvalidArgument, NotFound, PermissionDenied, Reason, field_invalid
+from mesh.errors import (
+    Aborted,
+    AlreadyExists,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    field_invalid,
+)
 from mesh.outbox.outbox import Outbox
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.denials import Denials
@@ -99,7 +110,9 @@ class ClientAdmin:
         """The clients by id, from behind `after`."""
         return await page_of_clients(self._database, after, limit)
 
-    async def update(self, client_id: str, changes: Mapping[str, Any], etag: str, caller_scopes: Collection[str]) -> ClientRecord:
+    async def update(
+        self, client_id: str, changes: Mapping[str, Any], etag: str, caller_scopes: Collection[str]
+    ) -> ClientRecord:
         """Changes fields of a client. An update that changes nothing writes nothing.
 
         Args:
@@ -160,7 +173,8 @@ class ClientAdmin:
         if shut_out:
             ended, issued = await end_sessions_of_client(tx, known.id, self._clock())
             detail["sessions"] = str(ended)
-        # Tokens of its own were given for a key and with scopes that may be gone. The sessions of a public client get new ones at their next refresh.
+        # Tokens of its own were given for a key and with scopes that may be gone. The sessions of a public client get
+        # new ones at their next refresh.
         if not (shut_out or (after.confidential and _takes(before, after))):
             await save_client(tx, changed)
             await self._record(tx, "token.client_updated", known.id, **detail)
@@ -175,11 +189,15 @@ class ClientAdmin:
     def _validated(self, values: Mapping[str, Any]) -> Client:
         client = validated(values)
         if timedelta(seconds=client.access_token_seconds) > self._longest_token:
-            raise field_invalid("client.access_token_lifetime", f"is {self._longest_token.total_seconds():g} s at the most in this deployment")
+            raise field_invalid(
+                "client.access_token_lifetime",
+                f"is {self._longest_token.total_seconds():g} s at the most in this deployment",
+            )
         return client
 
     def _overreaches(self, client: Client, caller_scopes: Collection[str]) -> frozenset[str]:
-        """Scopes because of which the caller can't make such a client: with a key of their own choice they could have its tokens.
+        """Scopes because of which the caller can't make such a client: with a key of their own choice they could have
+        its tokens.
 
         A scope that no role has is nobody's: a service outside the mesh may go by it.
         """
@@ -187,7 +205,9 @@ class ClientAdmin:
 
     async def _denied(self, client_id: str, missing: Collection[str]) -> PermissionDenied:
         """The refusal of a client with these scopes. It is on record."""
-        event = audit_event_pb2.AuditEvent(type="access.denied", reason=Reason.SCOPE_MISSING, target=f"clients/{client_id}")
+        event = audit_event_pb2.AuditEvent(
+            type="access.denied", reason=Reason.SCOPE_MISSING, target=f"clients/{client_id}"
+        )
         await self._denials.record(event)
         message = f"nobody gives a client more than they have: the token lacks {' '.join(sorted(missing))[:100]}"
         if unknown := set(missing) - self._role_scopes.known:
@@ -195,7 +215,9 @@ class ClientAdmin:
         return PermissionDenied(Reason.SCOPE_MISSING, message)
 
     async def _record(self, tx: Transaction, event_type: str, client_id: str, **detail: str) -> None:
-        await self._outbox.record(tx, audit_event_pb2.AuditEvent(type=event_type, target=f"clients/{client_id}", detail=detail))
+        await self._outbox.record(
+            tx, audit_event_pb2.AuditEvent(type=event_type, target=f"clients/{client_id}", detail=detail)
+        )
 
 
 def validated(values: Mapping[str, Any]) -> Client:
@@ -224,7 +246,9 @@ def _check_id(client_id: str) -> None:
     try:
         _CLIENT_ID.validate_python(client_id)
     except ValidationError:
-        raise field_invalid("client.name", "an id is a letter and up to 62 letters, digits and -, all lower case, and no UUID") from None
+        raise field_invalid(
+            "client.name", "an id is a letter and up to 62 letters, digits and -, all lower case, and no UUID"
+        ) from None
 
 
 def _existing(found: ClientRecord | None) -> ClientRecord:

@@ -1,4 +1,6 @@
-"""What a client signs to prove that it is it (private_key_jwt: RFC 7523, section 3; OpenID Connect Core, section 9). Rules only, no I/O."""
+"""What a client signs to prove that it is it (private_key_jwt: RFC 7523, section 3; OpenID Connect Core, section 9).
+Rules only, no I/O.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +16,8 @@ from services.token.clients.keys import client_keys
 LIFETIME_SECONDS = 300
 """How far ahead `exp` may be: that long an assertion is remembered, so that it is good once."""
 
-# An access token, or whatever else a key may sign, is no assertion (RFC 8725, section 3.11). Most libraries write `JWT`, some nothing.
+# An access token, or whatever else a key may sign, is no assertion (RFC 8725, section 3.11). Most libraries write
+# `JWT`, some nothing.
 _TYPES = (None, "JWT", "client-authentication+jwt")
 
 
@@ -71,7 +74,8 @@ class Assertion:
             return Fault.EXPIRED
         if self.expires_at > now + LIFETIME_SECONDS:
             return Fault.TOO_LONG
-        # Alone: of an assertion that is for somebody else too, they could make use here before the client does (draft-ietf-oauth-rfc7523bis).
+        # Alone: of an assertion that is for somebody else too, they could make use here before the client does
+        # (draft-ietf-oauth-rfc7523bis).
         if self.payload.get("aud") not in (issuer, [issuer]):
             return Fault.AUDIENCE
         issued_at = time_claim(self.payload, "iat") if "iat" in self.payload else 0
@@ -92,7 +96,9 @@ def read_assertion(text: str) -> Assertion:
     if id_claim(payload, "sub") != client_id:
         raise ClaimsError("iss and sub differ")
     audience = payload.get("aud")
-    if not isinstance(audience, str) and not (isinstance(audience, list) and audience and all(isinstance(item, str) for item in audience)):
+    if not isinstance(audience, str) and not (
+        isinstance(audience, list) and audience and all(isinstance(item, str) for item in audience)
+    ):
         raise ClaimsError("aud is no audience")
     if "iat" in payload:
         time_claim(payload, "iat")

@@ -17,7 +17,9 @@ _log = structlog.get_logger("authmesh.clients")
 
 
 class ClientBootstrap:
-    """Takes the clients of the file over into the database, which has the say from then on: what an administrator changed or deleted stays so."""
+    """Takes the clients of the file over into the database, which has the say from then on: what an administrator
+    changed or deleted stays so.
+    """
 
     def __init__(self, database: Database, outbox: Outbox, clients: Mapping[str, Client]) -> None:
         """Args:
@@ -40,7 +42,8 @@ class ClientBootstrap:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def apply(self) -> None:
-        """Adds the clients that were never there, deleted ones included, and says which ones have become others than the file has.
+        """Adds the clients that were never there, deleted ones included, and says which ones have become others than
+        the file has.
 
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE.
@@ -49,11 +52,18 @@ class ClientBootstrap:
             async with self._database.transaction() as tx:
                 if await add_client(tx, client_id, client, again=False):
                     event = audit_event_pb2.AuditEvent(
-                        type="token.client_created", actor="operator", client=f"clients/{client_id}", detail=facts(client) | {"origin": "file"}
+                        type="token.client_created",
+                        actor="operator",
+                        client=f"clients/{client_id}",
+                        detail=facts(client) | {"origin": "file"},
                     )
                     await self._outbox.record(tx, event)
                     continue
             known = await find_client(self._database, client_id)
             if known is None or known.client != client:
-                _log.warning("the client is another one than in the file: the database has the say", client=client_id, deleted=known is None)
+                _log.warning(
+                    "the client is another one than in the file: the database has the say",
+                    client=client_id,
+                    deleted=known is None,
+                )
         self.sown = True

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from mesh.resources.text import clean
 from mesh.storage.database import Transaction
@@ -59,7 +68,8 @@ class Client(BaseModel):
 
     display_name: Annotated[str, AfterValidator(clean), Field(max_length=100)]
     confidential: bool
-    """Whether it can keep a key secret. Such a client acts for itself and never for a person: nothing in a sign-in proves that it is it."""
+    """Whether it can keep a key secret. Such a client acts for itself and never for a person: nothing in a sign-in
+    proves that it is it."""
     scopes: Annotated[frozenset[Scope], Field(strict=False, max_length=50)]
     """All that it may ever ask for."""
     access_token_seconds: int = Field(default=600, ge=1, le=MAX_LIFETIME_SECONDS)
@@ -74,7 +84,8 @@ class Client(BaseModel):
     instance_required: bool = False
     """Whether a session must name the installation."""
     jwks: Annotated[str, Field(max_length=16384), BeforeValidator(_text), AfterValidator(_jwks)] = ""
-    """Public keys (RFC 7517) that a confidential client's assertions are verified with. Without one it gets no tokens."""
+    """Public keys (RFC 7517) that a confidential client's assertions are verified with. Without one it gets no
+    tokens."""
     disabled: bool = False
     """Whether it is shut out."""
 
@@ -97,8 +108,8 @@ CONTRACT_NAMES = {
 
 
 def facts(client: Client) -> dict[str, str]:
-    """A client's fields as the audit trail tells of them, by their names in the contract. None is secret: of keys, each one's `kid` and thumbprint
-    (RFC 7638).
+    """A client's fields as the audit trail tells of them, by their names in the contract. None is secret: of keys, each
+    one's `kid` and thumbprint (RFC 7638).
     """
     told: dict[str, str] = {}
     for name in Client.model_fields:
@@ -142,7 +153,9 @@ class Clients(Protocol):
         """The client as it is now."""
 
     async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
-        """The client as it is, and stays until the transaction ends: whoever deletes it waits, and sees what was issued to it."""
+        """The client as it is, and stays until the transaction ends: whoever deletes it waits, and sees what was issued
+        to it.
+        """
 
 
 class _ClientsFile(BaseModel):
@@ -169,7 +182,9 @@ def read_yaml(file: Path, content: type[Content]) -> Content:
     try:
         return content.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors(include_url=False))
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors(include_url=False)
+        )
         raise FileInvalidError(f"{file}: {wrong}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise FileInvalidError(f"{file}: {error}") from error

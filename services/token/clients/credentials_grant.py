@@ -90,12 +90,15 @@ class ClientCredentialsGrant:
             if await is_spent(self._database, assertion.client_id, assertion.token_id):
                 raise await self._refused(assertion, Fault.REPLAYED)
             grant = self._grant(registered, _granted(scopes, registered.client.scopes), now)
-            # Before anything is written, and outside of the transaction: when it can't be signed the assertion is not spent.
+            # Before anything is written, and outside of the transaction: when it can't be signed the assertion is not
+            # spent.
             access_token = await self._writer.write_client(grant)
             async with self._database.transaction() as tx:
                 found = await self._clients.hold(tx, assertion.client_id)
                 unchanged = found == registered
-                if unchanged and await spend_assertion(tx, assertion.client_id, assertion.token_id, assertion.spent_until):
+                if unchanged and await spend_assertion(
+                    tx, assertion.client_id, assertion.token_id, assertion.spent_until
+                ):
                     await self._record_issued(tx, assertion, grant)
                     return access_token, grant
             if unchanged:
@@ -117,12 +120,15 @@ class ClientCredentialsGrant:
     async def _record_issued(self, tx: Transaction, assertion: Assertion, grant: ClientGrant) -> None:
         client = f"clients/{assertion.client_id}"
         detail = {"scopes": " ".join(sorted(grant.scopes)), "assertion": assertion.token_id}
-        await self._outbox.record(tx, audit_event_pb2.AuditEvent(type="token.issued", actor=client, client=client, detail=detail))
+        await self._outbox.record(
+            tx, audit_event_pb2.AuditEvent(type="token.issued", actor=client, client=client, detail=detail)
+        )
 
     async def _refused(self, assertion: Assertion, fault: Fault) -> Unauthenticated:
         """The refusal of an assertion that the client did sign.
 
-        It is on record if it can be shown for minutes only: the caller may be another than the client, with what it once sent.
+        It is on record if it can be shown for minutes only: the caller may be another than the client, with what it
+        once sent.
         """
         if fault.is_lasting:
             self._refusals.count(f"assertion of {assertion.client_id}: {fault}")
@@ -144,5 +150,6 @@ def _granted(requested: frozenset[str], allowed: frozenset[str]) -> frozenset[st
 
 
 def _refusal() -> Unauthenticated:
-    # One answer for all causes, so that nobody finds out by it which clients there are, or what is wrong with a key they hold.
+    # One answer for all causes, so that nobody finds out by it which clients there are, or what is wrong with a key
+    # they hold.
     return Unauthenticated(Reason.CREDENTIALS_INVALID, "the client assertion is not valid")

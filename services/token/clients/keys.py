@@ -1,4 +1,6 @@
-"""The public keys of confidential clients: a JWK set (RFC 7517), read once as strictly as the tokens that it verifies."""
+"""The public keys of confidential clients: a JWK set (RFC 7517), read once as strictly as the tokens that it
+verifies.
+"""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,8 +22,8 @@ def client_keys(jwks: str) -> Mapping[str, VerificationKey]:
     """The keys by their `kid`; none for an empty text.
 
     Raises:
-        JwksError: a key is private, symmetric, weak, of another use or algorithm than ES256 and RS256, has members that no public key has, or has
-            no `kid` of its own. One bad key spoils the set.
+        JwksError: a key is private, symmetric, weak, of another use or algorithm than ES256 and RS256, has members that
+            no public key has, or has no `kid` of its own. One bad key spoils the set.
     """
     if not jwks:
         return {}

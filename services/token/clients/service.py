@@ -31,17 +31,25 @@ class ClientService(client_service_pb2_grpc.ClientServiceServicer):
         """
         self._clients = clients
 
-    async def CreateClient(self, request: client_service_pb2.CreateClientRequest, context: Context) -> client_service_pb2.Client:
+    async def CreateClient(
+        self, request: client_service_pb2.CreateClientRequest, context: Context
+    ) -> client_service_pb2.Client:
         """Adds a client."""
         given = request.client
-        fields = [name for name in _CHANGEABLE if name in ("display_name", "confidential", "scopes") or _is_set(given, name)]
+        fields = [
+            name for name in _CHANGEABLE if name in ("display_name", "confidential", "scopes") or _is_set(given, name)
+        ]
         return _message(await self._clients.create(_id(given.name), _values(given, fields), _scopes()))
 
-    async def GetClient(self, request: client_service_pb2.GetClientRequest, context: Context) -> client_service_pb2.Client:
+    async def GetClient(
+        self, request: client_service_pb2.GetClientRequest, context: Context
+    ) -> client_service_pb2.Client:
         """Reads a client."""
         return _message(await self._clients.get(_id(request.name)))
 
-    async def ListClients(self, request: client_service_pb2.ListClientsRequest, context: Context) -> client_service_pb2.ListClientsResponse:
+    async def ListClients(
+        self, request: client_service_pb2.ListClientsRequest, context: Context
+    ) -> client_service_pb2.ListClientsResponse:
         """A page of clients."""
         size = request.page_size or DEFAULT_PAGE_SIZE
         after = page_token.decode(LIST, request.page_token) if request.page_token else ""
@@ -53,7 +61,9 @@ class ClientService(client_service_pb2_grpc.ClientServiceServicer):
             clients=map(_message, page), next_page_token=page_token.encode(LIST, page[-1].id) if more else ""
         )
 
-    async def UpdateClient(self, request: client_service_pb2.UpdateClientRequest, context: Context) -> client_service_pb2.Client:
+    async def UpdateClient(
+        self, request: client_service_pb2.UpdateClientRequest, context: Context
+    ) -> client_service_pb2.Client:
         """Changes a client."""
         given = request.client
         fields = _named(request.update_mask.paths) or [name for name in _CHANGEABLE if _is_set(given, name)]
@@ -94,7 +104,8 @@ def _values(given: client_service_pb2.Client, fields: Sequence[str]) -> dict[str
     for name in fields:
         if name in _MODEL_NAMES:
             model_name = _MODEL_NAMES[name]
-            values[model_name] = _seconds(given, name) if given.HasField(name) else Client.model_fields[model_name].default  # type: ignore[arg-type]
+            default = Client.model_fields[model_name].default
+            values[model_name] = _seconds(given, name) if given.HasField(name) else default  # type: ignore[arg-type]
         else:
             values[name] = list(given.scopes) if name == "scopes" else getattr(given, name)
     return values

@@ -22,18 +22,24 @@ async def find_client(source: Database | Transaction, client_id: str) -> ClientR
 
 async def hold_client(tx: Transaction, client_id: str) -> ClientRecord | None:
     """The same, and nobody changes it until the transaction ends. Any number may hold it."""
-    return _registered(await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR SHARE", client_id))
+    return _registered(
+        await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR SHARE", client_id)
+    )
 
 
 async def lock_client(tx: Transaction, client_id: str) -> ClientRecord | None:
     """The same, held by nobody else: waits for those who issue tokens to it."""
-    return _registered(await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR UPDATE", client_id))
+    return _registered(
+        await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR UPDATE", client_id)
+    )
 
 
 async def page_of_clients(database: Database, after: str, limit: int) -> Sequence[ClientRecord]:
     """The clients by id, from behind `after`."""
     rows = await database.fetch(
-        'SELECT * FROM clients WHERE id > $1 COLLATE "C" AND delete_time IS NULL ORDER BY id COLLATE "C" LIMIT $2', after, limit
+        'SELECT * FROM clients WHERE id > $1 COLLATE "C" AND delete_time IS NULL ORDER BY id COLLATE "C" LIMIT $2',
+        after,
+        limit,
     )
     return [registered for row in rows if (registered := _registered(row))]
 
@@ -76,7 +82,9 @@ async def save_client(tx: Transaction, registered: ClientRecord) -> None:
 
 async def delete_client(tx: Transaction, client_id: str, not_before: datetime, time: datetime) -> None:
     """Deletes a client that is locked, and forgets its keys."""
-    await tx.execute("UPDATE clients SET delete_time = $3, not_before = $2, jwks = '' WHERE id = $1", client_id, not_before, time)
+    await tx.execute(
+        "UPDATE clients SET delete_time = $3, not_before = $2, jwks = '' WHERE id = $1", client_id, not_before, time
+    )
 
 
 async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime) -> tuple[int, datetime]:
@@ -88,7 +96,8 @@ async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime
         f"""
         WITH ended AS (
             UPDATE sessions SET end_time = $2
-            WHERE id IN (SELECT id FROM sessions WHERE client_id = $1 AND end_time IS NULL ORDER BY id FOR UPDATE) AND end_time IS NULL
+            WHERE id IN (SELECT id FROM sessions WHERE client_id = $1 AND end_time IS NULL ORDER BY id FOR UPDATE)
+                AND end_time IS NULL
             RETURNING {ISSUED} AS issued
         )
         SELECT count(*) AS sessions, coalesce(max(issued), 'epoch') AS issued FROM ended
@@ -102,7 +111,9 @@ async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime
 
 async def is_spent(database: Database, client_id: str, token_id: str) -> bool:
     """Whether an assertion was used."""
-    found = await database.fetchval("SELECT true FROM client_assertions WHERE client_id = $1 AND token_id = $2", client_id, token_id)
+    found = await database.fetchval(
+        "SELECT true FROM client_assertions WHERE client_id = $1 AND token_id = $2", client_id, token_id
+    )
     return found is True
 
 

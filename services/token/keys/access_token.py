@@ -106,8 +106,8 @@ class AccessTokenWriter:
 
 
 def scope_and_roles(scopes: Collection[str], roles: Collection[str] = ()) -> dict[str, Any]:
-    """The claims `scope` and `roles`, without those that are empty: an empty scope is not a scope (RFC 6749, section 3.3), and validators of RFC 9068
-    tokens refuse an empty list of roles.
+    """The claims `scope` and `roles`, without those that are empty: an empty scope is not a scope (RFC 6749, section
+    3.3), and validators of RFC 9068 tokens refuse an empty list of roles.
     """
     return ({"scope": " ".join(sorted(scopes))} if scopes else {}) | ({"roles": sorted(roles)} if roles else {})
 

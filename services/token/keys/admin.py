@@ -1,4 +1,6 @@
-"""What people may order about keys: a rotation before its time, and the end of a key. One row's lock decides between those who order at once."""
+"""What people may order about keys: a rotation before its time, and the end of a key. One row's lock decides between
+those who order at once.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -60,10 +62,13 @@ class KeyAdmin:
         """When the next of these keys takes over, if nothing changes before. None when there is no next one yet."""
         time = self._clock()
         published = in_state(keys, State.PUBLISHED, time)
-        return max(activation_time(published, in_state(keys, State.ACTIVE, time), self._pace), time) if published else None
+        return (
+            max(activation_time(published, in_state(keys, State.ACTIVE, time), self._pace), time) if published else None
+        )
 
     async def rotate(self) -> tuple[SigningKey, datetime]:
-        """Has the next key take over as soon as that is safe: the key, and when it will. A repeat before that changes nothing.
+        """Has the next key take over as soon as that is safe: the key, and when it will. A repeat before that changes
+        nothing.
 
         Raises:
             Unavailable: KEYS_UNAVAILABLE: there is no next key, because none could be made yet.
@@ -82,7 +87,8 @@ class KeyAdmin:
         return ordered, due
 
     async def revoke(self, key_id: str) -> SigningKey:
-        """Refuses every token that a key has signed, and has the next key sign if it was the active one. A repeat changes nothing.
+        """Refuses every token that a key has signed, and has the next key sign if it was the active one. A repeat
+        changes nothing.
 
         Raises:
             NotFound: KEY_NOT_FOUND.
@@ -91,7 +97,9 @@ class KeyAdmin:
             keys, time = await self._store.lock(tx), self._clock()
             key = next((key for key in keys if key.key_id == key_id), None)
             if key is None:
-                raise NotFound(Reason.KEY_NOT_FOUND, "no such key: it never was, or every token that it signed has expired")
+                raise NotFound(
+                    Reason.KEY_NOT_FOUND, "no such key: it never was, or every token that it signed has expired"
+                )
             if key.revoke_time:
                 return key
             was_active = key.state(time) is State.ACTIVE
@@ -100,7 +108,8 @@ class KeyAdmin:
             await self._record(tx, "token.key_revoked", key, state=key.state(time).name.lower())
             published = in_state(keys, State.PUBLISHED, time)
             if was_active and published:
-                # However short it has been in the JWKS: nobody else can sign. Verifiers that don't know it yet ask again for a key unknown to them.
+                # However short it has been in the JWKS: nobody else can sign. Verifiers that don't know it yet ask
+                # again for a key unknown to them.
                 await self._store.activate(tx, published.key_id, time)
                 await self._record(tx, "token.key_activated", published, cause="revocation")
             await self._log.append(tx, RevocationKind.KEY, [key_id], time, kept=REVOCATION_KEPT)
@@ -109,7 +118,9 @@ class KeyAdmin:
 
     async def _record(self, tx: Transaction, event_type: str, key: SigningKey, **detail: str) -> None:
         facts = {"algorithm": key.algorithm, "custody": key.custody} | detail
-        event = audit_event_pb2.AuditEvent(type=event_type, target=f"keys/{key.key_id}", actor=self._actor, detail=facts)
+        event = audit_event_pb2.AuditEvent(
+            type=event_type, target=f"keys/{key.key_id}", actor=self._actor, detail=facts
+        )
         await self._outbox.record(tx, event)
 
     async def _tell(self) -> None:

@@ -1,4 +1,6 @@
-"""What one process knows of the keys: which one signs, and the JWKS. A view of the database that is never older than a few seconds."""
+"""What one process knows of the keys: which one signs, and the JWKS. A view of the database that is never older than a
+few seconds.
+"""
 
 import asyncio
 import time
@@ -97,7 +99,13 @@ class KeyCache:
                 try:
                     await self._open(key)
                 except Unavailable as error:
-                    _log.error("signing key not opened", key=key.key_id, custody=key.custody, state=state.name, error=str(error))
+                    _log.error(
+                        "signing key not opened",
+                        key=key.key_id,
+                        custody=key.custody,
+                        state=state.name,
+                        error=str(error),
+                    )
 
     async def run(self) -> None:
         """Keeps the view fresh, for ever. A task of the server."""

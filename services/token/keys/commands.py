@@ -1,8 +1,9 @@
 """`authmesh keys`: the keys that tokens are signed with, for whoever has the machine (or a shell in the pod).
 
-It works on Token's own database, beside the running processes, which see the change within a second. So it needs neither an administrator's token,
-which nobody can get while no key signs and nobody should trust while one is stolen, nor any private key. From elsewhere the same is done with
-`authmesh call KeyService/RotateKey` and a token that has `admin:keys`.
+It works on Token's own database, beside the running processes, which see the change within a second. So it needs
+neither an administrator's token, which nobody can get while no key signs and nobody should trust while one is stolen,
+nor any private key. From elsewhere the same is done with `authmesh call KeyService/RotateKey` and a token that has
+`admin:keys`.
 """
 
 import asyncio
@@ -63,7 +64,9 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authme
 
     async def order(orders: KeyAdmin) -> str:
         await orders.revoke(key_id.removeprefix("keys/"))
-        return f"{key_id} is revoked: services refuse its tokens within a second, sidecars when they read the JWKS again"
+        return (
+            f"{key_id} is revoked: services refuse its tokens within a second, sidecars when they read the JWKS again"
+        )
 
     terminal.line(_do(order))
 
@@ -74,8 +77,12 @@ async def _list(orders: KeyAdmin) -> list[str]:
     lines = []
     for key in keys:
         state = key.state(now)
-        since = {State.PUBLISHED: key.publish_time, State.ACTIVE: key.active_time, State.RETIRING: key.retire_time}.get(state, key.revoke_time)
-        line = f"{key.key_id}  {key.algorithm}  {key.custody:10}  {state.name.lower():9}  since {since:%Y-%m-%d %H:%M:%S}"
+        since = {State.PUBLISHED: key.publish_time, State.ACTIVE: key.active_time, State.RETIRING: key.retire_time}.get(
+            state, key.revoke_time
+        )
+        line = (
+            f"{key.key_id}  {key.algorithm}  {key.custody:10}  {state.name.lower():9}  since {since:%Y-%m-%d %H:%M:%S}"
+        )
         lines.append(line + (f", signs from {due:%Y-%m-%d %H:%M:%S} on" if state is State.PUBLISHED and due else ""))
     return lines
 
@@ -93,7 +100,8 @@ def _do(order: Callable[[KeyAdmin], Awaitable[Answer]]) -> Answer:
 
 @asynccontextmanager
 async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyAdmin]:
-    """Orders for Token's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be anybody's.
+    """Orders for Token's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be
+    anybody's.
 
     Raises:
         LocalMeshError: there is neither.

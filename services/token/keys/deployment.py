@@ -13,7 +13,10 @@ from services.token.keys.signer import read_private_key
 from services.token.settings import SigningKeys, TokenSettings
 
 _NEEDS = {
-    SigningKeys.LOCAL: ("signing_secret_file", "a file with 32 random bytes, which protect the signing keys in the database"),
+    SigningKeys.LOCAL: (
+        "signing_secret_file",
+        "a file with 32 random bytes, which protect the signing keys in the database",
+    ),
     SigningKeys.KMS_ROOTED: ("signing_kms_key_id", "the symmetric KMS key that protects the signing keys"),
 }
 
@@ -49,13 +52,16 @@ class Deployment:
             raise SettingMissingError(f"environment variable {field.upper()} is missing: {what}")
         if settings.signing_algorithm not in settings.accepted_algorithms:
             raise SettingMissingError(
-                f"environment variable SIGNING_ALGORITHM={settings.signing_algorithm}: TOKEN_ALGORITHMS={settings.token_algorithms} does not have it"
+                f"environment variable SIGNING_ALGORITHM={settings.signing_algorithm}: "
+                f"TOKEN_ALGORITHMS={settings.token_algorithms} does not have it"
             )
         local = LocalKeys.from_file(settings.signing_secret_file) if settings.signing_secret_file else None
         if settings.signing_key_file is None:
             return cls(settings, local, None)
         if local is None or chosen is not SigningKeys.LOCAL:
-            raise SettingMissingError(f"environment variable SIGNING_KEY_FILE: only SIGNING_KEYS=local takes a key from a file, not {chosen}")
+            raise SettingMissingError(
+                f"environment variable SIGNING_KEY_FILE: only SIGNING_KEYS=local takes a key from a file, not {chosen}"
+            )
         return cls(settings, local, local.adopt(read_private_key(settings.signing_key_file)))
 
     @asynccontextmanager
@@ -68,7 +74,9 @@ class Deployment:
                 client = await parts.enter_async_context(open_client("kms", settings))
                 issuer = str(settings.issuer)
                 quota = SignQuota(settings.signing_kms_per_second)
-                custodies[KmsKeys.name] = KmsKeys(client, quota, description=f"authmesh: signs access tokens of {issuer}")
+                custodies[KmsKeys.name] = KmsKeys(
+                    client, quota, description=f"authmesh: signs access tokens of {issuer}"
+                )
                 if settings.signing_kms_key_id:
                     custodies[KmsRootedKeys.name] = KmsRootedKeys(client, settings.signing_kms_key_id, issuer=issuer)
             yield Custodies(custodies.pop(settings.signing_keys), *custodies.values())

@@ -1,6 +1,8 @@
-"""Private keys in Token's database, each protected by a data key that only KMS can open: signing costs what a local key costs.
+"""Private keys in Token's database, each protected by a data key that only KMS can open: signing costs what a local key
+costs.
 
-KMS is asked once per key and process. A key lives for hours, so that one taken from a process's memory is soon worth nothing.
+KMS is asked once per key and process. A key lives for hours, so that one taken from a process's memory is soon worth
+nothing.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,9 @@ _LENGTH_BYTES = 2
 
 
 class KmsRootedKeys:
-    """The custody. `material` of its keys is the data key as KMS encrypted it, preceded by its length, and the private key encrypted with it."""
+    """The custody. `material` of its keys is the data key as KMS encrypted it, preceded by its length, and the private
+    key encrypted with it.
+    """
 
     name = "kms-rooted"
 
@@ -39,7 +43,9 @@ class KmsRootedKeys:
         members = public_jwk(key.public_key())
         key_id = thumbprint(members)
         async with kms_call("GenerateDataKey", MANAGE_SECONDS):
-            data_key = await self._client.generate_data_key(KeyId=self._root_key, KeySpec="AES_256", EncryptionContext=self._context(key_id))
+            data_key = await self._client.generate_data_key(
+                KeyId=self._root_key, KeySpec="AES_256", EncryptionContext=self._context(key_id)
+            )
         encrypted: bytes = data_key["CiphertextBlob"]
         material = len(encrypted).to_bytes(_LENGTH_BYTES) + encrypted + seal(key, key_id, data_key["Plaintext"])
         return NewKey(key_id, algorithm, members, material)
@@ -48,13 +54,16 @@ class KmsRootedKeys:
         """What signs with it.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE: KMS is out of reach or has disabled the root, or the material is not of this key and issuer.
+            Unavailable: KEYS_UNAVAILABLE: KMS is out of reach or has disabled the root, or the material is not of this
+                key and issuer.
         """
         assert key.material is not None
         length = int.from_bytes(key.material[:_LENGTH_BYTES])
         encrypted, sealed = key.material[_LENGTH_BYTES:][:length], key.material[_LENGTH_BYTES + length :]
         async with kms_call("Decrypt", MANAGE_SECONDS):
-            answer = await self._client.decrypt(KeyId=self._root_key, CiphertextBlob=encrypted, EncryptionContext=self._context(key.key_id))
+            answer = await self._client.decrypt(
+                KeyId=self._root_key, CiphertextBlob=encrypted, EncryptionContext=self._context(key.key_id)
+            )
         return LocalSigner(unseal(sealed, key.key_id, answer["Plaintext"]))
 
     async def destroy(self, key: SigningKey) -> None:

@@ -37,7 +37,8 @@ class SigningKey:
     custody: str
     """Name of the custody that has its private part."""
     material: bytes | None
-    """What the custody needs to sign with it: the protected private key, or a name. None when that was erased, because it will never sign again."""
+    """What the custody needs to sign with it: the protected private key, or a name. None when that was erased, because
+    it will never sign again."""
     publish_time: datetime
     ordered: bool = False
     """Whether it is to take over as soon as that is safe, not at the end of the period."""
@@ -93,7 +94,9 @@ def activation_time(published: SigningKey, active: SigningKey | None, pace: Rota
 
 
 def next_step(keys: Sequence[SigningKey], pace: RotationSchedule, time: datetime) -> Step | None:
-    """What is due, the most urgent first: tokens must be signed, then there must be a key to take over, and then comes the housekeeping."""
+    """What is due, the most urgent first: tokens must be signed, then there must be a key to take over, and then comes
+    the housekeeping.
+    """
     active, published = in_state(keys, State.ACTIVE, time), in_state(keys, State.PUBLISHED, time)
     if published is None:
         return Step(Transition.CREATE)
@@ -101,7 +104,9 @@ def next_step(keys: Sequence[SigningKey], pace: RotationSchedule, time: datetime
         return Step(Transition.ACTIVATE, published)
     for key in keys:
         # A replica whose view is old may be signing with it still.
-        if key.material is not None and (key.revoke_time or (key.retire_time and key.retire_time + 2 * MAX_VIEW_AGE <= time)):
+        if key.material is not None and (
+            key.revoke_time or (key.retire_time and key.retire_time + 2 * MAX_VIEW_AGE <= time)
+        ):
             return Step(Transition.ERASE, key)
     for key in keys:
         if key.material is None and key.gone_time and key.gone_time <= time:

@@ -74,7 +74,9 @@ class Custodies:
         """
         custody = self._by_name.get(key.custody)
         if custody is None:
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"this deployment has no access to keys of the custody {key.custody}")
+            raise Unavailable(
+                Reason.KEYS_UNAVAILABLE, f"this deployment has no access to keys of the custody {key.custody}"
+            )
         return custody
 
 
@@ -100,7 +102,9 @@ def unseal(sealed: bytes, key_id: str, secret: bytes) -> PrivateKey:
     try:
         content = AESGCM(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], key_id.encode())
     except (InvalidTag, ValueError) as error:
-        raise Unavailable(Reason.KEYS_UNAVAILABLE, "the signing key can't be opened with this deployment's secret") from error
+        raise Unavailable(
+            Reason.KEYS_UNAVAILABLE, "the signing key can't be opened with this deployment's secret"
+        ) from error
     key = load_der_private_key(content, password=None)
     assert isinstance(key, PrivateKey)
     return key

@@ -1,7 +1,7 @@
 """Private keys in AWS KMS, which signs every token: they can't be stolen, and every signature is in CloudTrail.
 
-Each token costs a network call, about $15 a million, and a share of a quota (1,000 signatures a second for all elliptic keys of an account and
-region). `rooted` has most of the safety for a call every few hours.
+Each token costs a network call, about $15 a million, and a share of a quota (1,000 signatures a second for all elliptic
+keys of an account and region). `rooted` has most of the safety for a call every few hours.
 """
 
 import asyncio
@@ -32,13 +32,17 @@ DELETE_AFTER_DAYS = 7
 
 _KEY_SPECS: Mapping[Algorithm, str] = {"ES256": "ECC_NIST_P256", "RS256": "RSA_2048"}
 _SIGNING_ALGORITHMS: Mapping[Algorithm, str] = {"ES256": "ECDSA_SHA_256", "RS256": "RSASSA_PKCS1_V1_5_SHA_256"}
-_THROTTLED = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded"})
+_THROTTLED = frozenset(
+    {"ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException", "RequestLimitExceeded"}
+)
 _DELETED = frozenset({"NotFoundException", "KMSInvalidStateException"})
 _log = structlog.get_logger("authmesh.kms")
 
 
 class SignQuota:
-    """This process's share of the account's quota, as a token bucket: what is above it is refused here, at once, and not by AWS after a wait."""
+    """This process's share of the account's quota, as a token bucket: what is above it is refused here, at once, and
+    not by AWS after a wait.
+    """
 
     def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Args:
@@ -64,7 +68,9 @@ class SignQuota:
         self._left -= 1
 
     def give_up(self) -> None:
-        """AWS throttles: the others of the account have used more than was planned. This process pauses for a second."""
+        """AWS throttles: the others of the account have used more than was planned. This process pauses for a
+        second.
+        """
         self._as_of = self._clock()
         self._left = 1 - self._per_second
 
@@ -91,7 +97,9 @@ class KmsKeys:
             Unavailable: KEYS_UNAVAILABLE.
         """
         async with kms_call("CreateKey", MANAGE_SECONDS):
-            made = await self._client.create_key(KeySpec=_KEY_SPECS[algorithm], KeyUsage="SIGN_VERIFY", Description=self._description)
+            made = await self._client.create_key(
+                KeySpec=_KEY_SPECS[algorithm], KeyUsage="SIGN_VERIFY", Description=self._description
+            )
         arn = made["KeyMetadata"]["Arn"]
         try:
             async with kms_call("GetPublicKey", MANAGE_SECONDS):
@@ -144,7 +152,8 @@ class KmsSigner:
         """The signature, by KMS. It gets the digest only: what a token says stays here.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE: KMS is out of reach, throttles, or has disabled the key; or this process has used its share.
+            Unavailable: KEYS_UNAVAILABLE: KMS is out of reach, throttles, or has disabled the key; or this process has
+                used its share.
         """
         self._quota.take()
         async with kms_call("Sign", SIGN_SECONDS, throttled=self._quota.give_up):
@@ -166,9 +175,14 @@ class KmsSigner:
 
 @asynccontextmanager
 async def kms_call(
-    operation: str, deadline: float, *, throttled: Callable[[], None] = lambda: None, no_error: frozenset[str] = frozenset()
+    operation: str,
+    deadline: float,
+    *,
+    throttled: Callable[[], None] = lambda: None,
+    no_error: frozenset[str] = frozenset(),
 ) -> AsyncIterator[None]:
-    """One call of KMS. Whatever goes wrong is `Unavailable`, KEYS_UNAVAILABLE: no answer of AWS says anything about a token.
+    """One call of KMS. Whatever goes wrong is `Unavailable`, KEYS_UNAVAILABLE: no answer of AWS says anything about a
+    token.
 
     Args:
         operation: For the log.
@@ -205,4 +219,6 @@ def _public_key(der: bytes, algorithm: Algorithm) -> PublicKey:
 
 
 def _unavailable(seconds: float = 1.0) -> Unavailable:
-    return Unavailable(Reason.KEYS_UNAVAILABLE, "tokens can't be signed now: try again", retry_after=timedelta(seconds=seconds))
+    return Unavailable(
+        Reason.KEYS_UNAVAILABLE, "tokens can't be signed now: try again", retry_after=timedelta(seconds=seconds)
+    )

@@ -9,7 +9,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.token.keys.key import SigningKey
 from services.token.keys.key_manager import NewKey, seal, unseal
-from services.token.keys.signer import Algorithm, LocalSigner, PrivateKey, algorithm_of, new_private_key, public_jwk, thumbprint
+from services.token.keys.signer import (
+    Algorithm,
+    LocalSigner,
+    PrivateKey,
+    algorithm_of,
+    new_private_key,
+    public_jwk,
+    thumbprint,
+)
 
 SECRET_BYTES = 32
 """The least that a secret file holds."""
@@ -42,7 +50,9 @@ class LocalKeys:
         except OSError as error:
             raise SecretFileInvalidError(f"{file}: {error.strerror}") from error
         if len(secret) < SECRET_BYTES:
-            raise SecretFileInvalidError(f"{file}: a secret has at least {SECRET_BYTES} random bytes: head -c {SECRET_BYTES} /dev/urandom")
+            raise SecretFileInvalidError(
+                f"{file}: a secret has at least {SECRET_BYTES} random bytes: head -c {SECRET_BYTES} /dev/urandom"
+            )
         if mode & stat.S_IRWXO:
             raise SecretFileInvalidError(f"{file}: others may read it: chmod o= {file}")
         return cls(secret)

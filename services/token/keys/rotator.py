@@ -1,4 +1,6 @@
-"""Moves keys through their states when it is time. Every replica does: one row's lock decides which, and the others find it done."""
+"""Moves keys through their states when it is time. Every replica does: one row's lock decides which, and the others
+find it done.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -85,7 +87,8 @@ class KeyRotator:
         """Takes the most urgent step. False when nothing is due.
 
         Raises:
-            Unavailable: DEPENDENCY_UNAVAILABLE, or KEYS_UNAVAILABLE: the custody is out of reach, or the next key can't sign. Nothing has changed.
+            Unavailable: DEPENDENCY_UNAVAILABLE, or KEYS_UNAVAILABLE: the custody is out of reach, or the next key can't
+                sign. Nothing has changed.
         """
         if next_step(await self._store.all(), self._policy.pace, self._clock()) is None:
             return False
@@ -131,15 +134,22 @@ class KeyRotator:
             await self._store.retire(tx, before.key_id, time, time + self._policy.retention)
             await self._record(tx, "token.key_retired", before)
         await self._store.activate(tx, key.key_id, time)
-        await self._record(tx, "token.key_activated", key, cause="order" if key.ordered else "schedule" if before else "none_active")
+        await self._record(
+            tx, "token.key_activated", key, cause="order" if key.ordered else "schedule" if before else "none_active"
+        )
 
     async def _try(self, key: SigningKey) -> None:
         """Signs once: a key that was disabled, or that nobody can open, must not take the place of one that works."""
         signature = await (await self._custodies.of(key).open(key)).sign(_TRIAL)
         published = parse_jwks(jwks([key], key.publish_time), ANY_ALGORITHM)[key.key_id]
         if not published.verifies(_TRIAL, signature):
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, f"the key {key.key_id} signs what its public key does not verify: revoke it")
+            raise Unavailable(
+                Reason.KEYS_UNAVAILABLE, f"the key {key.key_id} signs what its public key does not verify: revoke it"
+            )
 
     async def _record(self, tx: Transaction, event_type: str, key: SigningKey, **detail: str) -> None:
         facts = {"algorithm": key.algorithm, "custody": key.custody} | detail
-        await self._outbox.record(tx, audit_event_pb2.AuditEvent(type=event_type, target=f"keys/{key.key_id}", actor="nodes/token", detail=facts))
+        await self._outbox.record(
+            tx,
+            audit_event_pb2.AuditEvent(type=event_type, target=f"keys/{key.key_id}", actor="nodes/token", detail=facts),
+        )

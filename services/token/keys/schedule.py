@@ -6,9 +6,11 @@ from datetime import timedelta
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 
 MAX_VIEW_AGE = timedelta(seconds=5)
-"""How old a replica's view of the keys may be when it signs. By that much longer than decided may a retired key sign."""
+"""How old a replica's view of the keys may be when it signs. By that much longer than decided may a retired key
+sign."""
 REVOCATION_KEPT = timedelta(days=7)
-"""How long processes remember a revoked key. Longer than a token lives: with a stolen key somebody signs new ones, until it is in nobody's JWKS."""
+"""How long processes remember a revoked key. Longer than a token lives: with a stolen key somebody signs new ones,
+until it is in nobody's JWKS."""
 
 
 class KeyPolicyUnsafeError(ValueError):
@@ -35,7 +37,8 @@ class KeyPolicy:
     """
 
     jwks_max_cache: timedelta = timedelta(minutes=20)
-    """The longest that anybody who verifies our tokens keeps a JWKS (Envoy 10 min, Istio 20 min, API Gateway up to 2 h). JWKS_MAX_CACHE_SECONDS."""
+    """The longest that anybody who verifies our tokens keeps a JWKS (Envoy 10 min, Istio 20 min, API Gateway up to 2
+    h). JWKS_MAX_CACHE_SECONDS."""
     lead: timedelta = timedelta(minutes=30)
     """How long a key is in the JWKS before it signs. SIGNING_LEAD_SECONDS."""
     period: timedelta = timedelta(days=30)
@@ -53,25 +56,31 @@ class KeyPolicy:
             raise KeyPolicyUnsafeError("JWKS_MAX_CACHE_SECONDS must be more than 0")
         if self.lead < self.jwks_max_cache + MAX_VIEW_AGE:
             raise KeyPolicyUnsafeError(
-                f"SIGNING_LEAD_SECONDS={_seconds(self.lead)} is unsafe: a verifier that keeps the JWKS for {_seconds(self.jwks_max_cache)} s "
-                f"(JWKS_MAX_CACHE_SECONDS) would not know the new key; set {_seconds(self.jwks_max_cache + MAX_VIEW_AGE)} or more"
+                f"SIGNING_LEAD_SECONDS={_seconds(self.lead)} is unsafe: a verifier that keeps the "
+                f"JWKS for {_seconds(self.jwks_max_cache)} s "
+                f"(JWKS_MAX_CACHE_SECONDS) would not know the new key; set "
+                f"{_seconds(self.jwks_max_cache + MAX_VIEW_AGE)} or more"
             )
         if self.period < self.lead:
             raise KeyPolicyUnsafeError(
-                f"SIGNING_ROTATION_SECONDS={_seconds(self.period)} is unsafe: the next key is in the JWKS for {_seconds(self.lead)} s first "
+                f"SIGNING_ROTATION_SECONDS={_seconds(self.period)} is unsafe: the next key is in "
+                f"the JWKS for {_seconds(self.lead)} s first "
                 "(SIGNING_LEAD_SECONDS)"
             )
         if self.skew < timedelta(seconds=LEEWAY_SECONDS):
             raise KeyPolicyUnsafeError(
-                f"CLOCK_SKEW_SECONDS={_seconds(self.skew)} is unsafe: verifiers take a token for {LEEWAY_SECONDS} s after its expiry"
+                f"CLOCK_SKEW_SECONDS={_seconds(self.skew)} is unsafe: verifiers take a token for "
+                f"{LEEWAY_SECONDS} s after its expiry"
             )
         if not timedelta() < self.token_lifetime <= timedelta(seconds=MAX_LIFETIME_SECONDS):
             raise KeyPolicyUnsafeError(
-                f"ACCESS_TOKEN_MAX_SECONDS={_seconds(self.token_lifetime)} must be 1 to {MAX_LIFETIME_SECONDS}: verifiers refuse what lives longer"
+                f"ACCESS_TOKEN_MAX_SECONDS={_seconds(self.token_lifetime)} must be 1 to "
+                f"{MAX_LIFETIME_SECONDS}: verifiers refuse what lives longer"
             )
         if self.jwks_max_cache > REVOCATION_KEPT:
             raise KeyPolicyUnsafeError(
-                f"JWKS_MAX_CACHE_SECONDS={_seconds(self.jwks_max_cache)} is unsafe: a revoked key is remembered for {_seconds(REVOCATION_KEPT)} s"
+                f"JWKS_MAX_CACHE_SECONDS={_seconds(self.jwks_max_cache)} is unsafe: a revoked key "
+                f"is remembered for {_seconds(REVOCATION_KEPT)} s"
             )
 
     @property
@@ -95,7 +104,8 @@ class KeyPolicy:
         """
         if jwks_cache > self.jwks_max_cache:
             raise KeyPolicyUnsafeError(
-                f"JWKS_MAX_CACHE_SECONDS={_seconds(self.jwks_max_cache)} is unsafe: this mesh's own processes keep the JWKS for "
+                f"JWKS_MAX_CACHE_SECONDS={_seconds(self.jwks_max_cache)} is unsafe: this mesh's own "
+                f"processes keep the JWKS for "
                 f"{_seconds(jwks_cache)} s (JWKS_CACHE_SECONDS)"
             )
 
@@ -111,7 +121,8 @@ class KeyPolicy:
         """
         if access_token_lifetime > self.token_lifetime:
             raise KeyPolicyUnsafeError(
-                f"ACCESS_TOKEN_MAX_SECONDS={_seconds(self.token_lifetime)} is unsafe: tokens of the client {client_id} live for "
+                f"ACCESS_TOKEN_MAX_SECONDS={_seconds(self.token_lifetime)} is unsafe: tokens of the "
+                f"client {client_id} live for "
                 f"{_seconds(access_token_lifetime)} s, and would outlive their key"
             )
 

@@ -31,7 +31,9 @@ class KeyService(key_service_pb2_grpc.KeyServiceServicer):
         self._orders = orders
         self._clock = clock
 
-    async def ListKeys(self, request: key_service_pb2.ListKeysRequest, context: Context) -> key_service_pb2.ListKeysResponse:
+    async def ListKeys(
+        self, request: key_service_pb2.ListKeysRequest, context: Context
+    ) -> key_service_pb2.ListKeysResponse:
         """The keys."""
         keys = await self._orders.keys()
         due = self._orders.activation_time(keys)

@@ -78,7 +78,9 @@ class LocalSigner:
 
 def new_private_key(algorithm: Algorithm) -> PrivateKey:
     """A new key for an algorithm."""
-    return ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else rsa.generate_private_key(65537, RSA_BITS)
+    return (
+        ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else rsa.generate_private_key(65537, RSA_BITS)
+    )
 
 
 def read_private_key(file: Path) -> PrivateKey:
@@ -116,7 +118,8 @@ def algorithm_of(key: PrivateKey | PublicKey) -> Algorithm:
 
 
 def raw_signature(der: bytes) -> bytes:
-    """An ECDSA signature on P-256 as JWS wants it: r||s, 32 bytes each (RFC 7518, section 3.4), where OpenSSL and KMS give ASN.1.
+    """An ECDSA signature on P-256 as JWS wants it: r||s, 32 bytes each (RFC 7518, section 3.4), where OpenSSL and KMS
+    give ASN.1.
 
     Raises:
         ValueError: it is no DER, or r or s is not in 1..n-1.
@@ -131,14 +134,25 @@ def public_jwk(key: PublicKey) -> dict[str, str]:
     """The required members of a public key's JWK (RFC 7518, sections 6.2.1 and 6.3.1)."""
     if isinstance(key, rsa.RSAPublicKey):
         modulus, exponent = key.public_numbers().n, key.public_numbers().e
-        return {"e": _number(exponent, (exponent.bit_length() + 7) // 8), "kty": "RSA", "n": _number(modulus, (modulus.bit_length() + 7) // 8)}
+        return {
+            "e": _number(exponent, (exponent.bit_length() + 7) // 8),
+            "kty": "RSA",
+            "n": _number(modulus, (modulus.bit_length() + 7) // 8),
+        }
     point = key.public_numbers()
-    return {"crv": "P-256", "kty": "EC", "x": _number(point.x, _COORDINATE_BYTES), "y": _number(point.y, _COORDINATE_BYTES)}
+    return {
+        "crv": "P-256",
+        "kty": "EC",
+        "x": _number(point.x, _COORDINATE_BYTES),
+        "y": _number(point.y, _COORDINATE_BYTES),
+    }
 
 
 def thumbprint(members: Mapping[str, str]) -> str:
     """RFC 7638: the SHA-256 of the required members, sorted, without white space."""
-    return _base64url(hashlib.sha256(json.dumps(dict(members), sort_keys=True, separators=(",", ":")).encode()).digest())
+    return _base64url(
+        hashlib.sha256(json.dumps(dict(members), sort_keys=True, separators=(",", ":")).encode()).digest()
+    )
 
 
 def _number(value: int, length: int) -> str:

@@ -34,7 +34,9 @@ class KeyStore:
     async def note_pace(self, pace: RotationSchedule) -> None:
         """Writes down by which pace the running processes go, for whoever orders beside them."""
         await self._database.execute(
-            "UPDATE signing_key_ring SET lead = $1, period = $2 WHERE (lead, period) IS DISTINCT FROM ($1, $2)", pace.lead, pace.period
+            "UPDATE signing_key_ring SET lead = $1, period = $2 WHERE (lead, period) IS DISTINCT FROM ($1, $2)",
+            pace.lead,
+            pace.period,
         )
 
     async def pace(self) -> RotationSchedule | None:
@@ -45,7 +47,8 @@ class KeyStore:
     async def publish(self, tx: Transaction, key: SigningKey) -> None:
         """Adds a key."""
         await tx.execute(
-            "INSERT INTO signing_keys (key_id, algorithm, public_jwk, custody, material, publish_time) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO signing_keys (key_id, algorithm, public_jwk, custody, material, "
+            "publish_time) VALUES ($1, $2, $3, $4, $5, $6)",
             key.key_id,
             key.algorithm,
             json.dumps(dict(key.public_jwk)),
@@ -64,11 +67,15 @@ class KeyStore:
 
     async def retire(self, tx: Transaction, key_id: str, time: datetime, gone_time: datetime) -> None:
         """An active key signs no more."""
-        await tx.execute("UPDATE signing_keys SET retire_time = $2, gone_time = $3 WHERE key_id = $1", key_id, time, gone_time)
+        await tx.execute(
+            "UPDATE signing_keys SET retire_time = $2, gone_time = $3 WHERE key_id = $1", key_id, time, gone_time
+        )
 
     async def revoke(self, tx: Transaction, key_id: str, time: datetime, gone_time: datetime) -> None:
         """A key is out of the JWKS at once."""
-        await tx.execute("UPDATE signing_keys SET revoke_time = $2, gone_time = $3 WHERE key_id = $1", key_id, time, gone_time)
+        await tx.execute(
+            "UPDATE signing_keys SET revoke_time = $2, gone_time = $3 WHERE key_id = $1", key_id, time, gone_time
+        )
 
     async def erase(self, tx: Transaction, key_id: str) -> None:
         """A key has no private part any more."""

@@ -18,7 +18,8 @@ from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 KEPT = timedelta(seconds=MAX_LIFETIME_SECONDS + LEEWAY_SECONDS)
 """How long an entry is kept: as long as any token lives that was issued before it."""
 PUBLISHED_SECONDS = 1.0
-"""How long a transaction that revoked something waits for its publication, at the most: less than any caller's deadline."""
+"""How long a transaction that revoked something waits for its publication, at the most: less than any caller's
+deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class RevocationLog:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A transaction that may revoke. When its block has ended, what it revoked is committed and published.
 
-        So an answer that is given then comes no sooner than the revocation is on its way to every process. While Redis is out of
-        reach the block ends `PUBLISHED_SECONDS` after the commit all the same.
+        So an answer that is given then comes no sooner than the revocation is on its way to every process. While Redis
+        is out of reach the block ends `PUBLISHED_SECONDS` after the commit all the same.
 
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE, as any transaction.
@@ -67,7 +68,9 @@ class RevocationLog:
             await self._progress.wait()
 
     def published(self, sequence: int) -> None:
-        """Told by this process's publisher how far Redis has the log, and 0 at first. Without a publisher nothing waits."""
+        """Told by this process's publisher how far Redis has the log, and 0 at first. Without a publisher nothing
+        waits.
+        """
         self._published = sequence
         self._progress.set()
         self._progress = asyncio.Event()
@@ -83,7 +86,8 @@ class RevocationLog:
         kept: timedelta = KEPT,
         holder: str = "",
     ) -> None:
-        """Revokes, in the transaction of whatever is the cause. Call it last: it takes the lock that orders all revocations.
+        """Revokes, in the transaction of whatever is the cause. Call it last: it takes the lock that orders all
+        revocations.
 
         Args:
             tx: The transaction.
@@ -114,9 +118,13 @@ class RevocationLog:
         tx.after_commit[self.appended.set] = None
 
     async def tokens_of(self, tx: Transaction, holder: str, time: datetime) -> set[str]:
-        """The tokens of a session or a client that were revoked alone and have not expired by every clock of the mesh."""
+        """The tokens of a session or a client that were revoked alone and have not expired by every clock of the
+        mesh.
+        """
         rows = await tx.fetch(
-            "SELECT value FROM revocations WHERE kind = 1 AND holder = $1 AND expire_time > $2", holder, int(time.timestamp()) - LEEWAY_SECONDS
+            "SELECT value FROM revocations WHERE kind = 1 AND holder = $1 AND expire_time > $2",
+            holder,
+            int(time.timestamp()) - LEEWAY_SECONDS,
         )
         return {row["value"] for row in rows}
 
@@ -131,16 +139,23 @@ class RevocationLog:
             """
             SELECT log.epoch, log.sequence AS newest, entry.*
             FROM revocation_log AS log
-            LEFT JOIN LATERAL (SELECT * FROM revocations WHERE sequence >= $1 ORDER BY sequence LIMIT $2) AS entry ON true
+            LEFT JOIN LATERAL (SELECT * FROM revocations WHERE sequence >= $1
+                ORDER BY sequence LIMIT $2) AS entry ON true
             ORDER BY entry.sequence
             """,
             first,
             limit,
         )
-        return Tail(str(rows[0]["epoch"]), rows[0]["newest"], tuple(_revocation(row) for row in rows if row["sequence"] is not None))
+        return Tail(
+            str(rows[0]["epoch"]),
+            rows[0]["newest"],
+            tuple(_revocation(row) for row in rows if row["sequence"] is not None),
+        )
 
     async def snapshot(self, time: datetime) -> Snapshot:
-        """Everything that is revoked and has not expired at `time`, by any clock of the mesh. One statement, hence of one moment."""
+        """Everything that is revoked and has not expired at `time`, by any clock of the mesh. One statement, hence of
+        one moment.
+        """
         rows = await self._database.fetch(
             """
             SELECT log.epoch, log.sequence AS newest, entry.*
@@ -149,11 +164,19 @@ class RevocationLog:
             # As `RevocationSet` forgets: a verifier whose clock is behind still admits what has expired by ours.
             int(time.timestamp()) - LEEWAY_SECONDS,
         )
-        return Snapshot(str(rows[0]["epoch"]), rows[0]["newest"], tuple(_revocation(row) for row in rows if row["sequence"] is not None))
+        return Snapshot(
+            str(rows[0]["epoch"]),
+            rows[0]["newest"],
+            tuple(_revocation(row) for row in rows if row["sequence"] is not None),
+        )
 
     async def begin_epoch(self, ended: str) -> bool:
-        """Says that the log was restored: numbers of the epoch `ended` mean nothing any more. False when somebody else has said so already."""
-        tag = await self._database.execute("UPDATE revocation_log SET epoch = gen_random_uuid() WHERE epoch = $1", uuid.UUID(ended))
+        """Says that the log was restored: numbers of the epoch `ended` mean nothing any more. False when somebody else
+        has said so already.
+        """
+        tag = await self._database.execute(
+            "UPDATE revocation_log SET epoch = gen_random_uuid() WHERE epoch = $1", uuid.UUID(ended)
+        )
         return tag == "UPDATE 1"
 
 

@@ -1,8 +1,9 @@
-"""Sends the revocation log to every process: each Token process publishes whatever Redis lacks, in order, and then proves that nothing is left.
+"""Sends the revocation log to every process: each Token process publishes whatever Redis lacks, in order, and then
+proves that nothing is left.
 
-Publishing is idempotent, because the sequence is the id of the stream's entry and Redis refuses ids that it has passed. So any number of processes
-may do it at once, none is a leader, and a Redis that lost entries or everything is refilled from PostgreSQL. See `mesh.tokens.feed` for the reading
-side.
+Publishing is idempotent, because the sequence is the id of the stream's entry and Redis refuses ids that it has passed.
+So any number of processes may do it at once, none is a leader, and a Redis that lost entries or everything is refilled
+from PostgreSQL. See `mesh.tokens.feed` for the reading side.
 """
 
 import asyncio
@@ -36,9 +37,13 @@ _log = structlog.get_logger("authmesh.publisher")
 
 
 class Publisher:
-    """Publishes what the log got: at once what this process appended, at the next heartbeat what another one did and died."""
+    """Publishes what the log got: at once what this process appended, at the next heartbeat what another one did and
+    died.
+    """
 
-    def __init__(self, redis_url: str, log: RevocationLog, *, stream: str = STREAM, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, redis_url: str, log: RevocationLog, *, stream: str = STREAM, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Args:
         redis_url: Where the streams are (`mesh.storage.redis_address`).
         log: What is to be published.
@@ -82,14 +87,17 @@ class Publisher:
         Raises:
             RedisError, TimeoutError, Unavailable: one of the two stores is out of reach.
         """
-        # Redis first: whatever it has was committed before, so it is never ahead of the log read after it, unless the log was restored.
+        # Redis first: whatever it has was committed before, so it is never ahead of the log read after it, unless the
+        # log was restored.
         async with asyncio.timeout(ANSWER_SECONDS):
             newest: Any = await redis.xrevrange(self._stream, count=1)
         published = int(newest[0][0].partition(b"-")[0]) if newest else 0
         read_at = self._clock()
         tail = await self._log.tail(published, BATCH)
         if newest and _is_of_another_history(tail, *newest[0]):
-            _log.warning("the revocation log was restored: beginning a new epoch", published=published, log=tail.sequence)
+            _log.warning(
+                "the revocation log was restored: beginning a new epoch", published=published, log=tail.sequence
+            )
             if await self._log.begin_epoch(tail.epoch):
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await redis.delete(self._stream)
@@ -100,17 +108,26 @@ class Publisher:
             async with asyncio.timeout(ANSWER_SECONDS), redis.pipeline(transaction=False) as pipeline:
                 for revocation in missing:
                     fields: Any = encode(revocation, time.time())
-                    pipeline.xadd(self._stream, fields, id=f"{revocation.sequence}-0", maxlen=KEPT_ENTRIES, approximate=True)
+                    pipeline.xadd(
+                        self._stream, fields, id=f"{revocation.sequence}-0", maxlen=KEPT_ENTRIES, approximate=True
+                    )
                 for answer in await pipeline.execute(raise_on_error=False):
                     # Another process was faster: the entry is there, which is all that matters.
-                    if isinstance(answer, Exception) and not (isinstance(answer, ResponseError) and _PASSED in str(answer)):
+                    if isinstance(answer, Exception) and not (
+                        isinstance(answer, ResponseError) and _PASSED in str(answer)
+                    ):
                         raise answer
             self._log.published(missing[-1].sequence)
         if len(tail.revocations) == BATCH:
             return False
         if self._clock() - read_at <= LATE_SECONDS:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await redis.xadd(heartbeat_stream(self._stream), {"epoch": tail.epoch, "sequence": tail.sequence}, maxlen=1, approximate=False)
+                await redis.xadd(
+                    heartbeat_stream(self._stream),
+                    {"epoch": tail.epoch, "sequence": tail.sequence},
+                    maxlen=1,
+                    approximate=False,
+                )
         return True
 
 

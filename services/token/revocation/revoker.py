@@ -1,4 +1,6 @@
-"""Ends sessions and tokens: the rows, the revocations that refuse access tokens everywhere, and what the audit trail says of it."""
+"""Ends sessions and tokens: the rows, the revocations that refuse access tokens everywhere, and what the audit trail
+says of it.
+"""
 
 import uuid
 from collections.abc import Collection
@@ -19,8 +21,8 @@ from services.token.sessions.store import Store
 
 SECOND = timedelta(seconds=1)
 AHEAD = timedelta(seconds=LEEWAY_SECONDS // 2)
-"""How far `not_before` may be ahead of the time. The first token behind it says that it was issued one second later, and
-verifiers, whose clocks differ, must still take it."""
+"""How far `not_before` may be ahead of the time. The first token behind it says that it was issued one second later,
+and verifiers, whose clocks differ, must still take it."""
 TOKENS_APART = 20
 """How many tokens of a session, or of a client itself, may be revoked one by one while an entry is kept: every process
 has to remember each."""
@@ -44,9 +46,15 @@ class Revoker:
         return self._log.transaction()
 
     async def end_sessions(
-        self, tx: Transaction, subject: uuid.UUID, sessions: Collection[uuid.UUID], time: datetime, event: audit_event_pb2.AuditEvent
+        self,
+        tx: Transaction,
+        subject: uuid.UUID,
+        sessions: Collection[uuid.UUID],
+        time: datetime,
+        event: audit_event_pb2.AuditEvent,
     ) -> list[uuid.UUID]:
-        """Ends those of the person's sessions that live, and returns them. Call it last in a transaction: it takes the revocation log's lock.
+        """Ends those of the person's sessions that live, and returns them. Call it last in a transaction: it takes the
+        revocation log's lock.
 
         Args:
             tx: The transaction.
@@ -57,7 +65,9 @@ class Revoker:
         """
         ended = await self._store.end_sessions(tx, subject, sessions, time)
         for session in ended:
-            of_session = audit_event_pb2.AuditEvent(subject=f"users/{subject}", session=f"users/{subject}/sessions/{session}")
+            of_session = audit_event_pb2.AuditEvent(
+                subject=f"users/{subject}", session=f"users/{subject}/sessions/{session}"
+            )
             of_session.MergeFrom(event)
             await self._outbox.record(tx, of_session)
         await self._log.append(tx, RevocationKind.SESSION, [str(session) for session in ended], time)
@@ -66,7 +76,8 @@ class Revoker:
     async def revoke_token(self, tx: Transaction, claims: Claims, time: datetime) -> None:
         """Refuses one access token. Call it last in a transaction, too.
 
-        A repeat, and a token of a session that has ended, change nothing. One more than `TOKENS_APART` ends the session.
+        A repeat, and a token of a session that has ended, change nothing. One more than `TOKENS_APART` ends the
+        session.
 
         Raises:
             ResourceExhausted: RATE_LIMITED: too many tokens that the client has for itself.
@@ -81,7 +92,9 @@ class Revoker:
         known = await self._log.tokens_of(tx, holder, time)
         if claims.token_id in known:
             return
-        event = audit_event_pb2.AuditEvent(type="token.revoked", client=f"clients/{claims.client_id}", detail={"cause": "token_revoked"})
+        event = audit_event_pb2.AuditEvent(
+            type="token.revoked", client=f"clients/{claims.client_id}", detail={"cause": "token_revoked"}
+        )
         if len(known) < TOKENS_APART:
             if session:
                 event.subject = f"users/{claims.subject}"
@@ -92,15 +105,22 @@ class Revoker:
             event.detail["cause"] = "tokens_revoked"
             await self.end_sessions(tx, uuid.UUID(claims.subject), [session], time, event)
         else:
-            message = f"{TOKENS_APART} tokens of this client were revoked within the hour: replacing its key revokes all of them"
+            message = (
+                f"{TOKENS_APART} tokens of this client were revoked within the hour: "
+                f"replacing its key revokes all of them"
+            )
             raise ResourceExhausted(Reason.RATE_LIMITED, message, retry_after=timedelta(minutes=10))
 
     async def revoke_subject(self, tx: Transaction, subject: uuid.UUID, not_before: datetime, time: datetime) -> None:
-        """Refuses every access token of a person that says it was issued at `not_before` or earlier. Call it last in a transaction, too."""
+        """Refuses every access token of a person that says it was issued at `not_before` or earlier. Call it last in a
+        transaction, too.
+        """
         await self._log.append(tx, RevocationKind.SUBJECT, [str(subject)], time, not_before)
 
     async def revoke_client(self, tx: Transaction, client_id: str, not_before: datetime, time: datetime) -> None:
-        """Refuses every access token of a client, its own and its sessions', up to the second `not_before`. Call it last, too."""
+        """Refuses every access token of a client, its own and its sessions', up to the second `not_before`. Call it
+        last, too.
+        """
         await self._log.append(tx, RevocationKind.CLIENT, [client_id], time, not_before)
 
 
@@ -121,7 +141,8 @@ def next_not_before_of_client(known: datetime, time: datetime, issued: datetime)
     """The same for a client.
 
     Nobody knows when its own tokens were issued. So it is one second more than the time, because the clocks of Token's
-    processes differ, and more than the last one, because the first token behind that says that it was issued a second later.
+    processes differ, and more than the last one, because the first token behind that says that it was issued a second
+    later.
 
     Args:
         known: The one up to now.

@@ -43,7 +43,9 @@ def session_message(session: Session, current: uuid.UUID | None) -> token_servic
     answer = token_service_pb2.Session(
         name=f"users/{session.subject}/sessions/{session.id}",
         client_id=session.client_id,
-        device=token_set_pb2.Device(instance_id=str(session.instance_id or ""), display_name=session.display_name, platform=session.platform),
+        device=token_set_pb2.Device(
+            instance_id=str(session.instance_id or ""), display_name=session.display_name, platform=session.platform
+        ),
         address=session.address,
         user_agent=session.user_agent,
         scopes=sorted(session.scopes),

@@ -1,4 +1,6 @@
-"""Which scopes a person gets: what the roles allow, what the client may ask for, and what was asked for, intersected."""
+"""Which scopes a person gets: what the roles allow, what the client may ask for, and what was asked for,
+intersected.
+"""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -46,7 +48,8 @@ def check_scopes(requested: Collection[str], client: Client, role_scopes: RoleSc
         role_scopes: The rules.
 
     Raises:
-        InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anybody, or none that this client may have.
+        InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anybody, or none that this client may
+            have.
     """
     if unknown := set(requested) - role_scopes.known:
         raise field_invalid("scopes", f"no rule grants {' '.join(sorted(unknown))[:100]}")
@@ -54,11 +57,14 @@ def check_scopes(requested: Collection[str], client: Client, role_scopes: RoleSc
         raise field_invalid("scopes", "none of these may be had with this client")
 
 
-def grant(requested: Collection[str], client: Client, roles: Collection[str], role_scopes: RoleScopes) -> frozenset[str]:
+def grant(
+    requested: Collection[str], client: Client, roles: Collection[str], role_scopes: RoleScopes
+) -> frozenset[str]:
     """The scopes of a new session.
 
     Args:
-        requested: Empty for all that may be had. What this person or client may not have is left out, as RFC 6749 section 3.3 allows.
+        requested: Empty for all that may be had. What this person or client may not have is left out, as RFC 6749
+            section 3.3 allows.
         client: Who asks.
         roles: The person's.
         role_scopes: The rules.

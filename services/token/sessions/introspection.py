@@ -18,12 +18,18 @@ class Introspection:
     """Answers for access tokens from memory, for refresh tokens from the store."""
 
     def __init__(
-        self, store: Store, verify: Callable[[str], Awaitable[Claims]], *, issuer: str, audience: str, clock: Callable[[], datetime]
+        self,
+        store: Store,
+        verify: Callable[[str], Awaitable[Claims]],
+        *,
+        issuer: str,
+        audience: str,
+        clock: Callable[[], datetime],
     ) -> None:
         """Args:
         store: Keeps the refresh tokens.
-        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can tell.
-        issuer: `iss`.
+        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can
+        tell. issuer: `iss`.
         audience: `aud`.
         clock: The time.
         """
@@ -60,7 +66,12 @@ class Introspection:
     async def _refresh_token(self, token: str) -> dict[str, Any]:
         time = self._clock()
         found = await self._store.find(digest(token), time)
-        if found is None or found.lineage.session_is_over or found.lineage.rotate_time or found.lineage.expire_time <= time:
+        if (
+            found is None
+            or found.lineage.session_is_over
+            or found.lineage.rotate_time
+            or found.lineage.expire_time <= time
+        ):
             return INACTIVE
         return {
             "active": True,

@@ -1,8 +1,9 @@
 """What a refresh token that could not be spent means: a race, a lost answer, a mistake or a theft. Rules only, no I/O.
 
-A session has one line of refresh tokens, never siblings. A spent token gets the same answer again within its grace, for the same installation; a
-grandparent, or a parent after its grace, means that two parties hold the line (RFC 9700, section 4.14.2). The grace of an answer that could not be
-signed begins when it was given at last: an honest retry must never look like theft. See docs/design.md.
+A session has one line of refresh tokens, never siblings. A spent token gets the same answer again within its grace, for
+the same installation; a grandparent, or a parent after its grace, means that two parties hold the line (RFC 9700,
+section 4.14.2). The grace of an answer that could not be signed begins when it was given at last: an honest retry must
+never look like theft. See docs/design.md.
 """
 
 import uuid

@@ -89,7 +89,8 @@ class TokenRefresher:
             self._refusals.count("refresh token: unknown")
             raise _refusal(RefreshOutcome.UNKNOWN)
         time = self._clock()
-        # Scopes that the client can't have are missing from a token that is good: to who made a token up they say nothing.
+        # Scopes that the client can't have are missing from a token that is good: to who made a token up they say
+        # nothing.
         if request.scopes <= client.scopes:
             successor = new_refresh_token()
             grant = await self._store.rotate(self._rotation(request, client, successor, time))
@@ -109,7 +110,9 @@ class TokenRefresher:
             raise _refusal(verdict)
         if found is None or found.successor is None or found.sealed_successor is None:
             raise _refusal(RefreshOutcome.SPENDABLE)
-        issued = await self._answer(request, unseal(request.refresh_token, found.sealed_successor), found.successor, client)
+        issued = await self._answer(
+            request, unseal(request.refresh_token, found.sealed_successor), found.successor, client
+        )
         if found.lineage.unanswered:
             await self._store.mark_answered(digest(request.refresh_token), time)
         return issued
@@ -131,7 +134,9 @@ class TokenRefresher:
             event=self._outbox.event(event),
         )
 
-    async def _diagnose(self, refresh_token: str, presented: RefreshAttempt) -> tuple[StoredRefreshToken | None, RefreshOutcome]:
+    async def _diagnose(
+        self, refresh_token: str, presented: RefreshAttempt
+    ) -> tuple[StoredRefreshToken | None, RefreshOutcome]:
         token_hash = digest(refresh_token)
         found = await self._store.find(token_hash, presented.time)
         verdict = evaluate(found.lineage if found else None, presented)
@@ -147,7 +152,12 @@ class TokenRefresher:
         return found, verdict
 
     async def _write_down(
-        self, tx: Transaction, found: StoredRefreshToken, token_hash: bytes, verdict: RefreshOutcome, presented: RefreshAttempt
+        self,
+        tx: Transaction,
+        found: StoredRefreshToken,
+        token_hash: bytes,
+        verdict: RefreshOutcome,
+        presented: RefreshAttempt,
     ) -> None:
         if verdict is RefreshOutcome.REPLAY:
             await self._store.count_replay(tx, token_hash)
@@ -176,7 +186,8 @@ class TokenRefresher:
         try:
             return Issued(await self._writer.write(grant), successor, grant)
         except BaseException:
-            # Also when the caller's deadline cut the signature short: the rotation is committed, and the client has nothing but its parent.
+            # Also when the caller's deadline cut the signature short: the rotation is committed, and the client has
+            # nothing but its parent.
             await asyncio.shield(asyncio.create_task(self._owe_answer(request)))
             raise
 
@@ -184,7 +195,9 @@ class TokenRefresher:
         try:
             await self._store.mark_unanswered(digest(request.refresh_token))
         except Unavailable:
-            _log.warning("an answer is owed and could not be noted: the token has its ordinary grace", client=request.client_id)
+            _log.warning(
+                "an answer is owed and could not be noted: the token has its ordinary grace", client=request.client_id
+            )
 
 
 def _event(event_type: str, found: StoredRefreshToken) -> audit_event_pb2.AuditEvent:
@@ -199,7 +212,9 @@ def _event(event_type: str, found: StoredRefreshToken) -> audit_event_pb2.AuditE
 def _refusal(verdict: RefreshOutcome) -> MeshError:
     match verdict:
         case RefreshOutcome.REUSE:
-            return Unauthenticated(Reason.REFRESH_REUSED, "this refresh token was used before: its session was ended, sign in again")
+            return Unauthenticated(
+                Reason.REFRESH_REUSED, "this refresh token was used before: its session was ended, sign in again"
+            )
         case RefreshOutcome.SCOPE_MISSING:
             return PermissionDenied(Reason.SCOPE_MISSING, "the session lacks a scope that was asked for")
         case RefreshOutcome.SPENDABLE:

@@ -95,8 +95,8 @@ class SessionIssuer:
         """Judges what a sign-in asks for before anything is known of the person. `issue` judges it again.
 
         Raises:
-            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, or scopes that nobody can have
-                with this client.
+            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one,
+                or scopes that nobody can have with this client.
         """
         check_scopes(scopes, _for_people(await self._clients.find(client_id), instance_id), self._role_scopes)
 
@@ -104,8 +104,8 @@ class SessionIssuer:
         """Starts a session.
 
         Raises:
-            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one, impossible scopes, or control
-                characters in a name.
+            InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one,
+                impossible scopes, or control characters in a name.
             Unauthenticated: CREDENTIALS_INVALID: the person is disabled.
             Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: nothing was written, and no session ended.
         """
@@ -119,9 +119,11 @@ class SessionIssuer:
             # behind and ends no session, and no lock waits for KMS.
             access_token = await self._writer.write(access)
             async with self._revoker.transaction() as tx:
-                # Held until the commit: who changes the person's roles, or deletes the client, finds this session, or this
-                # sign-in finds the change.
-                found = _Basis(await self._store.lock_subject(tx, sign_in.subject), await self._clients.hold(tx, sign_in.client_id))
+                # Held until the commit: who changes the person's roles, or deletes the client, finds this session, or
+                # this sign-in finds the change.
+                found = _Basis(
+                    await self._store.lock_subject(tx, sign_in.subject), await self._clients.hold(tx, sign_in.client_id)
+                )
                 if found == basis:
                     await self._store.add_session(tx, session, digest(refresh_token), access)
                     await self._record(tx, session)
@@ -129,7 +131,9 @@ class SessionIssuer:
                         await self._enforce_limit(tx, session, limit)
                     return Issued(access_token, refresh_token, access)
             basis = found
-        raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the account or the client kept changing during this sign-in: try again")
+        raise Unavailable(
+            Reason.DEPENDENCY_UNAVAILABLE, "the account or the client kept changing during this sign-in: try again"
+        )
 
     def _begin(self, sign_in: SignIn, basis: "_Basis") -> tuple[Session, AccessGrant, int]:
         """The session, its first token, and how many sessions there may be (0: any number)."""
@@ -193,9 +197,13 @@ class SessionIssuer:
         await self._outbox.record(tx, event)
 
     async def _enforce_limit(self, tx: Transaction, session: Session, limit: int) -> None:
-        """Ends the sessions used longest ago, never the new one. The subject's lock keeps two sign-ins from counting at the same time."""
+        """Ends the sessions used longest ago, never the new one. The subject's lock keeps two sign-ins from counting at
+        the same time.
+        """
         victims = await self._store.sessions_beyond(tx, session, limit, session.create_time)
-        event = audit_event_pb2.AuditEvent(type="token.revoked", client=f"clients/{session.client_id}", detail={"cause": "session_limit"})
+        event = audit_event_pb2.AuditEvent(
+            type="token.revoked", client=f"clients/{session.client_id}", detail={"cause": "session_limit"}
+        )
         await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
 
 

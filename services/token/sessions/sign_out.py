@@ -16,12 +16,19 @@ from services.token.sessions.store import Session, Store
 class SessionManager:
     """Lists and ends sessions."""
 
-    def __init__(self, store: Store, revoker: Revoker, verify: Callable[[str], Awaitable[Claims]], *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        revoker: Revoker,
+        verify: Callable[[str], Awaitable[Claims]],
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
         """Args:
         store: Keeps the sessions.
         revoker: Ends them.
-        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can tell.
-        clock: The time.
+        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can
+        tell. clock: The time.
         """
         self._store = store
         self._revoker = revoker
@@ -29,7 +36,9 @@ class SessionManager:
         self._clock = clock
 
     async def revoke_token(self, token: str) -> None:
-        """Ends the session of a refresh token, whichever of its line it is; or one access token. What is not good already is no error."""
+        """Ends the session of a refresh token, whichever of its line it is; or one access token. What is not good
+        already is no error.
+        """
         if is_refresh_token(token):
             found = await self._store.find(digest(token), self._clock())
             if found:

@@ -84,7 +84,9 @@ class StoredRefreshToken:
 
 
 def _head(field: str, length: int) -> str:
-    """SQL for the bytes before a protobuf field of `length` bytes, below 128. Messages may be concatenated: that is how protobuf merges them."""
+    """SQL for the bytes before a protobuf field of `length` bytes, below 128. Messages may be concatenated: that is how
+    protobuf merges them.
+    """
     number = audit_event_pb2.AuditEvent.DESCRIPTOR.fields_by_name[field].number
     return rf"'\x{number << 3 | 2:02x}{length:02x}'::bytea"
 
@@ -94,16 +96,18 @@ _USER_BYTES = len("users/") + 36
 _SESSION = "convert_to('users/' || session.subject || '/sessions/' || session.id, 'UTF8')"
 _SESSION_BYTES = _USER_BYTES + len("/sessions/") + 36
 
-# One atomic statement, one round trip. Whoever updates the parent first has spent it; everybody else finds no row and asks `find` what that means,
-# in a statement of its own: in this one they would still see the state before the winner's commit. The session's row lock orders this with sign-out
-# and role changes: a session that ended in between yields no successor, and the parent is spent in vain; scopes that it lost are not given.
+# One atomic statement, one round trip. Whoever updates the parent first has spent it; everybody else finds no row and
+# asks `find` what that means, in a statement of its own: in this one they would still see the state before the winner's
+# commit. The session's row lock orders this with sign-out and role changes: a session that ended in between yields no
+# successor, and the parent is spent in vain; scopes that it lost are not given.
 _ROTATE = rf"""
 WITH parent AS (
     UPDATE refresh_tokens AS token SET rotate_time = $4, successor = $2, sealed_successor = $3
     FROM sessions AS session
     WHERE token.hash = $1 AND token.rotate_time IS NULL AND token.expire_time > $4
         AND session.id = token.session_id AND session.end_time IS NULL AND session.expire_time > $4
-        AND session.client_id = $5 AND (session.instance_id IS NULL OR session.instance_id = $6) AND session.scopes @> $7::text[]
+        AND session.client_id = $5 AND (session.instance_id IS NULL OR session.instance_id = $6)
+            AND session.scopes @> $7::text[]
     RETURNING session.id
 ), session AS (
     UPDATE sessions SET last_used_time = $4, address = $8,
@@ -113,13 +117,18 @@ WITH parent AS (
     RETURNING sessions.*
 ), successor AS (
     INSERT INTO refresh_tokens (hash, session_id, token_id, issue_time, access_expire_time, expire_time, scopes, roles)
-    SELECT $2, id, $9, issue_time, GREATEST(LEAST(issue_time + $10, expire_time), issue_time + interval '1 second'), refresh_expire_time,
-        CASE WHEN cardinality($7::text[]) = 0 THEN scopes ELSE ARRAY(SELECT unnest($7::text[]) INTERSECT SELECT unnest(scopes)) END, roles
+    SELECT $2, id, $9, issue_time, GREATEST(LEAST(issue_time + $10, expire_time), issue_time + interval '1 second'),
+        refresh_expire_time,
+        CASE WHEN cardinality($7::text[]) = 0 THEN scopes
+             ELSE ARRAY(SELECT unnest($7::text[]) INTERSECT SELECT unnest(scopes)) END,
+        roles
     FROM session
     RETURNING *
 ), event AS (
     INSERT INTO outbox (kind, destination, payload)
-    SELECT 'audit', $13, $12::bytea || {_head("actor", _USER_BYTES)} || {_USER} || {_head("subject", _USER_BYTES)} || {_USER}
+    SELECT 'audit', $13, $12::bytea || {_head("actor", _USER_BYTES)} || {_USER} || {_head("subject", _USER_BYTES)} || {
+    _USER
+}
         || {_head("session", _SESSION_BYTES)} || {_SESSION}
     FROM session
 )
@@ -128,10 +137,13 @@ FROM successor JOIN session ON session.id = successor.session_id
 """
 
 _FIND = """
-SELECT token.*, session.subject, session.client_id, session.instance_id, session.auth_time, session.amr, session.scopes AS session_scopes,
+SELECT token.*, session.subject, session.client_id, session.instance_id, session.auth_time, session.amr,
+    session.scopes AS session_scopes,
     session.end_time IS NOT NULL OR session.expire_time <= $2 AS session_is_over,
-    next.hash AS next_hash, next.rotate_time IS NOT NULL AS next_is_spent, next.token_id AS next_token_id, next.issue_time AS next_issue_time,
-    next.access_expire_time AS next_access_expire_time, next.expire_time AS next_expire_time, next.scopes AS next_scopes, next.roles AS next_roles
+    next.hash AS next_hash, next.rotate_time IS NOT NULL AS next_is_spent, next.token_id AS next_token_id,
+        next.issue_time AS next_issue_time,
+    next.access_expire_time AS next_access_expire_time, next.expire_time AS next_expire_time,
+        next.scopes AS next_scopes, next.roles AS next_roles
 FROM refresh_tokens AS token
 JOIN sessions AS session ON session.id = token.session_id
 LEFT JOIN refresh_tokens AS next ON next.hash = token.successor
@@ -144,7 +156,8 @@ _LIVE = "end_time IS NULL AND refresh_expire_time > "
 # `iat` of the newest token of a session. A release before 0006 wrote none, and made it of the two other times.
 ISSUED = """
 GREATEST(
-    issue_time, date_trunc('second', last_used_time), CASE WHEN issue_time IS NULL THEN not_before + interval '1 second' END
+    issue_time, date_trunc('second', last_used_time),
+    CASE WHEN issue_time IS NULL THEN not_before + interval '1 second' END
 )
 """
 
@@ -190,20 +203,26 @@ class Store:
         """Counts a repetition of a spent token, and passes on to its successor that there was one."""
         await tx.execute(
             """
-            WITH token AS (UPDATE refresh_tokens SET replays = replays + 1 WHERE hash = $1 RETURNING successor, replayed_ancestors)
-            UPDATE refresh_tokens SET replayed_ancestors = token.replayed_ancestors + 1 FROM token WHERE hash = token.successor
+            WITH token AS (UPDATE refresh_tokens SET replays = replays + 1 WHERE hash = $1
+                RETURNING successor, replayed_ancestors)
+            UPDATE refresh_tokens SET replayed_ancestors = token.replayed_ancestors + 1 FROM token
+                WHERE hash = token.successor
             """,
             token_hash,
         )
 
     async def mark_unanswered(self, token_hash: bytes) -> None:
         """Notes that a spent token got no answer, because none could be signed."""
-        await self._database.execute("UPDATE refresh_tokens SET unanswered = true WHERE hash = $1 AND rotate_time IS NOT NULL", token_hash)
+        await self._database.execute(
+            "UPDATE refresh_tokens SET unanswered = true WHERE hash = $1 AND rotate_time IS NOT NULL", token_hash
+        )
 
     async def mark_answered(self, token_hash: bytes, time: datetime) -> None:
         """Notes that it got one at last: its grace begins now."""
         await self._database.execute(
-            "UPDATE refresh_tokens SET unanswered = false, rotate_time = $2 WHERE hash = $1 AND unanswered", token_hash, time
+            "UPDATE refresh_tokens SET unanswered = false, rotate_time = $2 WHERE hash = $1 AND unanswered",
+            token_hash,
+            time,
         )
 
     async def find_subject(self, subject: uuid.UUID) -> Subject:
@@ -212,8 +231,12 @@ class Store:
         return _subject(row) if row else Subject(subject, frozenset(), disabled=False, version=0, not_before=_EPOCH)
 
     async def lock_subject(self, tx: Transaction, subject: uuid.UUID) -> Subject:
-        """The copy of a person's roles and status, made when there is none. Its lock orders sign-ins, role changes and revocations of one person."""
-        row = await tx.fetchrow("INSERT INTO subjects (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id RETURNING *", subject)
+        """The copy of a person's roles and status, made when there is none. Its lock orders sign-ins, role changes and
+        revocations of one person.
+        """
+        row = await tx.fetchrow(
+            "INSERT INTO subjects (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id RETURNING *", subject
+        )
         assert row is not None
         return _subject(row)
 
@@ -232,7 +255,8 @@ class Store:
         """Starts a session with its first refresh token."""
         await tx.execute(
             """
-            INSERT INTO sessions (id, subject, client_id, instance_id, display_name, platform, scopes, roles, not_before, auth_time, amr, address,
+            INSERT INTO sessions (id, subject, client_id, instance_id, display_name, platform, scopes, roles,
+                not_before, auth_time, amr, address,
                 user_agent, create_time, last_used_time, refresh_expire_time, expire_time, issue_time)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
             """,
@@ -257,7 +281,8 @@ class Store:
         )
         await tx.execute(
             """
-            INSERT INTO refresh_tokens (hash, session_id, token_id, issue_time, access_expire_time, expire_time, scopes, roles)
+            INSERT INTO refresh_tokens (hash, session_id, token_id, issue_time, access_expire_time, expire_time,
+                scopes, roles)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             """,
             token_hash,
@@ -271,7 +296,9 @@ class Store:
         )
 
     async def sessions_beyond(self, tx: Transaction, session: Session, limit: int, time: datetime) -> list[uuid.UUID]:
-        """The live sessions that are too many beside this one: of the person's others with the client, those used longest ago."""
+        """The live sessions that are too many beside this one: of the person's others with the client, those used
+        longest ago.
+        """
         rows = await tx.fetch(
             f"""
             SELECT id FROM sessions WHERE subject = $1 AND client_id = $2 AND id <> $3 AND {_LIVE} $4
@@ -291,7 +318,8 @@ class Store:
         While they are locked none of them is refreshed.
         """
         rows = await tx.fetch(
-            f"SELECT id, {ISSUED} AS issued FROM sessions WHERE subject = $1 AND end_time IS NULL ORDER BY id FOR UPDATE",
+            f"SELECT id, {ISSUED} AS issued FROM sessions WHERE subject = $1 AND end_time IS NULL "
+            f"ORDER BY id FOR UPDATE",
             subject,
         )
         return {row["id"]: row["issued"] for row in rows}
@@ -300,12 +328,15 @@ class Store:
         """Whether a session was ended. One that lives is not ended, nor refreshed, until the transaction ends."""
         return await tx.fetchval("SELECT end_time IS NOT NULL FROM sessions WHERE id = $1 FOR UPDATE", session) is True
 
-    async def end_sessions(self, tx: Transaction, subject: uuid.UUID, sessions: Collection[uuid.UUID], time: datetime) -> list[uuid.UUID]:
+    async def end_sessions(
+        self, tx: Transaction, subject: uuid.UUID, sessions: Collection[uuid.UUID], time: datetime
+    ) -> list[uuid.UUID]:
         """Ends those of a person's sessions that were not ended yet, and returns them."""
         rows = await tx.fetch(
             """
             UPDATE sessions SET end_time = $3
-            WHERE id IN (SELECT id FROM sessions WHERE id = ANY($2::uuid[]) AND subject = $1 AND end_time IS NULL ORDER BY id FOR UPDATE)
+            WHERE id IN (SELECT id FROM sessions WHERE id = ANY($2::uuid[]) AND subject = $1
+                AND end_time IS NULL ORDER BY id FOR UPDATE)
             RETURNING id
             """,
             subject,
@@ -315,12 +346,20 @@ class Store:
         return [row["id"] for row in rows]
 
     async def change_sessions(
-        self, tx: Transaction, sessions: Collection[uuid.UUID], roles: Collection[str], scopes: Collection[str], not_before: datetime
+        self,
+        tx: Transaction,
+        sessions: Collection[uuid.UUID],
+        roles: Collection[str],
+        scopes: Collection[str],
+        not_before: datetime,
     ) -> None:
-        """Gives sessions new roles. They keep those of their scopes that are among `scopes`; new ones take a new sign-in."""
+        """Gives sessions new roles. They keep those of their scopes that are among `scopes`; new ones take a new
+        sign-in.
+        """
         await tx.execute(
             """
-            UPDATE sessions SET roles = $2, not_before = $3, scopes = ARRAY(SELECT unnest(scopes) INTERSECT SELECT unnest($4::text[]))
+            UPDATE sessions SET roles = $2, not_before = $3,
+                scopes = ARRAY(SELECT unnest(scopes) INTERSECT SELECT unnest($4::text[]))
             WHERE id = ANY($1::uuid[])
             """,
             list(sessions),
@@ -329,10 +368,13 @@ class Store:
             sorted(scopes),
         )
 
-    async def live_sessions(self, subject: uuid.UUID, before: uuid.UUID | None, limit: int, time: datetime) -> Sequence[Session]:
+    async def live_sessions(
+        self, subject: uuid.UUID, before: uuid.UUID | None, limit: int, time: datetime
+    ) -> Sequence[Session]:
         """A page of a person's live sessions, newest first, from behind the session `before`."""
         rows = await self._database.fetch(
-            f"SELECT * FROM sessions WHERE subject = $1 AND ($2::uuid IS NULL OR id < $2) AND {_LIVE} $3 ORDER BY id DESC LIMIT $4",
+            f"SELECT * FROM sessions WHERE subject = $1 AND ($2::uuid IS NULL OR id < $2) AND "
+            f"{_LIVE} $3 ORDER BY id DESC LIMIT $4",
             subject,
             before,
             time,
@@ -342,7 +384,10 @@ class Store:
 
     async def begin_command(self, tx: Transaction, request_id: uuid.UUID) -> bool:
         """False when this command was carried out already."""
-        return await tx.execute("INSERT INTO commands (request_id) VALUES ($1) ON CONFLICT DO NOTHING", request_id) == "INSERT 0 1"
+        return (
+            await tx.execute("INSERT INTO commands (request_id) VALUES ($1) ON CONFLICT DO NOTHING", request_id)
+            == "INSERT 0 1"
+        )
 
 
 def _subject(row: Record) -> Subject:

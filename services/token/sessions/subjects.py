@@ -19,7 +19,9 @@ from services.token.sessions.store import Store, Subject
 class SubjectSync:
     """Keeps the copies of roles and status, and revokes whole persons."""
 
-    def __init__(self, store: Store, revoker: Revoker, outbox: Outbox, role_scopes: RoleScopes, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, revoker: Revoker, outbox: Outbox, role_scopes: RoleScopes, *, clock: Callable[[], datetime]
+    ) -> None:
         """Args:
         store: Keeps subjects and sessions.
         revoker: Refuses the tokens that were issued before.
@@ -37,7 +39,8 @@ class SubjectSync:
         """Takes over a person's roles and status. An older version than the known one changes nothing.
 
         New roles come with the next refresh, and the tokens that were issued before are refused. A disabled person's
-        sessions end; so do those of a person whose roles change many times in a few seconds, with tokens issued in between.
+        sessions end; so do those of a person whose roles change many times in a few seconds, with tokens issued in
+        between.
 
         Raises:
             InvalidArgument: FIELD_INVALID `roles`: a name that no token can carry.
@@ -51,8 +54,14 @@ class SubjectSync:
             changed = replace(known, roles=frozenset(roles), disabled=disabled, version=version)
             sessions = await self._store.lock_sessions(tx, subject)
             if changed.roles != known.roles or changed.disabled != known.disabled:
-                detail = {"roles": " ".join(sorted(changed.roles)), "disabled": str(disabled).lower(), "version": str(version)}
-                event = audit_event_pb2.AuditEvent(type="token.grants_changed", subject=f"users/{subject}", detail=detail)
+                detail = {
+                    "roles": " ".join(sorted(changed.roles)),
+                    "disabled": str(disabled).lower(),
+                    "version": str(version),
+                }
+                event = audit_event_pb2.AuditEvent(
+                    type="token.grants_changed", subject=f"users/{subject}", detail=detail
+                )
                 await self._outbox.record(tx, event)
             if disabled:
                 await self._end_everything(tx, changed, sessions, cause="disabled")
@@ -62,7 +71,9 @@ class SubjectSync:
                 await self._store.save_subject(tx, changed)
 
     async def revoke(self, subject: uuid.UUID, request_id: uuid.UUID) -> None:
-        """Ends every session of a person and refuses every token issued up to now. A repeat with the same `request_id` changes nothing."""
+        """Ends every session of a person and refuses every token issued up to now. A repeat with the same `request_id`
+        changes nothing.
+        """
         async with self._revoker.transaction() as tx:
             if not await self._store.begin_command(tx, request_id):
                 return
@@ -78,10 +89,14 @@ class SubjectSync:
             return
         subject = replace(subject, not_before=not_before)
         await self._store.save_subject(tx, subject)
-        await self._store.change_sessions(tx, sessions, subject.roles, self._role_scopes.allowed(subject.roles), not_before)
+        await self._store.change_sessions(
+            tx, sessions, subject.roles, self._role_scopes.allowed(subject.roles), not_before
+        )
         await self._revoker.revoke_subject(tx, subject.id, not_before, time)
 
-    async def _end_everything(self, tx: Transaction, subject: Subject, sessions: Mapping[uuid.UUID, datetime], *, cause: str) -> None:
+    async def _end_everything(
+        self, tx: Transaction, subject: Subject, sessions: Mapping[uuid.UUID, datetime], *, cause: str
+    ) -> None:
         time = self._clock()
         detail = {"cause": cause, "sessions": str(len(sessions))}
         event = audit_event_pb2.AuditEvent(type="token.subject_revoked", subject=f"users/{subject.id}", detail=detail)
@@ -96,11 +111,13 @@ class SubjectSync:
         await self._outbox.record(tx, event)
         await self._revoker.revoke_subject(tx, subject.id, not_before, time)
 
-    async def _end_sessions(self, tx: Transaction, subject: Subject, sessions: Collection[uuid.UUID], time: datetime, *, cause: str) -> None:
+    async def _end_sessions(
+        self, tx: Transaction, subject: Subject, sessions: Collection[uuid.UUID], time: datetime, *, cause: str
+    ) -> None:
         """Refuses tokens session by session, and leaves `not_before` where it is.
 
-        For when it would be too far ahead: tokens were issued and refused so often in a few seconds, each a second behind the
-        last, that the next ones would not be valid yet.
+        For when it would be too far ahead: tokens were issued and refused so often in a few seconds, each a second
+        behind the last, that the next ones would not be valid yet.
         """
         event = audit_event_pb2.AuditEvent(type="token.revoked", detail={"cause": cause})
         await self._revoker.end_sessions(tx, subject.id, sessions, time, event)

@@ -1,7 +1,8 @@
-"""Each alarm of deploy/aws/events.yaml fires once in the emulator, and its topic tells; its metric is what the code, or AWS, really writes.
+"""Each alarm of deploy/aws/events.yaml fires once in the emulator, and its topic tells; its metric is what the code, or
+AWS, really writes.
 
-The emulator compares neither dimensions nor missing data, and AWS writes its own metrics itself, so those halves are held by name: against what the
-code logs, and against the metrics that AWS documents.
+The emulator compares neither dimensions nor missing data, and AWS writes its own metrics itself, so those halves are
+held by name: against what the code logs, and against the metrics that AWS documents.
 """
 
 import json
@@ -38,7 +39,9 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_multi_constructor("!", lambda loader, suffix, node: node.value)
 RESOURCES: dict[str, Any] = yaml.load(event_stack.TEMPLATE.read_text(), _Loader)["Resources"]
-ALARMS = {name: resource["Properties"] for name, resource in RESOURCES.items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+ALARMS = {
+    name: resource["Properties"] for name, resource in RESOURCES.items() if resource["Type"] == "AWS::CloudWatch::Alarm"
+}
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,15 @@ class Stack:
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with held(aws_emulator.running(tmp_path_factory.mktemp("alarms"), services=(*aws_emulator.SERVICES, "monitoring"))) as emulator:
+    async with held(
+        aws_emulator.running(tmp_path_factory.mktemp("alarms"), services=(*aws_emulator.SERVICES, "monitoring"))
+    ) as emulator:
         account = AwsAccount.of_emulator(emulator)
-        async with account.client("cloudformation") as cloudformation, account.client("sns") as sns, account.client("sqs") as sqs:
+        async with (
+            account.client("cloudformation") as cloudformation,
+            account.client("sns") as sns,
+            account.client("sqs") as sqs,
+        ):
             await cloudformation.create_stack(
                 StackName="authmesh-events",
                 TemplateBody=event_stack.TEMPLATE.read_text(),
@@ -76,12 +85,21 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
             resources = (await cloudformation.describe_stack_resources(StackName="authmesh-events"))["StackResources"]
             physical = {item["LogicalResourceId"]: item["PhysicalResourceId"] for item in resources}
             inbox = (await sqs.create_queue(QueueName="alarms"))["QueueUrl"]
-            arn = (await sqs.get_queue_attributes(QueueUrl=inbox, AttributeNames=["QueueArn"]))["Attributes"]["QueueArn"]
-            await sns.subscribe(TopicArn=physical["AlarmsTopic"], Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+            arn = (await sqs.get_queue_attributes(QueueUrl=inbox, AttributeNames=["QueueArn"]))["Attributes"][
+                "QueueArn"
+            ]
+            await sns.subscribe(
+                TopicArn=physical["AlarmsTopic"],
+                Protocol="sqs",
+                Endpoint=arn,
+                Attributes={"RawMessageDelivery": "true"},
+            )
         yield Stack(account, physical, inbox)
 
 
-@pytest.mark.parametrize("name", [name for name, alarm in ALARMS.items() if RESOURCES[name].get("Condition") != "HasCode"])
+@pytest.mark.parametrize(
+    "name", [name for name, alarm in ALARMS.items() if RESOURCES[name].get("Condition") != "HasCode"]
+)
 async def test_the_alarm_fires(stack: Stack, name: str) -> None:
     alarm = ALARMS[name]
     breaching, calm = float(alarm["Threshold"]) + 1, float(alarm["Threshold"])
@@ -90,7 +108,9 @@ async def test_the_alarm_fires(stack: Stack, name: str) -> None:
     # A state of OK first: the emulator tells of changes only.
     async with stack.account.client("cloudwatch") as cloudwatch:
         for value in (calm, breaching):
-            await cloudwatch.put_metric_data(Namespace=alarm["Namespace"], MetricData=[{"MetricName": alarm["MetricName"], "Value": value}])
+            await cloudwatch.put_metric_data(
+                Namespace=alarm["Namespace"], MetricData=[{"MetricName": alarm["MetricName"], "Value": value}]
+            )
 
         async def is_alarm() -> bool:
             (found,) = (await cloudwatch.describe_alarms(AlarmNames=[stack.physical[name]]))["MetricAlarms"]
@@ -121,13 +141,16 @@ async def test_an_attempt_on_a_key_is_told(stack: Stack) -> None:
     async with stack.account.client("kms") as kms, stack.account.client("events") as events:
         arn = (await kms.describe_key(KeyId="alias/authmesh-data"))["KeyMetadata"]["Arn"]
         pattern = (await events.describe_rule(Name=rule))["EventPattern"]
-        assert [target["Arn"] for target in (await events.list_targets_by_rule(Rule=rule))["Targets"]] == [stack.physical["AlarmsTopic"]]
+        assert [target["Arn"] for target in (await events.list_targets_by_rule(Rule=rule))["Targets"]] == [
+            stack.physical["AlarmsTopic"]
+        ]
 
         async def is_told(name: str, key: str) -> bool:
             # CloudTrail's `resources` is an array of objects; EventBridge looks into those, the emulator does not.
             detail = {"eventName": name, "errorCode": "AccessDenied", "resources": {"ARN": key}}
             event = {
-                "id": "1", "account": "000000000000", "source": "aws.kms", "time": "2026-11-26T00:00:00Z", "region": "us-east-1",
+                "id": "1", "account": "000000000000", "source": "aws.kms", "time": "2026-11-26T00:00:00Z",
+                "region": "us-east-1",
                 "resources": [], "detail-type": "AWS API Call via CloudTrail", "detail": detail,
             }  # fmt: skip
             return bool((await events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event)))["Result"])

@@ -1,4 +1,5 @@
-"""What a Lambda function did not do goes back to a real queue: at once, after a pause, or on its way to the dead letters."""
+"""What a Lambda function did not do goes back to a real queue: at once, after a pause, or on its way to the dead
+letters."""
 
 import asyncio
 import json
@@ -56,9 +57,13 @@ async def queue(aws_server: aws_emulator.AwsEmulator, monkeypatch: pytest.Monkey
     async with AsyncExitStack() as stack:
         for name, value in aws_server.environment.items():
             monkeypatch.setenv(name, value)
-        settings = AuditSettings.model_construct(aws_region=aws_emulator.REGION, aws_endpoint_url=aws_server.endpoint_url)
+        settings = AuditSettings.model_construct(
+            aws_region=aws_emulator.REGION, aws_endpoint_url=aws_server.endpoint_url
+        )
         sqs = await stack.enter_async_context(open_client("sqs", settings))
-        url = (await sqs.create_queue(QueueName=f"batch-{uuid4()}", Attributes={"VisibilityTimeout": "600"}))["QueueUrl"]
+        url = (await sqs.create_queue(QueueName=f"batch-{uuid4()}", Attributes={"VisibilityTimeout": "600"}))[
+            "QueueUrl"
+        ]
         monkeypatch.setenv("QUEUE_URL", url)
         lambda_batch.client.cache_clear()
         yield Queue(sqs, url)
@@ -122,7 +127,9 @@ async def test_a_later_attempt_waits_longer_each_time(queue: Queue) -> None:
     assert (await queue.event(wait=2))["Records"] == []
 
 
-async def test_what_can_never_be_done_is_on_its_way_to_the_dead_letters_at_once(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_can_never_be_done_is_on_its_way_to_the_dead_letters_at_once(
+    queue: Queue, capsys: pytest.CaptureFixture[str]
+) -> None:
     await queue.send("junk")
 
     def body(batch: Batch) -> None:
@@ -139,7 +146,9 @@ async def test_what_can_never_be_done_is_on_its_way_to_the_dead_letters_at_once(
     assert [line[METRIC] for line in lines if line["event"] == "batch"] == [1, 1, 1]
 
 
-async def test_when_the_queue_is_away_the_failures_are_returned_all_the_same(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_the_queue_is_away_the_failures_are_returned_all_the_same(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await queue.send("one")
     event = await queue.event()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

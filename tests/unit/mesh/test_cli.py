@@ -27,10 +27,15 @@ def contract() -> Contract:
 
 def authmesh(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "AUTHMESH_HOME": str(home)} | environment
-    return subprocess.run([sys.executable, "-m", "mesh.cli", *arguments], capture_output=True, text=True, env=env, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "mesh.cli", *arguments], capture_output=True, text=True, env=env, check=False
+    )
 
 
-@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("inbox",), ("inbox", "--json"), ("call", "AuthService/SignIn", "{}")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("status", "--json"), ("inbox",), ("inbox", "--json"), ("call", "AuthService/SignIn", "{}")],
+)
 def test_without_a_mesh_every_command_is_one_clear_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = authmesh(*arguments, home=tmp_path)
     assert done.returncode == 1
@@ -98,11 +103,23 @@ def test_a_method_may_be_named_by_any_end_of_its_name(name: str, contract: Contr
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("ResourceService/GetResorce", "ResourceService has no method GetResorce: did you mean ResourceService/GetResource?"),
-        ("resource.v1.ResourceService/getresource", "ResourceService has no method getresource: did you mean ResourceService/GetResource?"),
+        (
+            "ResourceService/GetResorce",
+            "ResourceService has no method GetResorce: did you mean ResourceService/GetResource?",
+        ),
+        (
+            "resource.v1.ResourceService/getresource",
+            "ResourceService has no method getresource: did you mean ResourceService/GetResource?",
+        ),
         ("ResorceService/GetResource", "there is no service ResorceService: did you mean ResourceService/GetResource?"),
         ("ResorceService/GetResorce", "there is no service ResorceService: did you mean ResourceService/GetResource?"),
-        ("UserService/SignIn", "UserService has no method SignIn: it has GetUser, UpdateUser, ListUsers, SetRoles, DisableUser, EnableUser"),
+        (
+            "UserService/SignIn",
+            (
+                "UserService has no method SignIn: it has GetUser, UpdateUser, ListUsers, SetRoles, "
+                "DisableUser, EnableUser"
+            ),
+        ),
         ("People/SignIn", "there is no service People: did you mean AuthService/SignIn?"),
         ("GetResource", "GetResource is not SERVICE/METHOD: did you mean ResourceService/GetResource?"),
         ("SignUpp", "SignUpp is not SERVICE/METHOD: did you mean AuthService/SignUp?"),
@@ -121,14 +138,22 @@ def test_a_method_that_is_not_built_can_be_called_and_is_not_offered(contract: C
     for name in ("AuthService/VerifyMfaa", "AuthService/Nothing", "DeleteUsr"):
         with pytest.raises(CallError) as raised:
             find_rpc(contract, name)
-        assert not any(f"{unbuilt}{end}" in str(raised.value) for unbuilt in ("VerifyMfa", "DeleteUser") for end in ("?", ",", " "))
+        assert not any(
+            f"{unbuilt}{end}" in str(raised.value) for unbuilt in ("VerifyMfa", "DeleteUser") for end in ("?", ",", " ")
+        )
 
 
 def refused(message: str, *violations: str) -> Any:
     """An error of grpc's with details, as the edge sends it."""
-    fields = [error_details_pb2.BadRequest.FieldViolation(field=item.partition(": ")[0], description=item.partition(": ")[2]) for item in violations]
+    fields = [
+        error_details_pb2.BadRequest.FieldViolation(field=item.partition(": ")[0], description=item.partition(": ")[2])
+        for item in violations
+    ]
     status = status_pb2.Status(code=3, message=message)
-    for detail in (error_details_pb2.ErrorInfo(reason="FIELD_INVALID", domain="authmesh"), error_details_pb2.BadRequest(field_violations=fields)):
+    for detail in (
+        error_details_pb2.ErrorInfo(reason="FIELD_INVALID", domain="authmesh"),
+        error_details_pb2.BadRequest(field_violations=fields),
+    ):
         status.details.add().Pack(detail)
     error = mock.Mock()
     error.code.return_value = grpc.StatusCode.INVALID_ARGUMENT
@@ -139,16 +164,22 @@ def refused(message: str, *violations: str) -> Any:
 def test_each_field_at_fault_is_told_once() -> None:
     told = ["name: must be a name", "page_size: must be less", "email: must be an address", "etag: must be short"]
     assert _refusal(refused("; ".join(told[:3]), *told)) == (
-        "INVALID_ARGUMENT FIELD_INVALID: name: must be a name; page_size: must be less; email: must be an address\n  etag: must be short"
+        "INVALID_ARGUMENT FIELD_INVALID: name: must be a name; page_size: must be less; email: must "
+        "be an address\n  etag: must be short"
     )
     assert _refusal(refused(told[0], told[0])) == "INVALID_ARGUMENT FIELD_INVALID: name: must be a name"
-    assert _refusal(refused("not valid", told[0])) == "INVALID_ARGUMENT FIELD_INVALID: not valid\n  name: must be a name"
+    assert (
+        _refusal(refused("not valid", told[0])) == "INVALID_ARGUMENT FIELD_INVALID: not valid\n  name: must be a name"
+    )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [(("kyes", "list"), "did you mean keys?"), (("statsu",), "did you mean status?"), (("xyz",), "there are admin, ")]
+    ("arguments", "says"),
+    [(("kyes", "list"), "did you mean keys?"), (("statsu",), "did you mean status?"), (("xyz",), "there are admin, ")],
 )
-def test_a_mistyped_command_is_told_with_the_nearest(arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistyped_command_is_told_with_the_nearest(
+    arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 2

@@ -77,7 +77,11 @@ def test_a_method_that_changes_state_says_what_it_leaves_in_the_audit_trail() ->
 
 
 def test_what_administrators_change_they_change_by_fresh_knowledge_of_revocations() -> None:
-    changes = [rpc for rpc in CONTRACT.rpcs.values() if rpc.changes_state and any(s.startswith("admin:") for s in rpc.access.authenticated.scopes)]
+    changes = [
+        rpc
+        for rpc in CONTRACT.rpcs.values()
+        if rpc.changes_state and any(s.startswith("admin:") for s in rpc.access.authenticated.scopes)
+    ]
     assert len(changes) > 5
     assert [rpc.path for rpc in changes if not 0 < rpc.access.authenticated.max_staleness.seconds <= 5] == []
 

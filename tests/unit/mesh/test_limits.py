@@ -1,4 +1,5 @@
-"""What one caller can make each service do in a second, by docs/limits.md: cost of a call times calls, over all methods."""
+"""What one caller can make each service do in a second, by docs/limits.md: cost of a call times calls, over all
+methods."""
 
 import re
 from collections.abc import Iterator
@@ -60,7 +61,11 @@ def in_a_second(rpc: Rpc, figure: str) -> float:
 
 
 def of_one_call(rpc: Rpc, figure: str) -> float:
-    return rpc.cost.cpu.ToTimedelta().total_seconds() * 1000 if figure == "milliseconds" else float(getattr(rpc.cost, figure))
+    return (
+        rpc.cost.cpu.ToTimedelta().total_seconds() * 1000
+        if figure == "milliseconds"
+        else float(getattr(rpc.cost, figure))
+    )
 
 
 def test_every_service_whose_methods_have_a_limit_is_known_here() -> None:
@@ -75,7 +80,9 @@ def test_every_method_with_a_token_says_what_it_may_cost(service: str) -> None:
 @pytest.mark.parametrize("figure", BUDGET)
 @pytest.mark.parametrize("service", SERVICES)
 def test_all_that_one_caller_can_call_is_within_the_budget(service: str, figure: str) -> None:
-    spent = {rpc.name: in_a_second(rpc, figure) for rpc in CONTRACT.services[service] if rpc.rate and rpc.path not in CLIENTS}
+    spent = {
+        rpc.name: in_a_second(rpc, figure) for rpc in CONTRACT.services[service] if rpc.rate and rpc.path not in CLIENTS
+    }
     assert sum(spent.values()) <= BUDGET[figure], spent
 
 

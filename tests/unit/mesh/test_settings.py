@@ -48,7 +48,9 @@ def test_a_missing_variable_is_named(environment: pytest.MonkeyPatch, name: str)
         ("MAX_CONCURRENT_CALLS", "0"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name_and_never_repeated(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_wrong_value_is_refused_by_name_and_never_repeated(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     environment.setenv(name, value)
     with pytest.raises(SystemExit) as stopped:
         ProcessSettings.load()

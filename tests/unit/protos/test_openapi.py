@@ -24,7 +24,12 @@ def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
 
 
 def test_every_json_form_of_the_contract_is_one_operation(document: dict[str, Any]) -> None:
-    described = [operations[kind]["operationId"] for operations in document["paths"].values() for kind in METHODS if kind in operations]
+    described = [
+        operations[kind]["operationId"]
+        for operations in document["paths"].values()
+        for kind in METHODS
+        if kind in operations
+    ]
     forms = [binding for rpc in Contract.load().rpcs.values() for binding in rpc.http]
     assert len(described) == len(set(described)) == len(forms)
 

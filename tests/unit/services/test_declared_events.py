@@ -1,6 +1,8 @@
-"""What the contract declares to be written is written by the code that serves the method; what the code writes is in the catalogue.
+"""What the contract declares to be written is written by the code that serves the method; what the code writes is in
+the catalogue.
 
-Read from the source: which tests make each event happen is each service's business. Methods that nobody serves yet are left out.
+Read from the source: which tests make each event happen is each service's business. Methods that nobody serves yet are
+left out.
 """
 
 import ast
@@ -48,7 +50,13 @@ def test_a_service_writes_nothing_that_no_method_of_it_declares(service: str) ->
     written = source(service)[1] & EVENT_TYPES
     declared = {event for rpc in CONTRACT.rpcs.values() if node(rpc) == service for event in rpc.audit}
     # Made by the clock or by a start, and by no call.
-    by_itself = {"auth.anonymous_denials", "token.key_created", "token.key_activated", "token.key_retired", "token.key_removed"}
+    by_itself = {
+        "auth.anonymous_denials",
+        "token.key_created",
+        "token.key_activated",
+        "token.key_retired",
+        "token.key_removed",
+    }
     assert written <= declared | by_itself | WRITTEN_BY_THE_MESH | {"token.reuse_detected"}
 
 

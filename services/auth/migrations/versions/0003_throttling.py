@@ -33,7 +33,10 @@ STATEMENTS = (
     "CREATE INDEX sign_ups_password ON sign_ups (email, password_hash)",
     # Of this database alone: what somebody hashes beforehand for an address is worth nothing here.
     "CREATE TABLE salt_secret (secret bytea NOT NULL)",
-    "INSERT INTO salt_secret VALUES (sha256(convert_to(CAST(gen_random_uuid() AS text) || CAST(gen_random_uuid() AS text), 'UTF8')))",
+    (
+        "INSERT INTO salt_secret VALUES (sha256(convert_to(CAST(gen_random_uuid() AS text) || "
+        "CAST(gen_random_uuid() AS text), 'UTF8')))"
+    ),
 )
 
 

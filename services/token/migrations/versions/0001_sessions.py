@@ -8,7 +8,8 @@ revision = "0001"
 down_revision = None
 
 TABLES = (
-    # Token's copy of who may do what; User decides. `not_before`: no token may say it was issued at that second or earlier.
+    # Token's copy of who may do what; User decides. `not_before`: no token may say it was issued at that second or
+    # earlier.
     """
     CREATE TABLE subjects (
         id uuid PRIMARY KEY,
@@ -18,7 +19,8 @@ TABLES = (
         not_before timestamptz NOT NULL DEFAULT 'epoch'
     )
     """,
-    # `roles` and `not_before` are copied from the subject, so that a refresh touches one row here and the row's lock orders it with role changes.
+    # `roles` and `not_before` are copied from the subject, so that a refresh touches one row here and the row's lock
+    # orders it with role changes.
     """
     CREATE TABLE sessions (
         id uuid PRIMARY KEY,
@@ -44,7 +46,8 @@ TABLES = (
     """,
     "CREATE INDEX sessions_live ON sessions (subject, id) WHERE end_time IS NULL",
     "CREATE INDEX sessions_expire ON sessions (expire_time)",
-    # No foreign key to the session: rows are made in the statement that has just locked it, and the check would cost a refresh a tenth.
+    # No foreign key to the session: rows are made in the statement that has just locked it, and the check would cost a
+    # refresh a tenth.
     """
     CREATE TABLE refresh_tokens (
         hash bytea PRIMARY KEY,

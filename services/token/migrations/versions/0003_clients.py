@@ -6,8 +6,8 @@ revision = "0003_clients"
 down_revision = "0002_audit_pipeline"
 
 TABLES = (
-    # A deleted client stays as a row: the file that it came from must not bring it back, and its tokens of before stay refused when its id is used
-    # again. `not_before`: no token may say it was issued at that second or earlier.
+    # A deleted client stays as a row: the file that it came from must not bring it back, and its tokens of before stay
+    # refused when its id is used again. `not_before`: no token may say it was issued at that second or earlier.
     """
     CREATE TABLE clients (
         id text PRIMARY KEY,

@@ -38,7 +38,10 @@ STATEMENTS = (
     CREATE UNIQUE INDEX signing_keys_one_active ON signing_keys ((true))
     WHERE active_time IS NOT NULL AND retire_time IS NULL AND revoke_time IS NULL
     """,
-    "CREATE UNIQUE INDEX signing_keys_one_published ON signing_keys ((true)) WHERE active_time IS NULL AND revoke_time IS NULL",
+    (
+        "CREATE UNIQUE INDEX signing_keys_one_published ON signing_keys ((true)) WHERE active_time IS "
+        "NULL AND revoke_time IS NULL"
+    ),
 )
 
 

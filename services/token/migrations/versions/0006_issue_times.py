@@ -6,7 +6,8 @@ revision = "0006_issue_times"
 down_revision = "0005_signing_keys"
 
 STATEMENTS = (
-    # `iat` of the newest access token. Null in rows that nothing has changed since: `services.token.sessions.store` knows what it is there.
+    # `iat` of the newest access token. Null in rows that nothing has changed since: `services.token.sessions.store`
+    # knows what it is there.
     "ALTER TABLE sessions ADD COLUMN issue_time timestamptz",
     # Of a token: its session, or the client that it is of. Of everything else: empty.
     "ALTER TABLE revocations ADD COLUMN holder text NOT NULL DEFAULT ''",

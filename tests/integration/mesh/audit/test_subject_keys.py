@@ -23,12 +23,17 @@ def outbox() -> Outbox:
 async def record(database: Database, outbox: Outbox, *subjects: str) -> None:
     async with database.transaction() as tx:
         for subject in subjects:
-            await outbox.record(tx, AuditEvent(type="auth.signed_in", subject=subject, address="192.0.2.1", email="a@example.org"))
+            await outbox.record(
+                tx, AuditEvent(type="auth.signed_in", subject=subject, address="192.0.2.1", email="a@example.org")
+            )
 
 
 async def numbered(database: Database) -> list[AuditEvent]:
     await number_events(database, "auth")
-    return [AuditEvent.FromString(row["payload"]) for row in await database.fetch("SELECT payload FROM outbox ORDER BY sequence")]
+    return [
+        AuditEvent.FromString(row["payload"])
+        for row in await database.fetch("SELECT payload FROM outbox ORDER BY sequence")
+    ]
 
 
 async def shown(database: Database, event: AuditEvent) -> AuditEvent:
@@ -59,7 +64,9 @@ async def test_events_leave_sealed_and_their_source_can_open_them(database: Data
     assert [(await shown(database, event)).address for event in sink.events] == ["192.0.2.1"] * 3
 
 
-async def test_erasure_makes_one_persons_data_unreadable_and_leaves_the_chain(database: Database, outbox: Outbox) -> None:
+async def test_erasure_makes_one_persons_data_unreadable_and_leaves_the_chain(
+    database: Database, outbox: Outbox
+) -> None:
     await record(database, outbox, ADA, BOB)
     events = await numbered(database)
     await erase(database, ADA)

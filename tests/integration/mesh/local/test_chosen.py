@@ -1,4 +1,5 @@
-"""A mesh as its user wants it: on PostgreSQL, Valkey and an AWS endpoint of his own, open to his network, with RSA keys."""
+"""A mesh as its user wants it: on PostgreSQL, Valkey and an AWS endpoint of his own, open to his network, with RSA
+keys."""
 
 import base64
 import json
@@ -35,14 +36,21 @@ async def mesh(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[RunningMesh]:
     servers = {"DATABASE_URL": postgres_server.admin_url, "REDIS_URL": valkey_server.url, **users_aws.environment}
-    chosen = {"EDGE_HOST": own_address(), "CORS_ORIGINS": f"{PAGE}, https://app.example", "SIGNING_ALGORITHM": "RS256", "LOG_LEVEL": "INFO"}
+    chosen = {
+        "EDGE_HOST": own_address(),
+        "CORS_ORIGINS": f"{PAGE}, https://app.example",
+        "SIGNING_ALGORITHM": "RS256",
+        "LOG_LEVEL": "INFO",
+    }
     async with held(running(tmp_path_factory.mktemp("chosen") / "mesh", **servers, **chosen)) as started:
         yield started
 
 
 def phone(mesh: RunningMesh) -> httpx.AsyncClient:
     """A client that knows the printed address and the certificate to trust, and nothing else."""
-    return httpx.AsyncClient(base_url=mesh.status["edge"], verify=ssl.create_default_context(cafile=mesh.status["ca_file"]))
+    return httpx.AsyncClient(
+        base_url=mesh.status["edge"], verify=ssl.create_default_context(cafile=mesh.status["ca_file"])
+    )
 
 
 async def test_it_uses_the_users_servers(mesh: RunningMesh, users_aws: aws_emulator.AwsEmulator) -> None:
@@ -73,7 +81,11 @@ async def test_nothing_but_the_edge_listens_in_the_network(mesh: RunningMesh) ->
 async def test_pages_of_the_chosen_origins_may_call_and_others_may_not(mesh: RunningMesh) -> None:
     preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     async with phone(mesh) as client:
-        for origin, allowed in ((PAGE, PAGE), ("https://app.example", "https://app.example"), ("https://other.example", None)):
+        for origin, allowed in (
+            (PAGE, PAGE),
+            ("https://app.example", "https://app.example"),
+            ("https://other.example", None),
+        ):
             answer = await client.options("/v1/auth:signIn", headers=preflight | {"origin": origin})
             assert answer.headers.get("access-control-allow-origin") == allowed
 
@@ -89,7 +101,10 @@ async def test_tokens_are_signed_with_the_chosen_algorithm_and_good(mesh: Runnin
 
 
 async def test_the_users_servers_are_left_running(
-    mesh: RunningMesh, postgres_server: postgres.Postgres, valkey_server: valkey.Valkey, users_aws: aws_emulator.AwsEmulator
+    mesh: RunningMesh,
+    postgres_server: postgres.Postgres,
+    valkey_server: valkey.Valkey,
+    users_aws: aws_emulator.AwsEmulator,
 ) -> None:
     """Last: there is no mesh after it."""
     mesh.process.terminate()
@@ -120,10 +135,16 @@ async def test_one_that_does_not_answer_is_named_in_one_line(name: str, url: str
     [
         ("AUDIT_BUCKET", "other", "AUDIT_BUCKET can't be chosen for a local mesh"),
         ("EDGE_HOST", "203.0.113.7", f"EDGE_HOST=203.0.113.7 is not an address of this machine: {own_address()} is"),
-        ("CORS_ORIGINS", "https://app.example/", "CORS_ORIGINS: no page has the origin 'https://app.example/': write https://app.example"),
+        (
+            "CORS_ORIGINS",
+            "https://app.example/",
+            "CORS_ORIGINS: no page has the origin 'https://app.example/': write https://app.example",
+        ),
     ],
 )
-async def test_a_choice_that_cannot_be_had_is_refused_in_one_line(name: str, value: str, says: str, tmp_path: Path) -> None:
+async def test_a_choice_that_cannot_be_had_is_refused_in_one_line(
+    name: str, value: str, says: str, tmp_path: Path
+) -> None:
     code, _, errors = await authmesh(tmp_path / "mesh", "run", **{name: value, "EDGE_PORT": "0"})
     assert (code, errors.count("\n")) == (1, 1)
     assert errors.startswith(f"authmesh: {says}")

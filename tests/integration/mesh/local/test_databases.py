@@ -36,7 +36,10 @@ async def test_a_second_start_finds_them_current(made: list[ServiceDatabase], tm
 
 async def test_a_service_may_change_rows_but_not_its_schema(made: list[ServiceDatabase]) -> None:
     auth = made[0]
-    tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND has_table_privilege(oid, 'DELETE')"
+    tables = (
+        "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind "
+        "= 'r' AND has_table_privilege(oid, 'DELETE')"
+    )
     assert await execute(auth.url, tables)
     for statement in (
         "CREATE TABLE mine (id int)",
@@ -63,13 +66,17 @@ async def test_a_password_that_was_changed_is_set_again(made: list[ServiceDataba
     assert await execute(audit.url, "SELECT 1") == 1
 
 
-async def test_passwords_are_stored_as_scram_verifiers_and_not_logged(made: list[ServiceDatabase], postgres_server: postgres.Postgres) -> None:
+async def test_passwords_are_stored_as_scram_verifiers_and_not_logged(
+    made: list[ServiceDatabase], postgres_server: postgres.Postgres
+) -> None:
     stored = await execute(made[0].admin_url, f"SELECT rolpassword FROM pg_authid WHERE rolname = '{made[0].name}'")
     assert str(stored).startswith("SCRAM-SHA-256$4096:")
     assert made[0].runtime_password not in postgres_server.program.log.read_text()
 
 
-async def test_an_error_does_not_write_the_row_into_the_log(made: list[ServiceDatabase], postgres_server: postgres.Postgres) -> None:
+async def test_an_error_does_not_write_the_row_into_the_log(
+    made: list[ServiceDatabase], postgres_server: postgres.Postgres
+) -> None:
     with pytest.raises(asyncpg.NotNullViolationError):
         await execute(made[0].url, "INSERT INTO outbox (kind, destination, payload) VALUES (NULL, 'somebody', '')")
     log = postgres_server.program.log.read_text()
@@ -84,6 +91,8 @@ async def test_a_database_made_again_is_another_one(made: list[ServiceDatabase])
 
 async def test_a_server_out_of_reach_is_named_without_its_password(tmp_path: Path) -> None:
     planned = databases.plan("postgresql://admin:s3cret@127.0.0.1:1/postgres", ["auth"], tmp_path)
-    with pytest.raises(LocalMeshError, match=r"the databases can't be made on postgresql://127.0.0.1:1/postgres") as raised:
+    with pytest.raises(
+        LocalMeshError, match=r"the databases can't be made on postgresql://127.0.0.1:1/postgres"
+    ) as raised:
         await databases.ensure(planned, tmp_path / "log")
     assert "s3cret" not in str(raised.value)

@@ -1,4 +1,5 @@
-"""The event stack in the AWS emulator: what CloudFormation makes of deploy/aws/events.yaml, and what outlives a restart."""
+"""The event stack in the AWS emulator: what CloudFormation makes of deploy/aws/events.yaml, and what outlives a
+restart."""
 
 import asyncio
 import json
@@ -56,7 +57,9 @@ async def test_names_are_those_that_the_services_expect(stack: event_stack.Event
     assert stack.audit_bucket == "authmesh-audit-000000000000-us-east-1"
 
 
-async def test_the_bucket_keeps_versions_and_is_encrypted_and_closed(account: AwsAccount, stack: event_stack.EventStack) -> None:
+async def test_the_bucket_keeps_versions_and_is_encrypted_and_closed(
+    account: AwsAccount, stack: event_stack.EventStack
+) -> None:
     async with account.client("s3") as s3:
         bucket = {"Bucket": stack.audit_bucket}
         assert (await s3.get_bucket_versioning(**bucket))["Status"] == "Enabled"
@@ -66,7 +69,9 @@ async def test_the_bucket_keeps_versions_and_is_encrypted_and_closed(account: Aw
         assert (await s3.get_bucket_lifecycle_configuration(**bucket))["Rules"]
 
 
-async def test_what_is_in_the_bucket_can_be_neither_deleted_nor_shortened(account: AwsAccount, stack: event_stack.EventStack) -> None:
+async def test_what_is_in_the_bucket_can_be_neither_deleted_nor_shortened(
+    account: AwsAccount, stack: event_stack.EventStack
+) -> None:
     from botocore.exceptions import ClientError
 
     async with account.client("s3") as s3:
@@ -77,7 +82,9 @@ async def test_what_is_in_the_bucket_can_be_neither_deleted_nor_shortened(accoun
         retention = (await s3.get_object_retention(**version))["Retention"]
         assert retention["Mode"] == "COMPLIANCE"
         with pytest.raises(ClientError, match="AccessDenied"):
-            await s3.put_object_retention(**version, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": datetime.now(UTC)})
+            await s3.put_object_retention(
+                **version, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": datetime.now(UTC)}
+            )
         with pytest.raises(ClientError, match="PreconditionFailed"):
             await s3.put_object(Bucket=stack.audit_bucket, Key="audit/locked", Body=b"replaced", IfNoneMatch="*")
 
@@ -97,7 +104,9 @@ async def test_the_emulators_gaps_are_filled_as_the_template_says() -> None:
 
 
 @pytest.mark.parametrize("signs", ["checkpoint", "acknowledgement"])
-async def test_checkpoints_and_acknowledgements_have_a_key_each_that_signs(account: AwsAccount, stack: event_stack.EventStack, signs: str) -> None:
+async def test_checkpoints_and_acknowledgements_have_a_key_each_that_signs(
+    account: AwsAccount, stack: event_stack.EventStack, signs: str
+) -> None:
     arn = {"checkpoint": stack.checkpoint_key, "acknowledgement": stack.acknowledgement_key}[signs]
     async with account.client("kms") as kms:
         key = await kms.describe_key(KeyId=f"alias/authmesh-audit-{signs}s")
@@ -120,13 +129,17 @@ async def test_events_that_a_person_should_hear_of_reach_the_notices_queue_and_o
                 entry | {"Source": "authmesh.resource", "DetailType": "token.reuse_detected", "Detail": '{"n": 3}'},
             ]
         )
-        received = await sqs.receive_message(QueueUrl=stack.notices_queue_url, WaitTimeSeconds=3, MaxNumberOfMessages=10)
+        received = await sqs.receive_message(
+            QueueUrl=stack.notices_queue_url, WaitTimeSeconds=3, MaxNumberOfMessages=10
+        )
         for url in (stack.notices_queue_url, stack.audit_queue_url):
             await sqs.purge_queue(QueueUrl=url)
     assert [json.loads(message["Body"])["detail"] for message in received["Messages"]] == [{"n": 2}]
 
 
-async def test_events_of_the_mesh_reach_the_audit_queue_and_others_do_not(account: AwsAccount, stack: event_stack.EventStack) -> None:
+async def test_events_of_the_mesh_reach_the_audit_queue_and_others_do_not(
+    account: AwsAccount, stack: event_stack.EventStack
+) -> None:
     entry = {"DetailType": "auth.signed_in", "Detail": '{"n": 1}', "EventBusName": stack.event_bus}
     async with account.client("events") as events, account.client("sqs") as sqs:
         await events.put_events(Entries=[entry | {"Source": "authmesh.auth"}, entry | {"Source": "somebody.else"}])
@@ -140,18 +153,27 @@ async def test_events_of_the_mesh_reach_the_audit_queue_and_others_do_not(accoun
 async def test_undeliverable_events_are_kept(account: AwsAccount, stack: event_stack.EventStack) -> None:
     async with account.client("events") as events, account.client("sqs") as sqs:
         (target,) = (await events.list_targets_by_rule(Rule="authmesh-audit", EventBusName=stack.event_bus))["Targets"]
-        attributes = (await sqs.get_queue_attributes(QueueUrl=stack.audit_queue_url, AttributeNames=["RedrivePolicy"]))["Attributes"]
+        attributes = (await sqs.get_queue_attributes(QueueUrl=stack.audit_queue_url, AttributeNames=["RedrivePolicy"]))[
+            "Attributes"
+        ]
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185}
     assert target["DeadLetterConfig"]["Arn"].endswith(":authmesh-audit-dlq")
     assert json.loads(attributes["RedrivePolicy"])["deadLetterTargetArn"].endswith(":authmesh-audit-dlq")
 
 
-async def test_the_inbox_gets_messages_to_people_and_nothing_else(account: AwsAccount, stack: event_stack.EventStack, tmp_path: Path) -> None:
+async def test_the_inbox_gets_messages_to_people_and_nothing_else(
+    account: AwsAccount, stack: event_stack.EventStack, tmp_path: Path
+) -> None:
     file = tmp_path / "inbox.jsonl"
     collecting = asyncio.create_task(inbox.collect(account, stack.inbox_queue_url, file))
     try:
         async with account.client("sns") as sns:
-            for body in ("no json", "[]", '{"kind": "without an address"}', '{"email": "a@example.com", "kind": "verify_email", "code": "123456"}'):
+            for body in (
+                "no json",
+                "[]",
+                '{"kind": "without an address"}',
+                '{"email": "a@example.com", "kind": "verify_email", "code": "123456"}',
+            ):
                 await sns.publish(TopicArn=stack.messages_topic_arn, Message=body)
         await until(lambda: bool(inbox.read(file)))
     finally:
@@ -161,7 +183,9 @@ async def test_the_inbox_gets_messages_to_people_and_nothing_else(account: AwsAc
     assert abs((datetime.now(UTC) - message.sent_time).total_seconds()) < 60
 
 
-async def test_an_emulator_that_was_killed_finds_its_stack_and_objects_again(emulator: tuple[Child, AwsAccount]) -> None:
+async def test_an_emulator_that_was_killed_finds_its_stack_and_objects_again(
+    emulator: tuple[Child, AwsAccount],
+) -> None:
     child, account = emulator
     made, changed = await event_stack.ensure(account)
     assert changed

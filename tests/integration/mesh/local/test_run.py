@@ -1,7 +1,7 @@
 """The life of a local mesh: killed, started again, met by a second one, stopped.
 
-One mesh for all of it: `before` is what the first run said of itself when it was killed, `mesh` the run after that. That one is started in an
-environment that is meant for other programs, and from a directory with other code.
+One mesh for all of it: `before` is what the first run said of itself when it was killed, `mesh` the run after that.
+That one is started in an environment that is meant for other programs, and from a directory with other code.
 """
 
 import asyncio
@@ -70,7 +70,10 @@ async def mesh(killed: tuple[Path, dict[str, Any], str], elsewhere: Path) -> Asy
         patch.chdir(elsewhere)
         async with held(running(killed[0], **HOSTILE, PYTHONPATH=str(elsewhere))) as started:
             # The status of the killed run says ready, too, until it is replaced.
-            await until(lambda: started.status["runner"]["pid"] == started.process.pid and started.status["state"] == "ready", 60)
+            await until(
+                lambda: started.status["runner"]["pid"] == started.process.pid and started.status["state"] == "ready",
+                60,
+            )
             patch.undo()
             yield started
 
@@ -88,21 +91,35 @@ async def test_the_next_start_cleans_up_after_a_killed_one(mesh: RunningMesh, be
     assert {row["restarts"] for row in mesh.status["processes"]} == {0}
 
 
-async def test_state_survives(mesh: RunningMesh, before: dict[str, Any], killed: tuple[Path, dict[str, Any], str]) -> None:
+async def test_state_survives(
+    mesh: RunningMesh, before: dict[str, Any], killed: tuple[Path, dict[str, Any], str]
+) -> None:
     assert mesh.status["edge"] == before["edge"]
     assert mesh.status["demo"] == before["demo"]
-    code, output, errors = await mesh.authmesh("call", "UserService/GetUser", '{"name": "users/me"}', "--token", killed[2])
+    code, output, errors = await mesh.authmesh(
+        "call", "UserService/GetUser", '{"name": "users/me"}', "--token", killed[2]
+    )
     assert code == 0, errors
     assert json.loads(output)["email"] == before["demo"]["email"]
     await sign_in(mesh)
 
 
-async def test_commands_take_nothing_from_their_surroundings(mesh: RunningMesh, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_commands_take_nothing_from_their_surroundings(
+    mesh: RunningMesh, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in (HOSTILE | {"PYTHONPATH": str(elsewhere)}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(elsewhere)
     email = mesh.status["demo"]["email"]
-    commands = [["status"], ["inbox"], ["admin", "grant", email], ["keys", "list"], ["audit", "redrive"], ["audit", "rebuild"], ["audit", "verify"]]
+    commands = [
+        ["status"],
+        ["inbox"],
+        ["admin", "grant", email],
+        ["keys", "list"],
+        ["audit", "redrive"],
+        ["audit", "rebuild"],
+        ["audit", "verify"],
+    ]
     answers = await asyncio.gather(*(mesh.authmesh(*command) for command in commands))
     for command, (status, output, errors) in zip(commands, answers, strict=True):
         assert status == 0, (command, output, errors)
@@ -124,7 +141,9 @@ async def test_start_and_memory_are_measured(mesh: RunningMesh) -> None:
 async def test_every_process_has_a_row_and_a_log(mesh: RunningMesh) -> None:
     names = [row["name"] for row in mesh.status["processes"]]
     nodes = ["auth", "token", "user", "resource", "audit"]
-    assert sorted(names) == sorted(["postgres", "valkey", "aws", "edge", *nodes, *(f"{node}-sidecar" for node in nodes)])
+    assert sorted(names) == sorted(
+        ["postgres", "valkey", "aws", "edge", *nodes, *(f"{node}-sidecar" for node in nodes)]
+    )
     assert [name for name in names if not (mesh.home / "logs" / f"{name}.log").exists()] == []
 
 
@@ -141,7 +160,9 @@ async def test_only_loopback_is_listened_on(mesh: RunningMesh) -> None:
     for row in mesh.status["processes"]:
         for descriptor in Path(f"/proc/{row['pid']}/fd").iterdir():
             inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
-    listening = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    listening = [
+        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
     addresses = {fields[1].split(":")[0] for fields in listening if fields[3] == "0A" and fields[9] in inodes}
     assert addresses - {"00000000000000000000000001000000"} == {"0100007F"}
 
@@ -158,7 +179,9 @@ async def test_a_busy_edge_port_is_refused_in_one_line(mesh: RunningMesh, tmp_pa
     port = mesh.status["edge"].rpartition(":")[2]
     code, _, errors = await authmesh(tmp_path / "other", "run", EDGE_PORT=port)
     assert code == 1
-    assert errors == f"authmesh: port {port} is in use: stop what listens there, or choose another: make run-mesh EDGE_PORT=8443\n"
+    assert errors == (
+        f"authmesh: port {port} is in use: stop what listens there, or choose another: make run-mesh EDGE_PORT=8443\n"
+    )
     code, _, errors = await authmesh(tmp_path / "other", "status")
     assert (code, "failed: port" in errors) == (1, True)
 
@@ -192,7 +215,9 @@ async def test_calls_fail_in_words(mesh: RunningMesh) -> None:
     assert (code, output) == (1, "")
     assert errors.startswith("authmesh: UNAUTHENTICATED TOKEN_MISSING: ")
     token = (await sign_in(mesh))["accessToken"]
-    code, _, errors = await mesh.authmesh("call", "ResourceService/GetResource", '{"name": "nonsense"}', "--token", token)
+    code, _, errors = await mesh.authmesh(
+        "call", "ResourceService/GetResource", '{"name": "nonsense"}', "--token", token
+    )
     assert code == 1
     assert errors.startswith("authmesh: INVALID_ARGUMENT FIELD_INVALID: name: ")
     assert errors.count("name: ") == errors.count("\n") == 1
@@ -209,7 +234,11 @@ async def test_stopping_ends_everything_and_leaves_no_socket(mesh: RunningMesh) 
     """Last: there is no mesh after it."""
     status = mesh.status
     identities = [Identity.of(row["pid"]) for row in status["processes"]]
-    directories = {Path(row["address"].removeprefix("unix:")).parent for row in status["processes"] if row["address"].startswith("unix:")}
+    directories = {
+        Path(row["address"].removeprefix("unix:")).parent
+        for row in status["processes"]
+        if row["address"].startswith("unix:")
+    }
     stranger = await asyncio.create_subprocess_exec("sleep", "60")
     mesh.process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(mesh.process.wait(), 30) == 0

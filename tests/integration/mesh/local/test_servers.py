@@ -39,7 +39,12 @@ async def test_postgresql_wants_a_password_and_has_no_port(postgres_server: post
     with pytest.raises(asyncpg.InvalidPasswordError):
         await query(postgres_server.url("postgres", "postgres", "guess"), "SELECT 1")
     assert await query(postgres_server.admin_url, "SHOW listen_addresses") == ""
-    assert await query(postgres_server.admin_url, "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'") == 0
+    assert (
+        await query(
+            postgres_server.admin_url, "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'"
+        )
+        == 0
+    )
 
 
 async def test_postgresql_loosens_no_directory(tmp_path: Path) -> None:
@@ -82,12 +87,16 @@ async def test_a_start_that_fails_quotes_postgresql_and_names_the_directory(tmp_
     async with postgres.running(tmp_path, durable=False):
         pass
     (tmp_path / "data").chmod(0o755)
-    with pytest.raises(LocalMeshError, match=f'data directory "{tmp_path}/data" has invalid permissions: Permissions should be u=rwx'):
+    with pytest.raises(
+        LocalMeshError, match=f'data directory "{tmp_path}/data" has invalid permissions: Permissions should be u=rwx'
+    ):
         async with postgres.running(tmp_path, durable=False):
             pass
 
 
-async def test_postgresql_starts_from_a_copy_where_its_account_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_postgresql_starts_from_a_copy_where_its_account_may_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("an ordinary user runs PostgreSQL as himself")
     monkeypatch.setattr(postgres, "_may_run", lambda installation, account: False)
@@ -137,7 +146,11 @@ async def test_valkey_wants_a_password_and_has_no_port(tmp_path: Path) -> None:
 
 
 async def test_the_emulator_listens_on_loopback_only(aws_server: aws_emulator.AwsEmulator) -> None:
-    listening = {line.split()[1].split(":")[0] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if f":{aws_server.port:04X} " in line}
+    listening = {
+        line.split()[1].split(":")[0]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if f":{aws_server.port:04X} " in line
+    }
     assert "00000000" not in listening
 
 

@@ -1,4 +1,5 @@
-"""Entries that nobody takes are put aside with an alarm; destinations that ask for less get less; the backlog's age is there to be watched."""
+"""Entries that nobody takes are put aside with an alarm; destinations that ask for less get less; the backlog's age is
+there to be watched."""
 
 import asyncio
 import contextlib
@@ -48,7 +49,9 @@ class Picky(Collector):
 
     async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         answer = await super().send(client, entries)
-        return BatchResult(answer.accepted, {entry.id: "Malformed" for entry in entries if entry.id not in answer.accepted})
+        return BatchResult(
+            answer.accepted, {entry.id: "Malformed" for entry in entries if entry.id not in answer.accepted}
+        )
 
 
 async def record(database: Database, outbox: Outbox, *names: str, detail: str = "") -> None:
@@ -67,7 +70,11 @@ async def test_an_event_that_is_refused_again_and_again_leaves_a_tombstone_that_
             await until(lambda: is_empty(database))
     events = sorted(sink.events, key=lambda event: event.sequence)
     assert [event.type for event in events] == [SIGNED_IN, tombstone.PARKED, SIGNED_IN, tombstone.STATEMENT]
-    assert dict(events[1].detail) | {tombstone.REPLACES: ""} == {"type": SIGNED_IN, "reason": "Malformed", tombstone.REPLACES: ""}
+    assert dict(events[1].detail) | {tombstone.REPLACES: ""} == {
+        "type": SIGNED_IN,
+        "reason": "Malformed",
+        tombstone.REPLACES: "",
+    }
     assert verifies(events)
     assert tombstone.parking(events[3]) == tombstone.Parking(2, events[2].previous_hash, tombstone.digest(events[1]))
     assert sum(b"poison" in entry.payload for entry in sink.seen) == PARK_AFTER
@@ -78,10 +85,16 @@ async def test_an_event_that_is_refused_again_and_again_leaves_a_tombstone_that_
     assert [line["log_level"] for line in logs if line["event"] == "event parked"] == ["error"]
 
 
-async def test_neither_a_tombstone_nor_its_statement_is_parked_however_often_it_is_refused(database: Database, outbox: Outbox) -> None:
+async def test_neither_a_tombstone_nor_its_statement_is_parked_however_often_it_is_refused(
+    database: Database, outbox: Outbox
+) -> None:
     await record(database, outbox, "a", "b")
     refusing = [True]
-    sink = Picky(refuses=lambda entry: refusing[0] and (b"poison" in entry.payload or entry.destination in (tombstone.PARKED, tombstone.STATEMENT)))
+    sink = Picky(
+        refuses=lambda entry: (
+            refusing[0] and (b"poison" in entry.payload or entry.destination in (tombstone.PARKED, tombstone.STATEMENT))
+        )
+    )
     await record(database, outbox, "poison")
     async with relaying(database, outbox, sink):
 
@@ -105,7 +118,11 @@ async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(databa
     async with relaying(database, outbox, sink):
         await until(lambda: is_empty(database))
     events = sorted(sink.events, key=lambda event: event.sequence)
-    assert [(event.type, event.detail.get("reason", "")) for event in events] == [(SIGNED_IN, ""), (tombstone.PARKED, "too_large"), (SIGNED_IN, "")]
+    assert [(event.type, event.detail.get("reason", "")) for event in events] == [
+        (SIGNED_IN, ""),
+        (tombstone.PARKED, "too_large"),
+        (SIGNED_IN, ""),
+    ]
     assert tombstone.REPLACES not in events[1].detail
     assert verifies(events)
 
@@ -164,7 +181,10 @@ async def test_an_event_without_a_possible_time_holds_up_nothing(database: Datab
     await record(database, outbox, "a")
     async with relaying(database, outbox, sink):
         await until(lambda: is_empty(database))
-    assert [(event.type, event.detail.get("reason", "")) for event in sink.events] == [(tombstone.PARKED, "unreadable"), (SIGNED_IN, "")]
+    assert [(event.type, event.detail.get("reason", "")) for event in sink.events] == [
+        (tombstone.PARKED, "unreadable"),
+        (SIGNED_IN, ""),
+    ]
 
 
 async def test_a_parked_message_keeps_neither_its_code_nor_its_address(database: Database, outbox: Outbox) -> None:
@@ -195,7 +215,9 @@ async def test_a_tombstone_that_is_refused_itself_is_not_buried_again(database: 
     assert await count(database, "destination = 'audit.parked'") == 1
 
 
-async def test_a_destination_that_fails_as_a_whole_is_not_hurried_by_new_entries(database: Database, outbox: Outbox) -> None:
+async def test_a_destination_that_fails_as_a_whole_is_not_hurried_by_new_entries(
+    database: Database, outbox: Outbox
+) -> None:
     class Counting(Collector):
         calls = 0
 
@@ -291,9 +313,12 @@ async def test_calls_are_no_larger_than_the_bus_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "refused", "throttled"), [("ThrottlingException", [], True), ("InternalFailure", [], False), ("MalformedDetail", [2], False)]
+    ("code", "refused", "throttled"),
+    [("ThrottlingException", [], True), ("InternalFailure", [], False), ("MalformedDetail", [2], False)],
 )
-async def test_a_refusal_counts_against_an_entry_only_if_it_is_about_the_entry(code: str, refused: list[int], throttled: bool) -> None:
+async def test_a_refusal_counts_against_an_entry_only_if_it_is_about_the_entry(
+    code: str, refused: list[int], throttled: bool
+) -> None:
     class Answering:
         async def put_events(self, **_: Any) -> dict[str, Any]:
             return {"Entries": [{"EventId": "1"}, {"ErrorCode": code}]}
@@ -303,7 +328,9 @@ async def test_a_refusal_counts_against_an_entry_only_if_it_is_about_the_entry(c
     assert (list(answer.accepted), list(answer.refused), answer.throttled) == ([1], refused, throttled)
 
 
-async def test_a_relay_starts_with_its_backlog_watch(database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relay_starts_with_its_backlog_watch(
+    database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backlog, "EVERY_SECONDS", 0.01)
     with structlog.testing.capture_logs() as logs:
         async with relaying(database, outbox):

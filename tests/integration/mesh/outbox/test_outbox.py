@@ -1,4 +1,5 @@
-"""What must leave a service leaves, at least once and soon, if and only if its transaction was kept; whatever happens to whom it is sent to."""
+"""What must leave a service leaves, at least once and soon, if and only if its transaction was kept; whatever happens
+to whom it is sent to."""
 
 import asyncio
 import hashlib
@@ -33,7 +34,14 @@ SIGNED_IN = "auth.signed_in"
 class Collector:
     """A destination that takes everything, but what `refuses` says, and remembers it."""
 
-    def __init__(self, kind: str = "audit", *, batch: int = 10, refuses: Callable[[Entry], bool] = lambda _: False, fails: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str = "audit",
+        *,
+        batch: int = 10,
+        refuses: Callable[[Entry], bool] = lambda _: False,
+        fails: bool = False,
+    ) -> None:
         self.kind, self.batch = kind, batch
         self.refuses, self.fails = refuses, fails
         self.taken: list[Entry] = []
@@ -113,7 +121,9 @@ async def test_entries_are_kept_with_the_change_and_only_with_it(database: Datab
     assert await is_empty(database)
 
 
-async def test_a_transaction_that_was_rolled_back_sends_nothing_and_leaves_no_gap(database: Database, outbox: Outbox) -> None:
+async def test_a_transaction_that_was_rolled_back_sends_nothing_and_leaves_no_gap(
+    database: Database, outbox: Outbox
+) -> None:
     sink = Collector()
     async with relaying(database, outbox, sink):
         await record(database, outbox)
@@ -134,7 +144,9 @@ async def test_an_event_is_filled_with_what_is_known(outbox: Outbox) -> None:
 
 
 async def test_what_an_event_says_itself_stays(outbox: Outbox) -> None:
-    given = AuditEvent(type=SIGNED_IN, event_id="e", source="s", outcome=OUTCOME_FAILURE, actor="a", address="192.0.2.1")
+    given = AuditEvent(
+        type=SIGNED_IN, event_id="e", source="s", outcome=OUTCOME_FAILURE, actor="a", address="192.0.2.1"
+    )
     given.event_time.FromDatetime(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     assert outbox.event(given) == given
 
@@ -144,7 +156,9 @@ async def test_an_event_outside_the_catalogue_is_refused(outbox: Outbox) -> None
         outbox.event(AuditEvent(type="auth.invented"))
 
 
-async def event_of_call(outbox: Outbox, stage: Callable[[Call], None], metadata: Sequence[tuple[str, str]]) -> AuditEvent:
+async def event_of_call(
+    outbox: Outbox, stage: Callable[[Call], None], metadata: Sequence[tuple[str, str]]
+) -> AuditEvent:
     events: list[AuditEvent] = []
 
     @asynccontextmanager
@@ -162,7 +176,11 @@ async def event_of_call(outbox: Outbox, stage: Callable[[Call], None], metadata:
 
 
 async def test_an_event_of_a_call_tells_who_from_where_and_which_call(outbox: Outbox) -> None:
-    edge = [("x-forwarded-client-cert", "URI=spiffe://authmesh/edge"), ("x-envoy-external-address", "192.0.2.1"), ("x-request-id", "the-id")]
+    edge = [
+        ("x-forwarded-client-cert", "URI=spiffe://authmesh/edge"),
+        ("x-envoy-external-address", "192.0.2.1"),
+        ("x-request-id", "the-id"),
+    ]
     event = await event_of_call(outbox, lambda _: None, edge)
     assert (event.address, event.request_id, event.actor) == ("192.0.2.1", "the-id", "nodes/edge")
     assert event.user_agent
@@ -178,7 +196,9 @@ async def test_a_one_time_code_is_in_its_message_and_nowhere_else(database: Data
                 await outbox.record(tx, AuditEvent(type="auth.code_issued", subject="users/ada"))
             await until(lambda: all(sink.seen for sink in sinks))
     rows = await database.fetch("SELECT kind, destination, encode(payload, 'escape') AS payload FROM outbox")
-    assert [row["kind"] for row in rows if "the-code" in row["payload"] or "the-code" in row["destination"]] == ["message"]
+    assert [row["kind"] for row in rows if "the-code" in row["payload"] or "the-code" in row["destination"]] == [
+        "message"
+    ]
     assert logs
     assert "the-code" not in str(logs)
     assert "ada@example.org" not in str(logs)
@@ -186,7 +206,9 @@ async def test_a_one_time_code_is_in_its_message_and_nowhere_else(database: Data
     assert (content["email"], content["kind"], content["code"]) == ("ada@example.org", "verify_email", "the-code")
 
 
-async def test_two_relays_at_once_number_without_a_gap_and_send_nothing_twice(outbox_url: str, database: Database) -> None:
+async def test_two_relays_at_once_number_without_a_gap_and_send_nothing_twice(
+    outbox_url: str, database: Database
+) -> None:
     sink = Collector()
     async with Database.open(outbox_url) as other:
         first, second = Outbox("auth"), Outbox("auth")
@@ -212,14 +234,19 @@ async def test_each_event_carries_the_hash_of_the_one_before_it(database: Databa
     assert await database.fetchval("SELECT hash FROM outbox_chain WHERE source = 'auth'") == previous
 
 
-async def test_numbering_that_broke_off_leaves_nothing_numbered(outbox_url: str, database: Database, outbox: Outbox) -> None:
+async def test_numbering_that_broke_off_leaves_nothing_numbered(
+    outbox_url: str, database: Database, outbox: Outbox
+) -> None:
     await record(database, outbox, 2)
     admin = await asyncpg.connect(outbox_url)
     async with admin.transaction():
         await admin.execute("LOCK outbox_chain")
         numbering = asyncio.create_task(number_events(database, "auth"))
         await until(lambda: waits_for_lock(database))
-        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+            "current_database() AND wait_event_type = 'Lock'"
+        )
         with pytest.raises(Unavailable):
             await numbering
     await admin.close()
@@ -228,7 +255,9 @@ async def test_numbering_that_broke_off_leaves_nothing_numbered(outbox_url: str,
     assert await number_events(database, "auth") == 0
 
 
-async def test_a_row_that_cannot_be_read_leaves_a_tombstone_at_its_number_and_holds_up_nothing(database: Database, outbox: Outbox) -> None:
+async def test_a_row_that_cannot_be_read_leaves_a_tombstone_at_its_number_and_holds_up_nothing(
+    database: Database, outbox: Outbox
+) -> None:
     sink = Collector()
     await record(database, outbox)
     await database.execute(mesh.outbox.outbox.INSERT, "audit", SIGNED_IN, b"\xff")
@@ -239,14 +268,22 @@ async def test_a_row_that_cannot_be_read_leaves_a_tombstone_at_its_number_and_ho
     tombstone = sink.events[1]
     assert [event.sequence for event in sink.events] == [1, 2, 3]
     assert (tombstone.type, tombstone.outcome, tombstone.source) == ("audit.parked", OUTCOME_FAILURE, "auth")
-    assert dict(tombstone.detail) == {"type": SIGNED_IN, "reason": "unreadable", "sha256": hashlib.sha256(b"\xff").hexdigest()}
+    assert dict(tombstone.detail) == {
+        "type": SIGNED_IN,
+        "reason": "unreadable",
+        "sha256": hashlib.sha256(b"\xff").hexdigest(),
+    }
     assert sink.events[2].previous_hash == hashlib.sha256(tombstone.SerializeToString(deterministic=True)).digest()
     assert [line["log_level"] for line in logs if line["event"] == "event parked"] == ["error"]
     assert await database.fetchval("SELECT payload FROM outbox_parked WHERE sequence = 2") == b"\xff"
 
 
 async def waits_for_lock(database: Database) -> bool:
-    return bool(await database.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"))
+    return bool(
+        await database.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
 
 
 async def test_a_refused_entry_is_sent_again_alone(database: Database, outbox: Outbox) -> None:
@@ -292,7 +329,9 @@ async def test_a_pause_doubles_and_ends_at_a_minute(database: Database, outbox: 
     assert await count(database, "next_attempt_time > now()") == 1
 
 
-async def test_a_row_whose_relay_died_between_sending_and_deleting_is_sent_again_when_its_lease_is_over(database: Database, outbox: Outbox) -> None:
+async def test_a_row_whose_relay_died_between_sending_and_deleting_is_sent_again_when_its_lease_is_over(
+    database: Database, outbox: Outbox
+) -> None:
     delivered = asyncio.Event()
 
     class Dying(Collector):
@@ -319,7 +358,9 @@ async def only_the_leased_one(database: Database) -> bool:
     return await count(database) == await count(database, "next_attempt_time > now()") == 1
 
 
-async def test_a_commit_wakes_the_relay_at_once(database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_wakes_the_relay_at_once(
+    database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mesh.outbox.outbox, "POLL_SECONDS", 60)
     sinks = [Collector("audit"), Collector("message"), Collector("command")]
     waits: dict[str, list[float]] = {sink.kind: [] for sink in sinks}
@@ -338,7 +379,9 @@ async def test_a_commit_wakes_the_relay_at_once(database: Database, outbox: Outb
         assert sorted(seconds)[len(seconds) // 2] < 0.1, kind
 
 
-async def test_no_wake_up_is_lost_however_commits_and_relay_interleave(database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_wake_up_is_lost_however_commits_and_relay_interleave(
+    database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mesh.outbox.outbox, "POLL_SECONDS", 60)
     sink = Collector("message")
 
@@ -367,7 +410,8 @@ async def test_a_relay_outlives_an_outage_of_the_database(outbox_url: str, datab
         for _ in range(5):
             await record(database, outbox)
             await admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+                "current_database() AND pid <> pg_backend_pid()"
             )
             await asyncio.sleep(0.05)
         await admin.execute("UPDATE outbox SET next_attempt_time = now() WHERE attempts > 0")
@@ -387,7 +431,8 @@ async def test_a_claim_reads_its_rows_by_index_however_much_waits(database: Data
     await database.execute(
         """
         INSERT INTO outbox (kind, destination, payload, attempts, next_attempt_time)
-        SELECT (ARRAY['audit', 'message', 'command'])[1 + number % 3], 'x', 'x', number % 5, now() + (number / 3 % 60 - 1) * interval '1 second'
+        SELECT (ARRAY['audit', 'message', 'command'])[1 + number % 3], 'x', 'x', number % 5,
+            now() + (number / 3 % 60 - 1) * interval '1 second'
         FROM generate_series(1, 30000) AS number
         """
     )
@@ -395,20 +440,27 @@ async def test_a_claim_reads_its_rows_by_index_however_much_waits(database: Data
     for query in (mesh.outbox.outbox.CLAIM_FIRST, mesh.outbox.outbox.CLAIM_AGAIN):
         async with database.transaction() as tx:
             await tx.execute(f"PREPARE claim (text, integer, double precision) AS {query}")
-            plan = json.loads(await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('command', 16, 30)"))[0]["Plan"]
+            plan = json.loads(
+                await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('command', 16, 30)")
+            )[0]["Plan"]
             await tx.execute("DEALLOCATE claim")
         assert scans(plan) <= {"outbox_due", "outbox_first", "outbox_pkey"}, json.dumps(plan, indent=1)
         assert plan["Actual Rows"] == 16
 
 
-async def test_a_claim_of_new_rows_reads_few_of_a_backlog_that_no_statistics_know(database: Database, outbox: Outbox) -> None:
+async def test_a_claim_of_new_rows_reads_few_of_a_backlog_that_no_statistics_know(
+    database: Database, outbox: Outbox
+) -> None:
     await database.execute("ANALYZE outbox")
     await database.execute(
-        "INSERT INTO outbox (kind, destination, payload, sequence) SELECT 'audit', 'x', 'x', number FROM generate_series(1, 20000) AS number"
+        "INSERT INTO outbox (kind, destination, payload, sequence) SELECT 'audit', 'x', 'x', number "
+        "FROM generate_series(1, 20000) AS number"
     )
     async with database.transaction() as tx:
         await tx.execute(f"PREPARE claim (text, integer, double precision) AS {mesh.outbox.outbox.CLAIM_FIRST}")
-        plan = json.loads(await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('audit', 16, 30)"))[0]["Plan"]
+        plan = json.loads(
+            await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('audit', 16, 30)")
+        )[0]["Plan"]
         await tx.execute("DEALLOCATE claim")
     assert plan["Actual Rows"] == 16
     assert most_rows(plan) <= 1_000, json.dumps(plan, indent=1)
@@ -456,15 +508,25 @@ def egress() -> Any:
 async def test_a_command_arrives_at_once_and_is_done_when_it_was_acknowledged(
     database: Database, outbox: Outbox, backend: Backend, egress: str
 ) -> None:
-    async with served(egress, Directory(backend.lookup)), open_channel(egress) as channel, relaying(database, outbox, CommandSink(channel)):
+    async with (
+        served(egress, Directory(backend.lookup)),
+        open_channel(egress) as channel,
+        relaying(database, outbox, CommandSink(channel)),
+    ):
         await command(database, outbox)
         await until(lambda: is_empty(database), 2)
     assert backend.received == ["ada@example.org"]
 
 
-async def test_a_command_is_sent_until_it_is_acknowledged(database: Database, outbox: Outbox, backend: Backend, egress: str) -> None:
+async def test_a_command_is_sent_until_it_is_acknowledged(
+    database: Database, outbox: Outbox, backend: Backend, egress: str
+) -> None:
     backend.refusing.add("ada@example.org")
-    async with served(egress, Directory(backend.lookup)), open_channel(egress) as channel, relaying(database, outbox, CommandSink(channel)):
+    async with (
+        served(egress, Directory(backend.lookup)),
+        open_channel(egress) as channel,
+        relaying(database, outbox, CommandSink(channel)),
+    ):
         await command(database, outbox)
         await until(lambda: len(backend.received) == 2)
         assert await count(database) == 1
@@ -472,7 +534,9 @@ async def test_a_command_is_sent_until_it_is_acknowledged(database: Database, ou
         await until(lambda: is_empty(database))
 
 
-async def test_a_command_waits_for_a_service_that_is_away(database: Database, outbox: Outbox, backend: Backend, egress: str) -> None:
+async def test_a_command_waits_for_a_service_that_is_away(
+    database: Database, outbox: Outbox, backend: Backend, egress: str
+) -> None:
     async with open_channel(egress) as channel, relaying(database, outbox, CommandSink(channel)):
         await command(database, outbox)
         await until(lambda: attempted(database))
@@ -485,12 +549,18 @@ async def attempted(database: Database) -> bool:
     return bool(await count(database, "attempts > 1"))
 
 
-async def test_commands_that_never_succeed_hold_up_no_other(database: Database, outbox: Outbox, backend: Backend, egress: str) -> None:
+async def test_commands_that_never_succeed_hold_up_no_other(
+    database: Database, outbox: Outbox, backend: Backend, egress: str
+) -> None:
     backend.hanging = {f"{number}@example.org" for number in range(40)}
     for email in sorted(backend.hanging):
         await command(database, outbox, email)
     await database.execute("UPDATE outbox SET attempts = 3")
-    async with served(egress, Directory(backend.lookup)), open_channel(egress) as channel, relaying(database, outbox, CommandSink(channel)):
+    async with (
+        served(egress, Directory(backend.lookup)),
+        open_channel(egress) as channel,
+        relaying(database, outbox, CommandSink(channel)),
+    ):
         await until(lambda: len(backend.received) >= 16)
         await command(database, outbox, "fresh@example.org")
         await until(lambda: "fresh@example.org" in backend.received, 1)
@@ -508,7 +578,11 @@ async def test_a_command_that_nobody_understands_does_not_take_its_batch_along(
     async with database.transaction() as tx:
         await outbox.command(tx, path, LookupUserRequest())
         await outbox.command(tx, LOOKUP, LookupUserRequest(email="ada@example.org"))
-    async with served(egress, Directory(backend.lookup)), open_channel(egress) as channel, relaying(database, outbox, CommandSink(channel)):
+    async with (
+        served(egress, Directory(backend.lookup)),
+        open_channel(egress) as channel,
+        relaying(database, outbox, CommandSink(channel)),
+    ):
         await until(lambda: backend.received == ["ada@example.org"])
         await until(lambda: refused_only(database))
     assert backend.received == ["ada@example.org"]

@@ -1,4 +1,5 @@
-"""The relay is killed with SIGKILL at every line that it executes, one after the other, and afterwards nothing is lost, changed or out of order."""
+"""The relay is killed with SIGKILL at every line that it executes, one after the other, and afterwards nothing is lost,
+changed or out of order."""
 
 import asyncio
 import random
@@ -15,10 +16,21 @@ EVERY = 7
 """Lines between two deaths. Which ones changes with every run, so that in time it is all of them."""
 
 
-async def test_a_relay_that_is_killed_at_any_line_resumes_exactly(outbox_url: str, database: Database, tmp_path: Path) -> None:
+async def test_a_relay_that_is_killed_at_any_line_resumes_exactly(
+    outbox_url: str, database: Database, tmp_path: Path
+) -> None:
     delivered, committed = tmp_path / "delivered", tmp_path / "committed"
     first = random.randint(1, EVERY)
-    command = [sys.executable, "-m", "tests.kit.relay_under_fire", outbox_url, str(delivered), str(committed), str(first), str(EVERY)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kit.relay_under_fire",
+        outbox_url,
+        str(delivered),
+        str(committed),
+        str(first),
+        str(EVERY),
+    ]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     lines, status = map(int, output.split())
@@ -35,4 +47,6 @@ async def test_a_relay_that_is_killed_at_any_line_resumes_exactly(outbox_url: st
     assert verifies(events)
     names = {event.detail["name"] for event in events if event.type != tombstone.PARKED}
     assert {f"{name}.{number}" for name in committed.read_text().split() for number in range(2)} <= names
-    assert sum(event.type == tombstone.PARKED for event in events) == await database.fetchval("SELECT count(*) FROM outbox_parked")
+    assert sum(event.type == tombstone.PARKED for event in events) == await database.fetchval(
+        "SELECT count(*) FROM outbox_parked"
+    )

@@ -57,21 +57,32 @@ async def received(sqs: Any, url: str, number: int) -> list[str]:
     return bodies
 
 
-async def test_events_come_through_the_bus_with_their_chain_intact(database: Database, settings: ProcessSettings, client: OpenClient) -> None:
+async def test_events_come_through_the_bus_with_their_chain_intact(
+    database: Database, settings: ProcessSettings, client: OpenClient
+) -> None:
     events, sqs = await client("events"), await client("sqs")
     await events.create_event_bus(Name="audit-test")
     url, arn = await queue(sqs, "audit-test")
-    await events.put_rule(Name="all", EventBusName="audit-test", EventPattern=json.dumps({"source": [{"prefix": "authmesh."}]}))
+    await events.put_rule(
+        Name="all", EventBusName="audit-test", EventPattern=json.dumps({"source": [{"prefix": "authmesh."}]})
+    )
     await events.put_targets(Rule="all", EventBusName="audit-test", Targets=[{"Id": "queue", "Arn": arn}])
     outbox = Outbox("auth")
     async with relaying(database, outbox, EventBridgeSink(lambda: open_client("events", settings), "audit-test")):
         for number in range(12):
             async with database.transaction() as tx:
-                await outbox.record(tx, AuditEvent(type="auth.signed_in", subject="users/ada", detail={"number": str(number), "a": "b"}))
+                await outbox.record(
+                    tx, AuditEvent(type="auth.signed_in", subject="users/ada", detail={"number": str(number), "a": "b"})
+                )
         await until(lambda: is_empty(database))
     envelopes = [json.loads(body) for body in await received(sqs, url, 12)]
-    assert {(envelope["source"], envelope["detail-type"]) for envelope in envelopes} == {("authmesh.auth", "auth.signed_in")}
-    arrived = sorted((json_format.ParseDict(envelope["detail"], AuditEvent()) for envelope in envelopes), key=lambda event: event.sequence)
+    assert {(envelope["source"], envelope["detail-type"]) for envelope in envelopes} == {
+        ("authmesh.auth", "auth.signed_in")
+    }
+    arrived = sorted(
+        (json_format.ParseDict(envelope["detail"], AuditEvent()) for envelope in envelopes),
+        key=lambda event: event.sequence,
+    )
     assert [event.sequence for event in arrived] == list(range(1, 13))
     # The hash survives the journey through JSON: this is what lets a verifier recompute it from S3.
     from hashlib import sha256
@@ -82,7 +93,9 @@ async def test_events_come_through_the_bus_with_their_chain_intact(database: Dat
         previous = sha256(event.SerializeToString(deterministic=True)).digest()
 
 
-async def test_a_message_comes_to_the_topics_subscribers_with_its_kind(database: Database, settings: ProcessSettings, client: OpenClient) -> None:
+async def test_a_message_comes_to_the_topics_subscribers_with_its_kind(
+    database: Database, settings: ProcessSettings, client: OpenClient
+) -> None:
     sns, sqs = await client("sns"), await client("sqs")
     topic = (await sns.create_topic(Name="messages-test"))["TopicArn"]
     url, arn = await queue(sqs, "messages-test")
@@ -94,7 +107,12 @@ async def test_a_message_comes_to_the_topics_subscribers_with_its_kind(database:
         await until(lambda: is_empty(database))
     (notification,) = (json.loads(body) for body in await received(sqs, url, 1))
     content = json.loads(notification["Message"])
-    assert (content["email"], content["kind"], content["code"], content["display_name"]) == ("ada@example.org", "verify_email", "123456", "Ada")
+    assert (content["email"], content["kind"], content["code"], content["display_name"]) == (
+        "ada@example.org",
+        "verify_email",
+        "123456",
+        "Ada",
+    )
     assert notification["MessageAttributes"]["kind"]["Value"] == "verify_email"
 
 
@@ -137,7 +155,9 @@ async def test_events_that_the_bus_refused_are_not_taken_for_accepted() -> None:
 
 
 @pytest.mark.parametrize(("successful", "accepted"), [([{"Id": "8"}], [8]), ([], []), (None, [])])
-async def test_messages_that_the_topic_refused_are_not_taken_for_accepted(successful: list[dict[str, str]] | None, accepted: list[int]) -> None:
+async def test_messages_that_the_topic_refused_are_not_taken_for_accepted(
+    successful: list[dict[str, str]] | None, accepted: list[int]
+) -> None:
     sink: Any = MessageSink(lambda: None, "arn:aws:sns:::topic")  # type: ignore[arg-type,return-value]
     answer: dict[str, Any] = {"Failed": [{"Id": "7", "Code": "InternalError"}]}
     if successful is not None:

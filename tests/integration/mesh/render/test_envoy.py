@@ -93,7 +93,9 @@ async def test_a_good_token_is_admitted_and_travels_on(chain: Chain, clients: di
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_what_is_wrong_with_a_token_is_said_alike_in_all_protocols(chain: Chain, clients: dict[str, Client], protocol: str) -> None:
+async def test_what_is_wrong_with_a_token_is_said_alike_in_all_protocols(
+    chain: Chain, clients: dict[str, Client], protocol: str
+) -> None:
     past = int(time.time()) - 100
     cases = {
         None: "TOKEN_MISSING",
@@ -123,11 +125,15 @@ async def test_a_json_call_without_a_token_is_refused_in_the_contracts_shape(cha
     assert response.headers["x-request-id"]
     body = response.json()
     assert body["code"] == 16
-    assert body["details"] == [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "TOKEN_MISSING", "domain": "authmesh"}]
+    assert body["details"] == [
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "TOKEN_MISSING", "domain": "authmesh"}
+    ]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_the_scheme_may_be_written_in_any_case_and_another_is_no_token(chain: Chain, clients: dict[str, Client], protocol: str) -> None:
+async def test_the_scheme_may_be_written_in_any_case_and_another_is_no_token(
+    chain: Chain, clients: dict[str, Client], protocol: str
+) -> None:
     token = chain.signer.token()
     for scheme in ("bearer", "BEARER", "beaRER"):
         assert (await clients[protocol].call(LIST, {}, headers=[("authorization", f"{scheme} {token}")])).status == "OK"
@@ -226,7 +232,9 @@ async def test_an_unknown_method_is_unimplemented(chain: Chain, grpc_client: Grp
         ("edge", "resource", SIGN_IN.path, False),
     ],
 )
-async def test_a_sidecar_admits_whom_the_access_rules_name(chain: Chain, caller: str, node: str, path: str, *, admitted: bool) -> None:
+async def test_a_sidecar_admits_whom_the_access_rules_name(
+    chain: Chain, caller: str, node: str, path: str, *, admitted: bool
+) -> None:
     headers = {"authorization": f"Bearer {chain.signer.token()}"}
     response = await chain.as_peer(chain.authorities.certificates(caller), node, path, headers)
     # An answer with a message has its status in the trailers, which this client does not show.
@@ -265,12 +273,19 @@ async def test_a_spoofed_identity_or_address_never_reaches_the_process(chain: Ch
     assert response.headers["x-request-id"] == "id-of-the-client"
     metadata = chain.processes["resource"].heard[-1].metadata
     assert re.search(r"URI=(\S+)$", str(metadata["x-forwarded-client-cert"]))[1] == "spiffe://authmesh/edge"  # type: ignore[index]
-    assert {key: value for key, value in metadata.items() if key.startswith("x-envoy-")} == {"x-envoy-external-address": "127.0.0.1"}
+    assert {key: value for key, value in metadata.items() if key.startswith("x-envoy-")} == {
+        "x-envoy-external-address": "127.0.0.1"
+    }
     assert "x-forwarded-for" not in metadata
     assert metadata["x-request-id"] == "id-of-the-client"
 
     # A peer can't speak for another one either.
-    await chain.as_peer(chain.authorities.certificates("auth"), "token", ISSUE.path, {"x-forwarded-client-cert": "URI=spiffe://authmesh/user"})
+    await chain.as_peer(
+        chain.authorities.certificates("auth"),
+        "token",
+        ISSUE.path,
+        {"x-forwarded-client-cert": "URI=spiffe://authmesh/user"},
+    )
     assert "URI=spiffe://authmesh/user" not in str(chain.processes["token"].heard[-1].metadata)
 
 
@@ -328,12 +343,16 @@ async def test_a_callers_deadline_is_kept(chain: Chain) -> None:
 
     chain.processes["token"].answers[ISSUE.path] = never
     started = time.monotonic()
-    response = await chain.as_peer(chain.authorities.certificates("auth"), "token", ISSUE.path, {"grpc-timeout": "200m"})
+    response = await chain.as_peer(
+        chain.authorities.certificates("auth"), "token", ISSUE.path, {"grpc-timeout": "200m"}
+    )
     assert response.headers["grpc-status"] == "4"
     assert time.monotonic() - started < 2
 
 
-async def test_a_dead_process_is_unavailable_and_its_return_is_noticed(chain: Chain, clients: dict[str, Client]) -> None:
+async def test_a_dead_process_is_unavailable_and_its_return_is_noticed(
+    chain: Chain, clients: dict[str, Client]
+) -> None:
     token, process = chain.signer.token(), chain.processes["resource"]
     await process.stop()
     try:
@@ -373,14 +392,39 @@ async def test_streams_are_lines_in_json_and_messages_in_grpc(chain: Chain, grpc
         ("GET /v1/resources?nothing=hunter2", None, "nothing", "there is no such field"),
         (f"GET /v1/resources?{'n' * 5000}=hunter2", None, "n" * 100, "there is no such field"),
         ("GET /v1/resources?pageSize=hunter2", None, "page_size", "the value is not of the field's type"),
-        ("POST /v1/auth:signIn", '{"password": "hunter2", "email": 5}', "email", "the value is not of the field's type"),
+        (
+            "POST /v1/auth:signIn",
+            '{"password": "hunter2", "email": 5}',
+            "email",
+            "the value is not of the field's type",
+        ),
         ("POST /v1/auth:signIn", '{"email": {"password": "hunter2"}}', "email", "the value is not of the field's type"),
-        ("POST /v1/auth:signIn", '{"device": {"instanceId": 5}}', "device.instance_id", "the value is not of the field's type"),
-        ("POST /v1/auth:signIn", '{"password": "hunter2", "email": ', "request", "this is no JSON that the method can read"),
+        (
+            "POST /v1/auth:signIn",
+            '{"device": {"instanceId": 5}}',
+            "device.instance_id",
+            "the value is not of the field's type",
+        ),
+        (
+            "POST /v1/auth:signIn",
+            '{"password": "hunter2", "email": ',
+            "request",
+            "this is no JSON that the method can read",
+        ),
         ("POST /v1/auth:signIn", '{"password": hunter2}', "request", "this is no JSON that the method can read"),
-        ("POST /v1/auth:signIn", '{"password": "hunter2"} hunter2', "request", "this is no JSON that the method can read"),
+        (
+            "POST /v1/auth:signIn",
+            '{"password": "hunter2"} hunter2',
+            "request",
+            "this is no JSON that the method can read",
+        ),
         ("POST /v1/auth:signIn", 'email: "hunter2"', "request", "this is no JSON that the method can read"),
-        ("POST /v1/auth:signIn", b'{"password": "hunter2\xff\xfe"}', "request", "this is no JSON that the method can read"),
+        (
+            "POST /v1/auth:signIn",
+            b'{"password": "hunter2\xff\xfe"}',
+            "request",
+            "this is no JSON that the method can read",
+        ),
         ("POST /v1/auth:signIn", "email=a&password=hunter2", "request", "this is no JSON that the method can read"),
         ("POST /v1/auth:signIn", "hunter2" * 500, "request", "this is no JSON that the method can read"),
     ],
@@ -402,7 +446,9 @@ async def test_json_that_can_t_be_read_is_refused_with_the_field_and_not_quoted(
     assert not [name for name in response.headers if name.startswith("x-authmesh")]
 
 
-@pytest.mark.parametrize("request_line", ["GET /", "GET /v1/nothing", "DELETE /v1/auth:signIn", "OPTIONS /v1/resources"])
+@pytest.mark.parametrize(
+    "request_line", ["GET /", "GET /v1/nothing", "DELETE /v1/auth:signIn", "OPTIONS /v1/resources"]
+)
 async def test_what_is_no_method_is_not_implemented(chain: Chain, request_line: str) -> None:
     verb, path = request_line.split(" ", 1)
     async with chain.http() as http:
@@ -419,7 +465,14 @@ async def test_pages_of_a_named_origin_may_call_and_others_may_not(chain: Chain)
             assert allowed.status_code == 200
             assert allowed.headers["access-control-allow-origin"] == ORIGIN
             allowed_headers = set(allowed.headers["access-control-allow-headers"].split(","))
-            assert {"authorization", "traceparent", "tracestate", "baggage", "connect-protocol-version", "connect-timeout-ms"} < allowed_headers
+            assert {
+                "authorization",
+                "traceparent",
+                "tracestate",
+                "baggage",
+                "connect-protocol-version",
+                "connect-timeout-ms",
+            } < allowed_headers
             refused = await http.options(path, headers={"origin": "https://elsewhere.test", **asked})
             assert "access-control-allow-origin" not in refused.headers
         # A page can read a refusal too.
@@ -468,7 +521,9 @@ async def test_the_gateway_answers_for_its_own_health(chain: Chain, grpc_client:
 
 
 async def test_sign_ups_from_one_address_are_limited_in_all_protocols(chain: Chain, clients: dict[str, Client]) -> None:
-    limit = next(limit for limit in MESH.virtual_gateway.rate_limits if any(path.endswith("/SignUp") for path in limit.methods))
+    limit = next(
+        limit for limit in MESH.virtual_gateway.rate_limits if any(path.endswith("/SignUp") for path in limit.methods)
+    )
     async with chain.http() as http:
         answers = [await clients["grpc"].call("AuthService/SignUp", {}) for _ in range(limit.per_client.requests + 3)]
         assert [answer.status for answer in answers[: limit.per_client.requests]] == ["OK"] * limit.per_client.requests
@@ -487,16 +542,29 @@ async def test_sign_ups_from_one_address_are_limited_in_all_protocols(chain: Cha
 async def test_the_access_log_tells_the_call_and_no_secret(chain: Chain) -> None:
     token = chain.signer.token()
     trace = "0af7651916cd43dd8448eb211c80319c"
-    headers = {"authorization": f"Bearer {token}", "x-request-id": "logged-call", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    headers = {
+        "authorization": f"Bearer {token}",
+        "x-request-id": "logged-call",
+        "traceparent": f"00-{trace}-b7ad6b7169203331-01",
+    }
     async with chain.http() as http:
         await http.get("/v1/resources?pageToken=very-secret", headers=headers)
 
     async def logged() -> bool:
-        return all(any(line["request_id"] == "logged-call" for line in chain.logged(node)) for node in ("edge", "resource"))
+        return all(
+            any(line["request_id"] == "logged-call" for line in chain.logged(node)) for node in ("edge", "resource")
+        )
 
     await eventually(logged)
-    edge, sidecar = (next(line for line in chain.logged(node) if line["request_id"] == "logged-call") for node in ("edge", "resource"))
-    assert (edge["path"], edge["original_path"], edge["route"]) == (LIST_PATH, "/v1/resources", "ResourceService.ListResources")
+    edge, sidecar = (
+        next(line for line in chain.logged(node) if line["request_id"] == "logged-call")
+        for node in ("edge", "resource")
+    )
+    assert (edge["path"], edge["original_path"], edge["route"]) == (
+        LIST_PATH,
+        "/v1/resources",
+        "ResourceService.ListResources",
+    )
     assert (sidecar["listener"], sidecar["peer"], sidecar["grpc_status"]) == ("ingress", "spiffe://authmesh/edge", "OK")
     assert edge["trace_id"] == sidecar["trace_id"] == trace
     written = "".join(chain.placement(node).access_log.read_text() for node in ("edge", "resource"))
@@ -504,8 +572,12 @@ async def test_the_access_log_tells_the_call_and_no_secret(chain: Chain) -> None
     assert "very-secret" not in written
 
 
-@pytest.mark.parametrize("given", ["x" * 65, "x" * 2000, "two words", "a,b", "a/b", "\u00fc", "", None], ids=lambda given: str(given)[:10])
-async def test_an_id_that_is_not_fit_for_a_log_is_replaced_and_is_one_everywhere(chain: Chain, given: str | None) -> None:
+@pytest.mark.parametrize(
+    "given", ["x" * 65, "x" * 2000, "two words", "a,b", "a/b", "\u00fc", "", None], ids=lambda given: str(given)[:10]
+)
+async def test_an_id_that_is_not_fit_for_a_log_is_replaced_and_is_one_everywhere(
+    chain: Chain, given: str | None
+) -> None:
     headers = [(b"authorization", f"Bearer {chain.signer.token()}".encode())]
     if given is not None:
         headers.append((b"x-request-id", given.encode()))
@@ -534,7 +606,9 @@ async def test_a_new_configuration_is_taken_up_where_files_are_watched(chain: Ch
 
     async def allowed() -> bool:
         async with chain.http() as http:
-            answer = await http.options("/v1/resources", headers={"origin": "https://new.test", "access-control-request-method": "GET"})
+            answer = await http.options(
+                "/v1/resources", headers={"origin": "https://new.test", "access-control-request-method": "GET"}
+            )
         return bool(answer.headers.get("access-control-allow-origin") == "https://new.test")
 
     await eventually(allowed)

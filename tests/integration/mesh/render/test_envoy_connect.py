@@ -21,7 +21,9 @@ from tests.kit.protocols import Answer, from_connect, from_connect_stream, metho
 from tests.kit.raw_http2 import Field, Stream, connected, frame, grpc_head
 
 CONTRACT = Contract.load()
-SIGN_IN, LIST, WATCH = (method(name) for name in ("AuthService/SignIn", "ResourceService/ListResources", "ResourceService/WatchResources"))
+SIGN_IN, LIST, WATCH = (
+    method(name) for name in ("AuthService/SignIn", "ResourceService/ListResources", "ResourceService/WatchResources")
+)
 CREATE = method("ResourceService/CreateResource")
 UNARY, STREAM = ("application/json", "application/proto"), ("application/connect+json", "application/connect+proto")
 
@@ -129,7 +131,9 @@ async def test_a_stream_tells_its_messages_and_then_why_it_ended(chain: Chain, c
     chain.processes["resource"].answers[WATCH.path] = broken
     answer = await ask(chain, WATCH.path, content, frame(b""), token(chain))
     assert answer.headers["content-type"] == content
-    assert answer.body.startswith(frame(resource_service_pb2.WatchResourcesResponse(resume_token="a").SerializeToString()))
+    assert answer.body.startswith(
+        frame(resource_service_pb2.WatchResourcesResponse(resume_token="a").SerializeToString())
+    )
     assert read(answer).outcome == ("UNAVAILABLE", "REVOCATION_STALE")
 
 

@@ -15,7 +15,11 @@ from tests.kit.protocols import method
 
 CONTRACT = Contract.load()
 COOKIE = "__Host-authmesh-refresh=secret"
-SIGN_IN, REFRESH, REVOKE = method("AuthService/SignIn"), method("TokenService/RefreshToken"), method("TokenService/RevokeToken")
+SIGN_IN, REFRESH, REVOKE = (
+    method("AuthService/SignIn"),
+    method("TokenService/RefreshToken"),
+    method("TokenService/RevokeToken"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,9 @@ async def test_a_page_s_cookie_goes_both_ways_where_it_belongs(chain: Chain, rpc
                 assert answer.headers.get("access-control-allow-credentials") == ("true" if origin == ORIGIN else None)
 
 
-@pytest.mark.parametrize("origin", ["https://elsewhere.test", "https://app.test.elsewhere.test", "https://app.test:444", "null", None])
+@pytest.mark.parametrize(
+    "origin", ["https://elsewhere.test", "https://app.test.elsewhere.test", "https://app.test:444", "null", None]
+)
 async def test_a_page_of_another_origin_gets_nowhere_with_the_cookie(chain: Chain, origin: str | None) -> None:
     async with chain.http() as http:
         # However it spells the header: that it is there is enough.
@@ -101,7 +107,9 @@ async def test_no_other_method_sees_or_sets_a_cookie(chain: Chain) -> None:
     ],
 )
 @pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
-async def test_cookies_of_other_applications_stop_at_the_edge(chain: Chain, protocol: str, sent: list[str | bytes], forwarded: str | None) -> None:
+async def test_cookies_of_other_applications_stop_at_the_edge(
+    chain: Chain, protocol: str, sent: list[str | bytes], forwarded: str | None
+) -> None:
     headers = [("origin", ORIGIN), ("x-authmesh-refresh", "cookie"), *(("cookie", cookie) for cookie in sent)]
     async with chain.http(http2=protocol == "h2", http1=protocol != "h2") as http:
         assert (await http.post(json_path(REFRESH), json={}, headers=headers)).status_code == 200  # type: ignore[arg-type]
@@ -109,7 +117,10 @@ async def test_cookies_of_other_applications_stop_at_the_edge(chain: Chain, prot
 
 
 async def test_a_page_of_an_allowed_origin_may_send_the_header_and_the_cookie(chain: Chain) -> None:
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-authmesh-refresh"}
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type,x-authmesh-refresh",
+    }
     async with chain.http() as http:
         allowed = await http.options("/v1/token:refresh", headers={"origin": ORIGIN, **asked})
     assert allowed.headers["access-control-allow-credentials"] == "true"

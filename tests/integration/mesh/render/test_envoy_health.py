@@ -66,7 +66,9 @@ async def test_deadlines_of_callers_eject_no_replica(chain: Chain) -> None:
     chain.processes["token"].answers[REVOKE.path] = slow
     async with connected(chain.edge, chain.client_context()) as connection:
         for timeout in ("1n", "1m", "2m", "10m", "40m", "49m", "50m", "51m"):
-            calls = [await connection.request(grpc_head(REVOKE.path, ("grpc-timeout", timeout)), bytes(5)) for _ in range(20)]
+            calls = [
+                await connection.request(grpc_head(REVOKE.path, ("grpc-timeout", timeout)), bytes(5)) for _ in range(20)
+            ]
             for call in calls:
                 assert (await call.end()).headers["grpc-status"] in {"0", "4"}, call.headers
     assert await ejected(chain) == 0
@@ -80,7 +82,9 @@ async def test_headers_of_every_size_eject_no_replica(chain: Chain) -> None:
         assert isinstance(client, GrpcClient)
         outcomes = set()
         for size in range(31_500, 33_000, 50):
-            answers = await asyncio.gather(*(client.send(REVOKE, b"", None, [("x-padding", "x" * size)]) for _ in range(12)))
+            answers = await asyncio.gather(
+                *(client.send(REVOKE, b"", None, [("x-padding", "x" * size)]) for _ in range(12))
+            )
             outcomes |= {answer.status for answer in answers}
     assert len(outcomes) > 1, "the edge's limit is not among these sizes"
     assert await ejected(chain) == 0

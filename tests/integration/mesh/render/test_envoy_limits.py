@@ -1,4 +1,5 @@
-"""Each bound of the edge, seen binding: what is refused, in which words, and that it is refused before anything is kept of it."""
+"""Each bound of the edge, seen binding: what is refused, in which words, and that it is refused before anything is kept
+of it."""
 
 import asyncio
 import json
@@ -65,7 +66,9 @@ async def test_a_request_is_refused_by_its_announced_size_before_any_of_it_comes
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "grpc-web"])
-async def test_a_message_may_be_as_large_as_its_method_lets_it_be_and_no_larger(clients: dict[str, Client], protocol: str) -> None:
+async def test_a_message_may_be_as_large_as_its_method_lets_it_be_and_no_larger(
+    clients: dict[str, Client], protocol: str
+) -> None:
     client = clients[protocol]
     assert isinstance(client, GrpcClient | GrpcWebClient)
     assert (await client.send(SIGN_IN, bytes(SIGN_IN_LIMIT - 5))).status == "OK"
@@ -84,7 +87,9 @@ async def test_json_may_be_as_large_as_its_method_lets_it_be_and_no_larger(chain
             assert len(fits) == SIGN_IN_LIMIT
             for body in (fits, fits.replace(b"x", b"xx", 1)):
                 for content in (body, pieces(body)):
-                    response = await http.post("/v1/auth:signIn", content=content, headers={"content-type": "application/json"})
+                    response = await http.post(
+                        "/v1/auth:signIn", content=content, headers={"content-type": "application/json"}
+                    )
                     assert response.status_code == (200 if body is fits else 413)
                     if body is not fits:
                         assert response.json()["code"] == 8
@@ -124,7 +129,8 @@ async def test_curl_shows_the_refusal_of_a_large_body(chain: Chain, tmp_path: Pa
     body.write_bytes(b"x" * size)
     ca = chain.authorities.public_certificates / "ca.crt"
     command = ["curl", "-s", "--cacert", str(ca), version, "--data-binary", f"@{body}", f"{chain.url}/v1/auth:signIn"]
-    # curl 7.88 now and then drops an answer that comes while it still sends over HTTP/2 (exit status 92); later ones read it.
+    # curl 7.88 now and then drops an answer that comes while it still sends over HTTP/2 (exit status 92); later ones
+    # read it.
     for _ in range(5):
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
         if done.returncode != 92:
@@ -134,7 +140,9 @@ async def test_curl_shows_the_refusal_of_a_large_body(chain: Chain, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("http2", "size"), [(False, 100_000), (True, 60_000)], ids=["http/1.1", "h2"])
-async def test_a_client_that_reads_only_when_all_is_sent_sees_the_refusal_of_what_fits_in_its_window(chain: Chain, http2: bool, size: int) -> None:
+async def test_a_client_that_reads_only_when_all_is_sent_sees_the_refusal_of_what_fits_in_its_window(
+    chain: Chain, http2: bool, size: int
+) -> None:
     async with chain.http(http2=http2, http1=not http2) as http:
         for _ in range(3):
             response = await http.post("/v1/auth:signIn", json={"email": "x" * size})
@@ -153,7 +161,9 @@ async def test_a_connection_has_so_many_streams_and_no_more(chain: Chain) -> Non
 # Headers
 
 
-async def test_headers_beyond_the_limit_are_refused_in_the_contracts_shape(chain: Chain, clients: dict[str, Client]) -> None:
+async def test_headers_beyond_the_limit_are_refused_in_the_contracts_shape(
+    chain: Chain, clients: dict[str, Client]
+) -> None:
     client = clients["grpc"]
     assert isinstance(client, GrpcClient)
     for size in (17_000, 25_000, 31_000):

@@ -1,4 +1,5 @@
-"""Stores see rows, their own mistakes and refusals; an outage of PostgreSQL, whatever its shape, is one error, and passes by itself."""
+"""Stores see rows, their own mistakes and refusals; an outage of PostgreSQL, whatever its shape, is one error, and
+passes by itself."""
 
 import asyncio
 import contextlib
@@ -57,7 +58,9 @@ async def pid_of(target: Any) -> int:
 async def sleeping(url: str) -> None:
     """Returns when a session of the database sleeps."""
     admin = await asyncpg.connect(url)
-    while not await admin.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"):
+    while not await admin.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    ):
         await asyncio.sleep(0.01)
     await admin.close()
 
@@ -65,7 +68,10 @@ async def sleeping(url: str) -> None:
 async def end_sessions(url: str) -> None:
     """Ends every session of the database, as an operator or a failover does."""
     admin = await asyncpg.connect(url)
-    await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid()"
+    )
     await admin.close()
 
 
@@ -115,9 +121,13 @@ async def test_a_cancelled_transaction_leaves_nothing_and_its_connection_is_good
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("disk"), TimeoutError("elsewhere"), ConnectionRefusedError("elsewhere")], ids=lambda error: type(error).__name__
+    "error",
+    [OSError("disk"), TimeoutError("elsewhere"), ConnectionRefusedError("elsewhere")],
+    ids=lambda error: type(error).__name__,
 )
-async def test_a_failure_of_something_else_within_a_transaction_is_not_blamed_on_the_database(database: Database, error: Exception) -> None:
+async def test_a_failure_of_something_else_within_a_transaction_is_not_blamed_on_the_database(
+    database: Database, error: Exception
+) -> None:
     with pytest.raises(type(error)):
         async with database.transaction() as tx:
             await tx.execute("INSERT INTO thing VALUES ('a', 1)")
@@ -250,9 +260,12 @@ async def test_the_watch_says_once_that_changes_are_refused_and_that_they_are_ta
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("statement_timeout", "50ms"), ("lock_timeout", "50ms"), ("idle_in_transaction_session_timeout", "50ms")]
+    ("name", "value"),
+    [("statement_timeout", "50ms"), ("lock_timeout", "50ms"), ("idle_in_transaction_session_timeout", "50ms")],
 )
-async def test_a_time_limit_of_the_server_is_an_outage_and_the_next_statement_works(url: str, database: Database, name: str, value: str) -> None:
+async def test_a_time_limit_of_the_server_is_an_outage_and_the_next_statement_works(
+    url: str, database: Database, name: str, value: str
+) -> None:
     await database.execute("INSERT INTO thing VALUES ('a', 1)")
     async with setting(url, name, value), Database.open(url, size=1) as limited, database.transaction() as rival:
         await rival.execute("UPDATE thing SET size = 2")
@@ -269,7 +282,10 @@ async def test_a_statement_that_an_operator_cancels_is_an_outage(url: str, datab
     running = asyncio.create_task(database.execute("SELECT pg_sleep(60)"))
     await sleeping(url)
     admin = await asyncpg.connect(url)
-    await admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
+    await admin.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND "
+        "datname = current_database()"
+    )
     await admin.close()
     with pytest.raises(Unavailable):
         await running
@@ -277,7 +293,11 @@ async def test_a_statement_that_an_operator_cancels_is_an_outage(url: str, datab
 
 def test_every_error_that_tells_of_the_server_s_state_is_an_outage_and_no_other_is() -> None:
     """asyncpg has a class for each SQLSTATE; nobody can provoke all of them."""
-    kinds = [kind for kind in vars(asyncpg.exceptions).values() if isinstance(kind, type) and issubclass(kind, asyncpg.PostgresError)]
+    kinds = [
+        kind
+        for kind in vars(asyncpg.exceptions).values()
+        if isinstance(kind, type) and issubclass(kind, asyncpg.PostgresError)
+    ]
     for kind in kinds:
         sqlstate = getattr(kind, "sqlstate", None) or ""
         expected = Unavailable if sqlstate[:2] in ("08", "25", "40", "53", "55", "57", "58") else kind
@@ -298,7 +318,9 @@ async def test_a_session_that_was_ended_is_an_outage_and_the_next_statement_work
         assert await other.fetchval("SELECT 1") == 1
 
 
-async def test_a_session_that_was_ended_within_a_transaction_is_an_outage_and_leaves_nothing(url: str, database: Database) -> None:
+async def test_a_session_that_was_ended_within_a_transaction_is_an_outage_and_leaves_nothing(
+    url: str, database: Database
+) -> None:
     happened: list[int] = []
     with pytest.raises(Unavailable):
         async with database.transaction() as tx:
@@ -318,7 +340,9 @@ async def test_a_session_that_was_ended_before_the_commit_is_an_outage(url: str,
     assert await names(database) == []
 
 
-async def test_a_pool_in_use_up_is_an_outage_for_who_waited_too_long_and_nobody_else(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pool_in_use_up_is_an_outage_for_who_waited_too_long_and_nobody_else(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mesh.storage.database, "ACQUIRE_SECONDS", 0.2)
     async with Database.open(url, size=1) as database:
         async with database.transaction() as tx:
@@ -328,7 +352,9 @@ async def test_a_pool_in_use_up_is_an_outage_for_who_waited_too_long_and_nobody_
         assert await database.fetchval("SELECT 1") == 1
 
 
-async def test_a_server_that_has_no_room_is_an_outage(url: str, empty_database_url: Callable[[], Awaitable[str]]) -> None:
+async def test_a_server_that_has_no_room_is_an_outage(
+    url: str, empty_database_url: Callable[[], Awaitable[str]]
+) -> None:
     crowded = await empty_database_url()
     admin = await asyncpg.connect(url)
     role = "ordinary"
@@ -362,7 +388,9 @@ async def test_a_server_that_lets_nobody_in_is_an_outage_not_a_fault(url: str, w
         watching.cancel()
 
 
-async def test_a_statement_that_hangs_is_given_up_and_so_is_its_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_statement_that_hangs_is_given_up_and_so_is_its_session(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mesh.storage.database, "COMMAND_SECONDS", 0.1)
     async with Database.open(url, size=1) as database:
         with pytest.raises(Unavailable):
@@ -389,7 +417,10 @@ async def test_a_frozen_session_makes_the_database_unhealthy_until_another_one_t
 async def test_a_killed_server_is_an_outage_and_is_found_again_without_a_restart_of_ours(tmp_path: Path) -> None:
     server = await postgres.prepare(Infra.find(), tmp_path, durable=False)
     try:
-        async with supervised(server.program, tmp_path / "processes") as child, Database.open(server.admin_url) as database:
+        async with (
+            supervised(server.program, tmp_path / "processes") as child,
+            Database.open(server.admin_url) as database,
+        ):
             watching = asyncio.create_task(database.watch())
             await until(lambda: database.healthy)
             assert child.pid
@@ -454,5 +485,7 @@ async def test_a_lock_is_waited_for_a_moment_and_not_longer(database: Database) 
         began = time.monotonic()
         with pytest.raises(Unavailable):
             await database.execute("UPDATE thing SET size = 2")
-        assert mesh.storage.database.LOCK_SECONDS <= time.monotonic() - began < mesh.storage.database.COMMAND_SECONDS / 2
+        assert (
+            mesh.storage.database.LOCK_SECONDS <= time.monotonic() - began < mesh.storage.database.COMMAND_SECONDS / 2
+        )
     await database.execute("UPDATE thing SET size = 2")

@@ -70,7 +70,9 @@ async def test_an_empty_database_gets_everything(versions: Path, empty_database_
     assert await tables(url) == {"wall", "outbox", "outbox_chain", "alembic_version"}
 
 
-async def test_a_database_gets_what_it_lacks_and_keeps_what_it_holds(versions: Path, empty_database_url: NewUrl) -> None:
+async def test_a_database_gets_what_it_lacks_and_keeps_what_it_holds(
+    versions: Path, empty_database_url: NewUrl
+) -> None:
     url = await empty_database_url()
     await migrate(url, PACKAGE)
     await value(url, "INSERT INTO wall VALUES ('red')")
@@ -121,7 +123,9 @@ async def test_a_missing_address_is_named_before_anything_is_done(versions: Path
     assert "MIGRATE_PAINTED_URL is missing" in str(stopped.value)
 
 
-async def test_a_package_that_is_not_there_or_has_no_migrations_is_named(versions: Path, empty_database_url: NewUrl) -> None:
+async def test_a_package_that_is_not_there_or_has_no_migrations_is_named(
+    versions: Path, empty_database_url: NewUrl
+) -> None:
     with pytest.raises(ModuleNotFoundError, match="unpainted"):
         head("unpainted")
     for script in versions.iterdir():
@@ -139,6 +143,11 @@ async def test_the_runtime_role_may_change_rows_and_nothing_else(versions: Path,
     await migrate(url, PACKAGE)
     runtime = f"postgresql://painter:p@{url.partition('@')[2]}"
     await value(runtime, "INSERT INTO outbox (kind, destination, payload) VALUES ('audit', 'x', 'x')")
-    for forbidden in ("ALTER TABLE wall ADD COLUMN x text", "DROP TABLE outbox", "CREATE TABLE mine (x text)", "TRUNCATE outbox"):
+    for forbidden in (
+        "ALTER TABLE wall ADD COLUMN x text",
+        "DROP TABLE outbox",
+        "CREATE TABLE mine (x text)",
+        "TRUNCATE outbox",
+    ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await value(runtime, forbidden)

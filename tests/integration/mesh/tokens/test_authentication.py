@@ -1,4 +1,5 @@
-"""The authentication stage around real handlers, on a real grpc.aio server: what a caller sees, before the call and in the middle of a stream."""
+"""The authentication stage around real handlers, on a real grpc.aio server: what a caller sees, before the call and in
+the middle of a stream."""
 
 import asyncio
 import tempfile
@@ -36,7 +37,9 @@ XFCC = "x-forwarded-client-cert"
 
 
 class Handlers(
-    token_service_pb2_grpc.TokenServiceServicer, token_issuer_pb2_grpc.TokenIssuerServicer, resource_service_pb2_grpc.ResourceServiceServicer
+    token_service_pb2_grpc.TokenServiceServicer,
+    token_issuer_pb2_grpc.TokenIssuerServicer,
+    resource_service_pb2_grpc.ResourceServiceServicer,
 ):
     """One method of each kind."""
 
@@ -121,15 +124,23 @@ class Server:
     def revoke(self, kind: RevocationKind, value: str) -> None:
         self.revocations.add([Revocation(1, kind, value, 0, int(time.time()) + 600)])
 
-    async def list_sessions(self, *authorization: str, parent: str = "users/me", metadata: tuple[tuple[str, str], ...] = ()) -> str:
+    async def list_sessions(
+        self, *authorization: str, parent: str = "users/me", metadata: tuple[tuple[str, str], ...] = ()
+    ) -> str:
         """OK, or the status and reason."""
         stub = token_service_pb2_grpc.TokenServiceStub(self.channel)
         values = [("authorization", value) for value in authorization]
-        return await outcome(stub.ListSessions(token_service_pb2.ListSessionsRequest(parent=parent), metadata=aio.Metadata(*values, *metadata)))
+        return await outcome(
+            stub.ListSessions(
+                token_service_pb2.ListSessionsRequest(parent=parent), metadata=aio.Metadata(*values, *metadata)
+            )
+        )
 
     def watch(self, token: str) -> Any:
         stub = resource_service_pb2_grpc.ResourceServiceStub(self.channel)
-        return stub.WatchResources(resource_service_pb2.WatchResourcesRequest(), metadata=aio.Metadata(("authorization", f"Bearer {token}")))
+        return stub.WatchResources(
+            resource_service_pb2.WatchResourcesRequest(), metadata=aio.Metadata(("authorization", f"Bearer {token}"))
+        )
 
 
 async def outcome(call: Any) -> str:
@@ -153,7 +164,9 @@ async def server() -> AsyncIterator[Server]:
     made = Server()
     async with AsyncExitStack() as stack:
         socket = stack.enter_context(tempfile.TemporaryDirectory(prefix="auth-")) + "/s"
-        server = aio.server(interceptors=[MeshInterceptor(Contract.load(), [error_table, made.authentication])], options=OPTIONS)
+        server = aio.server(
+            interceptors=[MeshInterceptor(Contract.load(), [error_table, made.authentication])], options=OPTIONS
+        )
         token_service_pb2_grpc.add_TokenServiceServicer_to_server(made.handlers, server)
         token_issuer_pb2_grpc.add_TokenIssuerServicer_to_server(made.handlers, server)
         resource_service_pb2_grpc.add_ResourceServiceServicer_to_server(made.handlers, server)
@@ -262,7 +275,10 @@ async def test_what_is_refused_counts_too_so_one_caller_writes_a_bounded_number_
 async def test_a_token_good_for_one_method_is_refused_at_another_and_that_is_told(server: Server) -> None:
     token = own(server, scope="resource:read")
     assert await server.list_sessions(token) == "PERMISSION_DENIED SCOPE_MISSING"
-    assert await server.list_sessions(own(server), parent="users/0190a1b2-c3d4-7000-8000-00000000000f") == "PERMISSION_DENIED SCOPE_MISSING"
+    assert (
+        await server.list_sessions(own(server), parent="users/0190a1b2-c3d4-7000-8000-00000000000f")
+        == "PERMISSION_DENIED SCOPE_MISSING"
+    )
     assert server.denials == [("ListSessions", Reason.SCOPE_MISSING)] * 2
 
 
@@ -272,7 +288,9 @@ async def test_a_stale_feed_is_unavailable_and_says_when_to_try_again(server: Se
     authorization = aio.Metadata(("authorization", own(server)))
     server.feed.age = 6
     # RevokeSession wants at most 5 seconds, ListSessions the usual 30.
-    assert await outcome(stub.RevokeSession(request, metadata=authorization)) == "UNAVAILABLE REVOCATION_STALE +RetryInfo"
+    assert (
+        await outcome(stub.RevokeSession(request, metadata=authorization)) == "UNAVAILABLE REVOCATION_STALE +RetryInfo"
+    )
     assert await server.list_sessions(own(server)) == "OK"
     server.feed.age = float("inf")
     assert await server.list_sessions(own(server)) == "UNAVAILABLE REVOCATION_STALE +RetryInfo"
@@ -283,19 +301,30 @@ async def test_a_stale_feed_is_unavailable_and_says_when_to_try_again(server: Se
 async def test_a_public_method_ignores_a_token_whatever_it_is(server: Server) -> None:
     stub = token_service_pb2_grpc.TokenServiceStub(server.channel)
     for token in (own(server), "Bearer nonsense", "x"):
-        assert await outcome(stub.GetJwks(token_service_pb2.GetJwksRequest(), metadata=aio.Metadata(("authorization", token)))) == "OK"
+        assert (
+            await outcome(
+                stub.GetJwks(token_service_pb2.GetJwksRequest(), metadata=aio.Metadata(("authorization", token)))
+            )
+            == "OK"
+        )
         assert server.handlers.claims is None
 
 
 @pytest.mark.parametrize(("certificate", "expected"), [
-    ("By=spiffe://authmesh/token;URI=spiffe://authmesh/user", "OK"), ("URI=spiffe://authmesh/auth", "PERMISSION_DENIED CALLER_NOT_ALLOWED"),
-    ("URI=spiffe://authmesh/edge", "PERMISSION_DENIED CALLER_NOT_ALLOWED"), ("URI=spiffe://evil/user", "PERMISSION_DENIED CALLER_NOT_ALLOWED"),
+    ("By=spiffe://authmesh/token;URI=spiffe://authmesh/user", "OK"),
+    ("URI=spiffe://authmesh/auth", "PERMISSION_DENIED CALLER_NOT_ALLOWED"),
+    ("URI=spiffe://authmesh/edge", "PERMISSION_DENIED CALLER_NOT_ALLOWED"),
+    ("URI=spiffe://evil/user", "PERMISSION_DENIED CALLER_NOT_ALLOWED"),
     ("", "PERMISSION_DENIED CALLER_NOT_ALLOWED"), (None, "PERMISSION_DENIED CALLER_NOT_ALLOWED"),
 ])  # fmt: skip
-async def test_an_internal_method_goes_by_the_certificate_and_no_token_helps(server: Server, certificate: str | None, expected: str) -> None:
+async def test_an_internal_method_goes_by_the_certificate_and_no_token_helps(
+    server: Server, certificate: str | None, expected: str
+) -> None:
     stub = token_issuer_pb2_grpc.TokenIssuerStub(server.channel)
     request = token_issuer_pb2.SetSubjectGrantsRequest(subject=SUBJECT, version=1)
-    pairs = [("authorization", own(server, roles=["admin"]))] + ([(XFCC, certificate)] if certificate is not None else [])
+    pairs = [("authorization", own(server, roles=["admin"]))] + (
+        [(XFCC, certificate)] if certificate is not None else []
+    )
     assert await outcome(stub.SetSubjectGrants(request, metadata=aio.Metadata(*pairs))) == expected
 
 

@@ -37,7 +37,9 @@ async def eventually_written(database: Database, number: int) -> list[audit_even
     return found
 
 
-async def test_a_caller_in_a_loop_costs_a_few_rows_and_every_refusal_is_counted(database: Database, denials: Denials) -> None:
+async def test_a_caller_in_a_loop_costs_a_few_rows_and_every_refusal_is_counted(
+    database: Database, denials: Denials
+) -> None:
     for number in range(LOOP):
         await denials.record(refusal(ALICE, "SCOPE_MISSING" if number % 5 else "ROLE_MISSING", f"/x/{number}"))
     written = await events(database)
@@ -96,7 +98,9 @@ async def test_what_is_counted_is_written_when_the_process_stops(database: Datab
     assert (await events(database))[-1].detail["left_out"] == str(30 - EACH)
 
 
-async def test_many_callers_end_the_minute_early(database: Database, denials: Denials, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_callers_end_the_minute_early(
+    database: Database, denials: Denials, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(denials_module, "CALLERS", 3)
     running = asyncio.create_task(denials.run())
     for caller in ("users/1", "users/2"):
@@ -110,7 +114,9 @@ async def test_many_callers_end_the_minute_early(database: Database, denials: De
     await asyncio.wait([running])
 
 
-async def test_what_cannot_be_written_now_is_written_later(database: Database, denials: Denials, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_cannot_be_written_now_is_written_later(
+    database: Database, denials: Denials, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(20):
         await denials.record(refusal(ALICE))
 

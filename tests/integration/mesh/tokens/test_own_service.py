@@ -1,4 +1,5 @@
-"""The listings of docs/services.md, compiled and run, in front of a real Valkey; only Token is a stand-in behind the egress."""
+"""The listings of docs/services.md, compiled and run, in front of a real Valkey; only Token is a stand-in behind the
+egress."""
 
 import asyncio
 import os
@@ -42,17 +43,28 @@ async def greeter(valkey_url: str) -> AsyncIterator[tuple[GrpcClient, Mint, Cont
         (folder / "greeter.proto").write_text(listing("proto"))
         (folder / "service.py").write_text(listing("python"))
         includes = [f"-I{folder}", f"-I{PROJECT}/protos", f"-I{PROJECT}/protos/third_party"]
-        outputs = [f"--python_out={folder}", f"--grpc_python_out={folder}", "--include_imports", f"--descriptor_set_out={folder}/greeter.binpb"]
-        compiler = await asyncio.create_subprocess_exec(sys.executable, "-m", "grpc_tools.protoc", *includes, *outputs, "greeter.proto")
+        outputs = [
+            f"--python_out={folder}",
+            f"--grpc_python_out={folder}",
+            "--include_imports",
+            f"--descriptor_set_out={folder}/greeter.binpb",
+        ]
+        compiler = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "grpc_tools.protoc", *includes, *outputs, "greeter.proto"
+        )
         assert await compiler.wait() == 0
         token = StandIn(folder / "egress", CONTRACT)
         token.answers[JWKS] = [httpbody_pb2.HttpBody(data=await mint.jwks())]
-        token.answers[method("TokenIssuer/GetRevocationSnapshot").path] = [token_issuer_pb2.GetRevocationSnapshotResponse(epoch="e")]
+        token.answers[method("TokenIssuer/GetRevocationSnapshot").path] = [
+            token_issuer_pb2.GetRevocationSnapshotResponse(epoch="e")
+        ]
         await token.start()
         stack.push_async_callback(token.stop)
         environment = {
-            "PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "NODE": "greeter", "SOCKET": f"{folder}/s",
-            "EGRESS": f"{folder}/egress", "DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": valkey_url, "ISSUER": ISSUER,
+            "PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "NODE": "greeter",
+            "SOCKET": f"{folder}/s",
+            "EGRESS": f"{folder}/egress", "DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": valkey_url,
+            "ISSUER": ISSUER,
             "AUDIENCE": AUDIENCE, "AWS_REGION": "eu-central-1", "EVENT_BUS": "none", "MESSAGES_TOPIC_ARN": "arn:none",
         }  # fmt: skip
         with (folder / "log").open("wb") as log:
@@ -81,7 +93,9 @@ async def test_the_listed_service_admits_good_tokens_only_and_hears_of_revocatio
         call = client.channel.unary_unary(rpc.path, request_serializer=bytes, response_deserializer=bytes)
         metadata: Any = [("authorization", f"Bearer {token}")] if token else []
         try:
-            answer: Any = contract.message_type(rpc.output_type).FromString(await call(b"", metadata=metadata, timeout=5))
+            answer: Any = contract.message_type(rpc.output_type).FromString(
+                await call(b"", metadata=metadata, timeout=5)
+            )
         except aio.AioRpcError as error:
             return described(error)
         return str(answer.text)
@@ -96,7 +110,9 @@ async def test_the_listed_service_admits_good_tokens_only_and_hears_of_revocatio
     assert await outcome(mint.token(aud="other")) == "UNAUTHENTICATED TOKEN_INVALID"
     assert await outcome(mint.token(scope="resource:read")) == "PERMISSION_DENIED SCOPE_MISSING"
     async with Redis.from_url(valkey_url) as redis:
-        await redis.xadd(STREAM, {"kind": 2, "value": SESSION, "not_before": 0, "expires_at": int(time.time()) + 600}, id="1-0")
+        await redis.xadd(
+            STREAM, {"kind": 2, "value": SESSION, "not_before": 0, "expires_at": int(time.time()) + 600}, id="1-0"
+        )
 
     async def is_revoked() -> bool:
         return await outcome(good) == "UNAUTHENTICATED TOKEN_REVOKED"

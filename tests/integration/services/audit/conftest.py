@@ -33,7 +33,8 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20) -
 
 
 class FaultingProxy:
-    """Forwards TCP to the emulator; while it is down it drops every connection, so that a client sees an API that is away."""
+    """Forwards TCP to the emulator; while it is down it drops every connection, so that a client sees an API that is
+    away."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port
@@ -65,7 +66,9 @@ class FaultingProxy:
             return
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
         self._open |= {writer, upstream_writer}
-        await asyncio.gather(self._pump(reader, upstream_writer, answers=False), self._pump(upstream_reader, writer, answers=True))
+        await asyncio.gather(
+            self._pump(reader, upstream_writer, answers=False), self._pump(upstream_reader, writer, answers=True)
+        )
         self._open -= {writer, upstream_writer}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
@@ -120,7 +123,9 @@ class Aws:
 
     async def send_bodies(self, *bodies: str) -> None:
         for start in range(0, len(bodies), 10):
-            entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies[start : start + 10])]
+            entries = [
+                {"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies[start : start + 10])
+            ]
             await self.sqs.send_message_batch(QueueUrl=self.queue_url, Entries=entries)
 
     async def objects(self) -> dict[str, list[dict[str, Any]]]:
@@ -129,12 +134,16 @@ class Aws:
         async for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
             for item in page.get("Contents", []):
                 answer = await self.s3.get_object(Bucket=self.bucket, Key=item["Key"])
-                found[item["Key"]] = [json.loads(line) for line in gzip.decompress(await answer["Body"].read()).splitlines()]
+                found[item["Key"]] = [
+                    json.loads(line) for line in gzip.decompress(await answer["Body"].read()).splitlines()
+                ]
         return found
 
     async def stored(self) -> list[tuple[str, int]]:
         """Source and number of every line in the bucket."""
-        return sorted((line["source"], int(line["sequence"])) for lines in (await self.objects()).values() for line in lines)
+        return sorted(
+            (line["source"], int(line["sequence"])) for lines in (await self.objects()).values() for line in lines
+        )
 
     async def waiting(self, queue_url: str = "") -> int:
         """Messages in the queue, those in somebody's hands included."""
@@ -170,7 +179,9 @@ def aws_environment(aws_server: aws_emulator.AwsEmulator, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-async def aws(aws_server: aws_emulator.AwsEmulator, aws_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aws]:
+async def aws(
+    aws_server: aws_emulator.AwsEmulator, aws_environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Aws]:
     monkeypatch.setattr("services.audit.pipeline.consumer.VISIBILITY_SECONDS", VISIBILITY_SECONDS)
     async with AsyncExitStack() as stack:
         sqs = await stack.enter_async_context(open_client("sqs", settings(aws_server.endpoint_url)))
@@ -180,7 +191,8 @@ async def aws(aws_server: aws_emulator.AwsEmulator, aws_environment: Mapping[str
         attributes = await sqs.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])
         redrive = {"deadLetterTargetArn": attributes["Attributes"]["QueueArn"], "maxReceiveCount": 3}
         queue = await sqs.create_queue(
-            QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": json.dumps(redrive)}
+            QueueName=name,
+            Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": json.dumps(redrive)},
         )
         await s3.create_bucket(Bucket=name)
         yield Aws(sqs, s3, queue["QueueUrl"], dead_letters, name, aws_server.endpoint_url)

@@ -18,18 +18,26 @@ from tests.kit.serving import TrustedCaller, served
 from tests.kit.trail import chained
 
 
-async def test_a_question_costs_no_more_than_the_contract_says(new_database_url: Callable[[str], Awaitable[str]]) -> None:
+async def test_a_question_costs_no_more_than_the_contract_says(
+    new_database_url: Callable[[str], Awaitable[str]],
+) -> None:
     async with metered(await new_database_url("services.audit")) as (database, meter):
         projection, caller = Projection(database), TrustedCaller()
         follower = Projector(projection)
         caller.scopes = frozenset({"admin:audit"})
         service = AuditService(projection, Watch(projection, follower, HEARTBEAT))
-        sealed = chained(1, 400, actor="users/ada", subject="users/bob", session="s" * 80, user_agent="u" * 256, sealed=b"x" * 600)
+        sealed = chained(
+            1, 400, actor="users/ada", subject="users/bob", session="s" * 80, user_agent="u" * 256, sealed=b"x" * 600
+        )
         for item in lay_out(read(envelope(sent)) for sent in sealed):
             await follower.project(item.key, item.body)
         await database.execute("ANALYZE")
         async with served([(add_AuditServiceServicer_to_server, service)], caller) as channel:
             stub = AuditServiceStub(channel)
-            requests = [QueryEventsRequest(page_size=200), QueryEventsRequest(page_size=200, actor="users/ada"), QueryEventsRequest()] * 3
+            requests = [
+                QueryEventsRequest(page_size=200),
+                QueryEventsRequest(page_size=200, actor="users/ada"),
+                QueryEventsRequest(),
+            ] * 3
             measured = await meter.measure([lambda request=request: stub.QueryEvents(request) for request in requests])  # type: ignore[misc]
     hold_to_contract("authmesh.audit.v1.AuditService", {"QueryEvents": measured})

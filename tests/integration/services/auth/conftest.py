@@ -93,18 +93,50 @@ class Auth:
         self.hasher = hasher
         level, throttle, turns = ConstantTime(answer_seconds), Throttle(), Turns(at_once=6, waiting=waiting)
         policy = PasswordPolicy.load()
-        self.desk = Registration(self.database, self.outbox, hasher, policy, self.denials, level, throttle, turns, clock=self.clock, new_id=uuid7)
+        self.desk = Registration(
+            self.database,
+            self.outbox,
+            hasher,
+            policy,
+            self.denials,
+            level,
+            throttle,
+            turns,
+            clock=self.clock,
+            new_id=uuid7,
+        )
         self.gate = Authenticator(
-            self.database, self.outbox, hasher, self.denials, level, throttle, turns, self.token.check, self.token.issue, clock=self.clock
+            self.database,
+            self.outbox,
+            hasher,
+            self.denials,
+            level,
+            throttle,
+            turns,
+            self.token.check,
+            self.token.issue,
+            clock=self.clock,
         )
 
     async def sign_up(
-        self, email: str = EMAIL, password: str = PASSWORD, *, name: str = "Ada", request_id: uuid.UUID | None = None, address: str = HOME
+        self,
+        email: str = EMAIL,
+        password: str = PASSWORD,
+        *,
+        name: str = "Ada",
+        request_id: uuid.UUID | None = None,
+        address: str = HOME,
     ) -> None:
         await self.desk.sign_up(Application(email, password, name, request_id), address)
 
     async def sign_in(
-        self, email: str = EMAIL, password: str = PASSWORD, *, address: str = HOME, instance_id: str = "", client_id: str = "demo"
+        self,
+        email: str = EMAIL,
+        password: str = PASSWORD,
+        *,
+        address: str = HOME,
+        instance_id: str = "",
+        client_id: str = "demo",
     ) -> token_set_pb2.TokenSet:
         device = token_set_pb2.Device(instance_id=instance_id)
         return await self.gate.sign_in(Attempt(email, password, client_id, device, ["user:read"], address, "test/1"))
@@ -133,7 +165,11 @@ class Auth:
         return [event for event in events if type_ in ("", event.type)]
 
     async def denied(self, reason: str) -> int:
-        return int(await self.database.fetchval("SELECT coalesce(sum(count), 0) FROM anonymous_denials WHERE reason = $1", reason))
+        return int(
+            await self.database.fetchval(
+                "SELECT coalesce(sum(count), 0) FROM anonymous_denials WHERE reason = $1", reason
+            )
+        )
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Each method of Auth that is served leaves exactly the events that the contract declares for it, in the ways in which it can end."""
+"""Each method of Auth that is served leaves exactly the events that the contract declares for it, in the ways in which
+it can end."""
 
 from collections.abc import Awaitable, Callable
 
@@ -72,4 +73,6 @@ async def test_a_method_writes_what_it_declares(auth: Auth, method: str, before:
 async def test_erased_credentials_take_the_key_of_the_persons_audit_data_along(auth: Auth) -> None:
     user_id = await auth.verified()
     await auth.credentials.delete(user_id)
-    assert await auth.database.fetchval("SELECT erase_time IS NOT NULL AND key IS NULL FROM subject_keys WHERE subject = $1", f"users/{user_id}")
+    assert await auth.database.fetchval(
+        "SELECT erase_time IS NOT NULL AND key IS NULL FROM subject_keys WHERE subject = $1", f"users/{user_id}"
+    )

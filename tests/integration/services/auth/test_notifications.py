@@ -26,10 +26,24 @@ async def fail(auth: Auth, times: int, *, email: str = EMAIL, address: str = HOM
 
 
 def notice(
-    auth: Auth, user_id: uuid.UUID | str, *, session: str = "one", event_type: str = "token.reuse_detected", source: str = "token", bus: str = "token"
+    auth: Auth,
+    user_id: uuid.UUID | str,
+    *,
+    session: str = "one",
+    event_type: str = "token.reuse_detected",
+    source: str = "token",
+    bus: str = "token",
 ) -> str:
-    event = AuditEvent(type=event_type, source=source, sequence=1, subject=f"users/{user_id}", session=f"users/{user_id}/sessions/{session}")
-    return json.dumps({"source": f"authmesh.{bus}", "detail-type": event_type, "detail": json_format.MessageToDict(event)})
+    event = AuditEvent(
+        type=event_type,
+        source=source,
+        sequence=1,
+        subject=f"users/{user_id}",
+        session=f"users/{user_id}/sessions/{session}",
+    )
+    return json.dumps(
+        {"source": f"authmesh.{bus}", "detail-type": event_type, "detail": json_format.MessageToDict(event)}
+    )
 
 
 def desk(auth: Auth) -> NotificationConsumer:
@@ -90,13 +104,22 @@ async def test_a_notice_about_somebody_who_is_gone_is_dropped(auth: Auth) -> Non
 
 async def test_what_is_no_notice_is_refused(auth: Auth) -> None:
     user_id = await auth.verified()
-    for body in ("no json", "[]", "{}", '{"detail": 7}', notice(auth, "nobody"), notice(auth, user_id, event_type="token.refreshed")):
+    for body in (
+        "no json",
+        "[]",
+        "{}",
+        '{"detail": 7}',
+        notice(auth, "nobody"),
+        notice(auth, user_id, event_type="token.refreshed"),
+    ):
         with pytest.raises(NoticeError):
             await desk(auth).deliver(body)
 
 
 @pytest.mark.parametrize(("source", "bus"), [("token", "resource"), ("resource", "resource"), ("resource", "token")])
-async def test_no_service_has_a_person_told_of_what_another_one_should_have_seen(auth: Auth, source: str, bus: str) -> None:
+async def test_no_service_has_a_person_told_of_what_another_one_should_have_seen(
+    auth: Auth, source: str, bus: str
+) -> None:
     user_id = await auth.verified()
     with pytest.raises(NoticeError, match="another service"):
         await desk(auth).deliver(notice(auth, user_id, source=source, bus=bus))
@@ -111,10 +134,14 @@ async def test_notices_come_from_the_queue_and_poison_stays_in_it(
     settings = AuthSettings.model_construct(aws_region=aws_emulator.REGION, aws_endpoint_url=aws_server.endpoint_url)
     user_id = await auth.verified()
     async with open_client("sqs", settings) as sqs:
-        url = (await sqs.create_queue(QueueName=f"notices-{uuid.uuid4()}", Attributes={"VisibilityTimeout": "600"}))["QueueUrl"]
+        url = (await sqs.create_queue(QueueName=f"notices-{uuid.uuid4()}", Attributes={"VisibilityTimeout": "600"}))[
+            "QueueUrl"
+        ]
         for body in ("poison", notice(auth, user_id)):
             await sqs.send_message(QueueUrl=url, MessageBody=body)
-        served = NotificationConsumer(auth.database, auth.outbox, lambda: open_client("sqs", settings), url, clock=auth.clock)
+        served = NotificationConsumer(
+            auth.database, auth.outbox, lambda: open_client("sqs", settings), url, clock=auth.clock
+        )
 
         async def told() -> bool:
             return await auth.kinds() == ["token_reuse"]

@@ -11,10 +11,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from authmesh.auth.v1 import auth_service_pb2, credential_directory_pb2
 from authmesh.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
-from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectoryStub, add_CredentialDirectoryServicer_to_server
+from authmesh.auth.v1.credential_directory_pb2_grpc import (
+    CredentialDirectoryStub,
+    add_CredentialDirectoryServicer_to_server,
+)
 from grpc import aio
 
-from mesh.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, MeshError, Reason, Unauthenticated, Unavailable, Unimplemented
+from mesh.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    MeshError,
+    Reason,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+)
 from mesh.rpc import refresh_cookie
 from services.auth.hasher import Hasher
 from services.auth.service import AuthService, CredentialDirectory
@@ -75,7 +87,9 @@ async def test_from_sign_up_to_sign_in(service: Served) -> None:
     assert answer.tokens.access_token
     (order,) = service.parts.token.orders
     assert order.device == sign_in.device
-    await service.credentials.SetSubjectStatus(credential_directory_pb2.SetSubjectStatusRequest(subject=order.subject, disabled=True, version=2))
+    await service.credentials.SetSubjectStatus(
+        credential_directory_pb2.SetSubjectStatusRequest(subject=order.subject, disabled=True, version=2)
+    )
     await refused(service.auth.SignIn(sign_in), Unauthenticated, Reason.CREDENTIALS_INVALID)
     await service.credentials.DeleteSubject(credential_directory_pb2.DeleteSubjectRequest(subject=order.subject))
     await refused(service.auth.SignIn(sign_in), Unauthenticated, Reason.CREDENTIALS_INVALID)
@@ -93,7 +107,9 @@ async def test_from_sign_up_to_sign_in(service: Served) -> None:
         ({"request_id": "1"}, Reason.FIELD_INVALID, "request_id"),
     ],
 )
-async def test_the_field_at_fault_is_named_and_nothing_is_written(service: Served, change: dict[str, str], reason: Reason, field: str) -> None:
+async def test_the_field_at_fault_is_named_and_nothing_is_written(
+    service: Served, change: dict[str, str], reason: Reason, field: str
+) -> None:
     request = auth_service_pb2.SignUpRequest(**{"email": EMAIL, "password": PASSWORD, "display_name": "Ada"} | change)
     await refused(service.auth.SignUp(request), InvalidArgument, reason, field)
     assert await service.parts.database.fetchval("SELECT count(*) FROM outbox") == 0
@@ -118,7 +134,9 @@ async def test_a_deadline_that_ends_behind_a_right_password_leaves_a_trace(servi
 
 def from_(address: str) -> aio.Metadata:
     """What the edge's sidecar forwards of a caller."""
-    return aio.Metadata(("x-forwarded-client-cert", "URI=spiffe://authmesh/edge"), ("x-envoy-external-address", address))
+    return aio.Metadata(
+        ("x-forwarded-client-cert", "URI=spiffe://authmesh/edge"), ("x-envoy-external-address", address)
+    )
 
 
 async def test_people_sign_in_while_many_networks_each_below_its_limit_ask_for_more_than_there_is(auth: "Auth") -> None:
@@ -131,7 +149,9 @@ async def test_people_sign_in_while_many_networks_each_below_its_limit_ask_for_m
 
     async def guess(service: Served, network: int) -> None:
         while people < 5:
-            request = auth_service_pb2.SignInRequest(email=f"{uuid.uuid4()}@example.com", password="a guess", client_id="demo")
+            request = auth_service_pb2.SignInRequest(
+                email=f"{uuid.uuid4()}@example.com", password="a guess", client_id="demo"
+            )
             try:
                 await service.auth.SignIn(request, metadata=from_(f"10.0.{network}.1"), timeout=30)
             except MeshError as error:
@@ -146,7 +166,9 @@ async def test_people_sign_in_while_many_networks_each_below_its_limit_ask_for_m
         while len(had) < 40:
             await asyncio.sleep(0.01)
         for person in range(5):
-            assert (await service.auth.SignIn(right, metadata=from_(f"192.0.{person}.1"), timeout=30)).tokens.access_token
+            assert (
+                await service.auth.SignIn(right, metadata=from_(f"192.0.{person}.1"), timeout=30)
+            ).tokens.access_token
             people += 1
     # Much of what they asked for was shed, and none of the people.
     assert set(answers) == {Reason.OVERLOADED, Reason.CREDENTIALS_INVALID}

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mesh.errors import DeadlineExceeded, FailedPrecondition, MeshError, Reason, ResourceExhausted, Unauthenticated, Unavailable, field_invalid
+from mesh.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    MeshError,
+    Reason,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    field_invalid,
+)
 from services.auth import retention as upkeep
 from services.auth import store, throttle
 from services.auth.hasher import Hasher
@@ -19,7 +28,9 @@ PASSWORD = "correct horse battery"
 HOME, ELSEWHERE = "203.0.113.7", "198.51.100.7"
 
 
-async def fail(auth: "Auth", count: int = 1, address: str = HOME, email: str = "ada@example.com") -> list[BaseException]:
+async def fail(
+    auth: "Auth", count: int = 1, address: str = HOME, email: str = "ada@example.com"
+) -> list[BaseException]:
     """The refusals of wrong passwords, one after the other."""
     refusals: list[BaseException] = []
     for _ in range(count):
@@ -39,7 +50,12 @@ async def test_a_right_password_starts_a_session(auth: "Auth") -> None:
     user_id = await auth.verified()
     tokens = await auth.sign_in("ADA@example.com", instance_id=str(uuid.uuid4()))
     (order,) = auth.token.orders
-    assert (order.subject, order.client_id, list(order.scopes), list(order.amr)) == (str(user_id), "demo", ["user:read"], ["pwd"])
+    assert (order.subject, order.client_id, list(order.scopes), list(order.amr)) == (
+        str(user_id),
+        "demo",
+        ["user:read"],
+        ["pwd"],
+    )
     assert (order.address, order.user_agent) == (HOME, "test/1")
     assert order.auth_time.ToSeconds() == int(auth.clock.now.timestamp())
     (event,) = await auth.events("auth.signed_in")
@@ -51,7 +67,11 @@ async def test_a_wrong_password_and_an_unknown_address_are_one_answer(auth: "Aut
     (wrong,), (unknown,) = await fail(auth), await fail(auth, email="nobody@example.com")
     assert isinstance(wrong, Unauthenticated)
     assert isinstance(unknown, Unauthenticated)
-    assert (wrong.reason, wrong.message) == (unknown.reason, unknown.message) == (Reason.CREDENTIALS_INVALID, wrong.message)
+    assert (
+        (wrong.reason, wrong.message)
+        == (unknown.reason, unknown.message)
+        == (Reason.CREDENTIALS_INVALID, wrong.message)
+    )
     (event,) = await auth.events("auth.sign_in_failed")
     assert (event.subject, event.reason) == (f"users/{user_id}", "CREDENTIALS_INVALID")
     assert await auth.denied("CREDENTIALS_INVALID") == 1
@@ -67,14 +87,21 @@ async def test_a_disabled_account_is_refused_like_a_wrong_password(auth: "Auth")
     assert (await auth.sign_in()).access_token
 
 
-async def test_what_is_wrong_with_the_request_or_with_token_is_said_before_the_password_is_looked_at(auth: "Auth") -> None:
-    """A right password with an unknown client was 400 and a wrong one 401: stolen passwords could be confirmed without a trace."""
+async def test_what_is_wrong_with_the_request_or_with_token_is_said_before_the_password_is_looked_at(
+    auth: "Auth",
+) -> None:
+    """A right password with an unknown client was 400 and a wrong one 401: stolen passwords could be confirmed without
+    a trace."""
     await auth.verified()
     before = len(await auth.events())
     for refusal in (field_invalid("client_id", "no such client"), Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "gone")):
         auth.token.check_refusal = refusal
         answers = []
-        for email, password in (("ada@example.com", PASSWORD), ("ada@example.com", "wrong"), ("nobody@example.com", "wrong")):
+        for email, password in (
+            ("ada@example.com", PASSWORD),
+            ("ada@example.com", "wrong"),
+            ("nobody@example.com", "wrong"),
+        ):
             with pytest.raises(MeshError) as refused:
                 await auth.sign_in(email, password)
             answers.append(refused.value)
@@ -82,14 +109,21 @@ async def test_what_is_wrong_with_the_request_or_with_token_is_said_before_the_p
     assert len(await auth.events()) == before
     assert auth.token.orders == []
     # Nothing was tried.
-    assert await auth.database.fetchval("SELECT count(*) FROM buckets WHERE key = $1", throttle.key("sign_in", "ada@example.com")) == 0
+    assert (
+        await auth.database.fetchval(
+            "SELECT count(*) FROM buckets WHERE key = $1", throttle.key("sign_in", "ada@example.com")
+        )
+        == 0
+    )
 
 
 EXITS: dict[str, MeshError] = {
     "no scope is left": field_invalid("scopes", "none of these may be had by this user with this client"),
     "Token is gone": Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "gone"),
     "time is up": DeadlineExceeded(Reason.DEADLINE, "late"),
-    "Token heard first that the account is disabled": Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in"),
+    "Token heard first that the account is disabled": Unauthenticated(
+        Reason.CREDENTIALS_INVALID, "this account can't sign in"
+    ),
     "Token is full": ResourceExhausted(Reason.OVERLOADED, "later"),
 }
 
@@ -131,7 +165,9 @@ async def test_the_right_password_of_a_sign_up_leaves_an_event_and_a_notice_and_
     for _ in range(20):
         assert isinstance(await refusal_of(auth, PASSWORD, address=ELSEWHERE), FailedPrecondition)
     events = await auth.events("auth.sign_in_failed")
-    assert {(event.subject, event.reason, event.detail["password"]) for event in events} == {(f"users/{user_id}", "EMAIL_UNVERIFIED", "right")}
+    assert {(event.subject, event.reason, event.detail["password"]) for event in events} == {
+        (f"users/{user_id}", "EMAIL_UNVERIFIED", "right")
+    }
     assert len(events) == 20
     assert await auth.kinds() == ["sign_in_unverified"]
     assert isinstance(await refusal_of(auth, PASSWORD, address=ELSEWHERE), ResourceExhausted)
@@ -193,7 +229,9 @@ async def test_ones_own_installation_is_told_nothing_of_an_outage(auth: "Auth") 
 
 
 @pytest.mark.parametrize("has_account", [True, False])
-async def test_a_strangers_own_sign_up_at_the_address_gives_no_further_guesses(auth: "Auth", *, has_account: bool) -> None:
+async def test_a_strangers_own_sign_up_at_the_address_gives_no_further_guesses(
+    auth: "Auth", *, has_account: bool
+) -> None:
     if has_account:
         await auth.verified()
     await auth.sign_up(password="the stranger's password", address=ELSEWHERE)
@@ -212,14 +250,19 @@ async def test_somebody_elses_sign_up_does_not_hide_ones_own(auth: "Auth") -> No
 
 async def test_an_unknown_address_is_throttled_alike(auth: "Auth") -> None:
     await auth.verified()
-    kinds = [[type(error) for error in await fail(auth, 22, email=email)] for email in ("ada@example.com", "nobody@example.com")]
+    kinds = [
+        [type(error) for error in await fail(auth, 22, email=email)]
+        for email in ("ada@example.com", "nobody@example.com")
+    ]
     assert kinds[0] == kinds[1]
     assert [kind is ResourceExhausted for kind in kinds[0]] == [False] * 20 + [True] * 2
 
 
 async def test_a_hundred_guesses_at_once_are_a_hundred_guesses(auth: "Auth") -> None:
     await auth.verified()
-    errors = await asyncio.gather(*(auth.sign_in(password="a wrong password") for _ in range(100)), return_exceptions=True)
+    errors = await asyncio.gather(
+        *(auth.sign_in(password="a wrong password") for _ in range(100)), return_exceptions=True
+    )
     assert sum(isinstance(error, Unauthenticated) for error in errors) == 20
     assert sum(isinstance(error, ResourceExhausted) for error in errors) == 80
     # Throttled ones are counted, not written one by one.
@@ -288,7 +331,9 @@ async def test_erased_credentials_are_gone_and_the_address_is_free(auth: "Auth")
     assert await auth.verified() != user_id
 
 
-async def test_of_each_person_the_latest_installations_are_remembered(auth: "Auth", monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_each_person_the_latest_installations_are_remembered(
+    auth: "Auth", monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "FAMILIAR_SOURCES", 5)
     await auth.verified()
     instances = [str(uuid.uuid4()) for _ in range(8)]

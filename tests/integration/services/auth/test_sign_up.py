@@ -50,7 +50,9 @@ async def test_what_is_no_code_spends_no_attempt_and_a_code_may_be_pasted_with_w
     assert await auth.denied("CODE_INVALID") == 0
     assert await auth.events("auth.code_refused") == []
     code = await auth.newest_code()
-    await auth.desk.verify_email(EMAIL, f"\u200b{code[:4]}\u00a0{code[4:]}\n".translate({48 + n: 0xFF10 + n for n in range(10)}), HOME)
+    await auth.desk.verify_email(
+        EMAIL, f"\u200b{code[:4]}\u00a0{code[4:]}\n".translate({48 + n: 0xFF10 + n for n in range(10)}), HOME
+    )
     assert await auth.database.fetchval("SELECT count(*) FROM accounts") == 1
 
 
@@ -75,7 +77,9 @@ async def test_a_code_is_good_once(auth: "Auth") -> None:
 async def test_of_two_verifications_at_once_one_makes_the_account(auth: "Auth") -> None:
     await auth.sign_up()
     code = await auth.newest_code()
-    results = await asyncio.gather(*(auth.desk.verify_email(EMAIL, code, HOME) for _ in range(8)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(auth.desk.verify_email(EMAIL, code, HOME) for _ in range(8)), return_exceptions=True
+    )
     assert results.count(None) == 1
     assert await auth.database.fetchval("SELECT count(*) FROM accounts") == 1
 

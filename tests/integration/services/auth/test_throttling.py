@@ -132,7 +132,9 @@ async def test_one_network_has_a_hundred_guesses_at_all_addresses_together(auth:
 async def test_many_hosts_of_a_network_spray_no_more_than_two(auth: Auth) -> None:
     tried = 0
     for host in range(4):
-        refusals = [await guess(auth, f"2001:db8:1:{host}::1", f"person{host}.{number}@example.com") for number in range(105)]
+        refusals = [
+            await guess(auth, f"2001:db8:1:{host}::1", f"person{host}.{number}@example.com") for number in range(105)
+        ]
         tried += sum(isinstance(refusal, Unauthenticated) for refusal in refusals)
     assert tried == 200
     assert isinstance(await guess(auth, "2001:db8:2::1"), Unauthenticated)
@@ -154,7 +156,9 @@ async def test_limits_survive_a_restart(auth: Auth) -> None:
 # Codes
 
 
-async def wrong_code(auth: Auth, address: str, password: str = "", email: str = EMAIL, code: str = "00000000") -> MeshError:
+async def wrong_code(
+    auth: Auth, address: str, password: str = "", email: str = EMAIL, code: str = "00000000"
+) -> MeshError:
     """The refusal of a wrong code."""
     with pytest.raises(MeshError) as refusal:
         await auth.desk.verify_email(email, code, address, password)
@@ -200,11 +204,14 @@ async def test_a_limit_does_not_tell_whether_a_sign_ups_password_is_right(auth: 
 
 
 async def test_ten_wrong_codes_with_its_password_end_a_code_however_many_come_at_once(auth: Auth) -> None:
-    """Whoever signs up with somebody else's address knows that sign-up's password, and has ten guesses at its code from all the world."""
+    """Whoever signs up with somebody else's address knows that sign-up's password, and has ten guesses at its code from
+    all the world."""
     await auth.sign_up()
     code = await auth.newest_code()
     wrong = [f"{number:08d}" for number in range(40) if f"{number:08d}" != code]
-    await asyncio.gather(*(wrong_code(auth, f"10.0.{number}.1", PASSWORD, code=item) for number, item in enumerate(wrong)))
+    await asyncio.gather(
+        *(wrong_code(auth, f"10.0.{number}.1", PASSWORD, code=item) for number, item in enumerate(wrong))
+    )
     assert len(await auth.events("auth.code_refused")) == 10
     await wrong_code(auth, HOME, PASSWORD, code=code)
     await auth.desk.resend_code(EMAIL, HOME)
@@ -222,7 +229,9 @@ async def test_codes_and_passwords_of_one_network_are_counted_together(auth: Aut
 async def test_a_right_code_costs_nothing(auth: Auth) -> None:
     for number in range(105):
         await auth.sign_up(f"person{number}@example.com", address=f"10.0.{number}.1")
-        await auth.desk.verify_email(f"person{number}@example.com", await auth.newest_code(f"person{number}@example.com"), HOME)
+        await auth.desk.verify_email(
+            f"person{number}@example.com", await auth.newest_code(f"person{number}@example.com"), HOME
+        )
 
 
 # Mail

@@ -15,11 +15,14 @@ from mesh.lambda_batch import RESERVE_SECONDS
 from services.mail import handler as mail
 from tests.kit.lambda_events import Context, failures, record
 
-MESSAGE = json.dumps({"email": "ada@example.org", "kind": "verify_email", "code": "123456", "sent_time": "2026-03-04T05:06:07+00:00"})
+MESSAGE = json.dumps(
+    {"email": "ada@example.org", "kind": "verify_email", "code": "123456", "sent_time": "2026-03-04T05:06:07+00:00"}
+)
 
 
 class Ses:
-    """SES as far as a handler can tell: it takes letters, and answers when a test wants it to. The real one can't be made slow."""
+    """SES as far as a handler can tell: it takes letters, and answers when a test wants it to. The real one can't be
+    made slow."""
 
     def __init__(self) -> None:
         self.taken: Counter[str] = Counter()
@@ -34,7 +37,11 @@ class Ses:
             self.taken[request["EmailTags"][0]["Value"]] += 1
         await asyncio.sleep(self.answers_after)
         body = b'{"MessageId": "1"}'
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+            + body
+        )
         writer.close()
 
 
@@ -44,7 +51,8 @@ async def ses(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ses]:
     server = await asyncio.start_server(taker.serve, "127.0.0.1", 0)
     taker.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     for name, value in {
-        "AWS_ENDPOINT_URL": taker.url, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": taker.url, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
         "MAIL_FROM": "security@example.org", "QUEUE_URL": f"{taker.url}/000000000000/mail",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
@@ -72,7 +80,9 @@ async def test_a_letter_that_ses_took_without_an_answer_is_sent_at_most_twice(se
     assert ses.taken == {"one": 2}
 
 
-async def test_letters_that_there_is_no_time_for_are_left_to_the_next_invocation(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_letters_that_there_is_no_time_for_are_left_to_the_next_invocation(
+    ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ses.answers_after = 0.3
     context = Context(0)
     ends = time.monotonic() + RESERVE_SECONDS + 2.0

@@ -1,4 +1,5 @@
-"""Resource as clients meet it: real servicers behind the real interceptor, on a unix socket, over a real database. Tokens and User are stand-ins."""
+"""Resource as clients meet it: real servicers behind the real interceptor, on a unix socket, over a real database.
+Tokens and User are stand-ins."""
 
 import asyncio
 import tempfile
@@ -12,7 +13,10 @@ from uuid import UUID
 import pytest
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from authmesh.resource.v1 import resource_directory_pb2, resource_service_pb2
-from authmesh.resource.v1.resource_directory_pb2_grpc import ResourceDirectoryStub, add_ResourceDirectoryServicer_to_server
+from authmesh.resource.v1.resource_directory_pb2_grpc import (
+    ResourceDirectoryStub,
+    add_ResourceDirectoryServicer_to_server,
+)
 from authmesh.resource.v1.resource_service_pb2_grpc import ResourceServiceStub, add_ResourceServiceServicer_to_server
 from grpc import aio
 
@@ -123,17 +127,25 @@ class Person:
 
     async def call(self, method: str, **fields: Any) -> Any:
         request = getattr(resource_service_pb2, f"{method}Request")(**fields)
-        return await getattr(ResourceServiceStub(self.channel), method)(request, metadata=(("x-subject", self.subject),))
+        return await getattr(ResourceServiceStub(self.channel), method)(
+            request, metadata=(("x-subject", self.subject),)
+        )
 
-    async def create(self, display_name: str = "plan", content: str = "a", request_id: str = "") -> resource_service_pb2.Resource:
+    async def create(
+        self, display_name: str = "plan", content: str = "a", request_id: str = ""
+    ) -> resource_service_pb2.Resource:
         resource = resource_service_pb2.Resource(display_name=display_name, content=content)
-        made: resource_service_pb2.Resource = await self.call("CreateResource", resource=resource, request_id=request_id)
+        made: resource_service_pb2.Resource = await self.call(
+            "CreateResource", resource=resource, request_id=request_id
+        )
         return made
 
     @asynccontextmanager
     async def watch(self, resume_token: str = "") -> AsyncIterator[Watching]:
         request = resource_service_pb2.WatchResourcesRequest(resume_token=resume_token)
-        call = ResourceServiceStub(self.channel).WatchResources(request, metadata=(("x-subject", self.subject),), timeout=60)
+        call = ResourceServiceStub(self.channel).WatchResources(
+            request, metadata=(("x-subject", self.subject),), timeout=60
+        )
         messages: Any = call.__aiter__()
         try:
             yield messages

@@ -45,7 +45,9 @@ def log(database: Database, time: Monotonic) -> ChangeLog:
 
 async def new_resource(database: Database, owner: UUID | None = None, viewers: Sequence[UUID] = ()) -> Resource:
     now = datetime.now(UTC)
-    made = Resource(uuid7(), owner or uuid7(), Draft("plan", "a"), version=1, created_at=now, updated_at=now, role=Role.OWNER)
+    made = Resource(
+        uuid7(), owner or uuid7(), Draft("plan", "a"), version=1, created_at=now, updated_at=now, role=Role.OWNER
+    )
     async with database.transaction() as tx:
         await store.insert(tx, made)
         await tx.execute(
@@ -98,7 +100,9 @@ async def test_an_update_writes_one_row_however_many_people_see_the_resource_and
     assert await heard(log, viewers[0]) == await heard(log, resource.owner) == [(UPDATED, resource.id)]
 
 
-async def test_the_log_keeps_one_row_of_each_person_and_resource(database: Database, log: ChangeLog, time: Monotonic) -> None:
+async def test_the_log_keeps_one_row_of_each_person_and_resource(
+    database: Database, log: ChangeLog, time: Monotonic
+) -> None:
     viewers = people(50)
     resource = await new_resource(database, viewers=viewers)
     for _ in range(5):
@@ -115,7 +119,8 @@ async def test_single_changes_are_numbered_in_batches_and_in_their_order(databas
     for resource in resources:
         await append(database, log, ADDED, resource, user)
     await database.execute(
-        "INSERT INTO unnumbered_changes (user_id, resource_id, change) SELECT gen_random_uuid(), gen_random_uuid(), 1 FROM generate_series(1, $1)",
+        "INSERT INTO unnumbered_changes (user_id, resource_id, change) SELECT gen_random_uuid(), "
+        "gen_random_uuid(), 1 FROM generate_series(1, $1)",
         NUMBERED_AT_ONCE,
     )
     first, second = await log.number(), await log.number()
@@ -124,7 +129,9 @@ async def test_single_changes_are_numbered_in_batches_and_in_their_order(databas
     assert await heard(log, user) == [(ADDED, resource.id) for resource in resources]
 
 
-async def test_one_who_announces_to_many_makes_nobody_else_wait(database: Database, log: ChangeLog, time: Monotonic) -> None:
+async def test_one_who_announces_to_many_makes_nobody_else_wait(
+    database: Database, log: ChangeLog, time: Monotonic
+) -> None:
     busy, quiet = uuid7(), uuid7()
     viewers = people(900)
     for _ in range(5):
@@ -143,16 +150,25 @@ async def test_one_who_announces_to_many_makes_nobody_else_wait(database: Databa
     assert len(await heard(log, busy)) == 2
 
 
-async def test_a_batch_of_announcements_is_bounded_and_the_longest_waiting_goes_first(database: Database, log: ChangeLog) -> None:
+async def test_a_batch_of_announcements_is_bounded_and_the_longest_waiting_goes_first(
+    database: Database, log: ChangeLog
+) -> None:
     resources = [await new_resource(database, viewers=people(400)) for _ in range(4)]
     for resource in resources:
         await update(database, log, resource)
     assert (await log.number()).head == 2 * 401
-    assert [await heard(log, resource.owner) for resource in resources] == [[(UPDATED, resources[0].id)], [(UPDATED, resources[1].id)], [], []]
+    assert [await heard(log, resource.owner) for resource in resources] == [
+        [(UPDATED, resources[0].id)],
+        [(UPDATED, resources[1].id)],
+        [],
+        [],
+    ]
     assert (await log.number()).head == 4 * 401
 
 
-async def test_one_who_is_behind_is_told_what_matters_to_them(database: Database, log: ChangeLog, time: Monotonic) -> None:
+async def test_one_who_is_behind_is_told_what_matters_to_them(
+    database: Database, log: ChangeLog, time: Monotonic
+) -> None:
     friend = uuid7()
     resource = await new_resource(database, viewers=[friend])
 
@@ -195,7 +211,8 @@ async def test_a_deletion_waits_for_the_single_changes_of_before(database: Datab
     [viewer] = people(1)
     resource = await new_resource(database, viewers=[viewer])
     await database.execute(
-        "INSERT INTO unnumbered_changes (user_id, resource_id, change) SELECT gen_random_uuid(), gen_random_uuid(), 1 FROM generate_series(1, $1)",
+        "INSERT INTO unnumbered_changes (user_id, resource_id, change) SELECT gen_random_uuid(), "
+        "gen_random_uuid(), 1 FROM generate_series(1, $1)",
         NUMBERED_AT_ONCE,
     )
     await append(database, log, ADDED, resource, viewer)
@@ -207,7 +224,9 @@ async def test_a_deletion_waits_for_the_single_changes_of_before(database: Datab
     assert await heard(log, viewer) == [(REMOVED, resource.id)]
 
 
-async def test_an_announcement_is_not_made_before_the_update_that_it_tells_of(database: Database, log: ChangeLog) -> None:
+async def test_an_announcement_is_not_made_before_the_update_that_it_tells_of(
+    database: Database, log: ChangeLog
+) -> None:
     resource = await new_resource(database)
     await update(database, log, resource)
     async with database.transaction() as tx:

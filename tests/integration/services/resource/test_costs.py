@@ -98,17 +98,26 @@ async def test_no_method_costs_more_than_the_contract_says(costs: Costs) -> None
     await costs.share(shared, MAX_SHARES - 5)
     await costs.share(full, MAX_SHARES)
     strangers = await costs.own(2)
-    await costs.database.execute("UPDATE resources SET owner_id = gen_random_uuid() WHERE id = ANY($1::uuid[])", [name[10:] for name in strangers])
+    await costs.database.execute(
+        "UPDATE resources SET owner_id = gen_random_uuid() WHERE id = ANY($1::uuid[])",
+        [name[10:] for name in strangers],
+    )
     await costs.database.execute("ANALYZE")
     measured = {}
     measured["CreateResource"] = await measure(
-        [call("CreateResource", resource=Resource(display_name=NAME, content=CONTENT), request_id=str(uuid4())) for _ in range(10)]
+        [
+            call("CreateResource", resource=Resource(display_name=NAME, content=CONTENT), request_id=str(uuid4()))
+            for _ in range(10)
+        ]
     )
     measured["GetResource"] = await measure([call("GetResource", name=name) for name in (*mine[:10], strangers[0])])
     measured["ListResources"] = await measure([call("ListResources", page_size=200) for _ in range(10)])
     measured["UpdateResource"] = await measure(
         [
-            *(call("UpdateResource", resource=Resource(name=shared, content=f"{number}{CONTENT[2:]}")) for number in range(10, 20)),
+            *(
+                call("UpdateResource", resource=Resource(name=shared, content=f"{number}{CONTENT[2:]}"))
+                for number in range(10, 20)
+            ),
             call("UpdateResource", resource=Resource(name=strangers[0], content="b")),
         ]
     )
@@ -124,7 +133,12 @@ async def test_no_method_costs_more_than_the_contract_says(costs: Costs) -> None
     )
     measured["ListShares"] = await measure([call("ListShares", name=full, page_size=200) for _ in range(10)])
     measured["UnshareResource"] = await measure(
-        [call("UnshareResource", name=shared, email="ada@example.com"), call("UnshareResource", name=strangers[0], user="users/me")]
+        [
+            call("UnshareResource", name=shared, email="ada@example.com"),
+            call("UnshareResource", name=strangers[0], user="users/me"),
+        ]
     )
-    measured["DeleteResource"] = await measure([call("DeleteResource", name=name) for name in (full, mine[2], strangers[0])])
+    measured["DeleteResource"] = await measure(
+        [call("DeleteResource", name=name) for name in (full, mine[2], strangers[0])]
+    )
     hold_to_contract(SERVICE, measured)

@@ -21,12 +21,22 @@ Resource = resource_service_pb2.Resource
 
 async def test_what_was_created_is_read_back_whole(service: Service, owner: Person) -> None:
     made = await owner.create("plan", "é\n😀")
-    assert (made.display_name, made.content, made.owner, made.role) == ("plan", "é\n😀", owner.name, resource_service_pb2.ROLE_OWNER)
+    assert (made.display_name, made.content, made.owner, made.role) == (
+        "plan",
+        "é\n😀",
+        owner.name,
+        resource_service_pb2.ROLE_OWNER,
+    )
     assert made.create_time == made.update_time
     assert await owner.call("GetResource", name=made.name) == made
     assert await owner.call("GetResource", name=made.name.upper().replace("RESOURCES", "resources")) == made
     [event] = await service.events()
-    assert (event.type, event.actor, event.target, event.source) == ("resource.created", owner.name, made.name, "resource")
+    assert (event.type, event.actor, event.target, event.source) == (
+        "resource.created",
+        owner.name,
+        made.name,
+        "resource",
+    )
 
 
 async def test_a_stranger_learns_nothing_and_is_written_down(service: Service, owner: Person, friend: Person) -> None:
@@ -43,7 +53,11 @@ async def test_a_stranger_learns_nothing_and_is_written_down(service: Service, o
         with refused(NotFound, Reason.RESOURCE_NOT_FOUND):
             await friend.call(method, **fields)
         denied = (await service.events())[-1]
-        assert (denied.type, denied.outcome, denied.reason) == ("resource.access_denied", OUTCOME_FAILURE, "RESOURCE_NOT_FOUND")
+        assert (denied.type, denied.outcome, denied.reason) == (
+            "resource.access_denied",
+            OUTCOME_FAILURE,
+            "RESOURCE_NOT_FOUND",
+        )
         assert (denied.actor, denied.target) == (friend.name, made.name)
     assert (await service.event_types()).count("resource.access_denied") == 6
     assert (await owner.call("GetResource", name=made.name)).etag == etag
@@ -70,7 +84,9 @@ async def test_an_update_changes_what_the_mask_names(service: Service, owner: Pe
     assert (changed.display_name, changed.content) == ("one", "b")
     assert changed.etag != made.etag
     assert changed.update_time.ToNanoseconds() > made.update_time.ToNanoseconds()
-    emptied = await owner.call("UpdateResource", resource=Resource(name=made.name), update_mask=FieldMask(paths=["content"]))
+    emptied = await owner.call(
+        "UpdateResource", resource=Resource(name=made.name), update_mask=FieldMask(paths=["content"])
+    )
     assert emptied.content == ""
     unmasked = await owner.call("UpdateResource", resource=Resource(name=made.name, display_name="three"))
     assert (unmasked.display_name, unmasked.content) == ("three", "")
@@ -93,7 +109,11 @@ async def test_an_update_that_changes_nothing_writes_nothing(service: Service, o
 async def test_a_path_that_cannot_be_changed_is_refused(owner: Person, path: str) -> None:
     made = await owner.create()
     with refused(InvalidArgument, Reason.FIELD_INVALID, "update_mask"):
-        await owner.call("UpdateResource", resource=Resource(name=made.name, content="b"), update_mask=FieldMask(paths=["content", path]))
+        await owner.call(
+            "UpdateResource",
+            resource=Resource(name=made.name, content="b"),
+            update_mask=FieldMask(paths=["content", path]),
+        )
     assert await owner.call("GetResource", name=made.name) == made
 
 
@@ -111,7 +131,10 @@ async def test_a_stale_etag_changes_and_deletes_nothing(owner: Person) -> None:
 async def test_of_two_updates_of_one_state_one_wins(owner: Person) -> None:
     made = await owner.create()
     outcomes = await asyncio.gather(
-        *(owner.call("UpdateResource", resource=Resource(name=made.name, content=f"{number}", etag=made.etag)) for number in range(8)),
+        *(
+            owner.call("UpdateResource", resource=Resource(name=made.name, content=f"{number}", etag=made.etag))
+            for number in range(8)
+        ),
         return_exceptions=True,
     )
     assert sum(isinstance(outcome, Resource) for outcome in outcomes) == 1
@@ -138,7 +161,9 @@ async def test_a_deleted_resource_is_gone_with_its_shares(service: Service, owne
     await until(gone)
 
 
-async def test_a_repeated_request_id_answers_what_it_answered_first(service: Service, owner: Person, friend: Person) -> None:
+async def test_a_repeated_request_id_answers_what_it_answered_first(
+    service: Service, owner: Person, friend: Person
+) -> None:
     request_id = str(uuid4())
     made = await owner.create("plan", "a", request_id)
     assert await owner.create("plan", "a", request_id) == made
@@ -258,6 +283,8 @@ async def test_one_person_owns_a_bounded_number_of_resources(service: Service, o
     await friend.create()
     await owner.call("DeleteResource", name=made[0].name)
     # What was refused left nothing, its request id included; and of several at once one gets the place.
-    results = await asyncio.gather(*(owner.create(request_id=request_id) for _ in range(3)), owner.create(), return_exceptions=True)
+    results = await asyncio.gather(
+        *(owner.create(request_id=request_id) for _ in range(3)), owner.create(), return_exceptions=True
+    )
     assert {type(result) for result in results} == {Resource, ResourceExhausted}
     assert await service.database.fetchval("SELECT count(*) FROM resources WHERE owner_id = $1", owner.id) == QUOTA

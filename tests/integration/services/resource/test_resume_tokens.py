@@ -13,7 +13,14 @@ async def test_a_token_opens_for_its_person_in_every_replica(open_database: Open
     database, user = await open_database("services.resource"), uuid4()
     token = (await ResumeTokens(database).of(user)).seal(7)
     assert (await ResumeTokens(database).of(user)).open(token) == 7
-    for other, wrong in ((uuid4(), token), (user, token[:-4]), (user, token[::-1]), (user, "x"), (user, "é"), (user, "")):
+    for other, wrong in (
+        (uuid4(), token),
+        (user, token[:-4]),
+        (user, token[::-1]),
+        (user, "x"),
+        (user, "é"),
+        (user, ""),
+    ):
         seal = await ResumeTokens(database).of(other)
         with pytest.raises(InvalidArgument):
             seal.open(wrong)

@@ -24,7 +24,9 @@ async def role_of(person: Person, name: str) -> int:
         return 0
 
 
-async def test_a_reader_reads_an_editor_edits_and_only_the_owner_shares(service: Service, owner: Person, friend: Person) -> None:
+async def test_a_reader_reads_an_editor_edits_and_only_the_owner_shares(
+    service: Service, owner: Person, friend: Person
+) -> None:
     made = await owner.create()
     shared = await owner.call("ShareResource", name=made.name, user=friend.name, role=READER)
     assert (shared.user, shared.email, shared.role) == (friend.name, "", READER)
@@ -47,13 +49,19 @@ async def test_a_reader_reads_an_editor_edits_and_only_the_owner_shares(service:
             await friend.call(method, name=made.name, **fields)
         denied = (await service.events())[-1]
         assert (denied.type, denied.reason, denied.actor) == ("resource.access_denied", "ROLE_MISSING", friend.name)
-    events = [(event.type, event.subject, event.detail["role"]) for event in await service.events() if event.type == "resource.shared"]
+    events = [
+        (event.type, event.subject, event.detail["role"])
+        for event in await service.events()
+        if event.type == "resource.shared"
+    ]
     assert events == [("resource.shared", friend.name, "reader"), ("resource.shared", friend.name, "editor")]
 
 
 async def test_sharing_twice_alike_is_one_share_and_one_event(service: Service, owner: Person, friend: Person) -> None:
     made = await owner.create()
-    shares = await asyncio.gather(*(owner.call("ShareResource", name=made.name, user=friend.name, role=READER) for _ in range(5)))
+    shares = await asyncio.gather(
+        *(owner.call("ShareResource", name=made.name, user=friend.name, role=READER) for _ in range(5))
+    )
     assert all(share == shares[0] for share in shares)
     assert (await service.event_types()).count("resource.shared") == 1
 
@@ -86,7 +94,9 @@ async def test_people_give_their_own_shares_back(service: Service, owner: Person
     assert not (await owner.call("ListShares", name=made.name)).shares
 
 
-async def test_a_share_of_an_address_with_an_account_is_good_at_once(service: Service, owner: Person, friend: Person) -> None:
+async def test_a_share_of_an_address_with_an_account_is_good_at_once(
+    service: Service, owner: Person, friend: Person
+) -> None:
     service.addresses.users["friend@example.com"] = friend.id
     made = await owner.create()
     shared = await owner.call("ShareResource", name=made.name, email="Friend@Example.com", role=READER)
@@ -99,7 +109,9 @@ async def test_a_share_of_an_address_with_an_account_is_good_at_once(service: Se
     ]
 
 
-async def test_no_answer_tells_whether_an_address_has_an_account(service: Service, owner: Person, friend: Person) -> None:
+async def test_no_answer_tells_whether_an_address_has_an_account(
+    service: Service, owner: Person, friend: Person
+) -> None:
     service.addresses.users["known@example.com"] = friend.id
     made = await owner.create()
     for email in ("known@example.com", "nobody@example.com"):
@@ -107,10 +119,17 @@ async def test_no_answer_tells_whether_an_address_has_an_account(service: Servic
             shared = await owner.call("ShareResource", name=made.name, email=email, role=role)
             assert (shared.email, shared.user, shared.role) == (email, "", role)
     listed = (await owner.call("ListShares", name=made.name)).shares
-    assert [(share.email, share.user, share.role) for share in listed] == [("known@example.com", "", EDITOR), ("nobody@example.com", "", EDITOR)]
+    assert [(share.email, share.user, share.role) for share in listed] == [
+        ("known@example.com", "", EDITOR),
+        ("nobody@example.com", "", EDITOR),
+    ]
     # Sharing with the user by id beside it makes no difference to the share of the address.
     await owner.call("ShareResource", name=made.name, user=friend.name, role=READER)
-    assert [share.WhichOneof("grantee") for share in (await owner.call("ListShares", name=made.name)).shares] == ["email", "email", "user"]
+    assert [share.WhichOneof("grantee") for share in (await owner.call("ListShares", name=made.name)).shares] == [
+        "email",
+        "email",
+        "user",
+    ]
     assert await role_of(friend, made.name) == EDITOR
     await owner.call("UnshareResource", name=made.name, email="known@example.com")
     assert await role_of(friend, made.name) == READER
@@ -128,7 +147,9 @@ async def test_no_answer_tells_whether_a_user_exists_and_one_who_does_not_costs_
             assert (shared.user, shared.email, shared.role) == (person.name, "", role)
     listed = (await owner.call("ListShares", name=made.name)).shares
     assert [(share.user, share.role) for share in listed] == [(friend.name, EDITOR), (nobody.name, EDITOR)]
-    assert [event.subject for event in await service.events() if event.type == "resource.shared"] == [friend.name] * 2 + [nobody.name] * 2
+    assert [event.subject for event in await service.events() if event.type == "resource.shared"] == [
+        friend.name
+    ] * 2 + [nobody.name] * 2
     assert (await role_of(friend, made.name), await role_of(nobody, made.name)) == (EDITOR, 0)
 
     await owner.call("UpdateResource", resource=Resource(name=made.name, content="b"))
@@ -139,7 +160,9 @@ async def test_no_answer_tells_whether_a_user_exists_and_one_who_does_not_costs_
     await owner.call("UnshareResource", name=made.name, user=nobody.name)
 
 
-async def test_a_share_by_id_is_good_as_soon_as_user_knows_the_person(service: Service, running: Replica, owner: Person, friend: Person) -> None:
+async def test_a_share_by_id_is_good_as_soon_as_user_knows_the_person(
+    service: Service, running: Replica, owner: Person, friend: Person
+) -> None:
     service.addresses.unknown.add(friend.id)
     made = await owner.create()
     await owner.call("ShareResource", name=made.name, user=friend.name, role=READER)
@@ -149,20 +172,28 @@ async def test_a_share_by_id_is_good_as_soon_as_user_knows_the_person(service: S
 
 
 @pytest.mark.parametrize("kind", ["email", "user"])
-async def test_calls_about_somebody_take_equally_long(service: Service, running: Replica, owner: Person, friend: Person, kind: str) -> None:
+async def test_calls_about_somebody_take_equally_long(
+    service: Service, running: Replica, owner: Person, friend: Person, kind: str
+) -> None:
     stranger = running.person()
     service.addresses.users["known@example.com"] = friend.id
     service.addresses.unknown.add(stranger.id)
     made = await owner.create()
     loop = asyncio.get_running_loop()
     for name in ("known@example.com", "nobody@example.com") if kind == "email" else (friend.name, stranger.name):
-        for method, fields in (("ShareResource", {"role": READER}), ("ShareResource", {"role": READER}), ("UnshareResource", {})):
+        for method, fields in (
+            ("ShareResource", {"role": READER}),
+            ("ShareResource", {"role": READER}),
+            ("UnshareResource", {}),
+        ):
             started = loop.time()
             await owner.call(method, name=made.name, **{kind: name}, **fields)
             assert loop.time() - started >= sharing.EVEN_SECONDS
 
 
-async def test_a_share_waits_for_its_address_to_be_verified(service: Service, running: Replica, owner: Person, friend: Person) -> None:
+async def test_a_share_waits_for_its_address_to_be_verified(
+    service: Service, running: Replica, owner: Person, friend: Person
+) -> None:
     made = [await owner.create(f"{number}") for number in range(3)]
     for resource in made:
         await owner.call("ShareResource", name=resource.name, email="new@example.com", role=READER)
@@ -178,7 +209,9 @@ async def test_a_share_waits_for_its_address_to_be_verified(service: Service, ru
     assert await role_of(stranger, made[0].name) == 0
 
 
-async def test_sharing_does_not_need_user_and_catches_up_when_user_is_back(service: Service, running: Replica, owner: Person, friend: Person) -> None:
+async def test_sharing_does_not_need_user_and_catches_up_when_user_is_back(
+    service: Service, running: Replica, owner: Person, friend: Person
+) -> None:
     service.addresses.users["friend@example.com"] = friend.id
     service.addresses.away = True
     made = await owner.create()
@@ -234,7 +267,8 @@ async def test_a_resource_has_a_bounded_number_of_shares(service: Service, owner
     await service.database.execute(
         """
         INSERT INTO shares (id, resource_id, grantee, holder_id, role, create_time)
-        SELECT holder, $1, 'users/' || holder, holder, 1, now() FROM (SELECT gen_random_uuid() AS holder FROM generate_series(1, $2)) people
+        SELECT holder, $1, 'users/' || holder, holder, 1, now() FROM (SELECT gen_random_uuid() AS holder
+            FROM generate_series(1, $2)) people
         """,
         made.name.removeprefix("resources/"),
         MAX_SHARES,
@@ -246,10 +280,16 @@ async def test_a_resource_has_a_bounded_number_of_shares(service: Service, owner
 
 
 @pytest.mark.parametrize("method", ["UpdateResource", "ShareResource"])
-async def test_an_editor_who_lost_access_while_waiting_changes_nothing(service: Service, owner: Person, friend: Person, method: str) -> None:
+async def test_an_editor_who_lost_access_while_waiting_changes_nothing(
+    service: Service, owner: Person, friend: Person, method: str
+) -> None:
     made = await owner.create()
     await owner.call("ShareResource", name=made.name, user=friend.name, role=EDITOR)
-    fields = {"resource": Resource(name=made.name, content="b")} if method == "UpdateResource" else {"name": made.name, "user": owner.name, "role": 1}
+    fields = (
+        {"resource": Resource(name=made.name, content="b")}
+        if method == "UpdateResource"
+        else {"name": made.name, "user": owner.name, "role": 1}
+    )
 
     async def blocked() -> bool:
         locks = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

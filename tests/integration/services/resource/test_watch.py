@@ -17,7 +17,12 @@ from tests.kit.change_expectations import refused, until
 Resource = resource_service_pb2.Resource
 STREAMS = Contract.load().rpcs["/authmesh.resource.v1.ResourceService/WatchResources"].streams
 Message = resource_service_pb2.WatchResourcesResponse
-ADDED, UPDATED, REMOVED, HEARTBEAT = Message.CHANGE_ADDED, Message.CHANGE_UPDATED, Message.CHANGE_REMOVED, Message.CHANGE_HEARTBEAT
+ADDED, UPDATED, REMOVED, HEARTBEAT = (
+    Message.CHANGE_ADDED,
+    Message.CHANGE_UPDATED,
+    Message.CHANGE_REMOVED,
+    Message.CHANGE_HEARTBEAT,
+)
 
 
 async def next_change(messages: Watching) -> Message:
@@ -44,7 +49,9 @@ async def changes_until(messages: Watching, last: Callable[[Message], bool]) -> 
     return found
 
 
-async def test_everybody_who_can_see_a_resource_is_told_what_happens_to_it(owner: Person, friend: Person, running: Replica) -> None:
+async def test_everybody_who_can_see_a_resource_is_told_what_happens_to_it(
+    owner: Person, friend: Person, running: Replica
+) -> None:
     async with owner.watch() as mine, friend.watch() as theirs, running.person().watch() as strangers:
         for messages in (mine, theirs, strangers):
             beginning = await anext(messages)
@@ -77,7 +84,9 @@ async def test_everybody_who_can_see_a_resource_is_told_what_happens_to_it(owner
             assert (await anext(messages)).change == HEARTBEAT
 
 
-async def test_a_share_of_an_address_and_one_by_user_id_are_one_access_to_those_who_watch(service: Service, owner: Person, friend: Person) -> None:
+async def test_a_share_of_an_address_and_one_by_user_id_are_one_access_to_those_who_watch(
+    service: Service, owner: Person, friend: Person
+) -> None:
     service.addresses.users["friend@example.com"] = friend.id
     made = await owner.create()
     async with friend.watch() as messages:
@@ -126,7 +135,9 @@ async def test_a_stream_notices_what_another_replica_committed(service: Service,
             assert (await anext(messages)).resource == made
 
 
-async def test_writers_at_once_on_two_replicas_lose_nothing_and_keep_each_resources_order(service: Service, running: Replica) -> None:
+async def test_writers_at_once_on_two_replicas_lose_nothing_and_keep_each_resources_order(
+    service: Service, running: Replica
+) -> None:
     replicas = [running, await service.start()]
     subject = str(running.person().id)
     people = [Person(replica.channel, subject) for replica in replicas]
@@ -135,7 +146,9 @@ async def test_writers_at_once_on_two_replicas_lose_nothing_and_keep_each_resour
         made = await person.create()
         etags = [made.etag]
         for number in range(5):
-            changed = await random.choice(people).call("UpdateResource", resource=Resource(name=made.name, content=f"{number}"))
+            changed = await random.choice(people).call(
+                "UpdateResource", resource=Resource(name=made.name, content=f"{number}")
+            )
             etags.append(changed.etag)
         await random.choice(people).call("DeleteResource", name=made.name)
         return made.name, etags
@@ -175,7 +188,9 @@ async def test_a_change_that_commits_late_is_not_skipped(service: Service, runni
         assert (await next_change(messages)).resource == slow
 
 
-async def test_a_token_of_somebody_else_or_of_nobody_is_refused(running: Replica, owner: Person, friend: Person) -> None:
+async def test_a_token_of_somebody_else_or_of_nobody_is_refused(
+    running: Replica, owner: Person, friend: Person
+) -> None:
     async with owner.watch() as messages:
         token = (await anext(messages)).resume_token
     unknown = (await running.tokens.of(owner.id)).seal(999_999)
@@ -185,7 +200,9 @@ async def test_a_token_of_somebody_else_or_of_nobody_is_refused(running: Replica
                 await anext(messages)
 
 
-async def test_a_token_from_before_the_purge_says_to_list_again(service: Service, running: Replica, owner: Person, friend: Person) -> None:
+async def test_a_token_from_before_the_purge_says_to_list_again(
+    service: Service, running: Replica, owner: Person, friend: Person
+) -> None:
     async with owner.watch() as messages:
         old = (await anext(messages)).resume_token
     await friend.create()
@@ -203,7 +220,9 @@ async def test_a_token_from_before_the_purge_says_to_list_again(service: Service
         assert (await anext(messages)).change == HEARTBEAT
 
 
-async def test_a_purge_goes_in_bounded_batches_and_takes_no_new_change(service: Service, running: Replica, owner: Person) -> None:
+async def test_a_purge_goes_in_bounded_batches_and_takes_no_new_change(
+    service: Service, running: Replica, owner: Person
+) -> None:
     for _ in range(5):
         await owner.create()
     await until_numbered(service)
@@ -213,7 +232,9 @@ async def test_a_purge_goes_in_bounded_batches_and_takes_no_new_change(service: 
     assert await service.database.fetchval("SELECT purged FROM change_head") == 5
 
 
-async def test_one_who_updates_what_a_thousand_people_see_holds_up_nobody(service: Service, owner: Person, friend: Person) -> None:
+async def test_one_who_updates_what_a_thousand_people_see_holds_up_nobody(
+    service: Service, owner: Person, friend: Person
+) -> None:
     made = await owner.create()
     await service.database.execute(
         """
@@ -244,7 +265,12 @@ async def test_one_who_updates_what_a_thousand_people_see_holds_up_nobody(servic
     # 8 at once wrote a thousand rows each and kept others waiting for ten seconds and more.
     assert max(delays) < 2
     await until_numbered(service)
-    assert await service.database.fetchval("SELECT count(*) FROM changes WHERE resource_id = $1", made.name.removeprefix("resources/")) == 1_001
+    assert (
+        await service.database.fetchval(
+            "SELECT count(*) FROM changes WHERE resource_id = $1", made.name.removeprefix("resources/")
+        )
+        == 1_001
+    )
 
 
 async def test_a_consumer_that_does_not_read_holds_up_nobody_and_loses_nothing(owner: Person, friend: Person) -> None:

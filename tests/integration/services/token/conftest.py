@@ -85,7 +85,12 @@ class Token:
     refusals: Refusals
 
     async def sign_in(
-        self, subject: uuid.UUID | None = None, *, instance: uuid.UUID | None = None, client: str = "demo", **changes: object
+        self,
+        subject: uuid.UUID | None = None,
+        *,
+        instance: uuid.UUID | None = None,
+        client: str = "demo",
+        **changes: object,
     ) -> Issued:
         """A new session."""
         sign_in = SignIn(
@@ -102,7 +107,14 @@ class Token:
         )
         return await self.sign_ins.issue(replace(sign_in, **changes))  # type: ignore[arg-type]
 
-    async def refresh(self, token: str, *, instance: uuid.UUID | None = None, client: str = "demo", scopes: frozenset[str] = frozenset()) -> Issued:
+    async def refresh(
+        self,
+        token: str,
+        *,
+        instance: uuid.UUID | None = None,
+        client: str = "demo",
+        scopes: frozenset[str] = frozenset(),
+    ) -> Issued:
         """The next tokens."""
         return await self.refreshes.refresh(Refresh(token, client, instance, scopes, "192.0.2.8"))
 

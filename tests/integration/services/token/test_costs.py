@@ -51,10 +51,20 @@ async def test_sessions_cost_no_more_than_the_contract_says(new_database_url: Ca
     async with metered(await new_database_url("services.token")) as (database, meter):
         token: Token = await assemble(database)
         no_client_tokens: Any = None
-        service = TokenService(token.refreshes, no_client_tokens, token.sign_outs, token.introspection, jwks=bytes, metadata={}, clock=token.clock)
+        service = TokenService(
+            token.refreshes,
+            no_client_tokens,
+            token.sign_outs,
+            token.introspection,
+            jwks=bytes,
+            metadata={},
+            clock=token.clock,
+        )
         caller = caller_with("token:introspect")
         person, other = uuid7(), uuid7()
-        sessions = {owner: [await token.sign_in(owner, instance=uuid7()) for _ in range(SESSIONS)] for owner in (person, other)}
+        sessions = {
+            owner: [await token.sign_in(owner, instance=uuid7()) for _ in range(SESSIONS)] for owner in (person, other)
+        }
         caller.subject = str(person)
         async with served([(add_TokenServiceServicer_to_server, service)], caller) as channel:
             call = calls_of(TokenServiceStub(channel), token_service_pb2)
@@ -76,8 +86,12 @@ async def test_sessions_cost_no_more_than_the_contract_says(new_database_url: Ca
 async def test_clients_cost_no_more_than_the_contract_says(new_database_url: Callable[[str], Awaitable[str]]) -> None:
     async with metered(await new_database_url("services.token")) as (database, meter):
         token, outbox = await assemble(database), Outbox("token")
-        desk = ClientAdmin(database, Revoker(token.store, token.log, outbox), outbox, token.denials, ROLES, clock=token.clock)
-        async with served([(add_ClientServiceServicer_to_server, ClientService(desk))], caller_with("admin:clients", *ROLES.known)) as channel:
+        desk = ClientAdmin(
+            database, Revoker(token.store, token.log, outbox), outbox, token.denials, ROLES, clock=token.clock
+        )
+        async with served(
+            [(add_ClientServiceServicer_to_server, ClientService(desk))], caller_with("admin:clients", *ROLES.known)
+        ) as channel:
             call = calls_of(ClientServiceStub(channel), client_service_pb2)
             keys = jwks(*(Mint(f"key{number}") for number in range(5)))
             scopes = sorted(ROLES.known)
@@ -88,10 +102,15 @@ async def test_clients_cost_no_more_than_the_contract_says(new_database_url: Cal
             for number in range(100, 310):
                 await call("CreateClient", client=client(number, jwks=keys, confidential=True))()
             calls = {
-                "CreateClient": [call("CreateClient", client=client(number, jwks=keys, confidential=True)) for number in range(10)],
+                "CreateClient": [
+                    call("CreateClient", client=client(number, jwks=keys, confidential=True)) for number in range(10)
+                ],
                 "GetClient": [call("GetClient", name=client(number).name) for number in range(10)],
                 "ListClients": [call("ListClients", page_size=200) for _ in range(10)],
-                "UpdateClient": [call("UpdateClient", client=Client(name=client(number).name, scopes=scopes[:1])) for number in range(10)],
+                "UpdateClient": [
+                    call("UpdateClient", client=Client(name=client(number).name, scopes=scopes[:1]))
+                    for number in range(10)
+                ],
                 "DeleteClient": [call("DeleteClient", name=client(number).name) for number in range(10)],
             }
             measured = {name: await meter.measure(each) for name, each in calls.items()}
@@ -106,8 +125,17 @@ async def test_keys_cost_no_more_than_the_contract_says(new_database_url: Callab
             return datetime.now(UTC)
 
         custody = LocalKeys(b"s" * 32)
-        orders = KeyAdmin(database, store, token.log, Outbox("token"), RotationSchedule(timedelta(0), timedelta(hours=10)), clock=clock)
-        keys = [stored(await custody.create("ES256"), custody, publish_time=clock() - timedelta(hours=1)) for _ in range(3)]
+        orders = KeyAdmin(
+            database,
+            store,
+            token.log,
+            Outbox("token"),
+            RotationSchedule(timedelta(0), timedelta(hours=10)),
+            clock=clock,
+        )
+        keys = [
+            stored(await custody.create("ES256"), custody, publish_time=clock() - timedelta(hours=1)) for _ in range(3)
+        ]
         # One that retires, the active one, and one that waits.
         for before, key in zip([None, *keys], keys, strict=False):
             async with database.transaction() as tx:
@@ -116,7 +144,9 @@ async def test_keys_cost_no_more_than_the_contract_says(new_database_url: Callab
                 await store.publish(tx, key)
                 if key is not keys[-1]:
                     await store.activate(tx, key.key_id, clock())
-        async with served([(add_KeyServiceServicer_to_server, KeyService(orders, clock=clock))], caller_with("admin:keys")) as channel:
+        async with served(
+            [(add_KeyServiceServicer_to_server, KeyService(orders, clock=clock))], caller_with("admin:keys")
+        ) as channel:
             call = calls_of(KeyServiceStub(channel), key_service_pb2)
             calls = {
                 "ListKeys": [call("ListKeys") for _ in range(5)],

@@ -55,7 +55,9 @@ class Process:
         self.issuer = token_issuer_pb2_grpc.TokenIssuerStub(channel)
 
     async def sign_in(self, subject: uuid.UUID = ALICE, **fields: Any) -> token_set_pb2.TokenSet:
-        request = token_issuer_pb2.IssueTokensRequest(subject=str(subject), client_id="demo", amr=["pwd"], address="192.0.2.7", **fields)
+        request = token_issuer_pb2.IssueTokensRequest(
+            subject=str(subject), client_id="demo", amr=["pwd"], address="192.0.2.7", **fields
+        )
         request.auth_time.GetCurrentTime()
         return await self.issuer.IssueTokens(request, metadata=by("auth"))
 
@@ -123,7 +125,12 @@ def environment(directory: Path, database_url: str, redis_url: str) -> dict[str,
 
 async def start(variables: dict[str, str]) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.token.main", env=variables, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        sys.executable,
+        "-m",
+        "services.token.main",
+        env=variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
 
 
@@ -131,7 +138,9 @@ async def start(variables: dict[str, str]) -> asyncio.subprocess.Process:
 async def running(variables: dict[str, str]) -> AsyncIterator[Process]:
     process = await start(variables)
     try:
-        async with aio.insecure_channel(f"unix:{variables['SOCKET']}", options=[*OPTIONS, ("grpc.max_reconnect_backoff_ms", 100)]) as channel:
+        async with aio.insecure_channel(
+            f"unix:{variables['SOCKET']}", options=[*OPTIONS, ("grpc.max_reconnect_backoff_ms", 100)]
+        ) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             async with asyncio.timeout(20):
                 async for answer in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
@@ -156,19 +165,30 @@ async def test_tokens_go_from_sign_in_through_refresh_to_sign_out(token: Process
     first = await token.sign_in(device=token_set_pb2.Device(instance_id=str(uuid.uuid4()), display_name="Phone"))
     assert first.token_type == "Bearer"
     assert list(first.scopes) == ["resource:read", "resource:write", "session:manage", "user:read", "user:write"]
-    assert await reason(token.tokens.RefreshToken(refresh(first), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_INVALID"
-    sessions = await token.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", first.access_token))
+    assert (
+        await reason(token.tokens.RefreshToken(refresh(first), metadata=by("edge")))
+        == "UNAUTHENTICATED REFRESH_INVALID"
+    )
+    sessions = await token.tokens.ListSessions(
+        token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", first.access_token)
+    )
     (session,) = (one for one in sessions.sessions if one.current)
     assert session.name == first.session
     second = await token.tokens.RefreshToken(refresh(first, device=session.device), metadata=by("edge"))
     assert (second.session, list(second.scopes)) == (first.session, list(first.scopes))
-    listed = await token.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", second.access_token))
+    listed = await token.tokens.ListSessions(
+        token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", second.access_token)
+    )
     assert [one.address for one in listed.sessions if one.current] == ["198.51.100.9"]
-    await token.tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(token=second.refresh_token), metadata=by("edge"))
+    await token.tokens.RevokeToken(
+        token_service_pb2.RevokeTokenRequest(token=second.refresh_token), metadata=by("edge")
+    )
 
     async def ask() -> str:
         return await reason(
-            token.tokens.ListSessions(token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", second.access_token))
+            token.tokens.ListSessions(
+                token_service_pb2.ListSessionsRequest(parent="users/me"), metadata=by("edge", second.access_token)
+            )
         )
 
     assert await eventually(ask, "UNAUTHENTICATED TOKEN_REVOKED") < 1
@@ -184,14 +204,20 @@ async def test_whatever_revokes_answers_once_redis_has_it(token: Process, valkey
     keys: Any = key_service_pb2_grpc.KeyServiceStub(token.channel)
 
     async def revoke_refresh_token() -> None:
-        await tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(token=(await token.sign_in()).refresh_token), metadata=by("edge"))
+        await tokens.RevokeToken(
+            token_service_pb2.RevokeTokenRequest(token=(await token.sign_in()).refresh_token), metadata=by("edge")
+        )
 
     async def revoke_access_token() -> None:
-        await tokens.RevokeToken(token_service_pb2.RevokeTokenRequest(token=(await token.sign_in()).access_token), metadata=by("edge"))
+        await tokens.RevokeToken(
+            token_service_pb2.RevokeTokenRequest(token=(await token.sign_in()).access_token), metadata=by("edge")
+        )
 
     async def end_session() -> None:
         own = by("edge", (await token.sign_in()).access_token)
-        await tokens.RevokeSession(token_service_pb2.RevokeSessionRequest(name="users/me/sessions/current"), metadata=own)
+        await tokens.RevokeSession(
+            token_service_pb2.RevokeSessionRequest(name="users/me/sessions/current"), metadata=own
+        )
 
     async def end_all_sessions() -> None:
         own = by("edge", (await token.sign_in()).access_token)
@@ -201,11 +227,14 @@ async def test_whatever_revokes_answers_once_redis_has_it(token: Process, valkey
         first = await token.sign_in()
         second = await tokens.RefreshToken(refresh(first), metadata=by("edge"))
         await tokens.RefreshToken(refresh(second), metadata=by("edge"))
-        assert await reason(tokens.RefreshToken(refresh(first), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_REUSED"
+        assert (
+            await reason(tokens.RefreshToken(refresh(first), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_REUSED"
+        )
 
     async def disable() -> None:
         await issuer.SetSubjectGrants(
-            token_issuer_pb2.SetSubjectGrantsRequest(subject=str(uuid.uuid4()), disabled=True, version=1), metadata=by("user")
+            token_issuer_pb2.SetSubjectGrantsRequest(subject=str(uuid.uuid4()), disabled=True, version=1),
+            metadata=by("user"),
         )
 
     async def revoke_subject() -> None:
@@ -213,7 +242,10 @@ async def test_whatever_revokes_answers_once_redis_has_it(token: Process, valkey
         await issuer.RevokeSubject(request, metadata=by("user"))
 
     async def delete_client() -> None:
-        client, own = client_service_pb2.Client(name="clients/short-lived", display_name="x"), by("edge", admin.access_token)
+        client, own = (
+            client_service_pb2.Client(name="clients/short-lived", display_name="x"),
+            by("edge", admin.access_token),
+        )
         await clients.CreateClient(client_service_pb2.CreateClientRequest(client=client), metadata=own)
         await clients.DeleteClient(client_service_pb2.DeleteClientRequest(name=client.name), metadata=own)
 
@@ -276,37 +308,65 @@ async def test_what_other_nodes_fetch_is_there(token: Process) -> None:
 async def test_the_metadata_names_what_works(token: Process) -> None:
     answer = await token.tokens.GetDiscovery(token_service_pb2.GetDiscoveryRequest(), metadata=by("edge"))
     document = json.loads(answer.data)
-    assert (document["issuer"], document["jwks_uri"]) == ("https://issuer.test", "https://issuer.test/.well-known/jwks.json")
+    assert (document["issuer"], document["jwks_uri"]) == (
+        "https://issuer.test",
+        "https://issuer.test/.well-known/jwks.json",
+    )
     assert not [member for member in document if member.endswith("_endpoint")]
 
 
 async def test_a_sign_in_is_checked_for_auth_alone(token: Process) -> None:
-    assert await reason(token.issuer.CheckSignIn(token_issuer_pb2.CheckSignInRequest(client_id="demo"), metadata=by("auth"))) == "OK"
+    assert (
+        await reason(
+            token.issuer.CheckSignIn(token_issuer_pb2.CheckSignInRequest(client_id="demo"), metadata=by("auth"))
+        )
+        == "OK"
+    )
     unknown = token_issuer_pb2.CheckSignInRequest(client_id="nobody")
-    assert await reason(token.issuer.CheckSignIn(unknown, metadata=by("auth"))) == "INVALID_ARGUMENT FIELD_INVALID client_id"
-    assert await reason(token.issuer.CheckSignIn(unknown, metadata=by("user"))) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
+    assert (
+        await reason(token.issuer.CheckSignIn(unknown, metadata=by("auth")))
+        == "INVALID_ARGUMENT FIELD_INVALID client_id"
+    )
+    assert (
+        await reason(token.issuer.CheckSignIn(unknown, metadata=by("user"))) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
+    )
 
 
 async def test_introspection_is_for_those_who_may(token: Process) -> None:
     person, admin = await token.sign_in(BOB), await token.admin(uuid.uuid4())
     request = token_service_pb2.IntrospectTokenRequest(token=person.access_token)
-    assert await reason(token.tokens.IntrospectToken(request, metadata=by("edge", person.access_token))) == "PERMISSION_DENIED SCOPE_MISSING"
+    assert (
+        await reason(token.tokens.IntrospectToken(request, metadata=by("edge", person.access_token)))
+        == "PERMISSION_DENIED SCOPE_MISSING"
+    )
     answer = await token.tokens.IntrospectToken(request, metadata=by("edge", admin.access_token))
     assert answer.content_type == "application/json"
     assert json.loads(answer.data)["sub"] == str(BOB)
-    nonsense = await token.tokens.IntrospectToken(token_service_pb2.IntrospectTokenRequest(token="x"), metadata=by("edge", admin.access_token))
+    nonsense = await token.tokens.IntrospectToken(
+        token_service_pb2.IntrospectTokenRequest(token="x"), metadata=by("edge", admin.access_token)
+    )
     assert json.loads(nonsense.data) == {"active": False}
 
 
 async def test_a_denial_by_the_access_rules_is_written_down(token: Process) -> None:
     person = await token.sign_in(uuid.uuid4())
     request = token_service_pb2.IntrospectTokenRequest(token="x")
-    assert await reason(token.tokens.IntrospectToken(request, metadata=by("edge", person.access_token))) == "PERMISSION_DENIED SCOPE_MISSING"
+    assert (
+        await reason(token.tokens.IntrospectToken(request, metadata=by("edge", person.access_token)))
+        == "PERMISSION_DENIED SCOPE_MISSING"
+    )
     async with Database.open(token.database_url) as database:
         rows = await database.fetch("SELECT payload FROM outbox WHERE destination = 'access.denied'")
-    (event,) = (event for row in rows if (event := audit_event_pb2.AuditEvent.FromString(row["payload"])).session == person.session)
+    (event,) = (
+        event
+        for row in rows
+        if (event := audit_event_pb2.AuditEvent.FromString(row["payload"])).session == person.session
+    )
     assert (event.reason, event.outcome) == ("SCOPE_MISSING", audit_event_pb2.OUTCOME_FAILURE)
-    assert (event.address, event.detail["method"]) == ("198.51.100.9", "/authmesh.token.v1.TokenService/IntrospectToken")
+    assert (event.address, event.detail["method"]) == (
+        "198.51.100.9",
+        "/authmesh.token.v1.TokenService/IntrospectToken",
+    )
 
 
 async def test_lists_go_page_by_page_and_a_token_of_another_list_is_refused(token: Process) -> None:
@@ -321,7 +381,11 @@ async def test_lists_go_page_by_page_and_a_token_of_another_list_is_refused(toke
     second = await token.tokens.ListSessions(page(f"users/{user}", first.next_page_token), metadata=own)
     assert [one.name for one in (*first.sessions, *second.sessions)] == [one.session for one in issued[::-1]]
     assert second.next_page_token == ""
-    for parent, page_token in ((f"users/{BOB}", first.next_page_token), (f"users/{user}", "nonsense"), (f"users/{user}", "AAAA")):
+    for parent, page_token in (
+        (f"users/{BOB}", first.next_page_token),
+        (f"users/{user}", "nonsense"),
+        (f"users/{user}", "AAAA"),
+    ):
         call = token.tokens.ListSessions(page(parent, page_token), metadata=by("edge", admin.access_token))
         assert await reason(call) == "INVALID_ARGUMENT FIELD_INVALID page_token"
 
@@ -329,28 +393,42 @@ async def test_lists_go_page_by_page_and_a_token_of_another_list_is_refused(toke
 async def test_sessions_of_others_are_the_administrators(token: Process) -> None:
     alice, bob, admin = await token.sign_in(uuid.uuid4()), await token.sign_in(BOB), await token.admin(uuid.uuid4())
     request = token_service_pb2.RevokeSessionRequest(name=bob.session)
-    assert await reason(token.tokens.RevokeSession(request, metadata=by("edge", alice.access_token))) == "PERMISSION_DENIED SCOPE_MISSING"
+    assert (
+        await reason(token.tokens.RevokeSession(request, metadata=by("edge", alice.access_token)))
+        == "PERMISSION_DENIED SCOPE_MISSING"
+    )
     assert await reason(token.tokens.RevokeSession(request, metadata=by("edge", admin.access_token))) == "OK"
-    assert await reason(token.tokens.RefreshToken(refresh(bob), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_INVALID"
+    assert (
+        await reason(token.tokens.RefreshToken(refresh(bob), metadata=by("edge"))) == "UNAUTHENTICATED REFRESH_INVALID"
+    )
     everything = token_service_pb2.RevokeAllSessionsRequest(parent="users/me", except_current=True)
     answer = await token.tokens.RevokeAllSessions(everything, metadata=by("edge", alice.access_token))
     assert answer.revoked_count == 0
 
 
 @pytest.mark.parametrize(("request_type", "fields", "expected"), [
-    ("RefreshToken", {"client_id": "demo"}, "refresh_token"), ("RefreshToken", {"refresh_token": "x" * 513, "client_id": "demo"}, "refresh_token"),
-    ("RefreshToken", {"refresh_token": "x", "client_id": "demo", "device": {"instance_id": "no uuid"}}, "device.instance_id"),
+    ("RefreshToken", {"client_id": "demo"}, "refresh_token"),
+    ("RefreshToken", {"refresh_token": "x" * 513, "client_id": "demo"}, "refresh_token"),
+    ("RefreshToken", {"refresh_token": "x", "client_id": "demo", "device": {"instance_id": "no uuid"}},
+    "device.instance_id"),
     ("RevokeToken", {}, "token"), ("RevokeToken", {"token": "x" * 8193}, "token"),
 ])  # fmt: skip
 async def test_bad_input_is_named(token: Process, request_type: str, fields: dict[str, Any], expected: str) -> None:
     request = getattr(token_service_pb2, f"{request_type}Request")(**fields)
-    assert await reason(getattr(token.tokens, request_type)(request, metadata=by("edge"))) == f"INVALID_ARGUMENT FIELD_INVALID {expected}"
+    assert (
+        await reason(getattr(token.tokens, request_type)(request, metadata=by("edge")))
+        == f"INVALID_ARGUMENT FIELD_INVALID {expected}"
+    )
 
 
-@pytest.mark.parametrize("name", ["users/1/sessions/2", "users/me", "users/me/sessions/x", f"users/{ALICE}/sessions/", ""])
+@pytest.mark.parametrize(
+    "name", ["users/1/sessions/2", "users/me", "users/me/sessions/x", f"users/{ALICE}/sessions/", ""]
+)
 async def test_a_name_that_is_none_is_the_field_s_fault(token: Process, name: str) -> None:
     issued = await token.sign_in()
-    call = token.tokens.RevokeSession(token_service_pb2.RevokeSessionRequest(name=name), metadata=by("edge", issued.access_token))
+    call = token.tokens.RevokeSession(
+        token_service_pb2.RevokeSessionRequest(name=name), metadata=by("edge", issued.access_token)
+    )
     assert (await reason(call)).startswith("INVALID_ARGUMENT FIELD_INVALID name")
 
 
@@ -358,7 +436,9 @@ async def test_only_named_nodes_call_internal_methods(token: Process) -> None:
     request = token_issuer_pb2.IssueTokensRequest(subject=str(ALICE), client_id="demo", amr=["pwd"])
     request.auth_time.GetCurrentTime()
     for node in ("edge", "user", "resource", "nobody"):
-        assert await reason(token.issuer.IssueTokens(request, metadata=by(node))) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
+        assert (
+            await reason(token.issuer.IssueTokens(request, metadata=by(node))) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
+        )
     assert await reason(token.issuer.IssueTokens(request)) == "PERMISSION_DENIED CALLER_NOT_ALLOWED"
 
 
@@ -374,10 +454,13 @@ async def test_it_stops_on_sigterm(new_database_url: Callable[[str], Awaitable[s
 @pytest.mark.parametrize(("variable", "content", "expected"), [
     ("CLIENTS_FILE", "clients: {demo: {}}", "clients.demo.display_name"), ("ROLES_FILE", "[", "mistake"),
     ("SIGNING_KEY_FILE", "no key", "not a PEM private key"),
-    ("SIGNING_SECRET_FILE", None, "SIGNING_SECRET_FILE"), ("SIGNING_LEAD_SECONDS", "60", "SIGNING_LEAD_SECONDS=60 is unsafe"),
+    ("SIGNING_SECRET_FILE", None, "SIGNING_SECRET_FILE"),
+    ("SIGNING_LEAD_SECONDS", "60", "SIGNING_LEAD_SECONDS=60 is unsafe"),
     ("ACCESS_TOKEN_MAX_SECONDS", "300", "the client demo"),
 ])  # fmt: skip
-async def test_a_wrong_setting_stops_it_with_one_clear_line(tmp_path: Path, variable: str, content: str | None, expected: str) -> None:
+async def test_a_wrong_setting_stops_it_with_one_clear_line(
+    tmp_path: Path, variable: str, content: str | None, expected: str
+) -> None:
     variables = environment(tmp_path, "postgresql://x@/x", "redis://x")
     variables["SOCKET"] = variables["EGRESS"] = "/nonexistent/s"
     if content is None:

@@ -59,11 +59,15 @@ class UserParts:
         return [audit_event_pb2.AuditEvent.FromString(row["payload"]) for row in rows]
 
     async def grants(self) -> list[token_issuer_pb2.SetSubjectGrantsRequest]:
-        rows = await self.database.fetch("SELECT payload FROM outbox WHERE destination = $1 ORDER BY id", SET_SUBJECT_GRANTS)
+        rows = await self.database.fetch(
+            "SELECT payload FROM outbox WHERE destination = $1 ORDER BY id", SET_SUBJECT_GRANTS
+        )
         return [token_issuer_pb2.SetSubjectGrantsRequest.FromString(row["payload"]) for row in rows]
 
     async def statuses(self) -> list[credential_directory_pb2.SetSubjectStatusRequest]:
-        rows = await self.database.fetch("SELECT payload FROM outbox WHERE destination = $1 ORDER BY id", SET_SUBJECT_STATUS)
+        rows = await self.database.fetch(
+            "SELECT payload FROM outbox WHERE destination = $1 ORDER BY id", SET_SUBJECT_STATUS
+        )
         return [credential_directory_pb2.SetSubjectStatusRequest.FromString(row["payload"]) for row in rows]
 
 

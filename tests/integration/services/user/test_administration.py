@@ -62,7 +62,10 @@ async def test_disabling_reaches_token_and_auth(user: "UserParts") -> None:
 
 async def test_the_last_administrator_can_neither_be_demoted_nor_disabled(user: "UserParts") -> None:
     first = await user.new_administrator("ada@example.com")
-    for attempt in (user.administration.set_roles(first, [], ""), user.administration.set_disabled(first, disabled=True)):
+    for attempt in (
+        user.administration.set_roles(first, [], ""),
+        user.administration.set_disabled(first, disabled=True),
+    ):
         with pytest.raises(FailedPrecondition) as refusal:
             await attempt
         assert refusal.value.reason is Reason.LAST_ADMINISTRATOR
@@ -77,13 +80,17 @@ async def test_the_last_administrator_can_neither_be_demoted_nor_disabled(user: 
 async def test_two_administrators_who_demote_each_other_do_not_both_succeed(user: "UserParts") -> None:
     for _ in range(5):
         both = [await user.new_administrator(f"{uuid7()}@example.com") for _ in range(2)]
-        results = await asyncio.gather(*(user.administration.set_roles(one, [], "") for one in both), return_exceptions=True)
+        results = await asyncio.gather(
+            *(user.administration.set_roles(one, [], "") for one in both), return_exceptions=True
+        )
         assert sum(isinstance(result, FailedPrecondition) for result in results) == 1
         assert await user.database.fetchval("SELECT count(*) FROM users WHERE 'admin' = ANY (roles)") == 1
         await user.database.execute("UPDATE users SET roles = '{}'")
 
 
-async def test_the_operator_grants_a_role_on_the_machine(user: "UserParts", new_database_url: "Callable[[str], Awaitable[str]]") -> None:
+async def test_the_operator_grants_a_role_on_the_machine(
+    user: "UserParts", new_database_url: "Callable[[str], Awaitable[str]]"
+) -> None:
     url = await new_database_url("services.user")
     environment = {"NODE": "user", "DATABASE_URL": url}
 
@@ -113,7 +120,9 @@ async def test_the_operator_sees_who_has_a_role_and_takes_it_also_from_the_last(
     url = await new_database_url("services.user")
 
     async def run(*arguments: str) -> tuple[int, str]:
-        result = await asyncio.to_thread(CliRunner().invoke, admin.commands, arguments, env={"NODE": "user", "DATABASE_URL": url})
+        result = await asyncio.to_thread(
+            CliRunner().invoke, admin.commands, arguments, env={"NODE": "user", "DATABASE_URL": url}
+        )
         return result.exit_code, result.output
 
     assert await run("list") == (0, "nobody has a role: `authmesh admin grant EMAIL` makes an administrator\n")
@@ -123,7 +132,10 @@ async def test_the_operator_sees_who_has_a_role_and_takes_it_also_from_the_last(
         for email in ("bob@example.com", "ada@example.com"):
             await run("grant", email)
         await parts.administration.set_disabled(bob, disabled=True)
-        assert await run("list") == (0, f"users/{ada}  ada@example.com  admin\nusers/{bob}  bob@example.com  admin  disabled\n")
+        assert await run("list") == (
+            0,
+            f"users/{ada}  ada@example.com  admin\nusers/{bob}  bob@example.com  admin  disabled\n",
+        )
         for _ in range(2):
             assert await run("revoke", "Ada@example.com") == (0, f"users/{ada} (ada@example.com) has no role\n")
         assert await run("list") == (0, f"users/{bob}  bob@example.com  admin  disabled\n")

@@ -25,15 +25,22 @@ async def test_no_method_costs_more_than_the_contract_says(new_database_url: Cal
     async with metered(await new_database_url("services.user")) as (database, meter):
         parts, backends, caller = UserParts(database), Backends(), TrustedCaller()  # type: ignore[abstract]
         caller.scopes |= {"admin:users"}
-        elsewhere = [(add_TokenIssuerServicer_to_server, backends), (add_CredentialDirectoryServicer_to_server, backends)]
+        elsewhere = [
+            (add_TokenIssuerServicer_to_server, backends),
+            (add_CredentialDirectoryServicer_to_server, backends),
+        ]
         async with served(elsewhere, TrustedCaller()) as egress:
-            administration = Administration(database, parts.administration._outbox, ChannelCourier(egress, 1), clock=parts.administration._clock)
+            administration = Administration(
+                database, parts.administration._outbox, ChannelCourier(egress, 1), clock=parts.administration._clock
+            )
             service: Any = UserService(parts.directory, administration)  # type: ignore[abstract]
             async with served([(add_UserServiceServicer_to_server, service)], caller) as channel:
                 stub: Any = UserServiceStub(channel)
                 address = f"{'x' * 50}@{'y' * 60}.example.com"
                 people = [f"users/{await parts.new_user(f'{number}{address}', NAME)}" for number in range(210)]
-                admins = [f"users/{await parts.new_administrator(f'admin{number}@example.com')}" for number in range(10)]
+                admins = [
+                    f"users/{await parts.new_administrator(f'admin{number}@example.com')}" for number in range(10)
+                ]
                 caller.subject = people[0].removeprefix("users/")
                 await database.execute("ANALYZE")
 
@@ -45,7 +52,10 @@ async def test_no_method_costs_more_than_the_contract_says(new_database_url: Cal
                 calls = {
                     "GetUser": [call("GetUser", name=name) for name in people[:10]],
                     "ListUsers": [call("ListUsers", page_size=200) for _ in range(10)],
-                    "UpdateUser": [call("UpdateUser", user=User(name=name, display_name="b"), update_mask=mask) for name in people[:10]],
+                    "UpdateUser": [
+                        call("UpdateUser", user=User(name=name, display_name="b"), update_mask=mask)
+                        for name in people[:10]
+                    ],
                     "SetRoles": [
                         *(call("SetRoles", name=name, roles=["admin"]) for name in people[:5]),
                         *(call("SetRoles", name=name, roles=[]) for name in admins[:5]),

@@ -18,7 +18,12 @@ async def test_a_profile_is_made_once_however_often_it_is_asked_for(user: "UserP
     for name in ("Ada", "Ada", "Somebody else"):
         await user.directory.create(user_id, "Ada@Example.com", name)
     profile = await user.directory.get(user_id)
-    assert (profile.email, profile.display_name, profile.roles, profile.disabled) == ("ada@example.com", "Ada", (), False)
+    assert (profile.email, profile.display_name, profile.roles, profile.disabled) == (
+        "ada@example.com",
+        "Ada",
+        (),
+        False,
+    )
     (event,) = await user.events()
     assert (event.type, event.subject, event.email) == ("user.created", f"users/{user_id}", "ada@example.com")
     row = await user.database.fetchrow("SELECT destination, payload FROM outbox WHERE kind = 'command'")

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from authmesh.auth.v1.credential_directory_pb2_grpc import CredentialDirectoryServicer, add_CredentialDirectoryServicer_to_server
+from authmesh.auth.v1.credential_directory_pb2_grpc import (
+    CredentialDirectoryServicer,
+    add_CredentialDirectoryServicer_to_server,
+)
 from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerServicer, add_TokenIssuerServicer_to_server
 from authmesh.user.v1 import user_service_pb2
 from authmesh.user.v1.user_directory_pb2_grpc import UserDirectoryStub, add_UserDirectoryServicer_to_server
@@ -14,7 +17,15 @@ from authmesh.user.v1.user_service_pb2_grpc import UserServiceStub, add_UserServ
 from google.protobuf import empty_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound, PermissionDenied, Reason, Unimplemented
+from mesh.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    MeshError,
+    NotFound,
+    PermissionDenied,
+    Reason,
+    Unimplemented,
+)
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
 from services.user.service import UserDirectory, UserService
@@ -79,14 +90,24 @@ async def refused(call: Any, kind: type[MeshError], reason: Reason, *fields: str
 async def test_me_is_the_caller(service: Served) -> None:
     service.caller.subject = str(await service.parts.new_user("ada@example.com"))
     mine = await service.users.GetUser(user_service_pb2.GetUserRequest(name="users/me"))
-    assert (mine.name, mine.email, list(mine.roles), mine.disabled) == (f"users/{service.caller.subject}", "ada@example.com", [], False)
+    assert (mine.name, mine.email, list(mine.roles), mine.disabled) == (
+        f"users/{service.caller.subject}",
+        "ada@example.com",
+        [],
+        False,
+    )
     assert mine.create_time == mine.update_time
-    assert await service.users.GetUser(user_service_pb2.GetUserRequest(name=mine.name.upper().replace("USERS", "users"))) == mine
+    assert (
+        await service.users.GetUser(user_service_pb2.GetUserRequest(name=mine.name.upper().replace("USERS", "users")))
+        == mine
+    )
 
 
 async def test_a_caller_without_a_profile_is_not_found(service: Served) -> None:
     for service.caller.subject in (str(uuid.uuid4()), "batch-client"):
-        await refused(service.users.GetUser(user_service_pb2.GetUserRequest(name="users/me")), NotFound, Reason.USER_NOT_FOUND)
+        await refused(
+            service.users.GetUser(user_service_pb2.GetUserRequest(name="users/me")), NotFound, Reason.USER_NOT_FOUND
+        )
 
 
 async def test_others_are_for_administrators(service: Served) -> None:
@@ -100,7 +121,9 @@ async def test_others_are_for_administrators(service: Served) -> None:
 
 async def test_an_update_names_the_field_at_fault(service: Served) -> None:
     service.caller.subject = str(await service.parts.new_user("ada@example.com"))
-    request = user_service_pb2.UpdateUserRequest(user=User(name="users/me", display_name="Ada L."), update_mask=FieldMask(paths=["display_name"]))
+    request = user_service_pb2.UpdateUserRequest(
+        user=User(name="users/me", display_name="Ada L."), update_mask=FieldMask(paths=["display_name"])
+    )
     updated = await service.users.UpdateUser(request)
     assert updated.display_name == "Ada L."
     request.update_mask.paths[:] = ["email"]
@@ -110,7 +133,12 @@ async def test_an_update_names_the_field_at_fault(service: Served) -> None:
     await refused(service.users.UpdateUser(request), InvalidArgument, Reason.FIELD_INVALID, "user.display_name")
     request.user.name = "users/nobody"
     await refused(service.users.UpdateUser(request), InvalidArgument, Reason.FIELD_INVALID, "user.name")
-    await refused(service.users.UpdateUser(user_service_pb2.UpdateUserRequest()), InvalidArgument, Reason.FIELD_INVALID, "user.name")
+    await refused(
+        service.users.UpdateUser(user_service_pb2.UpdateUserRequest()),
+        InvalidArgument,
+        Reason.FIELD_INVALID,
+        "user.name",
+    )
 
 
 async def test_lists_are_for_administrators(service: Served) -> None:
@@ -120,7 +148,9 @@ async def test_lists_are_for_administrators(service: Served) -> None:
         await service.parts.new_user(f"u{number}@example.com")
     page = await service.users.ListUsers(user_service_pb2.ListUsersRequest(page_size=2))
     assert len(page.users) == 2
-    rest = await service.users.ListUsers(user_service_pb2.ListUsersRequest(page_size=2, page_token=page.next_page_token))
+    rest = await service.users.ListUsers(
+        user_service_pb2.ListUsersRequest(page_size=2, page_token=page.next_page_token)
+    )
     assert (len(rest.users), rest.next_page_token) == (1, "")
     too_many = user_service_pb2.ListUsersRequest(page_size=201)
     await refused(service.users.ListUsers(too_many), InvalidArgument, Reason.FIELD_INVALID, "page_size")

@@ -10,7 +10,9 @@ _names = st.text(st.sampled_from("abä電_"), max_size=4)
 
 
 def test_a_name_that_another_one_begins_with_comes_behind_it() -> None:
-    encoded = canonical(AuditEvent(detail={"roles": "1", "version": "2", "": "3", "roles_before": "4"}, sealed=b"s", previous_hash=b"p"))
+    encoded = canonical(
+        AuditEvent(detail={"roles": "1", "version": "2", "": "3", "roles_before": "4"}, sealed=b"s", previous_hash=b"p")
+    )
     places = [encoded.index(f"\x12\x01{value}".encode()) for value in "4123"]
     assert places == sorted(places)
     assert encoded.endswith(b"\x9a\x01\x01p\xa2\x01\x01s")
@@ -19,7 +21,15 @@ def test_a_name_that_another_one_begins_with_comes_behind_it() -> None:
 @given(st.dictionaries(_names, st.text(max_size=3)))
 def test_it_is_what_the_library_wrote_when_the_first_trails_were(detail: dict[str, str]) -> None:
     # When this fails after an upgrade of protobuf, the library has changed, and `canonical` must not.
-    event = AuditEvent(event_id="é", source="auth", sequence=7, outcome=OUTCOME_SUCCESS, detail=detail, previous_hash=bytes(32), sealed=b"x")
+    event = AuditEvent(
+        event_id="é",
+        source="auth",
+        sequence=7,
+        outcome=OUTCOME_SUCCESS,
+        detail=detail,
+        previous_hash=bytes(32),
+        sealed=b"x",
+    )
     event.event_time.FromSeconds(1)
     assert canonical(event) == event.SerializeToString(deterministic=True)
     assert AuditEvent.FromString(canonical(event)) == event

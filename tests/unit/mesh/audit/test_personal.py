@@ -74,7 +74,9 @@ def test_an_event_is_sealed_for_the_persons_it_names(fields: dict[str, str], nam
     assert key_names(event(**fields)) == names
 
 
-@pytest.mark.parametrize("changes", [{"sequence": 8}, {"event_id": "f"}, {"source": "user"}, {"sealed": b"short"}, {"sealed": bytes(60)}])
+@pytest.mark.parametrize(
+    "changes", [{"sequence": 8}, {"event_id": "f"}, {"source": "user"}, {"sealed": b"short"}, {"sealed": bytes(60)}]
+)
 def test_sealed_data_is_no_other_events(changes: dict[str, object]) -> None:
     made, keys = sealed(subject=ADA)
     for name, value in changes.items():

@@ -72,11 +72,14 @@ def test_the_public_authority_is_good_for_loopback_only(authorities: MeshAuthori
 
 
 def test_another_name_of_the_edge_gets_an_authority_of_its_own(tmp_path: Path) -> None:
-    """One that was installed on a phone must not certify names that it was not installed for, and stays good when localhost comes and goes."""
+    """One that was installed on a phone must not certify names that it was not installed for, and stays good when
+    localhost comes and goes."""
     laptop = x509.DNSName("laptop.local")
 
     def of(*names: x509.GeneralName) -> MeshAuthorities:
-        authorities = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", "authmesh", (*LOOPBACK, *names))
+        authorities = MeshAuthorities.load_or_create(
+            tmp_path, tmp_path / "certificates", "authmesh", (*LOOPBACK, *names)
+        )
         authorities.issue([])
         return authorities
 
@@ -87,7 +90,9 @@ def test_another_name_of_the_edge_gets_an_authority_of_its_own(tmp_path: Path) -
     plain = of()
     assert plain.public.pem not in (first.public.pem, first.identities.pem)
     with pytest.raises(VerificationError):
-        PolicyBuilder().store(Store([plain.public.certificate])).build_server_verifier(laptop).verify(certificate(of(laptop).public_certificates), [])
+        PolicyBuilder().store(Store([plain.public.certificate])).build_server_verifier(laptop).verify(
+            certificate(of(laptop).public_certificates), []
+        )
     assert of(laptop).public.pem == first.public.pem
     address = x509.IPAddress(ipaddress.ip_address("192.168.1.20"))
     assert of(address).public.pem == plain.public.pem

@@ -39,31 +39,43 @@ class Emulator:
 
 
 def signed(
-    method: str = "POST", path: str = "/", body: bytes = b"{}", *, service: str = "sqs", key: str = KEY, secret: str = SECRET,
+    method: str = "POST", path: str = "/", body: bytes = b"{}", *, service: str = "sqs", key: str = KEY,
+    secret: str = SECRET,
     headers: Mapping[str, str] | None = None, at: datetime | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A request as botocore signs it."""
-    request = AWSRequest(method=method, url=ENDPOINT + path, data=body, headers={"host": "127.0.0.1:4566", **(headers or {})})
+    request = AWSRequest(
+        method=method, url=ENDPOINT + path, data=body, headers={"host": "127.0.0.1:4566", **(headers or {})}
+    )
     # S3 signs the body's hash as a header of its own, which the others have not.
     signer = (S3SigV4Auth if service == "s3" else SigV4Auth)(Credentials(key, secret), service, "us-east-1")
-    with mock.patch.object(botocore_auth, "get_current_datetime", return_value=(at or datetime.now(UTC)).replace(tzinfo=None)):
+    with mock.patch.object(
+        botocore_auth, "get_current_datetime", return_value=(at or datetime.now(UTC)).replace(tzinfo=None)
+    ):
         signer.add_auth(request)
     return {"method": method, "path": path, "headers": dict(request.headers.items()), "body": body}
 
 
-async def ask(request: dict[str, Any], front: Front | None = None, *, chunks: int = 1) -> tuple[int, bytes, list[bytes]]:
+async def ask(
+    request: dict[str, Any], front: Front | None = None, *, chunks: int = 1
+) -> tuple[int, bytes, list[bytes]]:
     """Status and body of the answer, and what came through."""
     emulator = Emulator()
     front = front or Front(emulator, KEY, SECRET, SERVICES)
     front._behind = emulator
     path, _, query = request["path"].partition("?")
     scope = {
-        "type": "http", "method": request["method"], "path": path, "raw_path": path.encode(), "query_string": query.encode(),
-        "headers": [(name.lower().encode(), str(value).encode("latin-1")) for name, value in request["headers"].items()],
+        "type": "http", "method": request["method"], "path": path, "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.lower().encode(), str(value).encode("latin-1")) for name,
+        value in request["headers"].items()],
     }  # fmt: skip
     body, size = request["body"], max(1, -(-len(request["body"]) // chunks))
     parts = [body[start : start + size] for start in range(0, len(body), size)] or [b""]
-    waiting = [{"type": "http.request", "body": part, "more_body": number < len(parts) - 1} for number, part in enumerate(parts)]
+    waiting = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts) - 1}
+        for number, part in enumerate(parts)
+    ]
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -102,9 +114,12 @@ def changed(request: dict[str, Any], **headers: str) -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "no signature": (lambda: UNSIGNED, "MissingAuthenticationToken"),
-    "a signature of version 2": (lambda: changed(UNSIGNED, authorization="AWS key:signature"), "MissingAuthenticationToken"),
-    "a signature without its parts": (lambda: changed(UNSIGNED, authorization="AWS4-HMAC-SHA256 Credential=a/b"), "MissingAuthenticationToken"),
-    "a presigned address": (lambda: UNSIGNED | {"path": f"/?X-Amz-Credential={KEY}&X-Amz-Signature=0"}, "MissingAuthenticationToken"),
+    "a signature of version 2": (lambda: changed(UNSIGNED, authorization="AWS key:signature"),
+    "MissingAuthenticationToken"),
+    "a signature without its parts": (lambda: changed(UNSIGNED, authorization="AWS4-HMAC-SHA256 Credential=a/b"),
+    "MissingAuthenticationToken"),
+    "a presigned address": (lambda: UNSIGNED | {"path": f"/?X-Amz-Credential={KEY}&X-Amz-Signature=0"},
+    "MissingAuthenticationToken"),
     "the key that emulators take": (lambda: signed(key="test", secret="test"), "InvalidClientTokenId"),
     "an account as the key": (lambda: signed(key=FUNCTION_KEY, secret="test"), "InvalidClientTokenId"),
     "an empty key": (lambda: signed(key="", secret="test"), "InvalidClientTokenId"),
@@ -114,16 +129,20 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "another path": (lambda: signed() | {"path": "/other"}, "SignatureDoesNotMatch"),
     "another query": (lambda: signed(path="/?a=1") | {"path": "/?a=2"}, "SignatureDoesNotMatch"),
     "another method": (lambda: signed() | {"method": "PUT"}, "SignatureDoesNotMatch"),
-    "a header that was added": (lambda: changed(signed(), **{"x-amz-target": "AWSLambda.Invoke"}), "SignatureDoesNotMatch"),
-    "a body that is not signed": (lambda: changed(signed(service="s3"), **{"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}), "AccessDenied"),
+    "a header that was added": (lambda: changed(signed(), **{"x-amz-target": "AWSLambda.Invoke"}),
+    "SignatureDoesNotMatch"),
+    "a body that is not signed": (lambda: changed(signed(service="s3"),
+    **{"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}), "AccessDenied"),
     "an old signature": (lambda: signed(at=datetime.now(UTC) - timedelta(minutes=16)), "RequestTimeTooSkewed"),
     "a signature of tomorrow": (lambda: signed(at=datetime.now(UTC) + timedelta(minutes=16)), "RequestTimeTooSkewed"),
-    "an API that the mesh does not need": (lambda: signed(service="lambda", path="/2015-03-31/functions"), "AccessDenied"),
+    "an API that the mesh does not need": (lambda: signed(service="lambda", path="/2015-03-31/functions"),
+    "AccessDenied"),
     "the emulator's own administration": (lambda: signed(path="/_ministack/reset"), "AccessDenied"),
     "a web page": (lambda: changed(signed(), origin="https://evil.example"), "AccessDenied"),
     "a page without an origin": (lambda: changed(signed(), origin="null"), "AccessDenied"),
     "a name that DNS was made to answer for": (lambda: signed(headers={"host": "evil.example:4566"}), "AccessDenied"),
-    "a name that means a function": (lambda: signed(headers={"host": "f.lambda-url.us-east-1.localhost:4566"}), "AccessDenied"),
+    "a name that means a function": (lambda: signed(headers={"host": "f.lambda-url.us-east-1.localhost:4566"}),
+    "AccessDenied"),
 }  # fmt: skip
 
 
@@ -135,10 +154,14 @@ async def test_nothing_else_comes_through(name: str) -> None:
     assert code.encode() in answer
 
 
-@pytest.mark.parametrize(("headers", "parser"), [({"x-amz-target": "AmazonSQS.ListQueues"}, "json"), ({}, "rest-xml"), ({}, "query")])
+@pytest.mark.parametrize(
+    ("headers", "parser"), [({"x-amz-target": "AmazonSQS.ListQueues"}, "json"), ({}, "rest-xml"), ({}, "query")]
+)
 async def test_refusals_are_worded_as_the_sdk_reads_them(headers: dict[str, str], parser: str) -> None:
     status, answer, _ = await ask(changed(UNSIGNED, **headers))
-    read = create_parser(parser).parse({"headers": {}, "body": answer, "status_code": status}, Shape("Any", {"type": "structure"}))
+    read = create_parser(parser).parse(
+        {"headers": {}, "body": answer, "status_code": status}, Shape("Any", {"type": "structure"})
+    )
     assert read["Error"]["Code"] == "MissingAuthenticationToken"
 
 

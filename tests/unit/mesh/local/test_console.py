@@ -11,13 +11,25 @@ from mesh.local.status import Row, State, Status
 
 
 def status(health: Health, restarts: int = 0) -> Status:
-    row = Row(name="auth", pid=None if health is Health.UNHEALTHY else 7, address="unix:/tmp/auth", health=health, restarts=restarts)
+    row = Row(
+        name="auth",
+        pid=None if health is Health.UNHEALTHY else 7,
+        address="unix:/tmp/auth",
+        health=health,
+        restarts=restarts,
+    )
     return Status(state=State.STARTING, processes=(row,))
 
 
 def test_elsewhere_than_on_a_terminal_each_change_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     console = PlainConsole()
-    for shown in (status(Health.STARTING), status(Health.HEALTHY), status(Health.HEALTHY), status(Health.UNHEALTHY), status(Health.HEALTHY, 1)):
+    for shown in (
+        status(Health.STARTING),
+        status(Health.HEALTHY),
+        status(Health.HEALTHY),
+        status(Health.UNHEALTHY),
+        status(Health.HEALTHY, 1),
+    ):
         console.show(shown)
     assert capsys.readouterr().out.splitlines() == [
         "auth: healthy (pid 7, unix:/tmp/auth)",
@@ -50,7 +62,18 @@ def test_what_a_process_waits_for_is_told_once_it_has_been_healthy(capsys: pytes
 def test_the_table_has_a_row_for_each_process() -> None:
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(table(status(Health.HEALTHY, 2).processes))
-    assert console.export_text().split() == ["name", "pid", "address", "health", "restarts", "auth", "7", "unix:/tmp/auth", "healthy", "2"]
+    assert console.export_text().split() == [
+        "name",
+        "pid",
+        "address",
+        "health",
+        "restarts",
+        "auth",
+        "7",
+        "unix:/tmp/auth",
+        "healthy",
+        "2",
+    ]
 
 
 def test_nothing_is_left_of_the_table_when_the_mesh_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,9 @@ from mesh.local.demo import DemoUser, Edge, first_calls
 
 
 def test_first_calls_can_be_pasted() -> None:
-    printed = first_calls(Edge("https://localhost:8443", Path("/home/some body/.mesh/ca.crt")), DemoUser("demo@authmesh.example", "pa'ss"))
+    printed = first_calls(
+        Edge("https://localhost:8443", Path("/home/some body/.mesh/ca.crt")), DemoUser("demo@authmesh.example", "pa'ss")
+    )
     commands = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
     words = [shlex.split(command.removeprefix("TOKEN=$(").removesuffix(")")) for command in commands]
     assert [word[0] for word in words[:3]] == ["curl", "curl", "curl"]

@@ -10,14 +10,34 @@ from mesh.local.errors import LocalMeshError
 
 
 @pytest.mark.parametrize(
-    ("text", "host"), [("localhost", "localhost"), ("Laptop.local", "laptop.local"), ("192.168.1.20", "192.168.1.20"), ("fd00::0002", "fd00::2")]
+    ("text", "host"),
+    [
+        ("localhost", "localhost"),
+        ("Laptop.local", "laptop.local"),
+        ("192.168.1.20", "192.168.1.20"),
+        ("fd00::0002", "fd00::2"),
+    ],
 )
 def test_a_host_is_a_name_or_an_address(text: str, host: str) -> None:
     assert edge_host(text) == host
 
 
 @pytest.mark.parametrize(
-    "text", ["https://laptop", "laptop:8443", "0.0.0.0", "::", "224.0.0.1", "-laptop", "a..b", "1.2.3", "laptop.", "lap top", "*", "fe80::1%eth0"]
+    "text",
+    [
+        "https://laptop",
+        "laptop:8443",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "-laptop",
+        "a..b",
+        "1.2.3",
+        "laptop.",
+        "lap top",
+        "*",
+        "fe80::1%eth0",
+    ],
 )
 def test_what_no_client_can_call_is_refused(text: str) -> None:
     with pytest.raises(LocalMeshError, match="EDGE_HOST="):

@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from mesh.local.state_dir import place
 from mesh.local.journal import Journal
 from mesh.local.process import Identity
+from mesh.local.state_dir import place
 
-STUBBORN = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+STUBBORN = (
+    "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+)
 
 
 def test_leftovers_are_ended(tmp_path: Path) -> None:

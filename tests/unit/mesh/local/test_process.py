@@ -53,8 +53,12 @@ def test_another_process_with_the_pid_is_never_signalled() -> None:
 def test_a_tethered_program_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     child = f"import os,time;open({str(pid_file)!r},'w').write(str(os.getpid()));time.sleep(60)"
-    tethered = f"[{sys.executable!r},'-I','-S',{str(TETHER)!r},str(os.getpid()),'15','-',{sys.executable!r},'-c',{child!r}]"
-    parent = subprocess.Popen([sys.executable, "-c", f"import os,subprocess,time;subprocess.Popen({tethered});time.sleep(60)"])
+    tethered = (
+        f"[{sys.executable!r},'-I','-S',{str(TETHER)!r},str(os.getpid()),'15','-',{sys.executable!r},'-c',{child!r}]"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"import os,subprocess,time;subprocess.Popen({tethered});time.sleep(60)"]
+    )
     assert until(lambda: pid_file.exists() and pid_file.read_text())
     identity = Identity.of(int(pid_file.read_text()))
     assert identity
@@ -66,7 +70,9 @@ def test_a_tethered_program_ends_when_its_parent_is_killed(tmp_path: Path) -> No
 
 @linux
 def test_a_tethered_program_does_not_start_without_its_parent() -> None:
-    done = subprocess.run([sys.executable, "-I", "-S", TETHER, "1", "15", "-", "/bin/echo", "started"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", TETHER, "1", "15", "-", "/bin/echo", "started"], capture_output=True, check=False
+    )
     assert (done.returncode, done.stdout) == (1, b"")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mesh.local import service_settings
-from mesh.local.options import Options
 from mesh.local.errors import LocalMeshError
+from mesh.local.options import Options
 from mesh.model.mesh import load_mesh
 from mesh.settings import ProcessSettings
 
@@ -18,7 +18,9 @@ DOCS = Path(__file__).parents[4] / "docs"
 
 def settings_of(node: str) -> type[ProcessSettings]:
     module = importlib.import_module(f"services.{node}.settings")
-    found: type[ProcessSettings] = next(value for name, value in vars(module).items() if name.endswith("Settings") and value is not ProcessSettings)
+    found: type[ProcessSettings] = next(
+        value for name, value in vars(module).items() if name.endswith("Settings") and value is not ProcessSettings
+    )
     return found
 
 
@@ -28,7 +30,14 @@ def test_they_are_what_the_service_reads(node: str) -> None:
 
 
 def test_a_service_gets_its_own_and_those_of_every_process() -> None:
-    environment = {"SIGNING_ALGORITHM": "RS256", "LOG_LEVEL": "debug", "CHECKPOINT_SECONDS": "5", "NODE": "other", "DRAIN_SECONDS": "", "HOME": "/"}
+    environment = {
+        "SIGNING_ALGORITHM": "RS256",
+        "LOG_LEVEL": "debug",
+        "CHECKPOINT_SECONDS": "5",
+        "NODE": "other",
+        "DRAIN_SECONDS": "",
+        "HOME": "/",
+    }
     assert service_settings.chosen("token", environment) == {"SIGNING_ALGORITHM": "RS256", "LOG_LEVEL": "debug"}
     assert service_settings.chosen("audit", environment) == {"CHECKPOINT_SECONDS": "5", "LOG_LEVEL": "debug"}
 
@@ -45,6 +54,15 @@ def test_every_setting_that_the_docs_name_is_passed_on_or_refused() -> None:
     text = "".join(page.read_text() for page in DOCS.rglob("*.md"))
     named = settings & set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text))
     assert {"SIGNING_ALGORITHM", "SIGNING_KEYS", "CHECKPOINT_SECONDS", "AUDIT_CHECKPOINT_KEY"} <= named
-    passed_on = {name for name in named for node in NODES if name in service_settings.chosen(node, dict.fromkeys(named, "1"))}
-    of_the_mesh = {name for name in named & service_settings.OF_THE_MESH if name.lower().removesuffix("_seconds") in Options.__slots__}
-    assert named - passed_on - of_the_mesh == named & service_settings.OF_THE_STACK | named & service_settings.OF_THE_MACHINE
+    passed_on = {
+        name for name in named for node in NODES if name in service_settings.chosen(node, dict.fromkeys(named, "1"))
+    }
+    of_the_mesh = {
+        name
+        for name in named & service_settings.OF_THE_MESH
+        if name.lower().removesuffix("_seconds") in Options.__slots__
+    }
+    assert (
+        named - passed_on - of_the_mesh
+        == named & service_settings.OF_THE_STACK | named & service_settings.OF_THE_MACHINE
+    )

@@ -28,7 +28,11 @@ def test_it_is_private(tmp_path: Path) -> None:
 
 def test_a_second_instance_is_told_who_holds_the_first(tmp_path: Path) -> None:
     home = StateDir(tmp_path)
-    with home.locked(), pytest.raises(LocalMeshError, match=rf"runs in .* already \(pid {os.getpid()}\)"), home.locked():
+    with (
+        home.locked(),
+        pytest.raises(LocalMeshError, match=rf"runs in .* already \(pid {os.getpid()}\)"),
+        home.locked(),
+    ):
         pass
     with home.locked():
         pass

@@ -10,8 +10,8 @@ import pytest
 
 from mesh.local.child import Health
 from mesh.local.errors import LocalMeshError
-from mesh.local.state_dir import place
 from mesh.local.process import Identity
+from mesh.local.state_dir import place
 from mesh.local.status import Demo, Row, Runner, State, Status, read_status
 
 
@@ -35,10 +35,22 @@ def running(home: Path) -> Status:
 def test_it_says_what_the_contract_promises(tmp_path: Path) -> None:
     running(tmp_path).write(tmp_path / "status.json")
     content = json.loads((tmp_path / "status.json").read_text())
-    promised = {"state", "edge", "ca_file", "aws_endpoint_url", "audit_bucket", "demo", "processes", "startup_seconds", "memory_pss_mb"}
+    promised = {
+        "state",
+        "edge",
+        "ca_file",
+        "aws_endpoint_url",
+        "audit_bucket",
+        "demo",
+        "processes",
+        "startup_seconds",
+        "memory_pss_mb",
+    }
     assert promised <= content.keys()
     assert content["demo"].keys() == {"email", "password", "client_id"}
-    assert content["processes"] == [{"name": "auth", "pid": 7, "address": "unix:/tmp/auth", "health": "healthy", "lacks": [], "restarts": 0}]
+    assert content["processes"] == [
+        {"name": "auth", "pid": 7, "address": "unix:/tmp/auth", "health": "healthy", "lacks": [], "restarts": 0}
+    ]
 
 
 def test_it_is_private_because_of_the_password(tmp_path: Path) -> None:
@@ -56,9 +68,9 @@ def test_the_status_of_a_killed_mesh_is_not_believed(tmp_path: Path) -> None:
     process = subprocess.Popen(["sleep", "60"])
     identity = Identity.of(process.pid)
     assert identity
-    running(tmp_path).model_copy(update={"runner": Runner(pid=identity.pid, started=identity.started, place=place(tmp_path))}).write(
-        tmp_path / "status.json"
-    )
+    running(tmp_path).model_copy(
+        update={"runner": Runner(pid=identity.pid, started=identity.started, place=place(tmp_path))}
+    ).write(tmp_path / "status.json")
     assert read_status(tmp_path / "status.json").state is State.READY
     process.kill()
     process.wait()

@@ -27,9 +27,20 @@ async def never() -> bool:
 
 
 def program(
-    tmp_path: Path, name: str = "one", argv: tuple[str, ...] = SLEEP, healthy: Callable[[], Awaitable[bool]] = always, grace: float = 5
+    tmp_path: Path,
+    name: str = "one",
+    argv: tuple[str, ...] = SLEEP,
+    healthy: Callable[[], Awaitable[bool]] = always,
+    grace: float = 5,
 ) -> Program:
-    return Program(name=name, argv=argv, log=tmp_path / f"{name}.log", healthy=healthy, grace=grace, environment={"PATH": os.defpath})
+    return Program(
+        name=name,
+        argv=argv,
+        log=tmp_path / f"{name}.log",
+        healthy=healthy,
+        grace=grace,
+        environment={"PATH": os.defpath},
+    )
 
 
 @pytest.fixture
@@ -58,11 +69,15 @@ async def test_what_a_dead_process_had_started_goes_with_it(supervisor: Supervis
     assert child.pid
     os.kill(child.pid, signal.SIGKILL)
     await until(lambda: child.restarts == 1)
-    await until(lambda: not Path(f"/proc/{grandchild}").exists() or " Z " in Path(f"/proc/{grandchild}/stat").read_text())
+    await until(
+        lambda: not Path(f"/proc/{grandchild}").exists() or " Z " in Path(f"/proc/{grandchild}/stat").read_text()
+    )
 
 
 async def test_one_that_never_starts_is_given_up_with_its_last_words(supervisor: Supervisor, tmp_path: Path) -> None:
-    children = supervisor.start([program(tmp_path, argv=("/bin/sh", "-c", "echo no such database; exit 3"), healthy=never)])
+    children = supervisor.start(
+        [program(tmp_path, argv=("/bin/sh", "-c", "echo no such database; exit 3"), healthy=never)]
+    )
     with pytest.raises(LocalMeshError, match=r"one does not start \(exit 3\): no such database; see .*one.log"):
         await supervisor.healthy(children)
 
@@ -102,7 +117,9 @@ async def test_stages_stop_in_reverse_order(tmp_path: Path) -> None:
 
 async def test_one_that_does_not_end_is_killed_after_its_grace(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path / "processes")
-    script = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    script = (
+        "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
     (child,) = supervisor.start([program(tmp_path, argv=(sys.executable, "-c", script), grace=0.2)])
     await until(lambda: (tmp_path / "one.log").exists() and (tmp_path / "one.log").read_text() == "deaf\n")
     async with asyncio.timeout(3):
@@ -142,9 +159,13 @@ async def test_an_orderly_restart_is_not_counted(supervisor: Supervisor, tmp_pat
     assert (child.restarts, child.health) == (0, Health.HEALTHY)
 
 
-async def test_the_environment_is_only_what_the_program_says(supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_is_only_what_the_program_says(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_PROFILE", "somebody")
-    children: list[Child] = supervisor.start([program(tmp_path, argv=("/bin/sh", "-c", "/usr/bin/env; exec /bin/sleep 60"))])
+    children: list[Child] = supervisor.start(
+        [program(tmp_path, argv=("/bin/sh", "-c", "/usr/bin/env; exec /bin/sleep 60"))]
+    )
     await supervisor.healthy(children)
     await until(lambda: "PATH=" in (tmp_path / "one.log").read_text())
     assert "AWS_PROFILE" not in (tmp_path / "one.log").read_text()
@@ -152,7 +173,9 @@ async def test_the_environment_is_only_what_the_program_says(supervisor: Supervi
 
 def test_the_last_words_of_a_traceback_are_its_error(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    log.write_text("Traceback\n  | sqlalchemy.exc.ProgrammingError: relation is missing\n[SQL: CREATE INDEX]\n+-----------\n")
+    log.write_text(
+        "Traceback\n  | sqlalchemy.exc.ProgrammingError: relation is missing\n[SQL: CREATE INDEX]\n+-----------\n"
+    )
     assert last_line(log) == "sqlalchemy.exc.ProgrammingError: relation is missing"
 
 
@@ -164,13 +187,19 @@ def test_the_last_words_of_postgresql_are_why_it_ended_and_name_its_directory(tm
     )
     server = Program(name="postgres", argv=(), log=log, healthy=never, data=Path("/home/ada/.mesh/postgres/data"))
     assert last_words(server) == (
-        f'data directory "/home/ada/.mesh/postgres/data" has invalid permissions: Permissions should be u=rwx (0700) or u=rwx,g=rx (0750).; see {log}'
+        'data directory "/home/ada/.mesh/postgres/data" has invalid permissions: '
+        f"Permissions should be u=rwx (0700) or u=rwx,g=rx (0750).; see {log}"
     )
-    log.write_text("2026-11-24 12:00:00 UTC [7] @ FATAL:  could not write lock file\n2026-11-24 12:00:00 UTC [7] @ LOG:  shut down\n")
+    log.write_text(
+        "2026-11-24 12:00:00 UTC [7] @ FATAL:  could not write lock file\n"
+        "2026-11-24 12:00:00 UTC [7] @ LOG:  shut down\n"
+    )
     assert last_words(server) == f"could not write lock file (its data: /home/ada/.mesh/postgres/data); see {log}"
 
 
-async def test_a_process_that_was_stopped_is_gone_and_one_that_died_is_not(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_a_process_that_was_stopped_is_gone_and_one_that_died_is_not(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
     stopped, killed = supervisor.start([program(tmp_path, "stopped"), program(tmp_path, "killed")])
     await supervisor.healthy([stopped, killed])
     assert killed.pid

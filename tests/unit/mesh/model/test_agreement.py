@@ -30,11 +30,17 @@ def test_the_mesh_agrees_with_the_contract() -> None:
     [
         (
             lambda raw: raw["virtualNodes"][0]["backends"].remove("user.authmesh"),
-            r"/authmesh.user.v1.UserDirectory/CreateUser: its access rule names auth, but virtual node auth does not list user",
+            (
+                r"/authmesh.user.v1.UserDirectory/CreateUser: its access rule names auth, but virtual "
+                r"node auth does not list user"
+            ),
         ),
         (
             lambda raw: raw["virtualNodes"][4]["backends"].remove("token.authmesh"),
-            r"TokenIssuer/GetRevocationSnapshot: its access rule names audit, but virtual node audit does not list token",
+            (
+                r"TokenIssuer/GetRevocationSnapshot: its access rule names audit, but virtual node "
+                r"audit does not list token"
+            ),
         ),
         (
             lambda raw: raw["virtualNodes"][4]["backends"].append("user.authmesh"),
@@ -42,21 +48,36 @@ def test_the_mesh_agrees_with_the_contract() -> None:
         ),
         (
             lambda raw: raw["gatewayRoutes"].append(
-                {"name": "issuer", "match": {"serviceName": "authmesh.token.v1.TokenIssuer"}, "virtualService": "token.authmesh"}
+                {
+                    "name": "issuer",
+                    "match": {"serviceName": "authmesh.token.v1.TokenIssuer"},
+                    "virtualService": "token.authmesh",
+                }
             ),
             r"/authmesh.token.v1.TokenIssuer/IssueTokens: is internal, but gatewayRoutes issuer opens",
         ),
-        (lambda raw: raw["gatewayRoutes"].pop(), r"AuditService/QueryEvents: is for clients, but no gateway route of edge opens"),
-        (lambda raw: raw["virtualRouters"][0]["routes"].pop(), r"authmesh.auth.v1.CredentialDirectory: no virtual router serves it"),
+        (
+            lambda raw: raw["gatewayRoutes"].pop(),
+            r"AuditService/QueryEvents: is for clients, but no gateway route of edge opens",
+        ),
+        (
+            lambda raw: raw["virtualRouters"][0]["routes"].pop(),
+            r"authmesh.auth.v1.CredentialDirectory: no virtual router serves it",
+        ),
         (
             lambda raw: raw["virtualRouters"][0]["routes"].append(raw["virtualRouters"][1]["routes"][0]),
             r"authmesh.token.v1.TokenService: served by more than one virtual router: auth, token",
         ),
         (
-            lambda raw: raw["virtualRouters"][0]["routes"][0]["grpcRoute"]["match"].update(serviceName="authmesh.auth.v1.Nothing"),
+            lambda raw: raw["virtualRouters"][0]["routes"][0]["grpcRoute"]["match"].update(
+                serviceName="authmesh.auth.v1.Nothing"
+            ),
             r"route auth-service is for authmesh.auth.v1.Nothing, which is not in the contract",
         ),
-        (lambda raw: raw["gatewayRoutes"][0].update(virtualService="user.authmesh"), r"user.authmesh does not serve authmesh.auth.v1.AuthService"),
+        (
+            lambda raw: raw["gatewayRoutes"][0].update(virtualService="user.authmesh"),
+            r"user.authmesh does not serve authmesh.auth.v1.AuthService",
+        ),
         (
             lambda raw: raw["virtualGateway"]["rateLimits"][0]["methods"].append("/a.B/C"),
             r"rate limit for /a.B/C, which is not in the contract",

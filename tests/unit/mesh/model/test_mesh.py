@@ -71,16 +71,33 @@ def test_every_fault_is_reported_at_once(tmp_path: Path, raw: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw["virtualNodes"][0]["backends"].append("nobody"), "virtualNodes auth: backends: there is no nobody"),
-        (lambda raw: raw["virtualServices"][0].update(virtualRouter="nobody"), "virtualServices auth.authmesh: virtualRouter: there is no nobody"),
-        (lambda raw: raw["gatewayRoutes"][0].update(virtualService="nobody"), "gatewayRoutes auth-service: virtualService: there is no nobody"),
+        (
+            lambda raw: raw["virtualNodes"][0]["backends"].append("nobody"),
+            "virtualNodes auth: backends: there is no nobody",
+        ),
+        (
+            lambda raw: raw["virtualServices"][0].update(virtualRouter="nobody"),
+            "virtualServices auth.authmesh: virtualRouter: there is no nobody",
+        ),
+        (
+            lambda raw: raw["gatewayRoutes"][0].update(virtualService="nobody"),
+            "gatewayRoutes auth-service: virtualService: there is no nobody",
+        ),
         (lambda raw: raw["jwks"].update(virtualService="nobody"), "jwks: virtualService: there is no nobody"),
         (lambda raw: raw["virtualNodes"].append(raw["virtualNodes"][0]), "virtualNodes: more than one is called auth"),
         (lambda raw: raw["virtualGateway"].update(name="auth"), "both called auth"),
         (lambda raw: raw["virtualNodes"][0].update(name="../auth"), "should match pattern"),
         (lambda raw: raw.update(egressFilter="ALLOW_ALL"), "egressFilter"),
-        (lambda raw: raw["virtualRouters"][1]["routes"][0]["grpcRoute"]["retryPolicy"].update(perRetryTimeout="1m"), "perRetryTimeout is longer"),
-        (lambda raw: raw["virtualRouters"][0]["routes"][0]["grpcRoute"]["action"]["weightedTargets"][0].update(weight=0), "add up to 1..100"),
+        (
+            lambda raw: raw["virtualRouters"][1]["routes"][0]["grpcRoute"]["retryPolicy"].update(perRetryTimeout="1m"),
+            "perRetryTimeout is longer",
+        ),
+        (
+            lambda raw: raw["virtualRouters"][0]["routes"][0]["grpcRoute"]["action"]["weightedTargets"][0].update(
+                weight=0
+            ),
+            "add up to 1..100",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(tmp_path: Path, raw: Any, change: Any, message: str) -> None:
@@ -141,7 +158,9 @@ def test_an_origin_is_what_browsers_send(origin: str, tmp_path: Path, raw: Any) 
         ("https://app.example:port", "name each one with scheme and host"),
     ],
 )
-def test_an_origin_that_could_never_match_is_refused_with_the_right_form(origin: str, right: str, tmp_path: Path, raw: Any) -> None:
+def test_an_origin_that_could_never_match_is_refused_with_the_right_form(
+    origin: str, right: str, tmp_path: Path, raw: Any
+) -> None:
     raw["virtualGateway"]["cors"]["origins"] = ["https://good.example", origin]
     with pytest.raises(MeshFileError, match=r"virtualGateway.cors.origins\[1\]: ") as error:
         load(tmp_path, raw)

@@ -66,6 +66,12 @@ def test_only_one_module_prints() -> None:
     found: dict[str, int] = {}
     for file in sorted([*ROOT.glob("mesh/**/*.py"), *ROOT.glob("services/**/*.py")]):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "typer.echo", "typer.secho", "click.echo", "sys.stdout.write"}:
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {
+                "print",
+                "typer.echo",
+                "typer.secho",
+                "click.echo",
+                "sys.stdout.write",
+            }:
                 found.setdefault(str(file.relative_to(ROOT)), node.lineno)
     assert found.keys() == MAY_PRINT.keys(), f"print by mesh.operator.terminal: {found}"

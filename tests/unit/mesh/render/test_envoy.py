@@ -25,7 +25,17 @@ ALL = (*MESH.nodes, "edge")
 
 # What grpc core 1.85 parses, but for what a caller may send (src/core/call/metadata_batch.h).
 _TAKEN_OFF = (
-    *(f"grpc-{name}" for name in ("status", "message", "internal-encoding-request", "retry-pushback-ms", "previous-rpc-attempts", "lb-client-stats")),
+    *(
+        f"grpc-{name}"
+        for name in (
+            "status",
+            "message",
+            "internal-encoding-request",
+            "retry-pushback-ms",
+            "previous-rpc-attempts",
+            "lb-client-stats",
+        )
+    ),
     *(f"grpc-{name}-bin" for name in ("server-stats", "trace", "tags", "status-details")),
     *("endpoint-load-metrics-bin", "lb-cost-bin"),
 )
@@ -41,8 +51,15 @@ def placement(node: str) -> Placement:
         nodes={name: Address("127.0.0.1", 20000 + number) for number, name in enumerate(MESH.nodes)},
     )
     if node == "edge":
-        return replace(base, listener=Address("127.0.0.1", 8443), public_certificates=Path("/public"), cors_origins=("https://app.test",))
-    return replace(base, ingress=base.nodes[node], service_socket=Path("/service.sock"), egress_socket=Path("/egress.sock"))
+        return replace(
+            base,
+            listener=Address("127.0.0.1", 8443),
+            public_certificates=Path("/public"),
+            cors_origins=("https://app.test",),
+        )
+    return replace(
+        base, ingress=base.nodes[node], service_socket=Path("/service.sock"), egress_socket=Path("/egress.sock")
+    )
 
 
 @cache
@@ -68,7 +85,10 @@ def routes(node: str, file: str) -> dict[str, dict[str, Any]]:
 def test_names_are_those_of_app_mesh() -> None:
     files = rendered("auth")
     assert files["bootstrap.yaml"]["node"]["id"] == "mesh/authmesh/virtualNode/auth"
-    assert [item["name"] for item in files["lds.yaml"]["resources"]] == ["lds_ingress_0.0.0.0_15000", "lds_egress_0.0.0.0_15001"]
+    assert [item["name"] for item in files["lds.yaml"]["resources"]] == [
+        "lds_ingress_0.0.0.0_15000",
+        "lds_egress_0.0.0.0_15001",
+    ]
     assert [item["name"] for item in files["cds.yaml"]["resources"]] == [
         "cds_ingress_authmesh_auth_grpc_8080",
         "cds_egress_authmesh_token_grpc_8080",
@@ -142,7 +162,9 @@ def first_rule(rules: list[dict[str, Any]], method: str, path: str) -> dict[str,
     for rule in rules:
         match = rule["match"]
         methods = [header["string_match"]["exact"] for header in match.get("headers", ())]
-        if methods in ([], [method]) and (match.get("path") == path or re.fullmatch(match.get("safe_regex", {}).get("regex", "(?!)"), path)):
+        if methods in ([], [method]) and (
+            match.get("path") == path or re.fullmatch(match.get("safe_regex", {}).get("regex", "(?!)"), path)
+        ):
             return rule
     raise AssertionError(f"no rule is about {method} {path}")
 
@@ -153,7 +175,9 @@ def test_whatever_is_not_free_of_a_token_demands_one(node: str) -> None:
     rules = authn["rules"]
     assert rules[-1] == {"match": {"prefix": "/"}, "requires": {"provider_name": "authmesh"}}
     free = {rule["match"]["path"] for rule in rules[:-1]}
-    assert not {path for path in free if (rpc := CONTRACT.rpcs.get(path)) and rpc.access.WhichOneof("kind") == "authenticated"}
+    assert not {
+        path for path in free if (rpc := CONTRACT.rpcs.get(path)) and rpc.access.WhichOneof("kind") == "authenticated"
+    }
 
 
 @pytest.mark.parametrize("node", ALL)
@@ -194,11 +218,22 @@ def test_every_listener_takes_off_the_headers_that_no_caller_has_a_say_in(node: 
             continue
         mutations = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
         (pattern,) = [
-            found["safe_regex"]["regex"] for item in mutations if "safe_regex" in (found := item.get("remove_on_match", {}).get("key_matcher", {}))
+            found["safe_regex"]["regex"]
+            for item in mutations
+            if "safe_regex" in (found := item.get("remove_on_match", {}).get("key_matcher", {}))
         ]
         for name in (*_TAKEN_OFF, "grpc-status", "grpc-tags-bin", "x-bin", "a!", "!a", "a b", "A"):
             assert re.fullmatch(pattern, name), name
-        for name in ("grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "authorization", ":path", "x-request-id", "a.b_c", "traceparent"):
+        for name in (
+            "grpc-timeout",
+            "grpc-encoding",
+            "grpc-accept-encoding",
+            "authorization",
+            ":path",
+            "x-request-id",
+            "a.b_c",
+            "traceparent",
+        ):
             assert not re.fullmatch(pattern, name), name
         assert "request_head" in filters(manager)
 
@@ -224,7 +259,11 @@ def test_only_egress_retries_and_only_what_declares_it() -> None:
 def test_unary_calls_and_silent_streams_end_whatever_deadline_their_caller_has() -> None:
     found = routes("edge", "rds_ingress_http2_8443.yaml")
     watch, read = found["ResourceService.WatchResources"]["route"], found["ResourceService.GetResource"]["route"]
-    assert (watch["timeout"], watch["idle_timeout"], watch["max_stream_duration"]) == ("0s", "90s", {"grpc_timeout_header_max": "0s"})
+    assert (watch["timeout"], watch["idle_timeout"], watch["max_stream_duration"]) == (
+        "0s",
+        "90s",
+        {"grpc_timeout_header_max": "0s"},
+    )
     assert read["max_stream_duration"] == {"max_stream_duration": "15s", "grpc_timeout_header_max": "15s"}
     ingress = routes("resource", "rds_ingress_grpc_8080.yaml")["ResourceService.GetResource"]["route"]
     assert ingress["max_stream_duration"]["max_stream_duration"] == "16s"
@@ -234,13 +273,17 @@ def test_unary_calls_and_silent_streams_end_whatever_deadline_their_caller_has()
 def test_no_listener_waits_for_long_for_a_request_or_a_reader(node: str) -> None:
     for name, manager in managers(node).items():
         if name != "health":
-            bounds = [manager[bound] for bound in ("request_headers_timeout", "request_timeout", "stream_flush_timeout")]
+            bounds = [
+                manager[bound] for bound in ("request_headers_timeout", "request_timeout", "stream_flush_timeout")
+            ]
             assert bounds == ["10s", "10s", "30s"]
 
 
 def test_egress_has_routes_to_backends_only() -> None:
     services = {route["match"]["path"].split("/")[1] for route in routes("audit", "rds_egress_grpc_8080.yaml").values()}
-    assert services == {f"authmesh.token.v1.{name}" for name in ("TokenService", "TokenIssuer", "KeyService", "ClientService")}
+    assert services == {
+        f"authmesh.token.v1.{name}" for name in ("TokenService", "TokenIssuer", "KeyService", "ClientService")
+    }
     assert routes("token", "rds_egress_grpc_8080.yaml") == {}
 
 
@@ -258,7 +301,9 @@ def test_sockets_are_the_users_own_and_peers_must_prove_who_they_are() -> None:
 
 
 def _san(context: dict[str, Any]) -> Any:
-    return context["common_tls_context"]["combined_validation_context"]["default_validation_context"]["match_typed_subject_alt_names"][0]["matcher"]
+    return context["common_tls_context"]["combined_validation_context"]["default_validation_context"][
+        "match_typed_subject_alt_names"
+    ][0]["matcher"]
 
 
 def test_a_node_is_found_by_dns_where_it_has_no_fixed_address() -> None:

@@ -15,7 +15,10 @@ from mesh.rpc.fields import Field, fields_of
 CONTRACT = Contract.load()
 RPCS = list(CONTRACT.rpcs.values())
 KIB = 1024
-TIMES = {"google.protobuf.Timestamp": '"2026-12-31T23:59:59.123456789Z"', "google.protobuf.Duration": '"315576000000.123456789s"'}
+TIMES = {
+    "google.protobuf.Timestamp": '"2026-12-31T23:59:59.123456789Z"',
+    "google.protobuf.Duration": '"315576000000.123456789s"',
+}
 
 
 def fill(message: Message) -> None:
@@ -26,7 +29,11 @@ def fill(message: Message) -> None:
     sized = {field.name: field for field in fields_of(message.DESCRIPTOR)}
     for field in message.DESCRIPTOR.fields:
         if (rules := sized.get(field.name)) is None:
-            value = field.enum_type.values[-1].number if field.enum_type else field.type == FieldDescriptor.TYPE_BOOL or 2**31 - 1
+            value = (
+                field.enum_type.values[-1].number
+                if field.enum_type
+                else field.type == FieldDescriptor.TYPE_BOOL or 2**31 - 1
+            )
             setattr(message, field.name, value)
         elif rules.message is not None:
             fill(getattr(message, field.name).add() if rules.repeated else getattr(message, field.name))
@@ -40,7 +47,9 @@ def longest(rules: Field) -> Any:
     if not rules.is_string:
         return b"\xff" * rules.short
     # Text in a script that JSON may escape.
-    return "\u0436" * min(rules.characters or 2**20, (rules.octets or 2**21) // 2) if rules.is_text else "x" * rules.short
+    return (
+        "\u0436" * min(rules.characters or 2**20, (rules.octets or 2**21) // 2) if rules.is_text else "x" * rules.short
+    )
 
 
 @pytest.mark.parametrize("rpc", RPCS, ids=lambda rpc: rpc.path.rpartition(".")[2])

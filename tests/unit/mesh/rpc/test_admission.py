@@ -108,7 +108,10 @@ def from_node(name: str) -> Sequence[tuple[str, str]]:
 async def flood(channel: Any, gate: Gate, path: str, metadata: Sequence[tuple[str, str]], number: int) -> int:
     """How many of so many calls at once are let in."""
     before = gate.waiting
-    tasks = [asyncio.ensure_future(unary(channel, path, REQUEST if path == LOOKUP else b"", metadata, timeout=60)) for _ in range(number)]
+    tasks = [
+        asyncio.ensure_future(unary(channel, path, REQUEST if path == LOOKUP else b"", metadata, timeout=60))
+        for _ in range(number)
+    ]
     while gate.waiting - before + sum(task.done() for task in tasks) < number:
         await asyncio.sleep(0.01)
     assert {(await refusal(task)).reason for task in tasks if task.done()} <= {"OVERLOADED"}
@@ -119,7 +122,9 @@ async def flood(channel: Any, gate: Gate, path: str, metadata: Sequence[tuple[st
 async def test_a_flood_of_one_kind_of_calls_leaves_room_for_each_other_kind(kind: str) -> None:
     gate = Gate()
     paths = {"public": JWKS, "internal": LOOKUP, "authenticated": GET}
-    async with serving(Directory(gate.lookup), Keys(gate.lookup), Changes(gate.watch, gate.lookup), stages=[error_table, Admission(40)]) as channel:
+    async with serving(
+        Directory(gate.lookup), Keys(gate.lookup), Changes(gate.watch, gate.lookup), stages=[error_table, Admission(40)]
+    ) as channel:
         assert await flood(channel, gate, paths.pop(kind), (), 50) == 30
         for path in paths.values():
             assert await flood(channel, gate, path, (), 10) == 5
@@ -128,7 +133,9 @@ async def test_a_flood_of_one_kind_of_calls_leaves_room_for_each_other_kind(kind
 
 async def test_no_client_address_and_no_node_takes_all_calls_of_their_kind() -> None:
     gate = Gate()
-    async with serving(Directory(gate.lookup), Keys(gate.lookup), Changes(gate.watch, gate.lookup), stages=[error_table, Admission(40)]) as channel:
+    async with serving(
+        Directory(gate.lookup), Keys(gate.lookup), Changes(gate.watch, gate.lookup), stages=[error_table, Admission(40)]
+    ) as channel:
         assert await flood(channel, gate, JWKS, from_client("192.0.2.1"), 40) == 6
         assert await flood(channel, gate, JWKS, from_client("192.0.2.2"), 1) == 1
         assert await flood(channel, gate, LOOKUP, from_node("resource"), 40) == 14

@@ -74,7 +74,9 @@ async def test_keys_of_the_header_have_no_case_and_values_may_be_quoted(key: str
 
 
 async def test_the_address_is_what_the_edge_saw() -> None:
-    call = await call_with((XFCC, EDGE), ("x-envoy-external-address", "203.0.113.9"), ("x-forwarded-for", "198.51.100.1"))
+    call = await call_with(
+        (XFCC, EDGE), ("x-envoy-external-address", "203.0.113.9"), ("x-forwarded-for", "198.51.100.1")
+    )
     assert call.address == "203.0.113.9"
 
 
@@ -93,7 +95,9 @@ async def test_a_request_id_is_kept() -> None:
     assert (await call_with(("x-request-id", given))).request_id == given
 
 
-@pytest.mark.parametrize("given", ["", "a b", 'x","level":"error', "../../etc", "x" * 65, "%0d%0aSet-Cookie", "$(id)", "a;b", "a,b"])
+@pytest.mark.parametrize(
+    "given", ["", "a b", 'x","level":"error', "../../etc", "x" * 65, "%0d%0aSet-Cookie", "$(id)", "a;b", "a,b"]
+)
 async def test_a_request_id_that_could_forge_a_log_line_is_replaced(given: str) -> None:
     call = await call_with(("x-request-id", given))
     assert uuid.UUID(call.request_id)
@@ -106,7 +110,13 @@ async def test_the_trace_of_the_caller_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "00-xyz-1-01", f"00-{'0' * 32}-b7ad6b7169203331-01", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"]
+    "given",
+    [
+        "",
+        "00-xyz-1-01",
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+    ],
 )
 async def test_a_trace_that_is_none_is_replaced(given: str) -> None:
     trace_id = (await call_with(("traceparent", given))).trace_id

@@ -49,7 +49,12 @@ async def test_a_call_is_one_line_with_its_ids_and_its_end(logged: Any) -> None:
         await unary(channel, metadata=[("x-request-id", "the-id")])
     (line,) = logged()
     assert line["event"] == "call"
-    assert (line["rpc"], line["status"], line["request_id"], line["node"]) == ("/authmesh.user.v1.UserDirectory/LookupUser", "OK", "the-id", "user")
+    assert (line["rpc"], line["status"], line["request_id"], line["node"]) == (
+        "/authmesh.user.v1.UserDirectory/LookupUser",
+        "OK",
+        "the-id",
+        "user",
+    )
     assert line["level"] == "debug"
     assert len(line["trace_id"]) == 32
     assert line["milliseconds"] >= 0
@@ -64,7 +69,9 @@ async def test_a_call_is_one_line_with_its_ids_and_its_end(logged: Any) -> None:
     ],
     ids=lambda value: getattr(value, "reason", None) or type(value).__name__,
 )
-async def test_the_end_of_a_call_decides_how_loud_its_line_is(logged: Any, error: Exception, status: str, level: str) -> None:
+async def test_the_end_of_a_call_decides_how_loud_its_line_is(
+    logged: Any, error: Exception, status: str, level: str
+) -> None:
     async def lookup(_: object) -> object:
         raise error
 

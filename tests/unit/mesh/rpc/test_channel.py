@@ -1,4 +1,5 @@
-"""A call to another service ends as that service decided, in time, and carries the ids of the call that it is made for."""
+"""A call to another service ends as that service decided, in time, and carries the ids of the call that it is made
+for."""
 
 import asyncio
 import re
@@ -26,7 +27,9 @@ REFUSALS = [
     errors.PermissionDenied(Reason.STEP_UP_REQUIRED, "m"),
     errors.Unavailable(Reason.REVOCATION_STALE, "m", retry_after=timedelta(seconds=2.5)),
     errors.ResourceExhausted(Reason.RATE_LIMITED, "m", retry_after=timedelta(seconds=7)),
-    errors.InvalidArgument(Reason.FIELD_INVALID, "m", violations=(FieldViolation("a.b", "c"), FieldViolation("d", "e"))),
+    errors.InvalidArgument(
+        Reason.FIELD_INVALID, "m", violations=(FieldViolation("a.b", "c"), FieldViolation("d", "e"))
+    ),
     errors.FailedPrecondition(Reason.EMAIL_UNVERIFIED, "m"),
     errors.NotFound(Reason.USER_NOT_FOUND, "m"),
     errors.AlreadyExists(Reason.REQUEST_ID_REUSED, "m"),
@@ -191,7 +194,11 @@ class Front(Directory):
 
 
 async def relayed(
-    backend: Directory, *, metadata: tuple[tuple[str, str], ...] = (), own: tuple[tuple[str, str], ...] = (), timeout: float = 5
+    backend: Directory,
+    *,
+    metadata: tuple[tuple[str, str], ...] = (),
+    own: tuple[tuple[str, str], ...] = (),
+    timeout: float = 5,
 ) -> tuple[Any, Call]:
     """Calls a service that calls `backend`. Returns how the outer call ended, and the call as the backend saw it."""
     calls: list[Call] = []
@@ -217,7 +224,9 @@ async def relayed(
 
 async def test_the_ids_of_the_call_go_along() -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
-    _, call = await relayed(Directory(found), metadata=(("x-request-id", "the-id"), ("traceparent", f"00-{trace}-b7ad6b7169203331-01")))
+    _, call = await relayed(
+        Directory(found), metadata=(("x-request-id", "the-id"), ("traceparent", f"00-{trace}-b7ad6b7169203331-01"))
+    )
     assert call.request_id == "the-id"
     assert call.trace_id == trace
     assert call.values("x-request-id") == ["the-id"]
@@ -238,7 +247,10 @@ async def test_what_is_left_of_the_callers_time_bounds_the_call() -> None:
 
 
 async def test_nothing_of_the_callers_own_credentials_goes_along() -> None:
-    _, call = await relayed(Directory(found), metadata=(("authorization", "Bearer t"), ("x-forwarded-client-cert", "URI=spiffe://authmesh/auth")))
+    _, call = await relayed(
+        Directory(found),
+        metadata=(("authorization", "Bearer t"), ("x-forwarded-client-cert", "URI=spiffe://authmesh/auth")),
+    )
     assert not call.values("authorization")
     assert not call.values("x-forwarded-client-cert")
 

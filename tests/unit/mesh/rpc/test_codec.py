@@ -1,4 +1,5 @@
-"""A call whose messages are JSON is served like any other; what can't be read is refused, and nothing of it repeated."""
+"""A call whose messages are JSON is served like any other; what can't be read is refused, and nothing of it
+repeated."""
 
 import json
 from typing import Any
@@ -58,7 +59,11 @@ async def test_a_stream_is_written_as_json() -> None:
 async def test_json_that_can_t_be_read_is_refused_and_not_repeated(body: bytes) -> None:
     async with serving(Directory(lookup), stages=[error_table, Validation()]) as channel:
         refused = await refusal(unary(channel, LOOKUP, body, JSON))
-    assert (refused.status, refused.reason, list(refused.violations)) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", ["request"])
+    assert (refused.status, refused.reason, list(refused.violations)) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "FIELD_INVALID",
+        ["request"],
+    )
     assert "secret" not in refused.message
 
 

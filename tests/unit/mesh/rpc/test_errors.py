@@ -1,4 +1,5 @@
-"""Every way to refuse reaches the client as one status with one reason; whatever else goes wrong tells it a request id and nothing more."""
+"""Every way to refuse reaches the client as one status with one reason; whatever else goes wrong tells it a request id
+and nothing more."""
 
 from base64 import b64encode
 from datetime import timedelta
@@ -39,7 +40,9 @@ def refusing(error: Exception) -> Directory:
 
 
 @pytest.mark.parametrize(("kind", "reason", "status"), STATUSES)
-async def test_each_error_is_one_status_with_its_reason(kind: type[MeshError], reason: Reason, status: grpc.StatusCode) -> None:
+async def test_each_error_is_one_status_with_its_reason(
+    kind: type[MeshError], reason: Reason, status: grpc.StatusCode
+) -> None:
     async with serving(refusing(kind(reason, "what to do"))) as channel:
         refused = await refusal(unary(channel))
     assert (refused.status, refused.reason, refused.message) == (status, reason, "what to do")
@@ -62,10 +65,14 @@ async def test_an_error_of_no_kind_is_internal_and_keeps_its_words_to_itself() -
 
 
 async def test_fields_at_fault_and_the_time_to_wait_are_told() -> None:
-    error = errors.InvalidArgument(Reason.FIELD_INVALID, "mend it", violations=(FieldViolation("user.name", "must be set"),))
+    error = errors.InvalidArgument(
+        Reason.FIELD_INVALID, "mend it", violations=(FieldViolation("user.name", "must be set"),)
+    )
     async with serving(refusing(error)) as channel:
         assert (await refusal(unary(channel))).violations == {"user.name": "must be set"}
-    async with serving(refusing(errors.Unavailable(Reason.KEYS_UNAVAILABLE, "wait", retry_after=timedelta(seconds=2.5)))) as channel:
+    async with serving(
+        refusing(errors.Unavailable(Reason.KEYS_UNAVAILABLE, "wait", retry_after=timedelta(seconds=2.5)))
+    ) as channel:
         assert (await refusal(unary(channel))).retry_seconds == 2.5
         with pytest.raises(aio.AioRpcError) as refused:
             await unary(channel)
@@ -76,12 +83,18 @@ async def test_fields_at_fault_and_the_time_to_wait_are_told() -> None:
 @pytest.mark.parametrize("character", ["x", "é", "漢", "🙂", "\0", "%"])
 async def test_whatever_a_refusal_holds_its_answer_is_small_and_can_be_read(character: str) -> None:
     violations = tuple(FieldViolation(character * 5000, character * 5000) for _ in range(2500))
-    error = errors.InvalidArgument(Reason.FIELD_INVALID, character * 100_000, violations=violations, retry_after=timedelta(days=1))
+    error = errors.InvalidArgument(
+        Reason.FIELD_INVALID, character * 100_000, violations=violations, retry_after=timedelta(days=1)
+    )
     async with serving(refusing(error)) as channel:
         with pytest.raises(aio.AioRpcError) as caught:
             await unary(channel)
     refused = read(caught.value)
-    assert (refused.status, refused.reason, len(refused.violations)) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", 1)
+    assert (refused.status, refused.reason, len(refused.violations)) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "FIELD_INVALID",
+        1,
+    )
     assert refused.message.startswith(character * 90)
     details = b64encode(to_status(error).SerializeToString())
     assert len(details) + len(quote(refused.message)) < 5000
@@ -136,7 +149,11 @@ async def test_a_wrong_message_in_a_stream_is_a_fault_like_any_other() -> None:
     assert "str" not in refused.message
 
 
-@pytest.mark.parametrize("payload", [b"\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"\x0b" * 500], ids=["no field", "cut off", "no UTF-8", "too deep"])
+@pytest.mark.parametrize(
+    "payload",
+    [b"\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"\x0b" * 500],
+    ids=["no field", "cut off", "no UTF-8", "too deep"],
+)
 async def test_bytes_that_are_no_message_are_an_invalid_argument(payload: bytes) -> None:
     async with serving(Directory(found)) as channel:
         refused = await refusal(unary(channel, request=payload))
@@ -194,7 +211,13 @@ def test_an_outage_without_a_reason_is_an_outage(details: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "status", [grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED]
+    "status",
+    [
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    ],
 )
 def test_any_other_status_without_a_reason_is_a_fault_of_ours(status: grpc.StatusCode) -> None:
     assert isinstance(from_rpc_error(rpc_error(status)), errors.Internal)

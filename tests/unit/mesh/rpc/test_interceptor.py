@@ -188,12 +188,19 @@ async def test_health_is_served_without_a_rule_and_nothing_else_of_grpc() -> Non
             async with dialled(path) as channel:
                 answer = await health_of(channel).Check(health_pb2.HealthCheckRequest())
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
-                assert (await refusal(unary(channel, "/grpc.channelz.v1.Channelz/GetServers"))).reason == "CALLER_NOT_ALLOWED"
+                assert (
+                    await refusal(unary(channel, "/grpc.channelz.v1.Channelz/GetServers"))
+                ).reason == "CALLER_NOT_ALLOWED"
         finally:
             await server.stop(None)
 
 
-INCOMPLETE = {"nothing": b"", "a part of the prefix": b"\0\0\0", "a prefix alone": b"\0\0\0\0\5", "a part of the message": b"\0\0\0\0\5abc"}
+INCOMPLETE = {
+    "nothing": b"",
+    "a part of the prefix": b"\0\0\0",
+    "a prefix alone": b"\0\0\0\0\5",
+    "a part of the message": b"\0\0\0\0\5abc",
+}
 
 
 @pytest.mark.parametrize("body", INCOMPLETE.values(), ids=INCOMPLETE.keys())
@@ -213,7 +220,9 @@ async def test_a_request_that_ends_before_a_whole_message_is_answered(body: byte
                 for method in (LOOKUP, WATCH, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"):
                     answer = await (await connection.request(grpc_head(method), body)).end(within=5)
                     refused = from_trailers(answer.headers)
-                    assert (*refused.outcome, refused.fields) == ("INVALID_ARGUMENT", "FIELD_INVALID", ("request",)), method
+                    assert (*refused.outcome, refused.fields) == ("INVALID_ARGUMENT", "FIELD_INVALID", ("request",)), (
+                        method
+                    )
         finally:
             await server.stop(None)
 
@@ -242,13 +251,24 @@ UNREADABLE = (
 
 
 @pytest.mark.parametrize("header", UNREADABLE, ids=lambda header: header[0])
-async def test_a_header_that_grpc_can_t_parse_costs_its_own_call_and_no_other_of_the_connection(header: tuple[str, str]) -> None:
-    good = {"grpc-timeout": "1S", "te": "trailers", "grpc-encoding": "identity", ":method": "POST", ":scheme": "http", "some-bin": "YQ"}
+async def test_a_header_that_grpc_can_t_parse_costs_its_own_call_and_no_other_of_the_connection(
+    header: tuple[str, str],
+) -> None:
+    good = {
+        "grpc-timeout": "1S",
+        "te": "trailers",
+        "grpc-encoding": "identity",
+        ":method": "POST",
+        ":scheme": "http",
+        "some-bin": "YQ",
+    }
     with socket_path() as path:
         async with served(path, Directory(found)), connected(path) as connection:
 
             async def status(*more: tuple[str, str]) -> str:
-                return (await (await connection.request(grpc_head(LOOKUP, *more), frame(REQUEST))).end()).headers["grpc-status"]
+                return (await (await connection.request(grpc_head(LOOKUP, *more), frame(REQUEST))).end()).headers[
+                    "grpc-status"
+                ]
 
             assert await status() == "0"
             assert await status(header) != "0"

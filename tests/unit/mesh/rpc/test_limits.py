@@ -93,7 +93,9 @@ async def test_a_client_of_its_own_and_a_person_of_the_same_id_are_two_callers()
 
 
 async def test_a_factor_multiplies_the_rate() -> None:
-    async with serving(Changes(Gate().watch), stages=stages(Limits(200, factor=0.01, monotonic=Monotonic()))) as channel:
+    async with serving(
+        Changes(Gate().watch), stages=stages(Limits(200, factor=0.01, monotonic=Monotonic()))
+    ) as channel:
         for _ in range(RATE.requests // 100):
             await get(channel, "ada")
         assert (await refusal(get(channel, "ada"))).reason == "RATE_LIMITED"
@@ -101,7 +103,10 @@ async def test_a_factor_multiplies_the_rate() -> None:
 
 async def test_one_person_never_has_all_calls_in_flight_and_a_client_has_more_than_a_person() -> None:
     gate = Gate()
-    async with serving(Changes(gate.watch, gate.lookup), stages=stages(Limits(24), 24)) as channel, AsyncExitStack() as calls:
+    async with (
+        serving(Changes(gate.watch, gate.lookup), stages=stages(Limits(24), 24)) as channel,
+        AsyncExitStack() as calls,
+    ):
 
         async def flood(subject: str, number: int) -> int:
             before = gate.waiting
@@ -140,7 +145,11 @@ async def test_when_all_places_are_taken_a_newcomer_gets_the_oldest_stream_of_wh
             await opened(channel, newcomer)
         for number in range(2):
             lost = await ended(mine[number])
-            assert (lost.status, lost.reason, lost.retry_seconds) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", 10)
+            assert (lost.status, lost.reason, lost.retry_seconds) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "OVERLOADED",
+                10,
+            )
         # Three, one, one, one: one more for somebody who has one takes nothing from the fair.
         await opened(channel, "grace")
         assert (await ended(mine[2])).reason == "OVERLOADED"

@@ -42,7 +42,8 @@ def found(given: str, *metadata: tuple[str, str]) -> str:
 
 
 @pytest.mark.parametrize("cookies", [
-    ["__Host-authmesh-refresh=t"], ["a=b; __Host-authmesh-refresh=t; c=d"], ["a=b", "__Host-authmesh-refresh=t"], [" __Host-authmesh-refresh=t ;a"],
+    ["__Host-authmesh-refresh=t"], ["a=b; __Host-authmesh-refresh=t; c=d"], ["a=b", "__Host-authmesh-refresh=t"],
+    [" __Host-authmesh-refresh=t ;a"],
 ])  # fmt: skip
 def test_the_cookie_is_found_among_others(cookies: list[str]) -> None:
     assert found("", ASKED, *(("cookie", value) for value in cookies)) == "t"
@@ -65,7 +66,9 @@ def test_a_header_that_says_nonsense_is_refused_before_the_token_is_spent(metada
     ([ASKED], Unauthenticated), ([ASKED, ("cookie", "authmesh-refresh=t; __host-authmesh-refresh=t")], Unauthenticated),
     ([ASKED, ("cookie", "__Host-authmesh-refresh=t; __Host-authmesh-refresh=u")], Unauthenticated),
 ])  # fmt: skip
-def test_without_one_cookie_that_was_asked_for_there_is_none(metadata: list[tuple[str, str]], error: type[MeshError]) -> None:
+def test_without_one_cookie_that_was_asked_for_there_is_none(
+    metadata: list[tuple[str, str]], error: type[MeshError]
+) -> None:
     with pytest.raises(error):
         found("", *metadata)
 
@@ -101,5 +104,6 @@ async def test_the_token_moves_from_the_answer_into_the_cookie_when_it_is_asked_
     ((name, value),) = context.sent
     assert name == "set-cookie"
     assert value in {
-        f"__Host-authmesh-refresh=t; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Strict" for seconds in (99, 100)
+        f"__Host-authmesh-refresh=t; Max-Age={seconds}; Path=/; Secure; HttpOnly; "
+        f"SameSite=Strict" for seconds in (99, 100)
     }  # fmt: skip

@@ -1,4 +1,5 @@
-"""A service process, run as one: it becomes ready, drains on SIGTERM without losing a call, and ends when a part of it died."""
+"""A service process, run as one: it becomes ready, drains on SIGTERM without losing a call, and ends when a part of it
+died."""
 
 import asyncio
 import gzip
@@ -162,7 +163,9 @@ async def test_readiness_follows_the_checks_and_comes_back() -> None:
         await server.healthy(NOT_SERVING)
         assert await server.health("authmesh.user.v1.UserDirectory") == NOT_SERVING
         assert (await server.health("file"), await server.health("other")) == (NOT_SERVING, SERVING)
-        listed = {name: answer.status for name, answer in (await health(server.channel).List(HEALTH_LIST())).statuses.items()}
+        listed = {
+            name: answer.status for name, answer in (await health(server.channel).List(HEALTH_LIST())).statuses.items()
+        }
         assert listed == dict.fromkeys(("", *SERVICES, "file"), NOT_SERVING) | {"other": SERVING}
         (server.directory / "unready").unlink()
         await server.healthy(SERVING)

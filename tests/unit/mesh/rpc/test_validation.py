@@ -55,7 +55,9 @@ async def test_text_comes_to_the_handler_in_its_one_form(stages: list[Stage]) ->
             assert request.display_name == "Zo\u00eb"
             return empty_pb2.Empty()
 
-    request = user_directory_pb2.CreateUserRequest(user_id=str(uuid.uuid4()), email="zoe@example.org", display_name=" Zoe\u0308\n")
+    request = user_directory_pb2.CreateUserRequest(
+        user_id=str(uuid.uuid4()), email="zoe@example.org", display_name=" Zoe\u0308\n"
+    )
     async with serving(Profiles(never), stages=stages) as channel:
         assert await unary(channel, CREATE, request.SerializeToString()) == b""
 
@@ -76,8 +78,13 @@ BOMBS = {
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 async def test_no_request_takes_long_to_refuse_or_has_a_long_answer(bomb: token_issuer_pb2.IssueTokensRequest) -> None:
-    rpc, context = CONTRACT.rpcs["/authmesh.token.v1.TokenIssuer/IssueTokens"], Mock(**{"invocation_metadata.return_value": ()})
-    handler = grpc.unary_unary_rpc_method_handler(Mock(), token_issuer_pb2.IssueTokensRequest.FromString, token_set_pb2.TokenSet.SerializeToString)
+    rpc, context = (
+        CONTRACT.rpcs["/authmesh.token.v1.TokenIssuer/IssueTokens"],
+        Mock(**{"invocation_metadata.return_value": ()}),
+    )
+    handler = grpc.unary_unary_rpc_method_handler(
+        Mock(), token_issuer_pb2.IssueTokensRequest.FromString, token_set_pb2.TokenSet.SerializeToString
+    )
     call, stage = new_call(rpc, bomb.SerializeToString(), Codecs.of(handler), context), Validation()
     assert call.request
     started = time.thread_time()

@@ -3,7 +3,9 @@ import pytest
 from mesh.storage.redis_address import RedisAddress, Topology
 
 
-@pytest.mark.parametrize("url", ["redis://host", "redis://user:p@host:6379/1", "rediss://host", "unix://:p@/run/valkey?db=0"])
+@pytest.mark.parametrize(
+    "url", ["redis://host", "redis://user:p@host:6379/1", "rediss://host", "unix://:p@/run/valkey?db=0"]
+)
 def test_one_server_is_what_redis_py_takes(url: str) -> None:
     address = RedisAddress.parse(url)
     assert (address.topology, address.url) == (Topology.ONE, url)
@@ -24,8 +26,10 @@ def test_a_cluster_is_some_of_its_nodes() -> None:
 
 
 @pytest.mark.parametrize("url", [
-    "", "localhost", "http://host", "redis+magic://:secret@host", "unix+sentinel:///x", "redis+sentinel://:secret@host", "redis+sentinel://host/",
-    "redis+cluster://:secret@host/0", "redis+cluster://", "redis+cluster://one,,two", "redis+cluster://:secret@host:port", "redis+cluster://host:70000",
+    "", "localhost", "http://host", "redis+magic://:secret@host", "unix+sentinel:///x",
+    "redis+sentinel://:secret@host", "redis+sentinel://host/",
+    "redis+cluster://:secret@host/0", "redis+cluster://", "redis+cluster://one,,two",
+    "redis+cluster://:secret@host:port", "redis+cluster://host:70000",
 ])  # fmt: skip
 def test_what_is_no_address_is_refused_and_never_repeated(url: str) -> None:
     with pytest.raises(ValueError) as caught:

@@ -58,7 +58,9 @@ def logged() -> Iterator[Lines]:
         (f'x"}}\n{{"event": "{SECRET}"}}', (), "…"),
     ],
 )
-def test_of_a_library_s_line_the_template_is_kept_and_the_rest_is_not(logged: Lines, template: str, arguments: Any, event: str) -> None:
+def test_of_a_library_s_line_the_template_is_kept_and_the_rest_is_not(
+    logged: Lines, template: str, arguments: Any, event: str
+) -> None:
     logging.getLogger("grpc._cython").warning(template, *arguments)
     (line,) = logged()
     assert (line["logger"], line["level"], line["event"]) == ("grpc._cython", "warning", event)
@@ -68,7 +70,10 @@ def test_of_a_library_s_line_the_template_is_kept_and_the_rest_is_not(logged: Li
 def test_our_own_lines_say_what_they_are_given(logged: Lines) -> None:
     structlog.get_logger("authmesh.database").warning("out of reach", cause="TimeoutError")
     logging.getLogger("authmesh.other").warning("%s of %d", "one", 2)
-    assert [(line["event"], line.get("cause")) for line in logged()] == [("out of reach", "TimeoutError"), ("one of 2", None)]
+    assert [(line["event"], line.get("cause")) for line in logged()] == [
+        ("out of reach", "TimeoutError"),
+        ("one of 2", None),
+    ]
 
 
 @pytest.mark.parametrize("logger", ["botocore.endpoint", "aiobotocore", "asyncio", "grpc"])
@@ -79,10 +84,19 @@ def test_libraries_are_silent_below_a_warning(logged: Lines, logger: str) -> Non
 
 async def test_a_header_that_is_no_text_is_not_printed_by_grpc(logged: Lines) -> None:
     """grpc logs what it can't decode, with its value and a traceback."""
-    headers = [(b"content-type", b"application/grpc"), (b"te", b"trailers"), (b"cookie", f"name=André; {SECRET}".encode("latin-1"))]
+    headers = [
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        (b"cookie", f"name=André; {SECRET}".encode("latin-1")),
+    ]
     with socket_path() as path:
-        async with served(path, Directory(found)), httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path, http1=False, http2=True)) as http:
-            await http.post(f"http://localhost{LOOKUP}", headers=headers, content=struct.pack(">BI", 0, len(REQUEST)) + REQUEST)
+        async with (
+            served(path, Directory(found)),
+            httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path, http1=False, http2=True)) as http,
+        ):
+            await http.post(
+                f"http://localhost{LOOKUP}", headers=headers, content=struct.pack(">BI", 0, len(REQUEST)) + REQUEST
+            )
     assert logged(), "grpc says nothing of it any more"
     for line in logged():
         assert (line["logger"].partition(".")[0], line["event"]) == ("grpc", "Invalid encoding on …")
@@ -137,7 +151,10 @@ def test_an_exception_is_its_type_and_place_and_not_its_words(logged: Lines, pro
 
 
 def test_of_our_own_exceptions_and_the_system_s_the_words_are_kept() -> None:
-    assert describe(Internal(Reason.INTERNAL, "a backend refused this service")) == "mesh.errors.Internal: a backend refused this service"
+    assert (
+        describe(Internal(Reason.INTERNAL, "a backend refused this service"))
+        == "mesh.errors.Internal: a backend refused this service"
+    )
     with socket.socket() as unbound, pytest.raises(OSError) as refused:
         unbound.connect(("127.0.0.1", 1))
     assert describe(refused.value).startswith("ConnectionRefusedError: Connection refused\n")
@@ -174,7 +191,9 @@ async def main():
 
 run(main)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
     assert done.returncode == 1
     assert SECRET not in done.stdout + done.stderr
     (line,) = (json.loads(line) for line in done.stdout.splitlines())

@@ -23,7 +23,9 @@ def jwks(*keys: Any) -> bytes:
 
 def rsa_jwk(key: rsa.RSAPublicKey, **changes: Any) -> dict[str, Any]:
     members: dict[str, Any] = RSAAlgorithm.to_jwk(key, as_dict=True)
-    return {name: value for name, value in members.items() if name != "key_ops"} | {"kid": "r1", "alg": "RS256"} | changes
+    return (
+        {name: value for name, value in members.items() if name != "key_ops"} | {"kid": "r1", "alg": "RS256"} | changes
+    )
 
 
 def ec_jwk(curve: ec.EllipticCurve, **changes: Any) -> dict[str, Any]:
@@ -38,11 +40,16 @@ def test_our_own_set_is_read() -> None:
 
 
 @pytest.mark.parametrize("document", [
-    b"", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[]}', b'{"keys":[1]}', b'{"keys":[],"keys":[]}', b"\xff", b" " * (JWKS_LIMIT + 1),
-    jwks({**MINT.jwk, "kid": None}), jwks({**MINT.jwk, "kid": ""}), jwks({**MINT.jwk, "alg": None}), jwks({**MINT.jwk, "alg": "none"}),
-    jwks({**MINT.jwk, "alg": "HS256"}), jwks({**MINT.jwk, "alg": "ES384"}), jwks({**MINT.jwk, "alg": "RS256"}), jwks({**MINT.jwk, "use": "enc"}),
-    jwks({**MINT.jwk, "key_ops": ["sign"]}), jwks({**MINT.jwk, "d": "AA"}), jwks({**MINT.jwk, "x": "AA"}), jwks({**MINT.jwk, "y": MINT.jwk["x"]}),
-    jwks({**MINT.jwk, "crv": "P-384"}), jwks(MINT.jwk, MINT.jwk), jwks(MINT.jwk, {"kty": "oct", "k": "AAAA", "kid": "o", "alg": "HS256"}),
+    b"", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[]}', b'{"keys":[1]}', b'{"keys":[],"keys":[]}', b"\xff",
+    b" " * (JWKS_LIMIT + 1),
+    jwks({**MINT.jwk, "kid": None}), jwks({**MINT.jwk, "kid": ""}), jwks({**MINT.jwk, "alg": None}), jwks({**MINT.jwk,
+    "alg": "none"}),
+    jwks({**MINT.jwk, "alg": "HS256"}), jwks({**MINT.jwk, "alg": "ES384"}), jwks({**MINT.jwk, "alg": "RS256"}),
+    jwks({**MINT.jwk, "use": "enc"}),
+    jwks({**MINT.jwk, "key_ops": ["sign"]}), jwks({**MINT.jwk, "d": "AA"}), jwks({**MINT.jwk, "x": "AA"}),
+    jwks({**MINT.jwk, "y": MINT.jwk["x"]}),
+    jwks({**MINT.jwk, "crv": "P-384"}), jwks(MINT.jwk, MINT.jwk), jwks(MINT.jwk, {"kty": "oct", "k": "AAAA",
+    "kid": "o", "alg": "HS256"}),
     jwks(MINT.jwk, {"kty": "oct", "k": "AAAA", "kid": "o", "alg": "ES256"}),
     jwks(ec_jwk(ec.SECP384R1())), jwks(ec_jwk(ec.SECP256K1())),
 ])  # fmt: skip

@@ -21,7 +21,9 @@ CONTRACT = Contract.load()
 
 
 def claims(*scopes: str, roles: tuple[str, ...] = (), auth_time: int = NOW - 5) -> Claims:
-    return Claims(SUBJECT, "s", "demo", frozenset(scopes), frozenset(roles), "t", NOW - 5, NOW + 600, auth_time, ("pwd",), "k")
+    return Claims(
+        SUBJECT, "s", "demo", frozenset(scopes), frozenset(roles), "t", NOW - 5, NOW + 600, auth_time, ("pwd",), "k"
+    )
 
 
 def call(access: access_pb2.AccessRule | str, request: Any = None, caller: str | None = None) -> Any:
@@ -50,11 +52,15 @@ def denial(policy: Policy, *args: Any) -> Reason:
 
 
 @pytest.mark.parametrize(("callers", "caller", "admitted"), [
-    (("auth",), "auth", True), (("auth",), "user", False), (("auth",), None, False), (("auth",), "", False), (("auth",), "edge", False),
-    (("*",), "resource", True), (("*",), "edge", False), (("*",), None, False), (("*",), "", False), ((), "auth", False), (("edge",), "edge", True),
+    (("auth",), "auth", True), (("auth",), "user", False), (("auth",), None, False), (("auth",), "", False),
+    (("auth",), "edge", False),
+    (("*",), "resource", True), (("*",), "edge", False), (("*",), None, False), (("*",), "", False),
+    ((), "auth", False), (("edge",), "edge", True),
     (("auth", "user"), "user", True), (("auth",), "auth2", False), (("auth",), "*", False),
 ])  # fmt: skip
-def test_internal_methods_admit_the_nodes_they_name(policy: Policy, callers: tuple[str, ...], caller: str | None, admitted: bool) -> None:
+def test_internal_methods_admit_the_nodes_they_name(
+    policy: Policy, callers: tuple[str, ...], caller: str | None, admitted: bool
+) -> None:
     asked = call(internal(*callers), caller=caller)
     if admitted:
         policy.admit_node(asked)
@@ -113,8 +119,10 @@ OWN, ADMIN = ("session:manage",), ("admin:users",)
 
 
 @pytest.mark.parametrize(("parent", "scopes", "expected"), [
-    ("users/me", OWN, None), (f"users/{SUBJECT}", OWN, None), (f"users/{SUBJECT.upper()}", OWN, None), (f"users/{OTHER}", ADMIN, None),
-    (f"users/{OTHER}", OWN, Reason.SCOPE_MISSING), (f"users/{OTHER}", (), Reason.SCOPE_MISSING), ("users/me", ADMIN, Reason.SCOPE_MISSING),
+    ("users/me", OWN, None), (f"users/{SUBJECT}", OWN, None), (f"users/{SUBJECT.upper()}", OWN, None),
+    (f"users/{OTHER}", ADMIN, None),
+    (f"users/{OTHER}", OWN, Reason.SCOPE_MISSING), (f"users/{OTHER}", (), Reason.SCOPE_MISSING),
+    ("users/me", ADMIN, Reason.SCOPE_MISSING),
     (f"users/{OTHER}/../{SUBJECT}", OWN, Reason.SCOPE_MISSING),
     ("", OWN, Reason.FIELD_INVALID), ("users/", OWN, Reason.FIELD_INVALID), ("users/me2", OWN, Reason.FIELD_INVALID),
     ("users/1", OWN, Reason.FIELD_INVALID),
@@ -122,7 +130,9 @@ OWN, ADMIN = ("session:manage",), ("admin:users",)
     (f"users/{SUBJECT}x", OWN, Reason.FIELD_INVALID),
     ("users/nonsense", ADMIN, Reason.FIELD_INVALID), ("users/nonsense", (), Reason.SCOPE_MISSING),
 ])  # fmt: skip
-def test_methods_about_a_user_ask_strangers_for_more(policy: Policy, parent: str, scopes: tuple[str, ...], expected: Reason | None) -> None:
+def test_methods_about_a_user_ask_strangers_for_more(
+    policy: Policy, parent: str, scopes: tuple[str, ...], expected: Reason | None
+) -> None:
     asked = call(LIST, token_service_pb2.ListSessionsRequest(parent=parent))
     if expected is None:
         policy.admit_bearer(asked, claims(*scopes))

@@ -32,7 +32,9 @@ def test_a_token_session_or_key_is_refused_whenever_it_was_issued(kind: Revocati
 
 
 @pytest.mark.parametrize(("kind", "value"), [(RevocationKind.SUBJECT, "u1"), (RevocationKind.CLIENT, "c1")])
-def test_a_subject_or_client_is_refused_up_to_and_in_the_second_of_its_revocation(kind: RevocationKind, value: str) -> None:
+def test_a_subject_or_client_is_refused_up_to_and_in_the_second_of_its_revocation(
+    kind: RevocationKind, value: str
+) -> None:
     revoked = known(revocation(kind, value, not_before=1000))
     assert revoked.refuses(CLAIMS)
     assert not revoked.refuses(replace(CLAIMS, issued_at=1001))
@@ -65,7 +67,9 @@ def test_entries_are_forgotten_when_every_token_they_refuse_has_expired() -> Non
 def test_an_entry_that_was_prolonged_is_kept_for_its_longer_time() -> None:
     now = 1000.0
     revoked = RevocationSet(clock=lambda: now)
-    revoked.add([revocation(RevocationKind.SUBJECT, "u1", 1000, 2000), revocation(RevocationKind.SUBJECT, "u1", 1500, 6000)])
+    revoked.add(
+        [revocation(RevocationKind.SUBJECT, "u1", 1000, 2000), revocation(RevocationKind.SUBJECT, "u1", 1500, 6000)]
+    )
     now = 3000
     revoked.add([])
     assert revoked.refuses(replace(CLAIMS, issued_at=1500))

@@ -1,4 +1,5 @@
-"""The attack list against the verifier: each forgery is refused with the contract's reason, and nothing but its own error is ever raised."""
+"""The attack list against the verifier: each forgery is refused with the contract's reason, and nothing but its own
+error is ever raised."""
 
 import hashlib
 import hmac
@@ -47,12 +48,32 @@ def test_a_good_token_says_what_was_put_in(verifier: Verifier) -> None:
 
 
 def test_a_client_s_own_token_has_no_session(verifier: Verifier) -> None:
-    claims = verifier.verify(MINT.token(sub="backend", client_id="backend", sid=None, auth_time=None, amr=None, roles=None))
+    claims = verifier.verify(
+        MINT.token(sub="backend", client_id="backend", sid=None, auth_time=None, amr=None, roles=None)
+    )
     assert (claims.subject, claims.session, claims.auth_time) == ("backend", "", 0)
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["none", "None", "nOnE", "NONE", "", "HS256", "HS512", "RS256", "PS256", "ES384", "ES512", "EdDSA", "es256", 1, True, ["ES256"]]
+    "algorithm",
+    [
+        "none",
+        "None",
+        "nOnE",
+        "NONE",
+        "",
+        "HS256",
+        "HS512",
+        "RS256",
+        "PS256",
+        "ES384",
+        "ES512",
+        "EdDSA",
+        "es256",
+        1,
+        True,
+        ["ES256"],
+    ],
 )
 def test_an_algorithm_that_is_not_the_key_s_is_refused(verifier: Verifier, algorithm: Any) -> None:
     assert reason(verifier, MINT.token({"alg": algorithm})) is Reason.TOKEN_INVALID
@@ -102,15 +123,21 @@ def test_a_malleated_signature_is_the_same_token_to_whoever_revokes(verifier: Ve
 
 
 @pytest.mark.parametrize("mangle", [
-    lambda token: "", lambda token: ".", lambda token: "..", lambda token: "...", lambda token: token + ".", lambda token: "." + token,
+    lambda token: "", lambda token: ".", lambda token: "..", lambda token: "...", lambda token: token + ".",
+    lambda token: "." + token,
     lambda token: token + "." + token, lambda token: token.replace(".", ""), lambda token: token.replace(".", "..", 1),
-    lambda token: token + "=", lambda token: token + "==", lambda token: token + " ", lambda token: " " + token, lambda token: token + "\n",
-    lambda token: token[:40] + "\n" + token[40:], lambda token: token[:40] + " " + token[40:], lambda token: token + "\x00",
+    lambda token: token + "=", lambda token: token + "==", lambda token: token + " ", lambda token: " " + token,
+    lambda token: token + "\n",
+    lambda token: token[:40] + "\n" + token[40:], lambda token: token[:40] + " " + token[40:],
+    lambda token: token + "\x00",
     lambda token: token + "é",
-    lambda token: "\ufeff" + token, lambda token: token.rpartition(".")[0], lambda token: token.rpartition(".")[0] + ".",
+    lambda token: "\ufeff" + token, lambda token: token.rpartition(".")[0],
+    lambda token: token.rpartition(".")[0] + ".",
     lambda token: token.replace("-", "+").replace("_", "/") if "-" in token or "_" in token else "+" + token,
-    lambda token: json.dumps({"payload": token.split(".")[1], "signatures": [{"protected": token.split(".")[0], "signature": token.split(".")[2]}]}),
-    lambda token: "Bearer " + token, lambda token: token + "," + token, lambda token: "A" * 1_000_000, lambda token: "." * 1_000_000,
+    lambda token: json.dumps({"payload": token.split(".")[1], "signatures": [{"protected": token.split(".")[0],
+    "signature": token.split(".")[2]}]}),
+    lambda token: "Bearer " + token, lambda token: token + "," + token, lambda token: "A" * 1_000_000,
+    lambda token: "." * 1_000_000,
 ])  # fmt: skip
 def test_no_other_spelling_is_a_token(verifier: Verifier, mangle: Any) -> None:
     assert reason(verifier, mangle(GOOD)) is Reason.TOKEN_INVALID
@@ -121,7 +148,9 @@ def test_spare_bits_of_the_last_character_are_zero(verifier: Verifier, segment: 
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     # A signature of 64 bytes has spare bits; the JSON segments get some by their length.
     header, payload = dumps(MINT.header()), dumps(MINT.claims())
-    segments = MINT.sign(header + b" " * (-(len(header) + 1) % 3 + 0), payload + b" " * (-(len(payload) + 1) % 3)).split(".")
+    segments = MINT.sign(
+        header + b" " * (-(len(header) + 1) % 3 + 0), payload + b" " * (-(len(payload) + 1) % 3)
+    ).split(".")
     last = segments[segment][-1]
     if len(segments[segment]) % 4 == 0:
         pytest.skip("no spare bits")
@@ -138,13 +167,18 @@ def test_the_limit_is_eight_kilobytes(verifier: Verifier) -> None:
 
 
 @pytest.mark.parametrize("header", [
-    {"kid": None}, {"alg": None}, {"typ": None}, {"typ": "JWT"}, {"typ": "jwt"}, {"typ": "AT+JWT"}, {"typ": "logout+jwt"},
+    {"kid": None}, {"alg": None}, {"typ": None}, {"typ": "JWT"}, {"typ": "jwt"}, {"typ": "AT+JWT"},
+    {"typ": "logout+jwt"},
     {"typ": "application/at+jwt"},
-    {"typ": "dpop+jwt"}, {"typ": 1}, {"jku": "https://evil.test/jwks"}, {"x5u": "https://evil.test"}, {"x5c": ["AA"]}, {"jwk": MINT.jwk},
-    {"jwk": {"kty": "oct", "k": "AA"}}, {"crit": []}, {"crit": ["b64"], "b64": False}, {"crit": ["exp"]}, {"b64": False}, {"b64": True},
+    {"typ": "dpop+jwt"}, {"typ": 1}, {"jku": "https://evil.test/jwks"}, {"x5u": "https://evil.test"}, {"x5c": ["AA"]},
+    {"jwk": MINT.jwk},
+    {"jwk": {"kty": "oct", "k": "AA"}}, {"crit": []}, {"crit": ["b64"], "b64": False}, {"crit": ["exp"]},
+    {"b64": False}, {"b64": True},
     {"zip": "DEF"},
-    {"cty": "JWT"}, {"x": 1}, {"kid": ""}, {"kid": 1}, {"kid": True}, {"kid": ["k1"]}, {"kid": {"k1": 1}}, {"kid": "k" * 3000},
-    {"kid": "../../dev/null"}, {"kid": "' OR 1=1 --"}, {"kid": "k1\r\nset a b"}, {"kid": "*"}, {"kid": "k1\x00"}, {"kid": "K1 "},
+    {"cty": "JWT"}, {"x": 1}, {"kid": ""}, {"kid": 1}, {"kid": True}, {"kid": ["k1"]}, {"kid": {"k1": 1}},
+    {"kid": "k" * 3000},
+    {"kid": "../../dev/null"}, {"kid": "' OR 1=1 --"}, {"kid": "k1\r\nset a b"}, {"kid": "*"}, {"kid": "k1\x00"},
+    {"kid": "K1 "},
 ])  # fmt: skip
 def test_a_header_of_another_shape_is_refused(verifier: Verifier, header: dict[str, Any]) -> None:
     assert reason(verifier, MINT.token(header)) is Reason.TOKEN_INVALID
@@ -173,7 +207,8 @@ def payload(**changes: Any) -> bytes:
     (b'{"alg":"ES256","kid":"k2","kid":"k1","typ":"at+jwt"}', payload()),
     (b"\xef\xbb\xbf" + HEADER, payload()),
     (HEADER.decode().encode("utf-16"), payload()),
-    (b"[]", payload()), (b"null", payload()), (b'"x"', payload()), (b"", payload()), (b"{", payload()), (HEADER + b"x", payload()),
+    (b"[]", payload()), (b"null", payload()), (b'"x"', payload()), (b"", payload()), (b"{", payload()),
+    (HEADER + b"x", payload()),
     (HEADER + HEADER, payload()),
     (HEADER, payload()[:-1] + b',"sub":"somebody"}'),
     (HEADER, payload()[:-1] + b',"x":{"a":1,"a":2}}'),
@@ -181,10 +216,13 @@ def payload(**changes: Any) -> bytes:
     (HEADER, payload()[:-1] + b',"x":"\xff"}'),
     (HEADER, payload()[:-1] + b',"x":"\\ud800"}'),
     (HEADER, payload()[:-1] + b',"\\udfff":1}'),
-    (HEADER, payload()[:-1] + b',"x":NaN}'), (HEADER, payload()[:-1] + b',"x":Infinity}'), (HEADER, payload()[:-1] + b',"x":-Infinity}'),
-    (HEADER, payload()[:-1] + b',"x":1e400}'), (HEADER, payload()[:-1] + b',"x":1.5}'), (HEADER, payload()[:-1] + b',"x":' + b"9" * 5000 + b"}"),
+    (HEADER, payload()[:-1] + b',"x":NaN}'), (HEADER, payload()[:-1] + b',"x":Infinity}'),
+    (HEADER, payload()[:-1] + b',"x":-Infinity}'),
+    (HEADER, payload()[:-1] + b',"x":1e400}'), (HEADER, payload()[:-1] + b',"x":1.5}'),
+    (HEADER, payload()[:-1] + b',"x":' + b"9" * 5000 + b"}"),
     (HEADER, payload()[:-1] + b',"x":' + b"[" * 2500 + b"]" * 2500 + b"}"),
-    (HEADER, payload() + b" x"), (HEADER, b"[" + payload() + b"]"), (HEADER, b"null"), (HEADER, b"true"), (HEADER, b"1"), (HEADER, b"x"),
+    (HEADER, payload() + b" x"), (HEADER, b"[" + payload() + b"]"), (HEADER, b"null"), (HEADER, b"true"),
+    (HEADER, b"1"), (HEADER, b"x"),
     (HEADER, b"\x00"),
 ])  # fmt: skip
 def test_json_that_two_readers_may_read_differently_is_refused(verifier: Verifier, header: bytes, body: bytes) -> None:
@@ -200,17 +238,23 @@ NO_ID: list[Any] = ["", 1, True, [], {}, ["x"], "a b", "é", "a\u0301", "a\n", "
     *[{name: None} for name in ("iss", "aud", "sub", "client_id", "jti", "iat", "exp")],
     *[{name: value} for name in ("exp", "iat", "nbf", "auth_time") for value in NO_TIME],
     *[{name: value} for name in ("sub", "sid", "client_id", "jti") for value in NO_ID],
-    {"iss": ISSUER + "/"}, {"iss": ISSUER.upper()}, {"iss": "https://issuer.test.evil"}, {"iss": [ISSUER]}, {"iss": True},
-    {"aud": [AUDIENCE]}, {"aud": [AUDIENCE, "x"]}, {"aud": AUDIENCE + "/"}, {"aud": "auth"}, {"aud": "authmesh2"}, {"aud": "AUTHMESH"},
+    {"iss": ISSUER + "/"}, {"iss": ISSUER.upper()}, {"iss": "https://issuer.test.evil"}, {"iss": [ISSUER]},
+    {"iss": True},
+    {"aud": [AUDIENCE]}, {"aud": [AUDIENCE, "x"]}, {"aud": AUDIENCE + "/"}, {"aud": "auth"}, {"aud": "authmesh2"},
+    {"aud": "AUTHMESH"},
     {"aud": ""}, {"aud": []},
     {"aud": "other-service"},
-    {"scope": ["user:read"]}, {"scope": 1}, {"scope": "a  b"}, {"scope": " a"}, {"scope": "a "}, {"scope": "a\tb"}, {"scope": "a\nb"},
+    {"scope": ["user:read"]}, {"scope": 1}, {"scope": "a  b"}, {"scope": " a"}, {"scope": "a "}, {"scope": "a\tb"},
+    {"scope": "a\nb"},
     {"scope": 'a"b'}, {"scope": "é"},
     {"roles": "admin"}, {"roles": [1]}, {"roles": {"admin": True}}, {"roles": [""]}, {"amr": "pwd"}, {"amr": [None]},
-    {"exp": NOW + 10 * 365 * 86400}, {"iat": NOW - 4000, "exp": NOW + 600}, {"iat": NOW + 600, "exp": NOW + 601}, {"iat": NOW + 50, "exp": NOW + 50},
+    {"exp": NOW + 10 * 365 * 86400}, {"iat": NOW - 4000, "exp": NOW + 600}, {"iat": NOW + 600, "exp": NOW + 601},
+    {"iat": NOW + 50, "exp": NOW + 50},
     {"iat": NOW + 120, "exp": NOW + 300}, {"nbf": NOW + 120}, {"cnf": {"jkt": "x"}}, {"cnf": {}},
 ])  # fmt: skip
-def test_claims_of_another_type_or_value_are_refused(verifier: Verifier, monkeypatch: pytest.MonkeyPatch, claims: dict[str, Any]) -> None:
+def test_claims_of_another_type_or_value_are_refused(
+    verifier: Verifier, monkeypatch: pytest.MonkeyPatch, claims: dict[str, Any]
+) -> None:
     # The claims are relative to when this module was read, which may be many tests ago.
     monkeypatch.setattr(verifier, "_clock", lambda: float(NOW))
     body = MINT.claims() | {"iat": NOW, "exp": NOW + 600}
@@ -266,7 +310,25 @@ def test_any_signed_bytes_are_refused_in_an_orderly_way(verifier: Verifier, head
 
 @given(
     st.sampled_from(
-        ["iss", "sub", "aud", "client_id", "scope", "roles", "sid", "jti", "iat", "exp", "nbf", "auth_time", "amr", "cnf", "alg", "kid", "typ"]
+        [
+            "iss",
+            "sub",
+            "aud",
+            "client_id",
+            "scope",
+            "roles",
+            "sid",
+            "jti",
+            "iat",
+            "exp",
+            "nbf",
+            "auth_time",
+            "amr",
+            "cnf",
+            "alg",
+            "kid",
+            "typ",
+        ]
     ),
     JSON,
 )

@@ -46,7 +46,9 @@ def test_an_address_that_no_letter_can_be_sent_to_is_refused(email: str) -> None
     assert refusal.value.violations[0].field == "email"
 
 
-@pytest.mark.parametrize("email", ["a" * 64 + "@example.com", "o'neill+home@mail.example.co.uk", "a.b.c@xn--e1afmkfd.xn--p1ai", "1@2.de"])
+@pytest.mark.parametrize(
+    "email", ["a" * 64 + "@example.com", "o'neill+home@mail.example.co.uk", "a.b.c@xn--e1afmkfd.xn--p1ai", "1@2.de"]
+)
 def test_an_unusual_address_is_one_all_the_same(email: str) -> None:
     assert normalise(email) == email
 
@@ -58,7 +60,10 @@ def test_of_every_address_that_is_admitted_a_letter_can_be_made(email: str) -> N
         admitted = normalise(email)
     except InvalidArgument:
         return
-    assert compose(json.dumps({"email": admitted, "kind": "sign_up_exists", "sent_time": "2026-03-04T05:06:07+00:00"})).to == admitted
+    assert (
+        compose(json.dumps({"email": admitted, "kind": "sign_up_exists", "sent_time": "2026-03-04T05:06:07+00:00"})).to
+        == admitted
+    )
 
 
 @pytest.mark.parametrize(

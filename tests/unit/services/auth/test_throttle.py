@@ -95,7 +95,8 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("stranger", "owner"), [("203.0.113.7", "203.0.113.8"), ("2001:db8:1:2::1", "2001:db8:1:3::1"), ("2001:db8:1:2::1", "2001:db8:1:f002::1")]
+    ("stranger", "owner"),
+    [("203.0.113.7", "203.0.113.8"), ("2001:db8:1:2::1", "2001:db8:1:3::1"), ("2001:db8:1:2::1", "2001:db8:1:f002::1")],
 )
 def test_a_neighbour_uses_up_his_own_network_and_not_the_one_around_it(kind: str, stranger: str, owner: str) -> None:
     buckets = Buckets()
@@ -104,8 +105,12 @@ def test_a_neighbour_uses_up_his_own_network_and_not_the_one_around_it(kind: str
 
 
 @pytest.mark.parametrize("kind", ["sign_in", "code"])
-@pytest.mark.parametrize("hosts", [[f"203.0.113.{host}" for host in range(256)], [f"2001:db8:1:{host:x}::1" for host in range(256)]])
-def test_a_whole_customers_network_does_not_slow_an_address_for_the_rest_of_the_world(kind: str, hosts: list[str]) -> None:
+@pytest.mark.parametrize(
+    "hosts", [[f"203.0.113.{host}" for host in range(256)], [f"2001:db8:1:{host:x}::1" for host in range(256)]]
+)
+def test_a_whole_customers_network_does_not_slow_an_address_for_the_rest_of_the_world(
+    kind: str, hosts: list[str]
+) -> None:
     buckets = Buckets()
     for host in hosts:
         buckets.use_up(KINDS[kind](networks(host)))
@@ -116,7 +121,9 @@ def test_hosts_of_one_customer_share_what_is_theirs() -> None:
     buckets = Buckets()
     hosts = [networks(f"2001:db8:1:{host:x}::1") for host in range(256)]
     # All in one /56, which has twice what a /64 has.
-    assert sum(buckets.use_up(Throttle().sign_in(EMAIL, each)) for each in hosts) == 2 * throttle.SIGN_IN_BY_NETWORK.burst
+    assert (
+        sum(buckets.use_up(Throttle().sign_in(EMAIL, each)) for each in hosts) == 2 * throttle.SIGN_IN_BY_NETWORK.burst
+    )
 
 
 def test_a_known_installation_counts_under_nothing_that_anybody_else_counts_under() -> None:
@@ -141,10 +148,18 @@ def test_the_factor_is_for_what_one_network_does_to_all_addresses() -> None:
 
 
 def test_docs_security_has_every_limit_with_its_numbers() -> None:
-    table = (Path(__file__).parents[4] / "docs" / "security.md").read_text("utf-8").partition("<!-- limits -->")[2].partition("<!-- end -->")[0]
+    table = (
+        (Path(__file__).parents[4] / "docs" / "security.md")
+        .read_text("utf-8")
+        .partition("<!-- limits -->")[2]
+        .partition("<!-- end -->")[0]
+    )
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
     units = {"s": "seconds", "min": "minutes", "h": "hours"}
-    written = {row[0].strip("`"): Limit(int(row[3]), timedelta(**{units[row[4].split()[1]]: int(row[4].split()[0])})) for row in rows}
+    written = {
+        row[0].strip("`"): Limit(int(row[3]), timedelta(**{units[row[4].split()[1]]: int(row[4].split()[0])}))
+        for row in rows
+    }
     assert written == {name: value for name, value in vars(throttle).items() if isinstance(value, Limit)}
 
 

@@ -77,7 +77,9 @@ async def test_whoever_can_not_wait_is_shed_and_room_comes_back() -> None:
     turns = Turns(at_once=1, waiting=1)
     async with calling(turns, *[HOME] * 5) as callers:
         assert callers.shed == [HOME] * 3
-        assert {(refusal.reason, refusal.retry_after) for refusal in callers.refusals} == {(Reason.OVERLOADED, timedelta(seconds=1))}
+        assert {(refusal.reason, refusal.retry_after) for refusal in callers.refusals} == {
+            (Reason.OVERLOADED, timedelta(seconds=1))
+        }
     assert await is_free(turns)
 
 

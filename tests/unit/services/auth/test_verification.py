@@ -32,7 +32,10 @@ def test_a_code_may_be_typed_and_pasted_in_many_ways(code: str) -> None:
     assert typed(f"{code} 8765-4321") == Code("12345678", "87654321")
 
 
-@pytest.mark.parametrize("code", ["1234567", "123456789", "123456781234567", "12345678123456789", "1234567x", "", " ", "²²²²²²²²x", "code 12345678"])
+@pytest.mark.parametrize(
+    "code",
+    ["1234567", "123456789", "123456781234567", "12345678123456789", "1234567x", "", " ", "²²²²²²²²x", "code 12345678"],
+)
 def test_what_is_not_eight_or_sixteen_digits_is_no_code(code: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         typed(code)

@@ -13,7 +13,10 @@ SENT = "2026-03-04T05:06:07+00:00"
 
 
 def message(**changes: Any) -> str:
-    return json.dumps({"email": "ada@example.org", "kind": "verify_email", "code": "123456", "display_name": "Ada", "sent_time": SENT} | changes)
+    return json.dumps(
+        {"email": "ada@example.org", "kind": "verify_email", "code": "123456", "display_name": "Ada", "sent_time": SENT}
+        | changes
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(kinds()))

@@ -8,7 +8,9 @@ from mesh.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Re
 from services.resource.resource import Draft, Resource, Role, edited, refusal, require_etag
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-RESOURCE = Resource(UUID(int=1), UUID(int=2), Draft("plan", "a"), version=1, created_at=NOW, updated_at=NOW, role=Role.EDITOR)
+RESOURCE = Resource(
+    UUID(int=1), UUID(int=2), Draft("plan", "a"), version=1, created_at=NOW, updated_at=NOW, role=Role.EDITOR
+)
 
 
 def test_every_state_has_another_etag() -> None:

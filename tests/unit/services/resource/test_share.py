@@ -19,7 +19,9 @@ from services.resource.share import Change, Grantee, transition
         (Role.EDITOR, None, Change.REMOVED),
     ],
 )
-def test_what_people_notice_when_their_role_changes(before: Role | None, after: Role | None, change: Change | None) -> None:
+def test_what_people_notice_when_their_role_changes(
+    before: Role | None, after: Role | None, change: Change | None
+) -> None:
     assert transition(before, after) is change
 
 

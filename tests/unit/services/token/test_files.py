@@ -23,7 +23,13 @@ def test_what_ships_is_good_and_fits_together() -> None:
     assert any(client.confidential for client in clients.values())
     assert all(client.scopes <= roles.known for client in clients.values())
     assert roles.allowed([]) == {"session:manage", "user:read", "user:write", "resource:read", "resource:write"}
-    assert roles.allowed(["admin"]) - roles.allowed([]) == {"admin:users", "admin:keys", "admin:clients", "admin:audit", "token:introspect"}
+    assert roles.allowed(["admin"]) - roles.allowed([]) == {
+        "admin:users",
+        "admin:keys",
+        "admin:clients",
+        "admin:audit",
+        "token:introspect",
+    }
 
 
 @pytest.mark.parametrize(("text", "place"), [
@@ -33,11 +39,21 @@ def test_what_ships_is_good_and_fits_together() -> None:
     ("clients: {demo: {display_name: x, confidential: 'no', scopes: []}}", "clients.demo.confidential"),
     ("clients: {demo: {display_name: x, confidential: false, scopes: ['a b']}}", "clients.demo.scopes"),
     ("clients: {demo: {display_name: x, confidential: false, scopes: [], secret: y}}", "clients.demo.secret"),
-    ("clients: {demo: {display_name: x, confidential: false, scopes: [], access_token_seconds: 3601}}", "clients.demo.access_token_seconds"),
-    ("clients: {demo: {display_name: x, confidential: false, scopes: [], access_token_seconds: 600, session_seconds: 60}}", "clients.demo"),
+    ("clients: {demo: {display_name: x, confidential: false, scopes: [], access_token_seconds: 3601}}",
+    "clients.demo.access_token_seconds"),
+    ((
+        "clients: "
+        "{demo: {display_name: x, confidential: false, scopes: [], access_token_seconds: 600, session_seconds: 60}}"
+    ), "clients.demo"),
     ("clients: {demo: {display_name: x, confidential: false, scopes: [], jwks: {keys: []}}}", "clients.demo.jwks"),
-    ("clients: {demo: {display_name: x, confidential: true, scopes: [], jwks: {keys: [{kty: oct, k: c2VjcmV0}]}}}", "clients.demo.jwks"),
-    ("clients: {abcdef0123456789abcdef0123456789: {display_name: x, confidential: false, scopes: []}}", "clients.abcdef"),
+    ((
+        "clients: "
+        "{demo: {display_name: x, confidential: true, scopes: [], jwks: {keys: [{kty: oct, k: c2VjcmV0}]}}}"
+    ), "clients.demo.jwks"),
+    ((
+        "clients: "
+        "{abcdef0123456789abcdef0123456789: {display_name: x, confidential: false, scopes: []}}"
+    ), "clients.abcdef"),
 ])  # fmt: skip
 def test_a_mistake_in_the_clients_file_is_named_with_its_place(tmp_path: Path, text: str, place: str) -> None:
     file = tmp_path / "clients.yaml"
@@ -50,7 +66,11 @@ def test_a_mistake_in_the_clients_file_is_named_with_its_place(tmp_path: Path, t
 def test_a_client_of_the_file_may_bring_its_keys(tmp_path: Path) -> None:
     file = tmp_path / "clients.yaml"
     mint = Mint("k1")
-    content = {"clients": {"backend": {"display_name": "B", "confidential": True, "scopes": ["a"], "jwks": {"keys": [mint.jwk]}}}}
+    content = {
+        "clients": {
+            "backend": {"display_name": "B", "confidential": True, "scopes": ["a"], "jwks": {"keys": [mint.jwk]}}
+        }
+    }
     file.write_text(yaml.safe_dump(content))
     assert client_keys(load_clients(file)["backend"].jwks).keys() == {"k1"}
     content["clients"]["backend"]["confidential"] = False
@@ -65,10 +85,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("requested", "roles", "granted"), [
-    ((), (), {"a", "b"}), ((), ("admin",), {"a", "b", "x"}), ((), ("auditor",), {"a", "b"}), ((), ("unknown",), {"a", "b"}),
-    (("a",), (), {"a"}), (("a", "x"), (), {"a"}), (("a", "x"), ("admin",), {"a", "x"}), (("a", "y"), ("auditor",), {"a"}),
+    ((), (), {"a", "b"}), ((), ("admin",), {"a", "b", "x"}), ((), ("auditor",), {"a", "b"}), ((),
+    ("unknown",), {"a", "b"}),
+    (("a",), (), {"a"}), (("a", "x"), (), {"a"}), (("a", "x"), ("admin",), {"a", "x"}), (("a", "y"),
+    ("auditor",), {"a"}),
 ])  # fmt: skip
-def test_a_grant_is_what_rule_client_and_request_have_in_common(requested: tuple[str, ...], roles: tuple[str, ...], granted: set[str]) -> None:
+def test_a_grant_is_what_rule_client_and_request_have_in_common(
+    requested: tuple[str, ...], roles: tuple[str, ...], granted: set[str]
+) -> None:
     assert grant(requested, CLIENT, roles, ROLES) == granted
 
 

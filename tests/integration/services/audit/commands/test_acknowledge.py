@@ -1,4 +1,5 @@
-"""`authmesh audit acknowledge` against the real APIs: KMS signs, S3 keeps it, `verify` and the checkpoints take it up."""
+"""`authmesh audit acknowledge` against the real APIs: KMS signs, S3 keeps it, `verify` and the checkpoints take it
+up."""
 
 import asyncio
 import json
@@ -41,12 +42,21 @@ class Operator:
     """Their public halves."""
 
     async def authmesh(self, command: str, *arguments: str, believing: bool = True) -> Result:
-        options = ["--bucket", self.aws.bucket, "--endpoint-url", self.aws.endpoint_url, "--key", str(self.files["checkpoints"])]
+        options = [
+            "--bucket",
+            self.aws.bucket,
+            "--endpoint-url",
+            self.aws.endpoint_url,
+            "--key",
+            str(self.files["checkpoints"]),
+        ]
         options += ["--acknowledgement-key", str(self.files["acknowledgements"])] if believing else []
         return await asyncio.to_thread(CliRunner().invoke, commands, [command, *arguments, *options])
 
     async def acknowledge(self, *arguments: str, believing: bool = True, key: str = "acknowledgements") -> Result:
-        return await self.authmesh("acknowledge", "--by", "ada", *arguments, "--key-id", self.keys[key], believing=believing)
+        return await self.authmesh(
+            "acknowledge", "--by", "ada", *arguments, "--key-id", self.keys[key], believing=believing
+        )
 
     async def report(self, *, believing: bool = True) -> tuple[int, Any]:
         result = await self.authmesh("verify", "--json", believing=believing)
@@ -118,7 +128,9 @@ async def test_checkpoints_hold_operators_to_what_they_acknowledged(operator: Op
         await operator.aws.s3.delete_object(Bucket=operator.aws.bucket, Key=acknowledgements.SERIES.key_of(number))
         status, report = await operator.report()
         assert status == 1
-        assert "acknowledgement 2 was deleted: checkpoint 2 names it" in [finding["text"] for finding in report["findings"]]
+        assert "acknowledgement 2 was deleted: checkpoint 2 names it" in [
+            finding["text"] for finding in report["findings"]
+        ]
 
 
 async def test_what_comes_after_an_acknowledgement_is_a_finding(operator: Operator) -> None:
@@ -128,7 +140,11 @@ async def test_what_comes_after_an_acknowledgement_is_a_finding(operator: Operat
     await operator.aws.put(event(3_000_000, source="user"))
     await operator.checkpoint()
     status, report = await operator.report()
-    assert (status, len(report["acknowledged"]), [finding["kind"] for finding in report["findings"]]) == (1, 2, ["missing"])
+    assert (status, len(report["acknowledged"]), [finding["kind"] for finding in report["findings"]]) == (
+        1,
+        2,
+        ["missing"],
+    )
 
 
 async def test_what_was_not_found_cannot_be_acknowledged(operator: Operator) -> None:

@@ -32,7 +32,9 @@ def numbered(*numbers: int) -> list[AuditEvent]:
 
 
 async def moved(aws: Aws, sqs: Any = None, **options: Any) -> tuple[int, int]:
-    return await redrive.redrive(sqs or aws.sqs, dead_letters_url=aws.dead_letters_url, queue_url=aws.queue_url, **options)
+    return await redrive.redrive(
+        sqs or aws.sqs, dead_letters_url=aws.dead_letters_url, queue_url=aws.queue_url, **options
+    )
 
 
 async def test_events_go_back_and_are_stored(aws: Aws) -> None:
@@ -69,7 +71,14 @@ async def test_nothing_is_lost_when_it_breaks_off_between_sending_and_deleting(a
 
 async def test_the_command_says_what_it_did(aws: Aws) -> None:
     await dead(aws, envelope(numbered(1)[0]), "poison")
-    arguments = ["--queue-url", aws.queue_url, "--dead-letters-url", aws.dead_letters_url, "--endpoint-url", aws.endpoint_url]
+    arguments = [
+        "--queue-url",
+        aws.queue_url,
+        "--dead-letters-url",
+        aws.dead_letters_url,
+        "--endpoint-url",
+        aws.endpoint_url,
+    ]
     started = time.monotonic()
     result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
     assert result.exit_code == 0, result.output
@@ -78,11 +87,15 @@ async def test_the_command_says_what_it_did(aws: Aws) -> None:
     assert time.monotonic() - started < 10
 
 
-async def test_the_command_fails_with_one_line_where_there_is_nothing(aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+async def test_the_command_fails_with_one_line_where_there_is_nothing(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     monkeypatch.setenv("AUTHMESH_HOME", str(tmp_path))
     for variable in ("AUDIT_QUEUE_URL", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(variable, raising=False)
     none = await asyncio.to_thread(CliRunner().invoke, app, [])
     assert (none.exit_code, len(none.output.splitlines())) == (1, 1)
-    absent = await asyncio.to_thread(CliRunner().invoke, app, ["--queue-url", aws.queue_url + "absent", "--endpoint-url", aws.endpoint_url])
+    absent = await asyncio.to_thread(
+        CliRunner().invoke, app, ["--queue-url", aws.queue_url + "absent", "--endpoint-url", aws.endpoint_url]
+    )
     assert (absent.exit_code, len(absent.output.splitlines())) == (1, 1)

@@ -22,7 +22,9 @@ async def lines(database: Database) -> list[str]:
     outbox = Outbox("auth")
     async with database.transaction() as tx:
         for subject in ("users/ada", "users/bob"):
-            await outbox.record(tx, AuditEvent(type="auth.signed_in", subject=subject, email=f"{subject[6:]}@example.org"))
+            await outbox.record(
+                tx, AuditEvent(type="auth.signed_in", subject=subject, email=f"{subject[6:]}@example.org")
+            )
         await outbox.record(tx, AuditEvent(type="auth.status_changed", subject="users/ada"))
     await number_events(database, "auth")
     rows = await database.fetch("SELECT payload FROM outbox ORDER BY sequence")
@@ -32,7 +34,10 @@ async def lines(database: Database) -> list[str]:
 async def revealed(given: list[str], url: str) -> list[dict[str, str]]:
     async with AsyncExitStack() as stack:
         return [
-            json.loads(line) async for line in reveal_lines(given, Keyrings(stack, {"NODE": "auth", "DATABASE_URL": url, "AUTHMESH_HOME": "/absent"}))
+            json.loads(line)
+            async for line in reveal_lines(
+                given, Keyrings(stack, {"NODE": "auth", "DATABASE_URL": url, "AUTHMESH_HOME": "/absent"})
+            )
         ]
 
 

@@ -82,7 +82,9 @@ async def test_what_was_not_put_into_the_queue_by_the_bus_is_left_to_the_dead_le
     async with aws.client("events")() as events:
         await events.create_event_bus(Name=bus)
         await events.put_rule(Name=bus, EventBusName=bus, EventPattern=json.dumps({"source": ["authmesh.auth"]}))
-        await events.put_targets(Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}])
+        await events.put_targets(
+            Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}]
+        )
         await aws.send(event(1, actor="users/eve"))
         await events.put_events(Entries=[EventBridgeSink(contextlib.nullcontext, bus)._entry(event(2))])
     # As the emulator names EventBridge; AWS has a name for it, too, and another one for each role.
@@ -140,7 +142,9 @@ async def test_sqs_that_is_away_is_tried_again_until_it_is_back(aws: Aws, proxy:
     assert await aws.stored() == [("auth", 1), ("auth", 2)]
 
 
-async def test_a_deletion_that_failed_is_made_good_without_storing_again(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deletion_that_failed_is_made_good_without_storing_again(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
     consumer = aws.consumer()
     open_sqs = consumer._open_sqs
     calls = 0

@@ -1,4 +1,5 @@
-"""The Lambda form runs for real: the template with CodeBucket in an emulator of its own, from the bus to the bucket and from the topic to SES."""
+"""The Lambda form runs for real: the template with CodeBucket in an emulator of its own, from the bus to the bucket and
+from the topic to SES."""
 
 import asyncio
 import gzip
@@ -42,9 +43,15 @@ class Stack:
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("functions")
     archive = pack(folder)
-    async with held(aws_emulator.running(folder / "aws", services=(*aws_emulator.SERVICES, "lambda", "ses"))) as emulator:
+    async with held(
+        aws_emulator.running(folder / "aws", services=(*aws_emulator.SERVICES, "lambda", "ses"))
+    ) as emulator:
         account = AwsAccount.of_emulator(emulator)
-        async with account.client("s3") as s3, account.client("sesv2") as ses, account.client("cloudformation") as cloudformation:
+        async with (
+            account.client("s3") as s3,
+            account.client("sesv2") as ses,
+            account.client("cloudformation") as cloudformation,
+        ):
             await s3.create_bucket(Bucket="functions")
             await s3.put_object(Bucket="functions", Key=archive.name, Body=archive.read_bytes())
             await ses.create_email_identity(EmailIdentity=SENDER)
@@ -69,7 +76,13 @@ async def lines(s3: Any, bucket: str) -> list[dict[str, Any]]:
 
 
 def entry(number: int) -> Entry:
-    event = AuditEvent(event_id=str(number), type="auth.signed_in", source="auth", sequence=number, previous_hash=bytes(32) if number > 1 else b"")
+    event = AuditEvent(
+        event_id=str(number),
+        type="auth.signed_in",
+        source="auth",
+        sequence=number,
+        previous_hash=bytes(32) if number > 1 else b"",
+    )
     event.event_time.GetCurrentTime()
     return Entry(number, event.type, event.SerializeToString(), 0)
 
@@ -87,7 +100,9 @@ async def test_events_reach_the_bucket_and_poison_stays_behind_alone(stack: Stac
             return len(await lines(s3, outputs["AuditBucketName"])) >= 30
 
         await until(stored, 40)
-        assert sorted(int(line["sequence"]) for line in await lines(s3, outputs["AuditBucketName"])) == list(range(1, 31))
+        assert sorted(int(line["sequence"]) for line in await lines(s3, outputs["AuditBucketName"])) == list(
+            range(1, 31)
+        )
 
         async def waiting() -> int:
             names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -100,7 +115,9 @@ async def test_events_reach_the_bucket_and_poison_stays_behind_alone(stack: Stac
         await until(alone)
 
 
-async def test_an_outage_of_s3_takes_no_good_message_to_the_dead_letters(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_of_s3_takes_no_good_message_to_the_dead_letters(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The handler itself, with messages of the real queue and a bucket that is away."""
     account, outputs = stack.account, stack.outputs
     for name, value in account.environment.items():
@@ -113,22 +130,33 @@ async def test_an_outage_of_s3_takes_no_good_message_to_the_dead_letters(stack: 
         # A queue that no function empties.
         await sqs.send_message(QueueUrl=outputs["AuditDeadLettersUrl"], MessageBody=envelope(event(1)))
         received = (await sqs.receive_message(QueueUrl=outputs["AuditDeadLettersUrl"], WaitTimeSeconds=5))["Messages"]
-        records = [record(item["MessageId"], item["Body"], receipt=item["ReceiptHandle"], receive_count=5) for item in received]
+        records = [
+            record(item["MessageId"], item["Body"], receipt=item["ReceiptHandle"], receive_count=5) for item in received
+        ]
         answer = await asyncio.to_thread(lambda_handler.handler, {"Records": records}, Context(60))
         assert failures(answer) == {records[0]["messageId"]}
         # Half a minute, doubled each time: 200 attempts are two days.
         attributes = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        waiting = (await sqs.get_queue_attributes(QueueUrl=outputs["AuditDeadLettersUrl"], AttributeNames=attributes))["Attributes"]
+        waiting = (await sqs.get_queue_attributes(QueueUrl=outputs["AuditDeadLettersUrl"], AttributeNames=attributes))[
+            "Attributes"
+        ]
         assert (waiting["ApproximateNumberOfMessages"], waiting["ApproximateNumberOfMessagesNotVisible"]) == ("0", "1")
     lambda_batch.client.cache_clear()
 
 
 async def test_messages_to_people_become_letters(stack: Stack) -> None:
     account, outputs = stack.account, stack.outputs
-    message = {"email": "ada@example.org", "kind": "verify_email", "code": "123456", "sent_time": "2026-03-04T05:06:07+00:00"}
+    message = {
+        "email": "ada@example.org",
+        "kind": "verify_email",
+        "code": "123456",
+        "sent_time": "2026-03-04T05:06:07+00:00",
+    }
     async with account.client("sns") as sns, account.client("ses") as ses, account.client("sqs") as sqs:
         attributes = {"kind": {"DataType": "String", "StringValue": "verify_email"}}
-        await sns.publish(TopicArn=outputs["MessagesTopicArn"], Message=json.dumps(message), MessageAttributes=attributes)
+        await sns.publish(
+            TopicArn=outputs["MessagesTopicArn"], Message=json.dumps(message), MessageAttributes=attributes
+        )
         other = {"kind": {"DataType": "String", "StringValue": "a kind without a letter"}}
         await sns.publish(TopicArn=outputs["MessagesTopicArn"], Message=json.dumps(message), MessageAttributes=other)
 
@@ -157,7 +185,11 @@ def test_the_archive_is_the_same_whenever_it_is_packed(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_cannot_be_imported_is_not_called_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(pack.__globals__, "SOURCES", tuple(source for source in PACKAGE["SOURCES"] if source[1] != "mesh/lambda_batch.py"))
+    monkeypatch.setitem(
+        pack.__globals__,
+        "SOURCES",
+        tuple(source for source in PACKAGE["SOURCES"] if source[1] != "mesh/lambda_batch.py"),
+    )
     with pytest.raises(PACKAGE["PackageError"], match=r"No module named 'mesh\.lambda_batch'.*make functions"):
         pack(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -21,7 +21,9 @@ async def test_what_a_service_wrote_down_is_in_the_bucket(aws: Aws, open_databas
     async with open_client("events", settings(aws.endpoint_url)) as events:
         await events.create_event_bus(Name=bus)
         await events.put_rule(Name=bus, EventBusName=bus, EventPattern=json.dumps({"source": [{"prefix": "authmesh"}]}))
-        await events.put_targets(Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}])
+        await events.put_targets(
+            Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}]
+        )
 
     database, outbox = await open_database("services.audit"), Outbox("audit")
     relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings(aws.endpoint_url)), bus)])
@@ -30,7 +32,9 @@ async def test_what_a_service_wrote_down_is_in_the_bucket(aws: Aws, open_databas
         async with consuming(aws.consumer()):
             for number in range(25):
                 async with database.transaction() as tx:
-                    await outbox.record(tx, AuditEvent(type="access.denied", reason="SCOPE_MISSING", detail={"number": f"{number}"}))
+                    await outbox.record(
+                        tx, AuditEvent(type="access.denied", reason="SCOPE_MISSING", detail={"number": f"{number}"})
+                    )
 
             async def arrived() -> bool:
                 return len(await aws.stored()) == 25

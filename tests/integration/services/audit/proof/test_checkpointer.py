@@ -59,7 +59,10 @@ class Signing:
         return report
 
     async def numbers(self) -> list[int | None]:
-        return [checkpoints.SERIES.number_of(key) async for key in Bucket(self.aws.s3, self.aws.bucket).keys(checkpoints.SERIES.prefix)]
+        return [
+            checkpoints.SERIES.number_of(key)
+            async for key in Bucket(self.aws.s3, self.aws.bucket).keys(checkpoints.SERIES.prefix)
+        ]
 
 
 @pytest.fixture
@@ -80,7 +83,11 @@ async def test_checkpoints_follow_each_other_and_vouch_for_what_is_there(signing
     await signing.step()
     report = await signing.verify()
     assert report.intact, report.findings
-    assert (report.checkpoints, report.events, report.unsigned) == (3, {"auth": 30, "token": 3}, {"auth": 0, "token": 0})
+    assert (report.checkpoints, report.events, report.unsigned) == (
+        3,
+        {"auth": 30, "token": 3},
+        {"auth": 0, "token": 0},
+    )
 
 
 async def test_a_checkpoint_is_made_on_the_clock_and_not_before(signing: Signing) -> None:
@@ -164,7 +171,11 @@ async def test_a_lost_database_is_made_again_from_the_bucket(signing: Signing) -
 
 async def test_a_checkpoint_of_somebody_else_stops_the_checkpointer(signing: Signing) -> None:
     await signing.step()
-    body = (await (await signing.aws.s3.get_object(Bucket=signing.aws.bucket, Key=checkpoints.SERIES.key_of(1)))["Body"].read()).replace(b"1", b"2")
+    body = (
+        await (await signing.aws.s3.get_object(Bucket=signing.aws.bucket, Key=checkpoints.SERIES.key_of(1)))[
+            "Body"
+        ].read()
+    ).replace(b"1", b"2")
     await signing.aws.s3.put_object(Bucket=signing.aws.bucket, Key=checkpoints.SERIES.key_of(2), Body=body)
     with pytest.raises(CheckpointError):
         await signing.step()
@@ -182,7 +193,16 @@ async def test_openssl_can_check_a_checkpoint(signing: Signing, tmp_path: Any) -
     (tmp_path / "signature").write_bytes(base64.b64decode(json.loads(signature)["signature"]))
     (tmp_path / "key.pem").write_bytes(await signing.pem())
     process = await asyncio.create_subprocess_exec(
-        "openssl", "dgst", "-sha256", "-verify", "key.pem", "-signature", "signature", "statement", cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+        "openssl",
+        "dgst",
+        "-sha256",
+        "-verify",
+        "key.pem",
+        "-signature",
+        "signature",
+        "statement",
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert b"Verified OK" in (await process.communicate())[0]
 

@@ -28,7 +28,9 @@ def trail(tmp_path: Path) -> Trail:
     return Trail(tmp_path)
 
 
-async def test_an_empty_database_gets_all_of_the_trail_though_the_newest_event_came_first(database: Database, trail: Trail) -> None:
+async def test_an_empty_database_gets_all_of_the_trail_though_the_newest_event_came_first(
+    database: Database, trail: Trail
+) -> None:
     old = chained(1, 3)
     trail.write(old)
     [newest] = trail.write([event(4, at=NOON + timedelta(days=400), previous_hash=chain_hash(old[-1]))])
@@ -41,7 +43,9 @@ async def test_an_empty_database_gets_all_of_the_trail_though_the_newest_event_c
     assert (await Projection(database).days())["auth"] > date(2000, 1, 1)
 
 
-async def test_a_clock_that_was_years_ahead_hides_nothing_that_others_store_later(database: Database, trail: Trail) -> None:
+async def test_a_clock_that_was_years_ahead_hides_nothing_that_others_store_later(
+    database: Database, trail: Trail
+) -> None:
     follower, archive = Projector(Projection(database)), LocalArchive(trail.path)
     ahead = event(1, at=datetime.now(UTC) + timedelta(days=400))
     trail.write([ahead])
@@ -51,7 +55,9 @@ async def test_a_clock_that_was_years_ahead_hides_nothing_that_others_store_late
     assert (await Projection(database).heads())["auth"].sequence == 2
 
 
-async def test_nothing_that_lies_in_the_bucket_stops_the_projection(database: Database, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_that_lies_in_the_bucket_stops_the_projection(
+    database: Database, trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lines, "MAX_CONTENT", 200_000)
     long = random.Random(5).randbytes(5_000).hex()
     first = event(1, actor="users/\0", subject=f"users/{long}")
@@ -60,7 +66,10 @@ async def test_nothing_that_lies_in_the_bucket_stops_the_projection(database: Da
     trail.put("audit/source=auth/dt=2026-11-24/bomb.jsonl.gz", gzip.compress(b"\n" * 300_000))
     trail.write(chained(1, 2, source="token"))
     await Projector(Projection(database)).catch_up(LocalArchive(trail.path))
-    assert {source: head.sequence for source, head in (await Projection(database).heads()).items()} == {"auth": 1, "token": 2}
+    assert {source: head.sequence for source, head in (await Projection(database).heads()).items()} == {
+        "auth": 1,
+        "token": 2,
+    }
     events, _ = await Projection(database).page(Filters(subject=f"users/{long}"[:500]), None, 10)
     assert [stored.event for stored in events] == [first]
 

@@ -68,7 +68,9 @@ async def test_events_are_listed_newest_first_in_pages(reading: Reading) -> None
 
 
 async def test_an_event_comes_back_as_it_was_recorded(reading: Reading) -> None:
-    sent = event(1, actor="users/ada", subject="users/bob", session="s", detail={"a": "b"}, sealed=b"x" * 40, reason="NO")
+    sent = event(
+        1, actor="users/ada", subject="users/bob", session="s", detail={"a": "b"}, sealed=b"x" * 40, reason="NO"
+    )
     await reading.store(sent)
     assert (await reading.stub.QueryEvents(QueryEventsRequest())).events == [sent]
 
@@ -118,7 +120,9 @@ async def test_a_page_token_is_good_for_its_filters_only(reading: Reading) -> No
     await reading.store(*chained(1, 3))
     page = await reading.stub.QueryEvents(QueryEventsRequest(page_size=1))
     with pytest.raises(InvalidArgument):
-        await reading.stub.QueryEvents(QueryEventsRequest(page_size=1, page_token=page.next_page_token, actor="users/ada"))
+        await reading.stub.QueryEvents(
+            QueryEventsRequest(page_size=1, page_token=page.next_page_token, actor="users/ada")
+        )
 
 
 async def test_without_the_scope_nothing_is_told(reading: Reading) -> None:
@@ -178,7 +182,9 @@ async def test_every_event_comes_with_its_standing(reading: Reading) -> None:
 
 
 @pytest.mark.parametrize("forged_first", [True, False])
-async def test_a_forged_event_is_left_out_and_marked_where_it_is_asked_for(reading: Reading, forged_first: bool) -> None:
+async def test_a_forged_event_is_left_out_and_marked_where_it_is_asked_for(
+    reading: Reading, forged_first: bool
+) -> None:
     events = chained(1, 5)
     forged = chained(3, 3, previous=events[2].previous_hash, actor="users/eve")
     await reading.store(*events[:2])
@@ -191,7 +197,9 @@ async def test_a_forged_event_is_left_out_and_marked_where_it_is_asked_for(readi
 
 
 @pytest.mark.parametrize("forged_first", [True, False])
-async def test_of_two_events_at_the_end_neither_is_believed_before_the_next_one_comes(reading: Reading, forged_first: bool) -> None:
+async def test_of_two_events_at_the_end_neither_is_believed_before_the_next_one_comes(
+    reading: Reading, forged_first: bool
+) -> None:
     events = chained(1, 4)
     forged = chained(3, 3, previous=events[2].previous_hash, actor="users/eve")
     await reading.store(*events[:2])
@@ -244,13 +252,19 @@ async def test_a_watch_marks_what_it_tells_and_leaves_out_what_is_known_as_forge
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_of_any_forks_what_is_forged_is_off_the_chain_in_whatever_order_it_came(reading: Reading, seed: int) -> None:
+async def test_of_any_forks_what_is_forged_is_off_the_chain_in_whatever_order_it_came(
+    reading: Reading, seed: int
+) -> None:
     generator = random.Random(seed)
     true, forged = woven(generator, 30)
     # The true chain goes on.
     true += chained(31, 60, previous=chain_hash(true[-1]))
-    delivered = sorted(true + forged, key=lambda sent: sent.sequence + generator.random() * generator.choice([0, 3, 15]))
+    delivered = sorted(
+        true + forged, key=lambda sent: sent.sequence + generator.random() * generator.choice([0, 3, 15])
+    )
     for start in range(0, len(delivered), 7):
         await reading.store(*delivered[start : start + 7])
-    wanted = [(sent.sequence, sent.actor, "CHAINED") for sent in true] + [(sent.sequence, sent.actor, "OFF_CHAIN") for sent in forged]
+    wanted = [(sent.sequence, sent.actor, "CHAINED") for sent in true] + [
+        (sent.sequence, sent.actor, "OFF_CHAIN") for sent in forged
+    ]
     assert sorted(await standings(reading, show_off_chain=True, page_size=200)) == sorted(wanted)

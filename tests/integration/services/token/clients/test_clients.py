@@ -1,4 +1,5 @@
-"""Administering clients on a real PostgreSQL: what a change writes, ends and refuses, and how soon others know of it."""
+"""Administering clients on a real PostgreSQL: what a change writes, ends and refuses, and how soon others know of
+it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -50,7 +51,12 @@ ROLES = load_role_scopes(HERE / "roles.yaml")
 ADMIN = ROLES.known
 APP: dict[str, Any] = {"display_name": "App", "confidential": False, "scopes": ["user:read", "resource:read"]}
 MINT, OTHER = Mint("k1"), Mint("k2")
-BACKEND: dict[str, Any] = {"display_name": "Backend", "confidential": True, "scopes": ["token:introspect"], "jwks": jwks(MINT)}
+BACKEND: dict[str, Any] = {
+    "display_name": "Backend",
+    "confidential": True,
+    "scopes": ["token:introspect"],
+    "jwks": jwks(MINT),
+}
 
 
 @dataclass
@@ -84,14 +90,26 @@ async def clients(open_database: OpenDatabase) -> Clients:
     outbox, seconds = Outbox("token"), Clock()
     directory = ClientDirectory(token.database, clock=lambda: seconds().timestamp())
     revoker, writer = Revoker(token.store, token.log, outbox), AccessTokenWriter(OneKey(key), ISSUER, AUDIENCE)
-    token.sign_ins = SessionIssuer(token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7)
-    token.refreshes = TokenRefresher(token.store, revoker, outbox, token.denials, token.refusals, writer, directory, clock=token.clock, new_id=uuid7)
+    token.sign_ins = SessionIssuer(
+        token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7
+    )
+    token.refreshes = TokenRefresher(
+        token.store, revoker, outbox, token.denials, token.refusals, writer, directory, clock=token.clock, new_id=uuid7
+    )
     return Clients(
         token=token,
         desk=ClientAdmin(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock),
         directory=directory,
         own_tokens=ClientCredentialsGrant(
-            token.database, outbox, token.denials, token.refusals, writer, directory, ISSUER, clock=token.clock, new_id=uuid7
+            token.database,
+            outbox,
+            token.denials,
+            token.refusals,
+            writer,
+            directory,
+            ISSUER,
+            clock=token.clock,
+            new_id=uuid7,
         ),
         seconds=seconds,
     )
@@ -110,7 +128,9 @@ async def test_the_file_is_sown_once_and_the_database_has_the_say_afterwards(cli
     first = load_clients(HERE / "clients.yaml")
     for _ in range(2):
         await ClientBootstrap(clients.token.database, Outbox("token"), first).apply()
-    assert {event.client for event in await clients.token.events("token.client_created")} == {f"clients/{name}" for name in first}
+    assert {event.client for event in await clients.token.events("token.client_created")} == {
+        f"clients/{name}" for name in first
+    }
     assert {event.actor for event in await clients.token.events()} == {"operator"}
     known = await clients.desk.get("demo")
     assert known.client == first["demo"]
@@ -134,8 +154,14 @@ async def test_a_client_is_added_read_changed_and_removed(clients: Clients) -> N
     created = await clients.desk.create("app", APP, ADMIN)
     assert (created.version, created.client.access_token_seconds, created.client.session_limit) == (1, 600, 0)
     assert await clients.desk.get("app") == created
-    changed = await clients.desk.update("app", {"access_token_seconds": 300, "instance_required": True}, created.etag, ADMIN)
-    assert (changed.client.access_token_seconds, changed.client.instance_required, changed.client.scopes) == (300, True, created.client.scopes)
+    changed = await clients.desk.update(
+        "app", {"access_token_seconds": 300, "instance_required": True}, created.etag, ADMIN
+    )
+    assert (changed.client.access_token_seconds, changed.client.instance_required, changed.client.scopes) == (
+        300,
+        True,
+        created.client.scopes,
+    )
     assert changed.etag != created.etag
     assert await clients.desk.get("app") == changed
     stale = await refusal(clients.desk.update("app", {"session_limit": 1}, created.etag, ADMIN))
@@ -147,11 +173,13 @@ async def test_a_client_is_added_read_changed_and_removed(clients: Clients) -> N
         assert (type(gone), gone.reason) == (NotFound, Reason.CLIENT_NOT_FOUND)
     events = [event for event in await clients.token.events() if event.type.startswith("token.client")]
     assert [(event.type, event.target) for event in events] == [
-        ("token.client_created", "clients/app"), ("token.client_updated", "clients/app"), ("token.client_deleted", "clients/app"),
+        ("token.client_created", "clients/app"), ("token.client_updated", "clients/app"),
+        ("token.client_deleted", "clients/app"),
     ]  # fmt: skip
     assert dict(events[1].detail) == {
         "fields": "access_token_lifetime instance_required",
-        "access_token_lifetime": "300s", "access_token_lifetime_before": "600s", "instance_required": "true", "instance_required_before": "false",
+        "access_token_lifetime": "300s", "access_token_lifetime_before": "600s", "instance_required": "true",
+        "instance_required_before": "false",
     }  # fmt: skip
     assert events[0].detail["scopes"] == "resource:read user:read"
     assert events[0].detail["session_lifetime"] == "7776000s"
@@ -159,7 +187,9 @@ async def test_a_client_is_added_read_changed_and_removed(clients: Clients) -> N
 
 async def test_the_trail_tells_which_keys_and_scopes_a_client_had_and_has(clients: Clients) -> None:
     await clients.desk.create("backend", BACKEND, ADMIN)
-    await clients.desk.update("backend", {"jwks": jwks(OTHER), "scopes": ["user:read", "token:introspect"], "disabled": True}, "", ADMIN)
+    await clients.desk.update(
+        "backend", {"jwks": jwks(OTHER), "scopes": ["user:read", "token:introspect"], "disabled": True}, "", ADMIN
+    )
     (event,) = await clients.token.events("token.client_updated")
     first, second = (f"{mint.key_id}={thumbprint(public_jwk(mint.key.public_key()))}" for mint in (MINT, OTHER))
     assert dict(event.detail) == {
@@ -186,15 +216,20 @@ async def test_an_id_that_is_in_use_is_not_given_again_and_one_of_a_deleted_clie
 
 
 @pytest.mark.parametrize(("changes", "field"), [
-    ({"access_token_seconds": 0}, "client.access_token_lifetime"), ({"access_token_seconds": 3601}, "client.access_token_lifetime"),
-    ({"refresh_idle_seconds": 59}, "client.refresh_idle_lifetime"), ({"session_seconds": 366 * 86400}, "client.session_lifetime"),
+    ({"access_token_seconds": 0}, "client.access_token_lifetime"),
+    ({"access_token_seconds": 3601}, "client.access_token_lifetime"),
+    ({"refresh_idle_seconds": 59}, "client.refresh_idle_lifetime"),
+    ({"session_seconds": 366 * 86400}, "client.session_lifetime"),
     ({"refresh_grace_seconds": 1}, "client.refresh_grace"), ({"refresh_grace_seconds": 301}, "client.refresh_grace"),
     ({"session_limit": 1001}, "client.session_limit"), ({"session_limit": -1}, "client.session_limit"),
-    ({"scopes": ["a b"]}, "client.scopes"), ({"scopes": ['"']}, "client.scopes"), ({"display_name": "a\x00b"}, "client.display_name"),
+    ({"scopes": ["a b"]}, "client.scopes"), ({"scopes": ['"']}, "client.scopes"),
+    ({"display_name": "a\x00b"}, "client.display_name"),
     ({"access_token_seconds": 600, "session_seconds": 60}, "client"), ({"jwks": jwks(MINT)}, "client"),
     ({"confidential": True}, "client.confidential"),
 ])  # fmt: skip
-async def test_a_value_out_of_range_is_the_field_s_fault(clients: Clients, changes: Mapping[str, Any], field: str) -> None:
+async def test_a_value_out_of_range_is_the_field_s_fault(
+    clients: Clients, changes: Mapping[str, Any], field: str
+) -> None:
     created = await clients.desk.create("app", APP, ADMIN)
     error = await refusal(clients.desk.update("app", changes, "", ADMIN))
     assert isinstance(error, InvalidArgument)
@@ -203,7 +238,8 @@ async def test_a_value_out_of_range_is_the_field_s_fault(clients: Clients, chang
 
 
 @pytest.mark.parametrize(
-    "client_id", ["", "App", "1app", "a" * 64, "a/b", "abcdef0123456789abcdef0123456789", "a190a1b2-c3d4-7000-8000-000000000001"]
+    "client_id",
+    ["", "App", "1app", "a" * 64, "a/b", "abcdef0123456789abcdef0123456789", "a190a1b2-c3d4-7000-8000-000000000001"],
 )
 async def test_an_id_that_is_none_or_could_be_a_person_s_is_refused(clients: Clients, client_id: str) -> None:
     error = await refusal(clients.desk.create(client_id, APP, ADMIN))
@@ -211,7 +247,9 @@ async def test_an_id_that_is_none_or_could_be_a_person_s_is_refused(clients: Cli
 
 
 async def test_a_bad_key_is_the_field_s_fault_and_is_not_repeated(clients: Clients) -> None:
-    error = await refusal(clients.desk.create("backend", BACKEND | {"jwks": '{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}'}, ADMIN))
+    error = await refusal(
+        clients.desk.create("backend", BACKEND | {"jwks": '{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}'}, ADMIN)
+    )
     assert [violation.field for violation in error.violations] == ["client.jwks"]
     assert "c2VjcmV0" not in error.message
 
@@ -239,7 +277,9 @@ async def test_nobody_gives_a_confidential_client_more_than_they_have(clients: C
     for changes in ({"jwks": jwks(MINT, OTHER)}, {"jwks": jwks(OTHER)}, {"scopes": ["admin:users", "admin:keys"]}):
         assert (await refusal(clients.desk.update("backend", changes, "", narrow))).reason == Reason.SCOPE_MISSING
     await clients.desk.update("backend", {"disabled": True}, "", narrow)
-    assert (await refusal(clients.desk.update("backend", {"disabled": False}, "", narrow))).reason == Reason.SCOPE_MISSING
+    assert (
+        await refusal(clients.desk.update("backend", {"disabled": False}, "", narrow))
+    ).reason == Reason.SCOPE_MISSING
     await clients.desk.update("backend", {"disabled": False}, "", ADMIN)
     # Nor a scope that no role has: only the operator gives that, in the file.
     unknown = await refusal(clients.desk.create("billing", BACKEND | {"scopes": ["billing:write"]}, ADMIN))
@@ -286,7 +326,9 @@ async def test_a_client_that_goes_takes_its_sessions_and_tokens_along_at_once(cl
 
 
 @pytest.mark.parametrize("how", ["delete", "disable"])
-async def test_a_client_that_comes_back_gets_tokens_that_are_good_in_the_same_second(clients: Clients, how: str) -> None:
+async def test_a_client_that_comes_back_gets_tokens_that_are_good_in_the_same_second(
+    clients: Clients, how: str
+) -> None:
     (before,) = await sessions(clients, 1)
     if how == "delete":
         await clients.desk.delete("app", "")
@@ -306,7 +348,9 @@ async def test_a_token_of_a_replica_whose_clock_is_ahead_goes_with_its_client(cl
     clients.token.clock.pass_by(seconds=20)
     (issued,) = await sessions(clients, 1)
     clients.token.clock.pass_by(seconds=-20)
-    await (clients.desk.delete("app", "") if how == "delete" else clients.desk.update("app", {"disabled": True}, "", ADMIN))
+    await (
+        clients.desk.delete("app", "") if how == "delete" else clients.desk.update("app", {"disabled": True}, "", ADMIN)
+    )
     assert await clients.token.refuses(issued)
 
 
@@ -337,9 +381,11 @@ async def test_many_sessions_end_in_one_go(clients: Clients) -> None:
     await sessions(clients, 1)
     await clients.token.database.execute(
         """
-        INSERT INTO sessions (id, subject, client_id, display_name, platform, scopes, roles, not_before, auth_time, amr, address, user_agent,
+        INSERT INTO sessions (id, subject, client_id, display_name, platform, scopes, roles, not_before, auth_time,
+            amr, address, user_agent,
             create_time, last_used_time, refresh_expire_time, expire_time)
-        SELECT gen_random_uuid(), subject, client_id, '', '', scopes, roles, not_before, auth_time, amr, '', '', create_time, last_used_time,
+        SELECT gen_random_uuid(), subject, client_id, '', '', scopes, roles, not_before, auth_time, amr, '', '',
+            create_time, last_used_time,
             refresh_expire_time, expire_time
         FROM sessions, generate_series(1, 9999)
         """
@@ -378,14 +424,24 @@ async def test_a_client_gets_a_token_of_its_own_for_what_it_signed(clients: Clie
     await clients.desk.create("backend", BACKEND | {"access_token_seconds": 120}, ADMIN)
     access_token = await clients.own_token(assertion(MINT, "backend", ISSUER, jti="first"))
     claims = clients.token.verifier.verify(access_token)
-    assert (claims.subject, claims.client_id, claims.session, claims.scopes) == ("backend", "backend", "", frozenset({"token:introspect"}))
+    assert (claims.subject, claims.client_id, claims.session, claims.scopes) == (
+        "backend",
+        "backend",
+        "",
+        frozenset({"token:introspect"}),
+    )
     assert (claims.roles, claims.auth_time, claims.amr) == (frozenset(), 0, ())
     assert claims.expires_at - claims.issued_at == 120
     (event,) = await clients.token.events("token.issued")
     assert (event.actor, event.client, event.subject, event.session) == ("clients/backend", "clients/backend", "", "")
     assert dict(event.detail) == {"scopes": "token:introspect", "assertion": "first"}
     answer = await clients.token.introspection.introspect(access_token)
-    assert (answer["active"], answer["sub"], answer["client_id"], answer["token_type"]) == (True, "backend", "backend", "Bearer")
+    assert (answer["active"], answer["sub"], answer["client_id"], answer["token_type"]) == (
+        True,
+        "backend",
+        "backend",
+        "Bearer",
+    )
     assert not answer.keys() & {"sid", "auth_time", "amr"}
 
 
@@ -427,8 +483,12 @@ async def test_it_is_refused_until_it_could_no_longer_be_accepted_and_forgotten_
     assert kept.timestamp() == now + 120
 
 
-@pytest.mark.parametrize("changes", [{"exp": 1}, {"exp": 2_000_000_000}, {"exp": 1, "aud": "https://elsewhere.example"}])
-async def test_an_assertion_that_can_be_shown_for_years_is_counted_and_leaves_no_event(clients: Clients, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"exp": 1}, {"exp": 2_000_000_000}, {"exp": 1, "aud": "https://elsewhere.example"}]
+)
+async def test_an_assertion_that_can_be_shown_for_years_is_counted_and_leaves_no_event(
+    clients: Clients, changes: dict[str, Any]
+) -> None:
     await clients.desk.create("backend", BACKEND, ADMIN)
     text = assertion(MINT, "backend", ISSUER, **changes)
     for _ in range(9):
@@ -449,7 +509,9 @@ async def test_one_that_was_used_is_written_down_and_not_for_each_of_a_hundred_t
     assert (last.detail["cause"], last.detail["left_out"]) == ("replayed", str(100 - EACH))
 
 
-async def test_an_assertion_whose_token_cannot_be_signed_is_good_again(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_assertion_whose_token_cannot_be_signed_is_good_again(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def out_of_reach(_: object) -> bytes:
         raise Unavailable(Reason.KEYS_UNAVAILABLE, "test")
 
@@ -462,7 +524,9 @@ async def test_an_assertion_whose_token_cannot_be_signed_is_good_again(clients: 
     assert await clients.own_token(text)
 
 
-async def test_a_client_that_changes_while_its_token_is_signed_gets_one_of_its_new_state(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_changes_while_its_token_is_signed_gets_one_of_its_new_state(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await clients.desk.create("backend", BACKEND | {"scopes": ["token:introspect", "user:read"]}, ADMIN)
     write = clients.own_tokens._writer.write_client
 
@@ -548,11 +612,16 @@ async def test_every_refusal_reads_the_same(clients: Clients) -> None:
     used = assertion(MINT, "backend", ISSUER)
     await clients.own_token(used)
     bad = [
-        "garbage", used, assertion(OTHER, "backend", ISSUER, header={"kid": "k1"}), assertion(MINT, "backend", "https://elsewhere.example"),
-        assertion(MINT, "backend", ISSUER, exp=1), assertion(MINT, "nobody", ISSUER), assertion(MINT, "keyless", ISSUER),
-        assertion(MINT, "shut", ISSUER), assertion(MINT, "app", ISSUER), assertion(MINT, "x" * 200, ISSUER), assertion(MINT, "a\u00df", ISSUER),
+        "garbage", used, assertion(OTHER, "backend", ISSUER, header={"kid": "k1"}), assertion(MINT, "backend",
+        "https://elsewhere.example"),
+        assertion(MINT, "backend", ISSUER, exp=1), assertion(MINT, "nobody", ISSUER), assertion(MINT, "keyless",
+        ISSUER),
+        assertion(MINT, "shut", ISSUER), assertion(MINT, "app", ISSUER), assertion(MINT, "x" * 200, ISSUER),
+        assertion(MINT, "a\u00df", ISSUER),
     ]  # fmt: skip
-    answers = {(type(error), error.reason, error.message) for error in [await refusal(clients.own_token(text)) for text in bad]}
+    answers = {
+        (type(error), error.reason, error.message) for error in [await refusal(clients.own_token(text)) for text in bad]
+    }
     assert answers == {(Unauthenticated, Reason.CREDENTIALS_INVALID, "the client assertion is not valid")}
     # Only what the client itself signed is written down: a stranger fills no table.
     causes = [event.detail["cause"] for event in await clients.token.events("token.client_refused")]
@@ -580,7 +649,13 @@ async def test_a_key_or_scope_that_goes_takes_the_client_s_tokens_along(clients:
 
 
 async def test_what_the_database_has_is_what_was_written(clients: Clients) -> None:
-    values = BACKEND | {"refresh_grace_seconds": 5, "session_limit": 3, "instance_required": True, "disabled": True, "session_seconds": 3600}
+    values = BACKEND | {
+        "refresh_grace_seconds": 5,
+        "session_limit": 3,
+        "instance_required": True,
+        "disabled": True,
+        "session_seconds": 3600,
+    }
     created = await clients.desk.create("backend", values, ADMIN)
     assert created.client == Client.model_validate(values)
     found = await find_client(clients.token.database, "backend")
@@ -593,7 +668,10 @@ async def test_a_deployment_whose_keys_are_kept_for_less_takes_no_client_with_lo
     revoker, longest = Revoker(token.store, token.log, outbox), timedelta(seconds=300)
     short = ClientAdmin(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock, longest_token=longest)
     created = await short.create("app", APP | {"access_token_seconds": 300}, ADMIN)
-    for change in (short.create("other", APP, ADMIN), short.update("app", {"access_token_seconds": 301}, created.etag, ADMIN)):
+    for change in (
+        short.create("other", APP, ADMIN),
+        short.update("app", {"access_token_seconds": 301}, created.etag, ADMIN),
+    ):
         error = await refusal(change)
         assert isinstance(error, InvalidArgument)
         assert [item.field for item in error.violations] == ["client.access_token_lifetime"]

@@ -24,7 +24,9 @@ numbers = itertools.count()
 
 
 def kms_client(account: AwsAccount) -> AbstractAsyncContextManager[Any]:
-    return account.client("kms", connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 1})
+    return account.client(
+        "kms", connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 1}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +54,8 @@ async def custody(request: pytest.FixtureRequest, kms: Any, root_key: str) -> Ke
 def stored(new: NewKey, keeper: KeyManager, /, **changes: Any) -> SigningKey:
     """The key as the database gives it back."""
     fields: dict[str, Any] = {
-        "key_id": new.key_id, "algorithm": new.algorithm, "public_jwk": new.public_jwk, "custody": keeper.name, "material": new.material,
+        "key_id": new.key_id, "algorithm": new.algorithm, "public_jwk": new.public_jwk, "custody": keeper.name,
+        "material": new.material,
         "publish_time": datetime.now(UTC),
     }  # fmt: skip
     return SigningKey(**(fields | changes))

@@ -76,7 +76,8 @@ async def test_material_of_another_row_another_secret_or_damaged_opens_nothing()
     custody = LocalKeys(b"s" * 32)
     one, other = await custody.create("ES256"), await custody.create("ES256")
     for key in (
-        stored(one, custody, material=other.material), stored(one, custody, material=one.material[:-1]), stored(one, custody, material=b""),
+        stored(one, custody, material=other.material), stored(one, custody, material=one.material[:-1]), stored(one,
+        custody, material=b""),
         stored(one, custody, material=one.material[:40] + bytes([one.material[40] ^ 1]) + one.material[41:]),
     ):  # fmt: skip
         async with unavailable():
@@ -88,7 +89,11 @@ async def test_material_of_another_row_another_secret_or_damaged_opens_nothing()
 async def test_a_data_key_is_bound_to_key_and_issuer(kms: Any, root_key: str) -> None:
     custody = KmsRootedKeys(kms, root_key, issuer=ISSUER)
     one, other = await custody.create("ES256"), await custody.create("ES256")
-    for wrong, material in ((custody, other.material), (KmsRootedKeys(kms, root_key, issuer="https://other.test"), one.material), (custody, b"\x00")):
+    for wrong, material in (
+        (custody, other.material),
+        (KmsRootedKeys(kms, root_key, issuer="https://other.test"), one.material),
+        (custody, b"\x00"),
+    ):
         async with unavailable():
             await wrong.open(stored(one, custody, material=material))
 
@@ -146,7 +151,9 @@ async def signer_of(client: Answering, quota: SignQuota | None = None) -> kms_mo
     return kms_module.KmsSigner(client, quota or SignQuota(100), "kid", "ES256", "arn:aws:kms:x")
 
 
-@pytest.mark.parametrize("code", ["ThrottlingException", "KMSInternalException", "AccessDeniedException", "NotFoundException"])
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "KMSInternalException", "AccessDeniedException", "NotFoundException"]
+)
 async def test_whatever_kms_says_is_unavailable(code: str) -> None:
     async with unavailable():
         await (await signer_of(Answering(refused(code)))).sign(b"x")

@@ -31,7 +31,12 @@ from services.token.revocation.log import RevocationLog
 from tests.conftest import OpenDatabase
 from tests.integration.services.token.conftest import Clock
 
-POLICY = KeyPolicy(jwks_max_cache=timedelta(minutes=1), lead=timedelta(minutes=2), period=timedelta(hours=10), token_lifetime=timedelta(minutes=10))
+POLICY = KeyPolicy(
+    jwks_max_cache=timedelta(minutes=1),
+    lead=timedelta(minutes=2),
+    period=timedelta(hours=10),
+    token_lifetime=timedelta(minutes=10),
+)
 
 
 class Faulty:
@@ -103,9 +108,17 @@ class Replica:
 
 
 def replica(database: Database, clock: Clock, custody: KeyManager, first: NewKey | None = None) -> Replica:
-    store, custodies, outbox, log, revocations = KeyStore(database), Custodies(custody), Outbox("token"), RevocationLog(database), RevocationSet()
+    store, custodies, outbox, log, revocations = (
+        KeyStore(database),
+        Custodies(custody),
+        Outbox("token"),
+        RevocationLog(database),
+        RevocationSet(),
+    )
     ring = KeyCache(store, custodies, is_revoked=revocations.refuses_key, clock=clock)
-    keeper = KeyRotator(database, store, custodies, outbox, POLICY, algorithm="ES256", first=first, clock=clock, changed=ring.refresh)
+    keeper = KeyRotator(
+        database, store, custodies, outbox, POLICY, algorithm="ES256", first=first, clock=clock, changed=ring.refresh
+    )
     orders = KeyAdmin(database, store, log, outbox, POLICY.pace, clock=clock, changed=ring.refresh)
     return Replica(database, clock, custody, store, ring, keeper, orders, log, revocations)
 
@@ -123,7 +136,11 @@ async def test_a_new_deployment_signs_at_once_and_the_next_key_waits_in_the_jwks
     assert (await token.ring.active()).key_id == active.key_id
     assert token.published() == {key.key_id for key in await token.store.all()}
     assert await token.settle() == 0
-    assert [event.type for event in await token.events()] == ["token.key_created", "token.key_activated", "token.key_created"]
+    assert [event.type for event in await token.events()] == [
+        "token.key_created",
+        "token.key_activated",
+        "token.key_created",
+    ]
 
 
 async def test_it_begins_with_the_key_that_it_is_given_and_never_takes_it_again(open_database: OpenDatabase) -> None:
@@ -244,7 +261,9 @@ async def test_a_next_key_that_cannot_sign_does_not_take_over(token: Replica) ->
 async def test_a_key_whose_material_was_exchanged_does_not_take_over(token: Replica) -> None:
     other = LocalKeys(b"s" * 32).adopt(new_private_key("ES256"))
     published = await token.key(State.PUBLISHED)
-    await token.database.execute("UPDATE signing_keys SET material = $2 WHERE key_id = $1", published.key_id, other.material)
+    await token.database.execute(
+        "UPDATE signing_keys SET material = $2 WHERE key_id = $1", published.key_id, other.material
+    )
     token.clock.pass_by(hours=10)
     with pytest.raises(Unavailable):
         await token.keeper.turn()
@@ -267,7 +286,9 @@ async def test_replicas_agree(open_database: OpenDatabase, replicas: int) -> Non
     assert types.count("token.key_created") == 4
 
 
-async def test_what_another_replica_revoked_signs_nothing_here_once_the_feed_has_told(token: Replica, open_database: OpenDatabase) -> None:
+async def test_what_another_replica_revoked_signs_nothing_here_once_the_feed_has_told(
+    token: Replica, open_database: OpenDatabase
+) -> None:
     other = replica(token.database, token.clock, token.custody)
     await other.ring.refresh()
     first = await other.ring.active()
@@ -303,7 +324,9 @@ async def test_the_table_refuses_two_active_keys(token: Replica) -> None:
 @pytest.mark.parametrize("kind", ["kms", "kms-rooted"])
 async def test_rotation_with_keys_of_kms(open_database: OpenDatabase, kms: Any, root_key: str, kind: str) -> None:
     custody: KeyManager = (
-        KmsKeys(kms, SignQuota(100), description="t") if kind == "kms" else KmsRootedKeys(kms, root_key, issuer="https://issuer.test")
+        KmsKeys(kms, SignQuota(100), description="t")
+        if kind == "kms"
+        else KmsRootedKeys(kms, root_key, issuer="https://issuer.test")
     )
     clock = Clock()
     token = replica(await open_database("services.token"), clock, custody)

@@ -26,7 +26,12 @@ async def token(new_database_url: Callable[[str], Awaitable[str]], valkey_server
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="token-")))
         variables = environment(directory, await new_database_url("services.token"), valkey_server.url)
-        shortened = {"JWKS_CACHE_SECONDS": "1", "JWKS_MAX_CACHE_SECONDS": "1", "SIGNING_LEAD_SECONDS": "6", "SIGNING_ROTATION_SECONDS": "3600"}
+        shortened = {
+            "JWKS_CACHE_SECONDS": "1",
+            "JWKS_MAX_CACHE_SECONDS": "1",
+            "SIGNING_LEAD_SECONDS": "6",
+            "SIGNING_ROTATION_SECONDS": "3600",
+        }
         yield await stack.enter_async_context(held(running(variables | shortened)))
 
 
@@ -90,7 +95,9 @@ async def test_keys_are_listed_rotated_and_revoked(token: Process) -> None:
 
     async def ask() -> str:
         request = token_service_pb2.ListSessionsRequest(parent="users/me")
-        return (await reason(token.tokens.ListSessions(request, metadata=by("edge", person.access_token)))).partition(" ")[0]
+        return (await reason(token.tokens.ListSessions(request, metadata=by("edge", person.access_token)))).partition(
+            " "
+        )[0]
 
     assert await eventually(ask, "UNAUTHENTICATED") < 1
     assert await reason(token.sign_in(uuid.uuid4())) == "OK"
@@ -126,14 +133,17 @@ async def test_whoever_has_the_machine_lists_rotates_and_revokes(token: Process)
     status, output = await run(variables, "revoke", active)
     assert (status, "is revoked" in output) == (0, True)
 
-    # The process sees it within a second or so: it refuses the administrator, whose token that key has signed. By the feed, or because the key has
-    # left the JWKS, whichever comes first.
+    # The process sees it within a second or so: it refuses the administrator, whose token that key has signed. By the
+    # feed, or because the key has left the JWKS, whichever comes first.
     async def ask() -> str:
         return (await reason(admin.keys())).partition(" ")[0]
 
     assert await eventually(ask, "UNAUTHENTICATED") < 2
     assert await reason(token.sign_in(uuid.uuid4())) == "OK"
-    assert await run(variables, "revoke", "nonsense") == (1, "authmesh: no such key: it never was, or every token that it signed has expired\n")
+    assert await run(variables, "revoke", "nonsense") == (
+        1,
+        "authmesh: no such key: it never was, or every token that it signed has expired\n",
+    )
     async with Database.open(token.database_url) as database:
         rows = await database.fetch("SELECT payload FROM outbox WHERE destination = 'token.key_revoked'")
     assert len(rows) == 1
@@ -142,7 +152,9 @@ async def test_whoever_has_the_machine_lists_rotates_and_revokes(token: Process)
 
 async def test_without_a_mesh_it_says_so() -> None:
     with tempfile.TemporaryDirectory() as home:
-        status, output = await run({"AUTHMESH_HOME": home, "NODE": "", "DATABASE_URL": os.environ.get("DATABASE_URL", "")}, "list")
+        status, output = await run(
+            {"AUTHMESH_HOME": home, "NODE": "", "DATABASE_URL": os.environ.get("DATABASE_URL", "")}, "list"
+        )
     assert status == 1
     assert output.startswith("authmesh: ")
     assert len(output.splitlines()) == 1
@@ -150,19 +162,35 @@ async def test_without_a_mesh_it_says_so() -> None:
 
 @pytest.mark.parametrize("custody", ["kms", "kms-rooted"])
 async def test_a_refresh_survives_an_outage_of_kms_that_is_longer_than_its_grace(
-    new_database_url: Callable[[str], Awaitable[str]], valkey_server: Any, aws_server: AwsEmulator, kms: Any, root_key: str, custody: str
+    new_database_url: Callable[[str], Awaitable[str]],
+    valkey_server: Any,
+    aws_server: AwsEmulator,
+    kms: Any,
+    root_key: str,
+    custody: str,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="token-") as name:
         directory = Path(name)
-        variables = environment(directory, await new_database_url("services.token"), valkey_server.url) | aws_server.environment
+        variables = (
+            environment(directory, await new_database_url("services.token"), valkey_server.url) | aws_server.environment
+        )
         del variables["SIGNING_KEY_FILE"]
-        clients = "clients: {demo: {display_name: Demo, confidential: false, refresh_grace_seconds: 2, scopes: ['session:manage']}}"
+        clients = (
+            "clients: "
+            "{demo: {display_name: Demo, confidential: false, refresh_grace_seconds: 2, scopes: ['session:manage']}}"
+        )
         (directory / "clients.yaml").write_text(clients)
-        chosen = {"SIGNING_KEYS": custody, "SIGNING_KMS_KEY_ID": root_key, "CLIENTS_FILE": str(directory / "clients.yaml")}
+        chosen = {
+            "SIGNING_KEYS": custody,
+            "SIGNING_KMS_KEY_ID": root_key,
+            "CLIENTS_FILE": str(directory / "clients.yaml"),
+        }
         async with running(variables | chosen) as token:
             tokens = await token.sign_in(uuid.uuid4())
             async with Database.open(token.database_url) as database:
-                row = await database.fetchrow("SELECT material, custody FROM signing_keys WHERE active_time IS NOT NULL")
+                row = await database.fetchrow(
+                    "SELECT material, custody FROM signing_keys WHERE active_time IS NOT NULL"
+                )
             assert row
             assert row["custody"] == custody
             request = token_service_pb2.RefreshTokenRequest(refresh_token=tokens.refresh_token, client_id="demo")
@@ -170,7 +198,10 @@ async def test_a_refresh_survives_an_outage_of_kms_that_is_longer_than_its_grace
                 arn = row["material"].decode()
                 await kms.disable_key(KeyId=arn)
                 for _ in range(5):
-                    assert await reason(token.tokens.RefreshToken(request, metadata=by("edge"))) == "UNAVAILABLE KEYS_UNAVAILABLE"
+                    assert (
+                        await reason(token.tokens.RefreshToken(request, metadata=by("edge")))
+                        == "UNAVAILABLE KEYS_UNAVAILABLE"
+                    )
                     await asyncio.sleep(0.6)
                 await kms.enable_key(KeyId=arn)
             else:

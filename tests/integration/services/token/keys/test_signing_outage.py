@@ -1,7 +1,7 @@
 """Sign-ins and refreshes while tokens can't be signed.
 
-A refresh that was committed is answered later, and the client's honest retry is never theft, however long the signer was
-away. A sign-in leaves nothing behind.
+A refresh that was committed is answered later, and the client's honest retry is never theft, however long the signer
+was away. A sign-in leaves nothing behind.
 """
 
 import asyncio
@@ -132,7 +132,9 @@ async def test_two_retries_at_once_get_the_same_successor(token: Token, signing:
 
 
 @pytest.mark.parametrize("fault", ["down", "slow"])
-async def test_a_sign_in_that_cannot_be_signed_ends_nobodys_session_and_leaves_nothing(token: Token, signing: Outage, fault: str) -> None:
+async def test_a_sign_in_that_cannot_be_signed_ends_nobodys_session_and_leaves_nothing(
+    token: Token, signing: Outage, fault: str
+) -> None:
     token.clients["demo"] = token.clients["demo"].model_copy(update={"session_limit": 1})
     living = await token.sign_in(ALICE)
     setattr(signing, fault, True)

@@ -1,8 +1,9 @@
-"""The feed on a set with a Sentinel and on a Cluster, while its primary dies and takes with it what no replica has, or is cut off.
+"""The feed on a set with a Sentinel and on a Cluster, while its primary dies and takes with it what no replica has, or
+is cut off.
 
-One property is held at every moment of every history: a process whose staleness is s knows everything that was revoked more than s seconds ago, and
-refuses nothing else. So within the bound of a method no revoked token gets in, past it the answer is UNAVAILABLE, and no good token is ever called
-revoked.
+One property is held at every moment of every history: a process whose staleness is s knows everything that was revoked
+more than s seconds ago, and refuses nothing else. So within the bound of a method no revoked token gets in, past it the
+answer is UNAVAILABLE, and no good token is ever called revoked.
 """
 
 import asyncio
@@ -142,7 +143,9 @@ async def test_a_process_that_starts_after_the_failover_knows_everything(valkeys
             assert late.known.refuses(claims("lost"))
 
 
-async def test_a_primary_that_is_cut_off_makes_processes_stale_and_never_wrong(valkeys: Set, database: Database) -> None:
+async def test_a_primary_that_is_cut_off_makes_processes_stale_and_never_wrong(
+    valkeys: Set, database: Database
+) -> None:
     log = RevocationLog(database)
     consumer = Consumer(valkeys.url, log)
     watch = Watch(database, log, [consumer])

@@ -93,7 +93,9 @@ async def sequence_in(redis: Redis) -> list[int]:
     return [int(entry_id.partition(b"-")[0]) for entry_id, _ in await entries_in(redis)]
 
 
-async def test_a_revocation_reaches_every_process_within_milliseconds(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_a_revocation_reaches_every_process_within_milliseconds(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     consumers = [Consumer(valkey_url, log) for _ in range(3)]
     async with running(Publisher(valkey_url, log), *(consumer.feed for consumer in consumers)):
         await eventually(lambda: all(consumer.feed.loaded for consumer in consumers))
@@ -105,7 +107,9 @@ async def test_a_revocation_reaches_every_process_within_milliseconds(valkey_url
         assert [consumer.snapshots for consumer in consumers] == [1, 1, 1]
 
 
-async def test_a_transaction_that_revokes_ends_when_redis_has_it(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_a_transaction_that_revokes_ends_when_redis_has_it(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     async with running(Publisher(valkey_url, log)), Redis.from_url(valkey_url) as redis:
         for number in range(1, 31):
             async with log.transaction() as tx:
@@ -113,7 +117,9 @@ async def test_a_transaction_that_revokes_ends_when_redis_has_it(valkey_url: str
             assert (await sequence_in(redis))[-1] == number
 
 
-async def test_any_number_of_them_at_once_end_when_redis_has_theirs(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_any_number_of_them_at_once_end_when_redis_has_theirs(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     async with running(Publisher(valkey_url, log)), Redis.from_url(valkey_url) as redis:
 
         async def revoke_and_look(value: str) -> None:
@@ -124,7 +130,9 @@ async def test_any_number_of_them_at_once_end_when_redis_has_theirs(valkey_url: 
         await asyncio.gather(*(revoke_and_look(str(number)) for number in range(40)))
 
 
-async def test_one_that_another_process_has_published_has_been_published(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_one_that_another_process_has_published_has_been_published(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     other = RevocationLog(database)
     mine = Publisher(valkey_url, log)
     async with running(Publisher(valkey_url, other), mine), Redis.from_url(valkey_url) as redis:
@@ -151,7 +159,9 @@ async def test_without_redis_a_revocation_is_committed_and_answered_all_the_same
     assert (await log.tail(0, 1)).sequence == 1
 
 
-async def test_where_nothing_publishes_nothing_waits(database: Database, log: RevocationLog, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_nothing_publishes_nothing_waits(
+    database: Database, log: RevocationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As in `authmesh keys`, which leaves that to the running processes.
     monkeypatch.setattr(revocation_log_module, "PUBLISHED_SECONDS", 60)
     async with asyncio.timeout(PATIENCE), log.transaction() as tx:
@@ -179,7 +189,9 @@ async def test_before_the_first_snapshot_nothing_is_known(valkey_url: str, log: 
         await eventually(lambda: consumer.feed.loaded)
 
 
-async def test_without_a_publisher_the_feed_goes_stale_though_redis_answers(valkey_url: str, log: RevocationLog) -> None:
+async def test_without_a_publisher_the_feed_goes_stale_though_redis_answers(
+    valkey_url: str, log: RevocationLog
+) -> None:
     consumer = Consumer(valkey_url, log)
     async with running(consumer.feed):
         async with running(Publisher(valkey_url, log)):
@@ -201,7 +213,9 @@ async def test_an_old_heartbeat_found_on_connecting_proves_nothing(valkey_url: s
         assert consumer.feed.staleness() >= 0.9
 
 
-async def test_what_was_revoked_before_the_process_started_comes_with_the_snapshot(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_what_was_revoked_before_the_process_started_comes_with_the_snapshot(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     await revoke(database, log, "s1", "s2")
     consumer = Consumer(valkey_url, log)
     async with running(consumer.feed):
@@ -212,7 +226,10 @@ async def test_what_was_revoked_before_the_process_started_comes_with_the_snapsh
 async def test_several_publishers_at_once_do_no_harm(valkey_url: str, database: Database, log: RevocationLog) -> None:
     logs = [RevocationLog(database) for _ in range(3)]
     consumer = Consumer(valkey_url, log)
-    async with running(*(Publisher(valkey_url, one) for one in logs), consumer.feed), Redis.from_url(valkey_url) as redis:
+    async with (
+        running(*(Publisher(valkey_url, one) for one in logs), consumer.feed),
+        Redis.from_url(valkey_url) as redis,
+    ):
         await asyncio.gather(*(revoke(database, logs[number % 3]) for number in range(100)))
         await eventually(lambda: consumer.knows(100))
         assert await sequence_in(redis) == list(range(1, 101))
@@ -232,7 +249,9 @@ async def test_sequences_are_contiguous_also_when_transactions_fail(database: Da
     assert [row["sequence"] for row in rows] == list(range(1, 41))
 
 
-async def test_an_emptied_redis_is_refilled_and_consumers_lose_nothing(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_an_emptied_redis_is_refilled_and_consumers_lose_nothing(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     consumer = Consumer(valkey_url, log)
     async with running(Publisher(valkey_url, log), consumer.feed), Redis.from_url(valkey_url) as redis:
         await revoke(database, log, "s1", "s2", "s3")
@@ -244,7 +263,9 @@ async def test_an_emptied_redis_is_refilled_and_consumers_lose_nothing(valkey_ur
         assert len(consumer.known) == 4
 
 
-async def test_redis_killed_and_restarted_empty_catches_up_by_itself(tmp_path: Path, database: Database, log: RevocationLog) -> None:
+async def test_redis_killed_and_restarted_empty_catches_up_by_itself(
+    tmp_path: Path, database: Database, log: RevocationLog
+) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(held(valkey.running(tmp_path)))
         consumer = Consumer(server.url, log)
@@ -284,13 +305,17 @@ async def test_a_gap_is_refused_and_mended_by_a_snapshot(
         await eventually(lambda: consumer.feed.loaded)
         await revoke(database, log, "s1", "s2", "s3")
         # Trimmed away before this process read it.
-        await redis.xadd(STREAM, {"kind": 2, "value": "s3", "not_before": 0, "expires_at": int(time.time()) + 60}, id="3-0")
+        await redis.xadd(
+            STREAM, {"kind": 2, "value": "s3", "not_before": 0, "expires_at": int(time.time()) + 60}, id="3-0"
+        )
         await eventually(lambda: consumer.knows(3))
         assert consumer.snapshots == 2
         assert len(consumer.known) == 3
 
 
-async def test_a_heartbeat_that_covers_more_than_the_stream_has_is_a_gap(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_a_heartbeat_that_covers_more_than_the_stream_has_is_a_gap(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     consumer = Consumer(valkey_url, log)
     async with running(consumer.feed), Redis.from_url(valkey_url) as redis:
         await eventually(lambda: consumer.feed.loaded)
@@ -334,7 +359,9 @@ async def test_a_restored_database_begins_a_new_epoch(valkey_url: str, database:
         assert len(consumer.known) == 4
 
 
-async def test_a_restored_database_that_has_caught_up_is_noticed_by_its_content(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_a_restored_database_that_has_caught_up_is_noticed_by_its_content(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     publisher = Publisher(valkey_url, log)
     async with Redis.from_url(valkey_url) as redis:
         await revoke(database, log, "s1", "s2")
@@ -347,7 +374,9 @@ async def test_a_restored_database_that_has_caught_up_is_noticed_by_its_content(
         assert (await entries_in(redis))[-1][1][b"value"] == b"another"
 
 
-async def test_a_publisher_without_its_database_does_not_look_fresh(valkey_url: str, database: Database, log: RevocationLog) -> None:
+async def test_a_publisher_without_its_database_does_not_look_fresh(
+    valkey_url: str, database: Database, log: RevocationLog
+) -> None:
     consumer = Consumer(valkey_url, log)
     async with running(Publisher(valkey_url, log), consumer.feed):
         await eventually(lambda: consumer.feed.loaded)

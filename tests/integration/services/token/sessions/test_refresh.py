@@ -1,4 +1,5 @@
-"""What a refresh token is worth, on a real PostgreSQL: each row of the lineage's rules with its reason and its audit event."""
+"""What a refresh token is worth, on a real PostgreSQL: each row of the lineage's rules with its reason and its audit
+event."""
 
 import uuid
 
@@ -25,7 +26,11 @@ async def event_types(token: Token) -> list[str]:
 
 def same_answer(token: Token, one: Issued, other: Issued) -> bool:
     """The same tokens to the eye of everybody but the signature's."""
-    return one.refresh_token == other.refresh_token and one.grant == other.grant and token.claims(one) == token.claims(other)
+    return (
+        one.refresh_token == other.refresh_token
+        and one.grant == other.grant
+        and token.claims(one) == token.claims(other)
+    )
 
 
 async def test_a_refresh_rotates_and_keeps_the_session(token: Token) -> None:
@@ -156,7 +161,10 @@ async def test_another_client_is_refused_and_the_family_lives(token: Token) -> N
     await token.refresh(first.refresh_token)
 
 
-@pytest.mark.parametrize("garbage", ["", "x", "amrt_", "amrt_" + "A" * 43, "a.b.c", "amrt_" + "A" * 43 + "\n", "'; DROP TABLE sessions; --", "\x00"])
+@pytest.mark.parametrize(
+    "garbage",
+    ["", "x", "amrt_", "amrt_" + "A" * 43, "a.b.c", "amrt_" + "A" * 43 + "\n", "'; DROP TABLE sessions; --", "\x00"],
+)
 async def test_what_nobody_knows_is_refused_without_a_trace(token: Token, garbage: str) -> None:
     assert await refusal(token, garbage) is Reason.REFRESH_INVALID
     assert await event_types(token) == []
@@ -282,7 +290,9 @@ async def test_a_dead_database_is_unavailable_and_no_verdict(token: Token) -> No
     assert not isinstance(caught.value, Unauthenticated)
 
 
-async def test_a_retry_after_the_key_was_out_of_reach_is_no_theft_however_late(token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_retry_after_the_key_was_out_of_reach_is_no_theft_however_late(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def out_of_reach(_: object) -> bytes:
         raise Unavailable(Reason.KEYS_UNAVAILABLE, "test")
 

@@ -1,4 +1,5 @@
-"""A model of refresh lineage against the real thing on a real PostgreSQL: hypothesis invents the histories, the model says what each step must do.
+"""A model of refresh lineage against the real thing on a real PostgreSQL: hypothesis invents the histories, the model
+says what each step must do.
 
 The model is written from the rules of docs/design.md and shares no code with `services.token.sessions.lineage`.
 """
@@ -12,7 +13,14 @@ from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from mesh.errors import MeshError, Reason, Unavailable
 from mesh.tokens.claims import Claims
@@ -74,7 +82,8 @@ class Line:
 
 
 class Lineage(RuleBasedStateMachine):
-    """Sign-ins, refreshes of any token by anybody, races, outages of the key, sign-outs and role changes, in any order."""
+    """Sign-ins, refreshes of any token by anybody, races, outages of the key, sign-outs and role changes, in any
+    order."""
 
     token: Token
     loop: asyncio.AbstractEventLoop
@@ -129,7 +138,9 @@ class Lineage(RuleBasedStateMachine):
         grant = issued.grant
         created = grant.issue_time
         generation = Generation(issued.refresh_token, created + IDLE, grant)
-        self.lines.append(Line(grant.session_id, instance, created, [generation], access=[(self.token.claims(issued), False)]))
+        self.lines.append(
+            Line(grant.session_id, instance, created, [generation], access=[(self.token.claims(issued), False)])
+        )
         self.expect("token.issued")
 
     @rule(seconds=st.sampled_from([1, 1, 3, 3, 12, 31, 600]))
@@ -153,7 +164,9 @@ class Lineage(RuleBasedStateMachine):
         which=st.integers(0, 2),
         back=st.sampled_from([0, 0, 0, 1, 1, 1, 2, 5]),
         who=st.sampled_from(["owner"] * 5 + ["other instance", "other client"]),
-        scopes=st.sampled_from([frozenset(), frozenset(), frozenset({"user:read"}), frozenset({"user:write"}), frozenset({"nonsense"})]),
+        scopes=st.sampled_from(
+            [frozenset(), frozenset(), frozenset({"user:read"}), frozenset({"user:write"}), frozenset({"nonsense"})]
+        ),
     )
     def refresh(self, which: int, back: int, who: str, scopes: frozenset[str]) -> None:
         line = self.lines[which % len(self.lines)]
@@ -172,7 +185,9 @@ class Lineage(RuleBasedStateMachine):
         outcomes = [first]
         # And whoever comes at the moment in which a family ends may hear either of two reasons: nobody does here.
         while len(outcomes) < callers and outcomes[-1] != REUSED:
-            outcomes.append("same" if first == "rotate" else self._outcome(line, place, "demo", line.instance, frozenset()))
+            outcomes.append(
+                "same" if first == "rotate" else self._outcome(line, place, "demo", line.instance, frozenset())
+            )
         token = line.generations[place].token
 
         async def at_once() -> list[Issued | MeshError]:
@@ -234,7 +249,9 @@ class Lineage(RuleBasedStateMachine):
         self.expect("token.reuse_detected", REUSED)
         return REUSED
 
-    async def _answer(self, token: str, client: str, instance: uuid.UUID | None, scopes: frozenset[str]) -> Issued | MeshError:
+    async def _answer(
+        self, token: str, client: str, instance: uuid.UUID | None, scopes: frozenset[str]
+    ) -> Issued | MeshError:
         try:
             return await self.token.refresh(token, instance=instance, client=client, scopes=scopes)
         except MeshError as error:
@@ -265,7 +282,9 @@ class Lineage(RuleBasedStateMachine):
         generation.spent_at = self.now
         generation.unanswered = answer is None
         expires = min(self.now.replace(microsecond=0) + IDLE, line.created + ABSOLUTE)
-        line.generations.append(Generation(answer.refresh_token if answer else "", expires, answer.grant if answer else None))
+        line.generations.append(
+            Generation(answer.refresh_token if answer else "", expires, answer.grant if answer else None)
+        )
         self.expect("token.refreshed")
 
     def _answered(self, line: Line, place: int, answer: Issued) -> None:
@@ -313,7 +332,11 @@ class Lineage(RuleBasedStateMachine):
 
     def _set_grants(self, *, disabled: bool, changed: bool = False) -> None:
         self.version += 1
-        self.run(self.token.subjects.set_grants(self.subject, ["admin"] * self.admin, disabled=disabled, version=self.version))
+        self.run(
+            self.token.subjects.set_grants(
+                self.subject, ["admin"] * self.admin, disabled=disabled, version=self.version
+            )
+        )
         if changed or disabled != self.disabled:
             self.expect("token.grants_changed")
         self.disabled = disabled
@@ -322,7 +345,8 @@ class Lineage(RuleBasedStateMachine):
     def one_line_without_siblings(self) -> None:
         rows = self.run(
             self.token.database.fetch(
-                "SELECT session_id, hash, successor, rotate_time FROM refresh_tokens WHERE session_id = ANY($1::uuid[])",
+                "SELECT session_id, hash, successor, rotate_time FROM refresh_tokens WHERE "
+                "session_id = ANY($1::uuid[])",
                 [line.id for line in self.lines],
             )
         )

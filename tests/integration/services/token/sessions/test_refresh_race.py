@@ -1,4 +1,5 @@
-"""Many callers with one refresh token at the same moment, over as many connections: never two successors, never a thief."""
+"""Many callers with one refresh token at the same moment, over as many connections: never two successors, never a
+thief."""
 
 import asyncio
 import uuid
@@ -96,11 +97,15 @@ async def test_a_disabled_user_and_refreshes_at_the_same_moment_leave_no_living_
                 assert await wide_token.refuses(answer)
 
 
-async def test_a_role_change_and_a_refresh_at_the_same_moment_leave_no_token_with_the_old_roles(wide_token: Token) -> None:
+async def test_a_role_change_and_a_refresh_at_the_same_moment_leave_no_token_with_the_old_roles(
+    wide_token: Token,
+) -> None:
     for version in range(1, 11):
         first = await wide_token.sign_in()
         refresh = partial(wide_token.refresh, first.refresh_token)
-        promote = partial(wide_token.subjects.set_grants, first.grant.subject, ("admin",), disabled=False, version=version)
+        promote = partial(
+            wide_token.subjects.set_grants, first.grant.subject, ("admin",), disabled=False, version=version
+        )
         for answer in await at_once([refresh, promote]):
             if isinstance(answer, Issued):
                 old = "admin" not in answer.grant.roles
@@ -114,5 +119,9 @@ async def test_sign_ins_at_the_same_moment_keep_the_session_limit(wide_token: To
     assert all(isinstance(answer, Issued) for answer in answers)
     assert len(await wide_token.sign_outs.live_sessions(subject, None, 100)) == 3
     await wide_token.learn_revocations()
-    living = [answer for answer in answers if isinstance(answer, Issued) and not wide_token.revocations.refuses(wide_token.claims(answer))]
+    living = [
+        answer
+        for answer in answers
+        if isinstance(answer, Issued) and not wide_token.revocations.refuses(wide_token.claims(answer))
+    ]
     assert len(living) == 3

@@ -26,11 +26,14 @@ async def test_a_sign_in_gives_all_that_the_user_may_have_and_is_written_down(to
 
 
 @pytest.mark.parametrize(("changes", "field"), [
-    ({"client": "nobody"}, "client_id"), ({"client": "backend"}, "client_id"), ({"scopes": frozenset({"nonsense"})}, "scopes"),
+    ({"client": "nobody"}, "client_id"), ({"client": "backend"}, "client_id"),
+    ({"scopes": frozenset({"nonsense"})}, "scopes"),
     ({"scopes": frozenset({"admin:users"})}, "scopes"), ({"client": "strict"}, "device.instance_id"),
     ({"amr": ("p w d",)}, "amr"),
 ])  # fmt: skip
-async def test_an_impossible_sign_in_names_the_field_and_writes_nothing(token: Token, changes: dict[str, object], field: str) -> None:
+async def test_an_impossible_sign_in_names_the_field_and_writes_nothing(
+    token: Token, changes: dict[str, object], field: str
+) -> None:
     token.clients["backend"] = token.clients["demo"].model_copy(update={"confidential": True})
     token.clients["strict"] = token.clients["demo"].model_copy(update={"instance_required": True})
     with pytest.raises(InvalidArgument) as caught:
@@ -50,7 +53,9 @@ async def test_an_impossible_sign_in_names_the_field_and_writes_nothing(token: T
         ("narrow", {"user:write"}, "scopes"),
     ],
 )
-async def test_what_nobody_can_have_is_refused_before_anybody_is_known(token: Token, client: str, scopes: set[str], field: str) -> None:
+async def test_what_nobody_can_have_is_refused_before_anybody_is_known(
+    token: Token, client: str, scopes: set[str], field: str
+) -> None:
     token.clients["backend"] = token.clients["demo"].model_copy(update={"confidential": True})
     token.clients["strict"] = token.clients["demo"].model_copy(update={"instance_required": True})
     token.clients["narrow"] = token.clients["demo"].model_copy(update={"scopes": frozenset({"user:read"})})
@@ -253,9 +258,12 @@ async def test_every_token_after_a_change_is_good_however_fast_the_changes_follo
 
 
 @pytest.mark.parametrize(("change", "issued_by"), [
-    ("roles", "sign_in"), ("roles", "refresh"), ("roles", "nobody"), ("disabled", "sign_in"), ("revoked", "sign_in"), ("revoked", "nobody"),
+    ("roles", "sign_in"), ("roles", "refresh"), ("roles", "nobody"), ("disabled", "sign_in"), ("revoked", "sign_in"),
+    ("revoked", "nobody"),
 ])  # fmt: skip
-async def test_a_fresh_token_is_good_however_many_changes_a_second_has(token: Token, change: str, issued_by: str) -> None:
+async def test_a_fresh_token_is_good_however_many_changes_a_second_has(
+    token: Token, change: str, issued_by: str
+) -> None:
     current = await token.sign_in(ALICE)
     for number in range(65):
         if change == "revoked":
@@ -378,7 +386,10 @@ async def test_rows_that_can_never_be_used_again_are_purged_and_no_others(token:
     token.clock.pass_by(days=7)
     purge = Retention(token.database, clock=token.clock)
     assert not await purge.purge_once()
-    count = "SELECT (SELECT count(*) FROM refresh_tokens), (SELECT count(*) FROM sessions), (SELECT count(*) FROM revocations)"
+    count = (
+        "SELECT (SELECT count(*) FROM refresh_tokens), (SELECT count(*) FROM sessions), (SELECT "
+        "count(*) FROM revocations)"
+    )
     # The newest revocation is what a publisher recognises its log by.
     assert tuple(await token.database.fetchrow(count) or ()) == (1, 1, 1)
     await token.refresh(young.refresh_token)

@@ -26,7 +26,9 @@ def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trail:
 def verify(trail: Trail, *options: str) -> tuple[int, str]:
     key = trail.path.parent / "key.pem"
     at = f"{trail.now:%Y-%m-%dT%H:%M:%SZ}"
-    result = CliRunner().invoke(commands, ["verify", "--directory", str(trail.path), "--key", str(key), "--at", at, *options])
+    result = CliRunner().invoke(
+        commands, ["verify", "--directory", str(trail.path), "--key", str(key), "--at", at, *options]
+    )
     return result.exit_code, result.output
 
 
@@ -69,7 +71,12 @@ def test_what_is_acknowledged_is_shown_as_such_and_is_status_3(trail: Trail) -> 
     assert f"acknowledged by ada at {trail.now:%Y-%m-%dT%H:%M:%SZ} (acknowledgement 1): a drill of the 24th" in output
     assert "ACKNOWLEDGED: 10 events" in output
     [item] = verify_json(trail, "--acknowledgement-key", str(operators))["acknowledged"]
-    assert item["acknowledgement"] == {"number": 1, "by": "ada", "reason": "a drill of the 24th", "time": trail.now.isoformat()}
+    assert item["acknowledgement"] == {
+        "number": 1,
+        "by": "ada",
+        "reason": "a drill of the 24th",
+        "time": trail.now.isoformat(),
+    }
 
 
 def test_an_acknowledgement_without_a_key_to_believe_it_by_is_status_1_and_told(trail: Trail) -> None:
@@ -77,7 +84,10 @@ def test_an_acknowledgement_without_a_key_to_believe_it_by_is_status_1_and_told(
     acknowledged(trail)
     status, output = verify(trail)
     assert status == 1
-    assert "1 acknowledgements count for nothing: name the public key to believe them by with --acknowledgement-key" in output
+    assert (
+        "1 acknowledgements count for nothing: name the public key to believe them by with --acknowledgement-key"
+        in output
+    )
 
 
 def test_text_of_callers_does_nothing_to_the_terminal(trail: Trail) -> None:
@@ -95,7 +105,13 @@ def test_text_of_callers_does_nothing_to_the_terminal(trail: Trail) -> None:
 def test_scripts_get_json(trail: Trail) -> None:
     status, output = verify(trail, "--json")
     report = json.loads(output)
-    assert (status, report["verdict"], report["intact"], report["events"], report["findings"]) == (0, "intact", True, {"auth": 10}, [])
+    assert (status, report["verdict"], report["intact"], report["events"], report["findings"]) == (
+        0,
+        "intact",
+        True,
+        {"auth": 10},
+        [],
+    )
 
 
 @pytest.mark.parametrize("pem", [None, b"nothing"])
@@ -108,20 +124,26 @@ def test_without_a_key_is_status_2(trail: Trail, pem: bytes | None) -> None:
 
 
 def test_without_a_mesh_or_a_bucket_is_status_2(trail: Trail) -> None:
-    result = CliRunner().invoke(commands, ["verify", "--key", str(trail.path.parent / "key.pem")], env={"AUDIT_BUCKET": ""})
+    result = CliRunner().invoke(
+        commands, ["verify", "--key", str(trail.path.parent / "key.pem")], env={"AUDIT_BUCKET": ""}
+    )
     assert result.exit_code == 2
     assert "--bucket" in result.output
 
 
 def test_an_event_is_one_line() -> None:
     event = {
-        "eventTime": "2026-11-24T12:00:00Z", "source": "auth", "sequence": "7", "type": "auth.sign_in_failed", "outcome": "OUTCOME_FAILURE",
+        "eventTime": "2026-11-24T12:00:00Z", "source": "auth", "sequence": "7", "type": "auth.sign_in_failed",
+        "outcome": "OUTCOME_FAILURE",
         "reason": "CREDENTIALS_INVALID", "subject": "users/ada", "detail": {"b": "2", "a": "1"}, "sealed": "AAAA",
     }  # fmt: skip
     assert one_line(event, "STANDING_CHAINED") == one_line(event)
     assert one_line(event, "STANDING_OFF_CHAIN") == f"FORGED  {one_line(event)}"
     assert one_line(event, "STANDING_PENDING") == f"NOT CHAINED YET  {one_line(event)}"
-    assert one_line(event | {"detail": {"a": "b  actor=users/eve"}}).endswith('  a="b  actor=users/eve"  (personal data sealed)')
+    assert one_line(event | {"detail": {"a": "b  actor=users/eve"}}).endswith(
+        '  a="b  actor=users/eve"  (personal data sealed)'
+    )
     assert one_line(event) == (
-        "2026-11-24T12:00:00Z  auth#7  auth.sign_in_failed  FAILED CREDENTIALS_INVALID  subject=users/ada  a=1  b=2  (personal data sealed)"
+        "2026-11-24T12:00:00Z  auth#7  auth.sign_in_failed  FAILED CREDENTIALS_INVALID  "
+        "subject=users/ada  a=1  b=2  (personal data sealed)"
     )

@@ -21,21 +21,28 @@ TEMPLATE = Path(__file__).parents[5] / "deploy/aws/events.yaml"
 
 
 def export(trail: Trail, output: Path, *options: str) -> tuple[int, str]:
-    result = CliRunner().invoke(commands, ["export", "--format", "parquet", "--directory", str(trail.path), "--output", str(output), *options])
+    result = CliRunner().invoke(
+        commands, ["export", "--format", "parquet", "--directory", str(trail.path), "--output", str(output), *options]
+    )
     return result.exit_code, result.output
 
 
 def read(output: Path) -> list[dict[str, object]]:
-    partitioning = pyarrow.dataset.partitioning(pa.schema([("source", pa.string()), ("dt", pa.string())]), flavor="hive")
+    partitioning = pyarrow.dataset.partitioning(
+        pa.schema([("source", pa.string()), ("dt", pa.string())]), flavor="hive"
+    )
     dataset = pyarrow.dataset.dataset(output, format="parquet", partitioning=partitioning)
-    rows: list[dict[str, object]] = dataset.to_table().sort_by([("source", "ascending"), ("sequence", "ascending")]).to_pylist()
+    rows: list[dict[str, object]] = (
+        dataset.to_table().sort_by([("source", "ascending"), ("sequence", "ascending")]).to_pylist()
+    )
     return rows
 
 
 def test_every_event_comes_back_once_and_whole(tmp_path: Path) -> None:
     trail = Trail(tmp_path / "copy")
     refused = event(
-        3, at=NOON + timedelta(days=1, microseconds=7), actor="users/ada", reason="CREDENTIALS_INVALID", email="ada@example.org",
+        3, at=NOON + timedelta(days=1, microseconds=7), actor="users/ada", reason="CREDENTIALS_INVALID",
+        email="ada@example.org",
         detail={"b": "2", "a": "1"}, previous_hash=b"\x00\xff" * 16,
     )  # fmt: skip
     refused.outcome = OUTCOME_FAILURE
@@ -52,13 +59,17 @@ def test_every_event_comes_back_once_and_whole(tmp_path: Path) -> None:
         ("auth", "2026-11-24", 1), ("auth", "2026-11-24", 2), ("auth", "2026-11-25", 3), ("token", "2026-11-24", 1),
     ]  # fmt: skip
     assert rows[2] == dict.fromkeys(SCHEMA.names) | {
-        "source": "auth", "dt": "2026-11-25", "sequence": 3, "eventid": "id-3", "type": "auth.signed_in", "outcome": "OUTCOME_FAILURE",
-        "eventtime": (NOON + timedelta(days=1, microseconds=7)).astimezone(UTC), "actor": "users/ada", "reason": "CREDENTIALS_INVALID",
+        "source": "auth", "dt": "2026-11-25", "sequence": 3, "eventid": "id-3", "type": "auth.signed_in",
+        "outcome": "OUTCOME_FAILURE",
+        "eventtime": (NOON + timedelta(days=1, microseconds=7)).astimezone(UTC), "actor": "users/ada",
+        "reason": "CREDENTIALS_INVALID",
         "detail": [("a", "1"), ("b", "2")], "previoushash": b"\x00\xff" * 16, "sealed": refused.sealed,
     }  # fmt: skip
     # Some days, once more: what was there is replaced, and nothing else is left behind.
     assert export(trail, tmp_path / "out", "--since", "2026-11-25")[1].startswith("1 events in 1 files")
-    assert export(trail, tmp_path / "out", "--until", "2026-11-24", "--source", "auth")[1].startswith("2 events in 1 files")
+    assert export(trail, tmp_path / "out", "--until", "2026-11-24", "--source", "auth")[1].startswith(
+        "2 events in 1 files"
+    )
     assert read(tmp_path / "out") == rows
     assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"events.parquet"}
 
@@ -87,7 +98,8 @@ def test_without_pyarrow_it_says_how_to_install_it(tmp_path: Path, monkeypatch: 
 
 
 def test_the_table_has_the_columns_of_the_files() -> None:
-    types = {pa.string(): "string", pa.int64(): "bigint", pa.binary(): "binary", SCHEMA.field("eventtime").type: "timestamp",
+    types = {pa.string(): "string", pa.int64(): "bigint", pa.binary(): "binary",
+    SCHEMA.field("eventtime").type: "timestamp",
              pa.map_(pa.string(), pa.string()): "map<string,string>"}  # fmt: skip
     table = TEMPLATE.read_text().partition("  ParquetTable:")[2].partition("\n  # Alarms.")[0]
     columns = re.findall(r'\{Name: (\w+), Type: "?([^"}]+)"?\}', table)

@@ -112,12 +112,32 @@ def test_an_event_of_what_is_not_a_node_of_the_mesh_is_refused() -> None:
         {"detail": {"source": "auth", "type": "auth.signed_in", "sequence": "1"}},
         {"detail": {"source": "auth", "type": "auth.signed_in", "sequence": "0", "eventTime": "2026-11-24T12:00:00Z"}},
         {"detail": {"source": "auth", "type": "auth.signed_in", "sequence": "-1", "eventTime": "2026-11-24T12:00:00Z"}},
-        {"detail": {"source": "auth", "type": "auth.signed_in", "sequence": "1" * 30, "eventTime": "2026-11-24T12:00:00Z"}},
+        {
+            "detail": {
+                "source": "auth",
+                "type": "auth.signed_in",
+                "sequence": "1" * 30,
+                "eventTime": "2026-11-24T12:00:00Z",
+            }
+        },
         {"detail": {"source": "auth", "type": "auth.signed_in", "sequence": "1", "eventTime": "yesterday"}},
-        {"detail": {"source": "auth", "type": "auth.signed_in", "sequence": "1", "eventTime": "2026-11-24T12:00:00Z", "actor": "\ud800"}},
+        {
+            "detail": {
+                "source": "auth",
+                "type": "auth.signed_in",
+                "sequence": "1",
+                "eventTime": "2026-11-24T12:00:00Z",
+                "actor": "\ud800",
+            }
+        },
         {
             "source": "authmesh.../../x",
-            "detail": {"source": "../../x", "type": "auth.signed_in", "sequence": "1", "eventTime": "2026-11-24T12:00:00Z"},
+            "detail": {
+                "source": "../../x",
+                "type": "auth.signed_in",
+                "sequence": "1",
+                "eventTime": "2026-11-24T12:00:00Z",
+            },
         },
         {"detail-type": "", "detail": {"source": "auth", "sequence": "1", "eventTime": "2026-11-24T12:00:00Z"}},
     ],
@@ -127,14 +147,18 @@ def test_a_message_without_a_good_event_is_refused(changes: dict[str, Any]) -> N
         read(envelope(event(1), **changes))
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", "null", "5", '"text"', "[" * 100_000, '{"detail": NaN}', '{"detail": {"detail": {"a": ' * 10_000])
+@pytest.mark.parametrize(
+    "body",
+    ["", "{", "[]", "null", "5", '"text"', "[" * 100_000, '{"detail": NaN}', '{"detail": {"detail": {"a": ' * 10_000],
+)
 def test_what_is_no_envelope_is_refused(body: str) -> None:
     with pytest.raises(EnvelopeError):
         read(body)
 
 
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
 

@@ -1,4 +1,5 @@
-"""Two histories beside each other, gaps, and what lies among the objects without being one: all of it is named, number by number."""
+"""Two histories beside each other, gaps, and what lies among the objects without being one: all of it is named, number
+by number."""
 
 import gzip
 import random
@@ -42,7 +43,9 @@ async def test_every_event_of_a_forged_branch_is_named(trail: Trail, together: b
     trail.checkpoint()
     report = await trail.verify()
     assert found(report) == [(Kind.FORGED, 14, 16)]
-    assert report.findings[0].text.startswith("events 14 to 16 of auth exist in a second form that the chain does not know: id-14, id-15, id-16")
+    assert report.findings[0].text.startswith(
+        "events 14 to 16 of auth exist in a second form that the chain does not know: id-14, id-15, id-16"
+    )
     assert report.events == {"auth": 34}
 
 
@@ -80,11 +83,15 @@ async def test_where_nothing_decides_every_number_of_the_fork_is_named(trail: Tr
     trail.write(sorted([*EVENTS[30:], *branch(32, 34)], key=lambda sent: sent.sequence), seen=False)
     report = await trail.verify()
     assert found(report) == [(Kind.FORGED, 32, 34)]
-    assert "events 32 to 34 of auth exist in 2 forms, and nothing says yet which of them is true" in report.findings[0].text
+    assert (
+        "events 32 to 34 of auth exist in 2 forms, and nothing says yet which of them is true"
+        in report.findings[0].text
+    )
 
 
 async def test_a_chain_that_goes_on_beside_what_was_put_over_its_beginning_is_the_true_one(trail: Trail) -> None:
-    # Thirteen was replaced, and what it would have led to forged for two events: the true ones hold the hash of the true thirteen.
+    # Thirteen was replaced, and what it would have led to forged for two events: the true ones hold the hash of the
+    # true thirteen.
     forged = chained(13, 15, previous=chain_hash(EVENTS[11]), actor="users/eve")
     trail.write([*EVENTS[:12], *forged, *EVENTS[13:]])
     trail.checkpoint()
@@ -127,7 +134,9 @@ async def test_a_time_in_the_future_excuses_no_gap(trail: Trail) -> None:
     assert (Kind.MISSING, 6, 7) in found(await trail.verify())
 
 
-async def test_an_event_with_a_far_number_is_one_finding_that_stays_the_same_while_the_chain_grows(trail: Trail) -> None:
+async def test_an_event_with_a_far_number_is_one_finding_that_stays_the_same_while_the_chain_grows(
+    trail: Trail,
+) -> None:
     junk = event(2_000_000)
     trail.write(EVENTS[:10])
     trail.write([junk], seen=False)
@@ -191,7 +200,9 @@ async def test_of_any_forks_every_forged_event_is_named_and_no_true_one(trail: T
     generator = random.Random(seed)
     true, forged = woven(generator, generator.randint(5, 40))
     # About in order, in objects of any size.
-    delivered = sorted(true + forged, key=lambda sent: sent.sequence + generator.random() * generator.choice([0, 3, 15]))
+    delivered = sorted(
+        true + forged, key=lambda sent: sent.sequence + generator.random() * generator.choice([0, 3, 15])
+    )
     while delivered:
         size = generator.randint(1, 9)
         trail.write(delivered[:size])

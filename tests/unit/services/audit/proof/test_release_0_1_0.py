@@ -32,7 +32,9 @@ def bucket(tmp_path: Path) -> Path:
 
 
 async def verified(bucket: Path, **options: Any) -> Report:
-    return await verify(LocalArchive(bucket), PinnedKey(RELEASED["key"].encode()), now=TIME + timedelta(seconds=30), **options)
+    return await verify(
+        LocalArchive(bucket), PinnedKey(RELEASED["key"].encode()), now=TIME + timedelta(seconds=30), **options
+    )
 
 
 async def test_it_is_intact(bucket: Path) -> None:
@@ -61,7 +63,8 @@ def test_this_release_would_write_the_same_lines(bucket: Path) -> None:
 
 
 async def test_a_tombstone_of_it_is_named_and_can_be_acknowledged(tmp_path: Path) -> None:
-    # 0.1.0 parked without a statement: nothing tells such a tombstone from a forged one, but an operator who looks into `outbox_parked`.
+    # 0.1.0 parked without a statement: nothing tells such a tombstone from a forged one, but an operator who looks into
+    # `outbox_parked`.
     trail, events = Trail(tmp_path), chained(1, 10)
     trail.write([*events[:4], tombstone_of(events[4]), *events[5:]])
     trail.wait()

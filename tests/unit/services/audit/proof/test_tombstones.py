@@ -74,7 +74,16 @@ async def test_a_forged_tombstone_beside_the_event_is_told_too(trail: Trail) -> 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"number": "4"}, {"hash": "00" * 32}, {"tombstone": "00" * 32}, {"number": ""}, {"number": "x"}, {"hash": "zz"}, {"tombstone": ""}]
+    "changes",
+    [
+        {"number": "4"},
+        {"hash": "00" * 32},
+        {"tombstone": "00" * 32},
+        {"number": ""},
+        {"number": "x"},
+        {"hash": "zz"},
+        {"tombstone": ""},
+    ],
 )
 async def test_a_statement_vouches_for_exactly_one_tombstone(trail: Trail, changes: dict[str, str]) -> None:
     stone = tombstone_of(EVENTS[4])

@@ -1,4 +1,5 @@
-"""The published vectors of the trail's format, the trail of release 0.1.0, and a verifier that knows nothing of ours."""
+"""The published vectors of the trail's format, the trail of release 0.1.0, and a verifier that knows nothing of
+ours."""
 
 import ast
 import base64
@@ -42,7 +43,9 @@ def test_objects_have_the_roots_that_are_published() -> None:
 
 
 def test_statements_have_the_hashes_that_are_published() -> None:
-    assert {key: digest(signed_part(body)).hex() for key, body in OBJECTS.items() if not key.startswith("audit/")} == EXPECTED["statements"]
+    assert {
+        key: digest(signed_part(body)).hex() for key, body in OBJECTS.items() if not key.startswith("audit/")
+    } == EXPECTED["statements"]
 
 
 async def test_the_vectors_verify_as_is_published(tmp_path: Path) -> None:
@@ -57,7 +60,9 @@ async def test_the_vectors_verify_as_is_published(tmp_path: Path) -> None:
         now=datetime.fromisoformat(VECTORS["time"]),
     )
     assert report.verdict is Verdict.ACKNOWLEDGED, report.findings
-    found = [{"id": item.finding.id, "kind": item.finding.kind, "about": item.finding.about} for item in report.acknowledged]
+    found = [
+        {"id": item.finding.id, "kind": item.finding.kind, "about": item.finding.about} for item in report.acknowledged
+    ]
     assert found == EXPECTED["findings"]
     assert report.parked == ["event 5 of auth"]
 
@@ -67,7 +72,9 @@ async def test_this_release_still_writes_what_the_vectors_show(tmp_path: Path) -
     lines = [json.loads(event["line"]) for event in made["expected"]["events"]]  # type: ignore[index]
     published = [json.loads(event["line"]) for event in EXPECTED["events"]]
     assert [sorted(line) for line in lines] == [sorted(line) for line in published]
-    assert [line for line in lines if "audit." not in line["type"]][:4] == [line for line in published if "audit." not in line["type"]][:4]
+    assert [line for line in lines if "audit." not in line["type"]][:4] == [
+        line for line in published if "audit." not in line["type"]
+    ][:4]
 
 
 def test_the_independent_verifier_imports_nothing_of_ours() -> None:
@@ -111,7 +118,11 @@ def _edited(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[bytes], b
         lambda body: body.replace(b'"seen":', b'"sEen":') if b'"seen":' in body else body[:-4],
     ],
 )
-@pytest.mark.parametrize(("objects", "keys"), [(OBJECTS, VECTORS["keys"]), (OLD_OBJECTS, {"checkpoints": RELEASED["key"]})], ids=["vectors", "0.1.0"])
+@pytest.mark.parametrize(
+    ("objects", "keys"),
+    [(OBJECTS, VECTORS["keys"]), (OLD_OBJECTS, {"checkpoints": RELEASED["key"]})],
+    ids=["vectors", "0.1.0"],
+)
 def test_the_independent_verifier_finds_what_was_tampered_with(
     objects: dict[str, bytes], keys: dict[str, str], tamper: Callable[[bytes], bytes | None]
 ) -> None:

@@ -22,7 +22,8 @@ from tests.kit.trail import INTERVAL, Trail, chain_hash, chained, utc
 
 @pytest.fixture
 def trail(tmp_path: Path) -> Trail:
-    """Thirty events of auth in three objects and five of token in one, three checkpoints, and four events that no checkpoint covers yet."""
+    """Thirty events of auth in three objects and five of token in one, three checkpoints, and four events that no
+    checkpoint covers yet."""
     made = Trail(tmp_path)
     events = chained(1, 34)
     made.write(events[:10])
@@ -68,18 +69,27 @@ async def test_what_was_delivered_twice_and_in_any_order_is_intact(tmp_path: Pat
 
 
 async def test_a_changed_event_is_named(trail: Trail) -> None:
-    trail.edit(key(trail, 11), lambda lines: [line | ({"actor": "users/eve"} if line["sequence"] == "14" else {}) for line in lines])
+    trail.edit(
+        key(trail, 11),
+        lambda lines: [line | ({"actor": "users/eve"} if line["sequence"] == "14" else {}) for line in lines],
+    )
     assert found(await trail.verify())[:1] == [(Kind.CHANGED, "auth", 14)]
 
 
 async def test_a_changed_hash_of_the_event_before_is_that_events_change(trail: Trail) -> None:
-    trail.edit(key(trail, 11), lambda lines: [line | ({"previousHash": "AAAA"} if line["sequence"] == "14" else {}) for line in lines])
+    trail.edit(
+        key(trail, 11),
+        lambda lines: [line | ({"previousHash": "AAAA"} if line["sequence"] == "14" else {}) for line in lines],
+    )
     assert found(await trail.verify())[:1] == [(Kind.CHANGED, "auth", 14)]
 
 
 async def test_a_changed_last_event_is_named_by_the_checkpoint(trail: Trail) -> None:
     trail.delete(key(trail, 31))
-    trail.edit(key(trail, 21), lambda lines: [line | ({"reason": "none"} if line["sequence"] == "30" else {}) for line in lines])
+    trail.edit(
+        key(trail, 21),
+        lambda lines: [line | ({"reason": "none"} if line["sequence"] == "30" else {}) for line in lines],
+    )
     assert found(await trail.verify())[:1] == [(Kind.CHANGED, "auth", 30)]
 
 
@@ -210,7 +220,9 @@ async def test_a_changed_checkpoint_is_not_believed(trail: Trail) -> None:
     assert found(await trail.verify())[:1] == [(Kind.FORGED, "", 2)]
 
 
-@pytest.mark.parametrize("body", [b"", b"\n\n", b"{}\n{}\n", b'{}\n{"signature": "AAAA"}\n', b"\xff\n\xff\n", b"[]\n[]\n"])
+@pytest.mark.parametrize(
+    "body", [b"", b"\n\n", b"{}\n{}\n", b'{}\n{"signature": "AAAA"}\n', b"\xff\n\xff\n", b"[]\n[]\n"]
+)
 async def test_garbage_is_no_checkpoint(trail: Trail, body: bytes) -> None:
     trail.put(checkpoints.SERIES.key_of(2), body)
     assert found(await trail.verify())[:1] == [(Kind.FORGED, "", 2)]
@@ -242,7 +254,9 @@ async def test_a_checkpoint_of_another_history_does_not_follow(trail: Trail, tmp
 
 async def test_another_key_believes_nothing(trail: Trail) -> None:
     pem = (
-        ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        ec.generate_private_key(ec.SECP256R1())
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     report = await trail.verify(pem=pem)
     assert [finding.kind for finding in report.findings] == [Kind.FORGED] * 3 + [Kind.OVERDUE]
@@ -265,7 +279,10 @@ async def test_a_verification_since_a_time_reads_what_came_after_and_trusts_the_
     report = await trail.verify(since=trail.now - INTERVAL)
     assert report.intact, report.findings
     assert report.events == {"auth": 14, "token": 0}
-    trail.edit(key(trail, 21), lambda lines: [line | ({"actor": "users/eve"} if line["sequence"] == "21" else {}) for line in lines])
+    trail.edit(
+        key(trail, 21),
+        lambda lines: [line | ({"actor": "users/eve"} if line["sequence"] == "21" else {}) for line in lines],
+    )
     assert found(await trail.verify(since=trail.now - INTERVAL))[:1] == [(Kind.CHANGED, "auth", 21)]
 
 
@@ -327,7 +344,9 @@ async def test_an_object_that_a_later_checkpoint_lists_anew_is_held_against_the_
     assert [finding.kind for finding in (await trail.verify()).findings] == [Kind.REORDERED]
 
 
-async def test_a_small_object_that_unpacks_to_gigabytes_is_no_object(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_small_object_that_unpacks_to_gigabytes_is_no_object(
+    trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lines, "MAX_CONTENT", 200_000)
     trail.put(key(trail, 1), gzip.compress(b"\n" * 300_000))
     report = await trail.verify()

@@ -1,4 +1,5 @@
-"""The attack list against client assertions, the replay aside: each forgery is refused for its cause, and nothing but ClaimsError is ever raised."""
+"""The attack list against client assertions, the replay aside: each forgery is refused for its cause, and nothing but
+ClaimsError is ever raised."""
 
 import hashlib
 import hmac
@@ -22,7 +23,9 @@ NOW = int(time.time())
 
 
 def make(mint: Any = MINT, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
-    return assertion(mint, "backend", changes.pop("aud", ISSUER), header=header, **{"iat": NOW, "exp": NOW + 60} | changes)
+    return assertion(
+        mint, "backend", changes.pop("aud", ISSUER), header=header, **{"iat": NOW, "exp": NOW + 60} | changes
+    )
 
 
 def good(text: str, keys: str = jwks(MINT)) -> bool:
@@ -35,9 +38,11 @@ def good(text: str, keys: str = jwks(MINT)) -> bool:
 
 @pytest.mark.parametrize("text", [
     make(), make(RSA), make(aud=[ISSUER]), make(header={"typ": None}),
-    make(header={"typ": "client-authentication+jwt"}), make(iat=None), make(exp=NOW + 300), make(exp=NOW - 59), make(iat=NOW + 59),
+    make(header={"typ": "client-authentication+jwt"}), make(iat=None), make(exp=NOW + 300), make(exp=NOW - 59),
+    make(iat=NOW + 59),
     make(nbf=NOW + 59), make(scope="more members are nobody's business"),
-    jwt.encode({"iss": "backend", "sub": "backend", "aud": ISSUER, "exp": NOW + 60, "jti": "1"}, MINT.key, "ES256", headers={"kid": "k1"}),
+    jwt.encode({"iss": "backend", "sub": "backend", "aud": ISSUER, "exp": NOW + 60, "jti": "1"}, MINT.key, "ES256",
+    headers={"kid": "k1"}),
 ])  # fmt: skip
 def test_a_good_assertion_is_good_by_several_spellings(text: str) -> None:
     assert good(text, jwks(MINT, RSA))
@@ -54,7 +59,8 @@ def test_a_single_key_needs_no_id_and_of_several_one_must_be_named() -> None:
 NOT_ITS_SIGNATURE = {
     "another-key": make(OTHER, header={"kid": "k1"}),
     "none": make().rpartition(".")[0] + ".AA",
-    "alg-none": MINT.sign(b'{"alg":"none","kid":"k1"}', b'{"iss":"backend","sub":"backend","aud":"x","jti":"1","exp":9}'),
+    "alg-none": MINT.sign(b'{"alg":"none","kid":"k1"}',
+    b'{"iss":"backend","sub":"backend","aud":"x","jti":"1","exp":9}'),
     "alg-of-the-other-kind": make(header={"alg": "RS256"}),
     "hmac-with-the-public-key": (
         lambda signed: f"{signed}.{encode(hmac.new(jwks(MINT).encode(), signed.encode(), hashlib.sha256).digest())}"
@@ -105,9 +111,11 @@ UNREADABLE = {
     "jti-with-a-space": make(jti="a b"),
     "jti-a-number": make(jti=7),
     "member-twice": MINT.sign(
-        b'{"alg":"ES256","kid":"k1"}', f'{{"iss":"backend","sub":"backend","aud":"{ISSUER}","jti":"1","exp":{NOW + 60},"exp":{NOW + 9}}}'.encode()
+        b'{"alg":"ES256","kid":"k1"}',
+        f'{{"iss":"backend","sub":"backend","aud":"{ISSUER}","jti":"1","exp":{NOW + 60},"exp":{NOW + 9}}}'.encode()
     ),
-    "float": MINT.sign(b'{"alg":"ES256","kid":"k1"}', f'{{"iss":"b","sub":"b","aud":"{ISSUER}","jti":"1","exp":{NOW + 60}.0}}'.encode()),
+    "float": MINT.sign(b'{"alg":"ES256","kid":"k1"}',
+    f'{{"iss":"b","sub":"b","aud":"{ISSUER}","jti":"1","exp":{NOW + 60}.0}}'.encode()),
     "byte-order-mark": MINT.sign(b'{"alg":"ES256","kid":"k1"}', "\ufeff{}".encode()),
 }  # fmt: skip
 
@@ -119,12 +127,14 @@ def test_what_is_no_assertion_is_not_read(case: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "fault"), [
-    (make(aud="https://elsewhere.example"), Fault.AUDIENCE), (make(aud=ISSUER + "/"), Fault.AUDIENCE), (make(aud=ISSUER.upper()), Fault.AUDIENCE),
+    (make(aud="https://elsewhere.example"), Fault.AUDIENCE), (make(aud=ISSUER + "/"), Fault.AUDIENCE),
+    (make(aud=ISSUER.upper()), Fault.AUDIENCE),
     (make(aud=["https://elsewhere.example"]), Fault.AUDIENCE), (make(aud="https://issuer"), Fault.AUDIENCE),
     (make(aud=["https://elsewhere.example", ISSUER]), Fault.AUDIENCE), (make(aud=[ISSUER, ISSUER]), Fault.AUDIENCE),
     (make(exp=NOW - 60), Fault.EXPIRED), (make(exp=1), Fault.EXPIRED), (make(exp=NOW + 301), Fault.TOO_LONG),
     # What can be shown for long comes first: it is not on record.
-    (make(exp=1, aud="https://elsewhere.example"), Fault.EXPIRED), (make(exp=NOW + 301, aud="https://elsewhere.example"), Fault.TOO_LONG),
+    (make(exp=1, aud="https://elsewhere.example"), Fault.EXPIRED),
+    (make(exp=NOW + 301, aud="https://elsewhere.example"), Fault.TOO_LONG),
     (make(iat=NOW + 61), Fault.NOT_YET), (make(nbf=NOW + 61), Fault.NOT_YET),
 ])  # fmt: skip
 def test_what_the_client_signed_wrongly_has_its_cause(text: str, fault: Fault) -> None:
@@ -133,7 +143,11 @@ def test_what_the_client_signed_wrongly_has_its_cause(text: str, fault: Fault) -
     assert read.fault(ISSUER, NOW) is fault
 
 
-@given(st.text() | st.binary().map(encode) | st.tuples(st.binary(), st.binary(), st.binary()).map(lambda parts: ".".join(map(encode, parts))))
+@given(
+    st.text()
+    | st.binary().map(encode)
+    | st.tuples(st.binary(), st.binary(), st.binary()).map(lambda parts: ".".join(map(encode, parts)))
+)
 def test_nothing_else_is_ever_raised(text: str) -> None:
     with pytest.raises(ClaimsError):
         read_assertion(text)

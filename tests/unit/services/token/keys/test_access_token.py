@@ -14,8 +14,10 @@ from tests.kit.signing import OneKey
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 GRANT = AccessGrant(
-    subject=uuid.uuid4(), session_id=uuid.uuid4(), client_id="demo", scopes=frozenset({"user:read", "resource:read"}), roles=frozenset({"admin"}),
-    token_id=uuid.uuid4(), issue_time=NOW, expire_time=NOW + timedelta(minutes=10), auth_time=NOW, amr=("pwd",), refresh_expire_time=NOW,
+    subject=uuid.uuid4(), session_id=uuid.uuid4(), client_id="demo", scopes=frozenset({"user:read", "resource:read"}),
+    roles=frozenset({"admin"}),
+    token_id=uuid.uuid4(), issue_time=NOW, expire_time=NOW + timedelta(minutes=10), auth_time=NOW, amr=("pwd",),
+    refresh_expire_time=NOW,
 )  # fmt: skip
 CLIENT_GRANT = ClientGrant("backend", frozenset({"token:introspect"}), uuid.uuid4(), NOW, NOW + timedelta(minutes=10))
 

@@ -20,8 +20,10 @@ from services.token.settings import TokenSettings
 def settings(**changes: Any) -> TokenSettings:
     """A deployment's settings, as its environment would say them."""
     given = {
-        "node": "token", "socket": "/s", "egress": "/e", "database_url": "postgresql://x", "redis_url": "redis://x", "issuer": "https://issuer.test",
-        "audience": "authmesh", "aws_region": "eu-central-1", "event_bus": "authmesh", "messages_topic_arn": "arn:aws:sns:x",
+        "node": "token", "socket": "/s", "egress": "/e", "database_url": "postgresql://x", "redis_url": "redis://x",
+        "issuer": "https://issuer.test",
+        "audience": "authmesh", "aws_region": "eu-central-1", "event_bus": "authmesh",
+        "messages_topic_arn": "arn:aws:sns:x",
     }  # fmt: skip
     return TokenSettings(**(given | changes))
 
@@ -52,7 +54,9 @@ async def test_kms_is_chosen_and_keys_from_before_are_still_opened(secret_file: 
     async with Deployment.read(settings(signing_keys="kms", **aws)).open() as custodies:
         assert isinstance(custodies.chosen, KmsKeys)
         assert set(custodies._by_name) == {"kms", "kms-rooted"}
-    async with Deployment.read(settings(signing_keys="kms-rooted", signing_secret_file=secret_file, **aws)).open() as custodies:
+    async with Deployment.read(
+        settings(signing_keys="kms-rooted", signing_secret_file=secret_file, **aws)
+    ).open() as custodies:
         assert isinstance(custodies.chosen, KmsRootedKeys)
         assert set(custodies._by_name) == {"kms", "kms-rooted", "local"}
 
@@ -82,7 +86,8 @@ def test_a_secret_that_is_none_is_refused(tmp_path: Path, content: bytes | None,
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
-    ({"jwks_cache_seconds": 1800}, "JWKS_MAX_CACHE_SECONDS=1200 is unsafe"), ({"clock_skew_seconds": 10}, "CLOCK_SKEW_SECONDS=10 is unsafe"),
+    ({"jwks_cache_seconds": 1800}, "JWKS_MAX_CACHE_SECONDS=1200 is unsafe"),
+    ({"clock_skew_seconds": 10}, "CLOCK_SKEW_SECONDS=10 is unsafe"),
     ({"signing_rotation_seconds": 60}, "SIGNING_ROTATION_SECONDS=60 is unsafe"),
     ({"jwks_max_cache_seconds": 7200}, "SIGNING_LEAD_SECONDS=1800 is unsafe"),
     ({"access_token_max_seconds": 7200}, "ACCESS_TOKEN_MAX_SECONDS=7200"),

@@ -12,13 +12,22 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from mesh.tokens.keys import KeySet, parse_jwks
 from mesh.tokens.verifier import Verifier
 from services.token.keys.access_token import AccessGrant, AccessTokenWriter
-from services.token.keys.signer import KeyFileInvalidError, LocalSigner, public_jwk, raw_signature, read_private_key, thumbprint
+from services.token.keys.signer import (
+    KeyFileInvalidError,
+    LocalSigner,
+    public_jwk,
+    raw_signature,
+    read_private_key,
+    thumbprint,
+)
 from tests.kit.signing import OneKey
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, *, password: bytes | None = None) -> bytes:
+def pem(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey, *, password: bytes | None = None
+) -> bytes:
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
@@ -50,7 +59,8 @@ def test_the_thumbprint_is_rfc_7638_s() -> None:
 
 
 @pytest.mark.parametrize("content", [
-    None, b"", b"nonsense", pem(ec.generate_private_key(ec.SECP384R1())), pem(rsa.generate_private_key(65537, 1024)), pem(KEY, password=b"secret"),
+    None, b"", b"nonsense", pem(ec.generate_private_key(ec.SECP384R1())), pem(rsa.generate_private_key(65537, 1024)),
+    pem(KEY, password=b"secret"),
     pem(ed25519.Ed25519PrivateKey.generate()),
 ])  # fmt: skip
 def test_a_file_without_a_usable_key_is_named(tmp_path: Path, content: bytes | None) -> None:
@@ -84,9 +94,17 @@ async def test_what_is_written_is_what_the_verifier_reads(tmp_path: Path) -> Non
     keys = KeySet(one_key.jwks)
     await keys.refresh()
     claims = Verifier(keys, "https://issuer.test", "authmesh").verify(token)
-    assert (claims.subject, claims.session, claims.token_id) == (str(grant.subject), str(grant.session_id), str(grant.token_id))
+    assert (claims.subject, claims.session, claims.token_id) == (
+        str(grant.subject),
+        str(grant.session_id),
+        str(grant.token_id),
+    )
     assert (claims.scopes, claims.roles, claims.amr) == (grant.scopes, grant.roles, grant.amr)
-    assert (claims.issued_at, claims.expires_at, claims.auth_time) == (int(now.timestamp()), int(now.timestamp()) + 600, int(now.timestamp()) - 7)
+    assert (claims.issued_at, claims.expires_at, claims.auth_time) == (
+        int(now.timestamp()),
+        int(now.timestamp()) + 600,
+        int(now.timestamp()) - 7,
+    )
 
 
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -104,8 +122,10 @@ GOOD = encode_dss_signature(1 << 255, 77)
 
 
 @pytest.mark.parametrize("der", [
-    encode_dss_signature(0, 1), encode_dss_signature(1, 0), encode_dss_signature(ORDER, 1), encode_dss_signature(1, ORDER),
-    encode_dss_signature(1 << 256, 1), encode_dss_signature(1 << 400, 1), b"\x30\x06\x02\x01\xff\x02\x01\x01", b"", GOOD[:-1], GOOD + b"\x00",
+    encode_dss_signature(0, 1), encode_dss_signature(1, 0), encode_dss_signature(ORDER, 1), encode_dss_signature(1,
+    ORDER),
+    encode_dss_signature(1 << 256, 1), encode_dss_signature(1 << 400, 1), b"\x30\x06\x02\x01\xff\x02\x01\x01", b"",
+    GOOD[:-1], GOOD + b"\x00",
     bytes(64), b"\x30\x06\x02\x01\x01\x02\x01", b"\x30\x08\x02\x02\x00\x01\x02\x02\x00\x01",
 ])  # fmt: skip
 def test_what_is_no_der_signature_on_p256_is_refused(der: bytes) -> None:

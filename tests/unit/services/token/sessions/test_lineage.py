@@ -33,12 +33,17 @@ def spent(seconds: float, **changes: object) -> Lineage:
     (LIVE, replace(PRESENTED, scopes=frozenset("ab")), RefreshOutcome.SPENDABLE),
     (LIVE, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset("a")), RefreshOutcome.SCOPE_MISSING),
     (None, replace(PRESENTED, scopes=frozenset("ab"), client_scopes=frozenset()), RefreshOutcome.UNKNOWN),
-    (spent(0), PRESENTED, RefreshOutcome.RACE), (spent(2), PRESENTED, RefreshOutcome.RACE), (spent(-1), PRESENTED, RefreshOutcome.RACE),
-    (spent(2.1), PRESENTED, RefreshOutcome.REPLAY), (spent(30), PRESENTED, RefreshOutcome.REPLAY), (spent(30.1), PRESENTED, RefreshOutcome.REUSE),
-    (spent(10, instance_id=None), PRESENTED, RefreshOutcome.REPLAY), (spent(10.1, instance_id=None), PRESENTED, RefreshOutcome.REUSE),
+    (spent(0), PRESENTED, RefreshOutcome.RACE), (spent(2), PRESENTED, RefreshOutcome.RACE),
+    (spent(-1), PRESENTED, RefreshOutcome.RACE),
+    (spent(2.1), PRESENTED, RefreshOutcome.REPLAY), (spent(30), PRESENTED, RefreshOutcome.REPLAY),
+    (spent(30.1), PRESENTED, RefreshOutcome.REUSE),
+    (spent(10, instance_id=None), PRESENTED, RefreshOutcome.REPLAY),
+    (spent(10.1, instance_id=None), PRESENTED, RefreshOutcome.REUSE),
     (spent(1, successor_is_spent=True), PRESENTED, RefreshOutcome.REUSE),
-    (spent(5, replays=2), PRESENTED, RefreshOutcome.REPLAY), (spent(5, replays=3), PRESENTED, RefreshOutcome.REUSE), (spent(1, replays=3), PRESENTED, RefreshOutcome.RACE),
-    (spent(5, replayed_ancestors=1), PRESENTED, RefreshOutcome.REPLAY), (spent(5, replayed_ancestors=2), PRESENTED, RefreshOutcome.REUSE),
+    (spent(5, replays=2), PRESENTED, RefreshOutcome.REPLAY), (spent(5, replays=3), PRESENTED, RefreshOutcome.REUSE),
+    (spent(1, replays=3), PRESENTED, RefreshOutcome.RACE),
+    (spent(5, replayed_ancestors=1), PRESENTED, RefreshOutcome.REPLAY),
+    (spent(5, replayed_ancestors=2), PRESENTED, RefreshOutcome.REUSE),
     (spent(90), replace(PRESENTED, instance_id=LAPTOP), RefreshOutcome.OTHER_INSTANCE),
     (spent(90, expire_time=NOW), PRESENTED, RefreshOutcome.REUSE),
     (spent(90), replace(PRESENTED, scopes=frozenset("abc")), RefreshOutcome.REUSE),
@@ -49,12 +54,23 @@ def test_a_token_is_judged(lineage: Lineage | None, presented: RefreshAttempt, v
 
 
 @given(
-    st.floats(min_value=-5, max_value=100), st.integers(0, 5), st.integers(0, 5), st.booleans(), st.booleans(), st.sampled_from([PHONE, LAPTOP, None])
+    st.floats(min_value=-5, max_value=100),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([PHONE, LAPTOP, None]),
 )
 def test_only_the_same_installation_within_the_grace_is_ever_answered(
     seconds: float, replays: int, ancestors: int, successor_is_spent: bool, over: bool, instance: uuid.UUID | None
 ) -> None:
-    lineage = spent(seconds, replays=replays, replayed_ancestors=ancestors, successor_is_spent=successor_is_spent, session_is_over=over)
+    lineage = spent(
+        seconds,
+        replays=replays,
+        replayed_ancestors=ancestors,
+        successor_is_spent=successor_is_spent,
+        session_is_over=over,
+    )
     verdict = evaluate(lineage, replace(PRESENTED, instance_id=instance))
     if verdict in (RefreshOutcome.RACE, RefreshOutcome.REPLAY):
         assert instance == PHONE
