@@ -19,14 +19,14 @@ from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf.message import Message
 
 from mesh.audit import subject_keys
-from mesh.audit.catalogue import EVENT_TYPES
 from mesh.audit.chain import number_events
 from mesh.errors import Unavailable
 from mesh.ids import uuid7
+from mesh.model.event_types import EVENT_TYPES
+from mesh.origin import current_origin
 from mesh.outbox import dead_letters as parking
 from mesh.outbox import lag as backlog
 from mesh.outbox.delivery import BatchResult, Pace
-from mesh.rpc.call import current_call
 from mesh.storage.database import Database, Transaction
 
 POLL_SECONDS = 0.25
@@ -153,7 +153,12 @@ class Outbox:
             raise ValueError(f"{event.type!r} is no event of the catalogue (authmesh.audit.v1.EventType)")
         filled = audit_event_pb2.AuditEvent()
         filled.CopyFrom(event)
-        for field, value in {"event_id": str(uuid7()), "source": self.source, **_circumstances()}.items():
+        origin = current_origin()
+        for field, value in {
+            "event_id": str(uuid7()),
+            "source": self.source,
+            **(origin.event_fields() if origin else {}),
+        }.items():
             if not getattr(filled, field):
                 setattr(filled, field, value)
         if not filled.HasField("event_time"):
@@ -215,28 +220,6 @@ class Outbox:
         """An event that `wake` sets, for a relay."""
         self._wakeups.append(asyncio.Event())
         return self._wakeups[-1]
-
-
-def _circumstances() -> dict[str, str]:
-    """What the current call tells of an event."""
-    call = current_call()
-    if call is None:
-        return {}
-    known = {
-        "address": call.address,
-        "user_agent": call.user_agent,
-        "request_id": call.request_id,
-        "trace_id": call.trace_id,
-    }
-    if call.claims is None:
-        return known | (
-            {"actor": f"nodes/{call.caller}"} if call.caller and call.rpc.access.HasField("internal") else {}
-        )
-    client, user = f"clients/{call.claims.client_id}", f"users/{call.claims.subject}"
-    if not call.claims.session:
-        # A token without a session is a client's own (RFC 7523).
-        return known | {"client": client, "actor": client}
-    return known | {"client": client, "actor": user, "session": f"{user}/sessions/{call.claims.session}"}
 
 
 class Relay:

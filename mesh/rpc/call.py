@@ -4,8 +4,7 @@ import ipaddress
 import re
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from grpc import aio
 
 from mesh.contract import Rpc
 from mesh.errors import field_invalid
+from mesh.origin import current_origin, set_current_origin
 from mesh.rpc.codec import HEADER, Codec, Codecs
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ REQUEST_ID_CHARACTERS = "[A-Za-z0-9._-]"
 REQUEST_ID_LENGTH = 64
 _REQUEST_ID = re.compile(f"{REQUEST_ID_CHARACTERS}{{1,{REQUEST_ID_LENGTH}}}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_CURRENT: ContextVar["Call"] = ContextVar("authmesh_call")
 
 
 @dataclass(slots=True)
@@ -97,6 +96,24 @@ class Call:
             return f"nodes/{self.caller}"
         return f"addresses/{self.address}" if self.address else ""
 
+    def event_fields(self) -> Mapping[str, str]:
+        """What the call says of an audit event that is written while it is served (`mesh.origin`)."""
+        fields = {
+            "address": self.address,
+            "user_agent": self.user_agent,
+            "request_id": self.request_id,
+            "trace_id": self.trace_id,
+        }
+        if claims := self.claims:
+            fields["client"] = fields["actor"] = f"clients/{claims.client_id}"
+            # A token without a session is a client's own (RFC 7523).
+            if claims.session:
+                fields["actor"] = user = f"users/{claims.subject}"
+                fields["session"] = f"{user}/sessions/{claims.session}"
+        elif self.caller and self.rpc.access.HasField("internal"):
+            fields["actor"] = f"nodes/{self.caller}"
+        return fields
+
     def values(self, key: str) -> list[str]:
         """All values of a metadata key (lower case), as they came."""
         return [
@@ -135,12 +152,13 @@ def new_call(
 
 def set_current_call(call: Call) -> None:
     """Makes `call` the current one of this task and of the tasks that it starts."""
-    _CURRENT.set(call)
+    set_current_origin(call)
 
 
 def current_call() -> Call | None:
     """The call that the running code serves, or None outside of one (a background task)."""
-    return _CURRENT.get(None)
+    origin = current_origin()
+    return origin if isinstance(origin, Call) else None
 
 
 def _node(certificates: Sequence[str | bytes], trust_domain: str) -> str | None:

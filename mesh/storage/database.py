@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from mesh.errors import Reason, Unavailable
-from mesh.rpc.call import current_call
+from mesh.origin import current_origin
 from mesh.runtime.shares import FairQueue
 
 ACQUIRE_SECONDS = 3.0
@@ -162,8 +162,8 @@ class Database:
         """A connection of the pool. Calls share those that are not kept for background work: a free one goes to the
         caller who holds the fewest.
         """
-        call = current_call()
-        holder = call.principal if call else None
+        origin = current_origin()
+        holder = origin.principal if origin else None
         if holder is not None:
             try:
                 await self._calls.enter(holder, ACQUIRE_SECONDS)

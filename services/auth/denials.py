@@ -1,14 +1,12 @@
 """Refusals of anonymous callers, counted: a row for each would let a stranger fill the database."""
 
 import asyncio
-from collections.abc import Callable
-from datetime import datetime, timedelta
-
-from authmesh.audit.v1 import audit_event_pb2
+from datetime import timedelta
 
 from mesh.errors import Reason, Unavailable
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database, Transaction
+from mesh.outbox.work import Work
+from mesh.storage.database import Transaction
+from services.auth import events
 from services.auth.address import networks
 
 FLUSH_SECONDS = 20.0
@@ -21,14 +19,12 @@ class AnonymousDenials:
     is over.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._outbox = outbox
-        self._clock = clock
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
     async def count(self, tx: Transaction, reason: Reason, address: str) -> None:
         """Adds one refusal."""
-        minute = self._clock().replace(second=0, microsecond=0)
+        minute = self._work.now().replace(second=0, microsecond=0)
         await tx.execute(
             """
             INSERT INTO anonymous_denials AS known (minute, reason, network, count) VALUES ($1, $2, $3, 1)
@@ -41,7 +37,7 @@ class AnonymousDenials:
 
     async def flush(self) -> int:
         """Turns finished minutes into events. Returns how many."""
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             rows = await tx.fetch(
                 """
                 DELETE FROM anonymous_denials WHERE (minute, reason, network) IN (
@@ -50,18 +46,11 @@ class AnonymousDenials:
                 )
                 RETURNING minute, reason, network, count
                 """,
-                self._clock() - _MINUTE,
+                self._work.now() - _MINUTE,
                 _BATCH,
             )
             for row in rows:
-                event = audit_event_pb2.AuditEvent(
-                    type="auth.anonymous_denials",
-                    outcome=audit_event_pb2.OUTCOME_FAILURE,
-                    reason=row["reason"],
-                    address=row["network"],
-                    detail={"count": str(row["count"]), "minute": row["minute"].isoformat()},
-                )
-                await self._outbox.record(tx, event)
+                tx.record(events.anonymous_denials(row["reason"], row["network"], row["minute"], row["count"]))
         return len(rows)
 
     async def run(self) -> None:

@@ -10,10 +10,11 @@ from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerStub
 
 from mesh.aws import open_client
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.outbox import Relay
 from mesh.outbox.sinks.commands import CommandSink
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
+from mesh.outbox.work import Work
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.storage.database import Database
@@ -48,17 +49,17 @@ async def main() -> None:
     async with AsyncExitStack() as parts:
         database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
         channel = await parts.enter_async_context(open_channel(settings.egress))
-        outbox = Outbox(source="auth")
+        work = Work(database, "auth", clock=clock)
         relay = Relay(
             database,
-            outbox,
+            work.outbox,
             [
                 EventBridgeSink(partial(open_client, "events", settings), settings.event_bus),
                 MessageSink(partial(open_client, "sns", settings), settings.messages_topic_arn),
                 CommandSink(channel),
             ],
         )
-        authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
+        authentication = Authentication.for_mesh(channel, settings, Denials(database, work.outbox))
         hasher = Hasher(
             time_cost=settings.argon2_time_cost,
             memory_kib=settings.argon2_memory_kib,
@@ -66,26 +67,23 @@ async def main() -> None:
             threads=settings.argon2_threads,
         )
         turns = Turns(at_once=TURNS_PER_THREAD * settings.argon2_threads, waiting=settings.argon2_waiting)
-        denials = AnonymousDenials(database, outbox, clock)
+        denials = AnonymousDenials(work)
         upkeep = Retention(database, clock)
         constant_time = ConstantTime(settings.answer_seconds)
         throttle = Throttle(settings.rate_limit_factor)
         sign_ups = Registration(
-            database,
-            outbox,
+            work,
             hasher,
             PasswordPolicy.load(),
             denials,
             constant_time,
             throttle,
             turns,
-            clock=clock,
             new_id=uuid7,
         )
         token = TokenIssuerStub(channel)
         sign_ins = Authenticator(
-            database,
-            outbox,
+            work,
             hasher,
             denials,
             constant_time,
@@ -93,11 +91,10 @@ async def main() -> None:
             turns,
             token.CheckSignIn,
             token.IssueTokens,
-            clock=clock,
         )
-        credentials = CredentialLifecycle(database, outbox)
+        credentials = CredentialLifecycle(work)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
-        notices = [NotificationConsumer(database, outbox, open_sqs, queue_url, clock=clock).run] if queue_url else []
+        notices = [NotificationConsumer(work, open_sqs, queue_url).run] if queue_url else []
         await serve(
             settings,
             services=[

@@ -20,9 +20,8 @@ from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf import json_format
 
 from mesh.errors import Unavailable
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.runtime.interruption import Interruption
-from mesh.storage.database import Database, Transaction
 from services.auth import throttle
 from services.auth.store import Accounts, Buckets
 
@@ -47,14 +46,11 @@ class NoticeError(ValueError):
     """The queue's message is no notice. Says why, without repeating the content."""
 
 
-async def notify(
-    tx: Transaction, outbox: Outbox, *, email: str, kind: str, about: str, now: datetime, device: str = ""
-) -> bool:
+async def notify(tx: UnitOfWork, *, email: str, kind: str, about: str, now: datetime, device: str = "") -> bool:
     """Writes a notice to a person, unless one of its kind about the same thing was written in the last 24 hours.
 
     Args:
         tx: The transaction of what it tells of.
-        outbox: Takes the message.
         email: To whom.
         kind: Names the letter.
         about: What makes it the same notice: a session, or an address.
@@ -66,7 +62,7 @@ async def notify(
     """
     if isinstance(await Buckets().take(tx, {throttle.key("notice", kind, about): throttle.NOTICE}, now), timedelta):
         return False
-    await outbox.message(tx, email=email, kind=kind, facts={"device": device} if device else {})
+    tx.message(email=email, kind=kind, facts={"device": device} if device else {})
     return True
 
 
@@ -75,25 +71,18 @@ class NotificationConsumer:
 
     def __init__(
         self,
-        database: Database,
-        outbox: Outbox,
+        work: Work,
         open_sqs: Callable[[], AbstractAsyncContextManager[Any]],
         queue_url: str,
-        *,
-        clock: Callable[[], datetime],
     ) -> None:
         """Args:
-        database: Where accounts are.
-        outbox: Takes the messages.
+        work: Of Auth.
         open_sqs: Opens a client of the `sqs` API.
         queue_url: The queue of notices.
-        clock: The time.
         """
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._open_sqs = open_sqs
         self._queue_url = queue_url
-        self._clock = clock
         self._accounts = Accounts()
 
     async def run(self) -> None:
@@ -112,7 +101,7 @@ class NotificationConsumer:
 
     async def _take(self, sqs: "SQSClient") -> None:
         # Receiving while the database is away would use up the receive counts of good messages.
-        await self._database.fetchval("SELECT 1")
+        await self._work.database.fetchval("SELECT 1")
         answer = await sqs.receive_message(
             QueueUrl=self._queue_url, MaxNumberOfMessages=NOTICES_AT_ONCE, WaitTimeSeconds=WAIT_SECONDS
         )
@@ -138,15 +127,13 @@ class NotificationConsumer:
         """
         event = _event(body)
         user_id = _user_id(event)
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             account = await self._accounts.by_id(tx, user_id)
             if account is None:
                 # Deleted meanwhile.
                 return
             about = event.session or event.subject
-            await notify(
-                tx, self._outbox, email=account.email, kind=MESSAGE_OF_EVENT[event.type], about=about, now=self._clock()
-            )
+            await notify(tx, email=account.email, kind=MESSAGE_OF_EVENT[event.type], about=about, now=self._work.now())
 
 
 def _event(body: str) -> audit_event_pb2.AuditEvent:

@@ -3,19 +3,17 @@ the same work.
 """
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NoReturn
 
-from authmesh.audit.v1 import audit_event_pb2
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
 from mesh.errors import FailedPrecondition, MeshError, Reason, Unauthenticated
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database
-from services.auth import throttle
+from mesh.outbox.work import Work
+from services.auth import events, throttle
 from services.auth.account import Account
 from services.auth.address import networks, normalise
 from services.auth.constant_time import ConstantTime
@@ -68,8 +66,7 @@ class Authenticator:
 
     def __init__(
         self,
-        database: Database,
-        outbox: Outbox,
+        work: Work,
         hasher: Hasher,
         denials: AnonymousDenials,
         constant_time: ConstantTime,
@@ -77,11 +74,8 @@ class Authenticator:
         turns: Turns,
         check_request: RequestCheck,
         issue_tokens: TokenIssuer,
-        *,
-        clock: Callable[[], datetime],
     ) -> None:
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._hasher = hasher
         self._denials = denials
         self._answer_time = constant_time
@@ -89,7 +83,6 @@ class Authenticator:
         self._turns = turns
         self._check_request = check_request
         self._issue_tokens = issue_tokens
-        self._clock = clock
         self._accounts = Accounts()
         self._sign_ups = SignUps()
         self._buckets = Buckets()
@@ -137,11 +130,11 @@ class Authenticator:
         """Counts the attempt before it is judged, so that a hundred at once are a hundred; and reads what there is to
         judge it by.
         """
-        now = self._clock()
+        now = self._work.now()
         around, installation = networks(attempt.address), attempt.device.instance_id.lower()
         by_installation = [throttle.key("instance", email, installation)] if installation else []
         sources = [throttle.key("network", email, around[0]), *by_installation] if attempt.address else by_installation
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             known_devices = await self._accounts.known_devices(tx, sources)
             installation_known = not known_devices.isdisjoint(by_installation)
             limits = (
@@ -150,101 +143,110 @@ class Authenticator:
                 else self._throttle.sign_in(email, around)
             )
             taken = await self._buckets.take(tx, limits, now)
-            if not isinstance(taken, timedelta):
-                return _Known(
-                    email=email,
-                    account=await self._accounts.by_email(tx, email),
-                    salt=await self._sign_ups.salt(tx, email),
-                    sources=sources,
-                    known_devices=bool(known_devices),
-                    installation_known=installation_known,
-                    slowed=throttle.has_emptied(taken, limits, now),
-                    limits=limits,
-                )
-            await self._denials.count(tx, Reason.RATE_LIMITED, attempt.address)
-        raise throttle.refusal(taken)
+            if isinstance(taken, timedelta):
+                await self._denials.count(tx, Reason.RATE_LIMITED, attempt.address)
+                tx.refuse(throttle.refusal(taken))
+            return _Known(
+                email=email,
+                account=await self._accounts.by_email(tx, email),
+                salt=await self._sign_ups.salt(tx, email),
+                sources=sources,
+                known_devices=bool(known_devices),
+                installation_known=installation_known,
+                slowed=throttle.has_emptied(taken, limits, now),
+                limits=limits,
+            )
 
     async def _conclude(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> token_set_pb2.TokenSet:
         account = known.account
         if account is None or not check.right:
-            raise await self._refuse(known, check, attempt)
+            await self._refuse(known, check, attempt)
         if account.disabled:
             await self._stop(known, account, attempt, Reason.CREDENTIALS_INVALID)
             raise _credentials_invalid()
         try:
-            tokens = await self._issue_tokens(_order(account, attempt, self._clock()))
+            tokens = await self._issue_tokens(_order(account, attempt, self._work.now()))
         except MeshError as error:
             await self._stop(known, account, attempt, error.reason)
             raise
         await self._record(known, account, attempt, tokens)
         return tokens
 
-    async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> MeshError:
+    async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> NoReturn:
         """Writes a wrong password, or one of a sign-up. Both count: anybody may sign up at any address, and would guess
         its password for nothing by signing in with their own in between.
         """
-        account, now = known.account, self._clock()
-        async with self._database.transaction() as tx:
+        account, now = known.account, self._work.now()
+        async with self._work.begin() as tx:
             sign_up = await self._sign_ups.by_password(tx, known.email, check.sign_up_hash, now)
             if sign_up:
                 subject = account.user_id if account else sign_up.user_id
-                await self._outbox.record(
-                    tx, _failed(Reason.EMAIL_UNVERIFIED, subject, known.email, attempt, password="right")
+                tx.record(
+                    events.sign_in_failed(
+                        Reason.EMAIL_UNVERIFIED, subject, known.email, attempt.client_id, password_is_right=True
+                    )
                 )
-                await notify(tx, self._outbox, email=known.email, kind="sign_in_unverified", about=known.email, now=now)
+                await notify(tx, email=known.email, kind="sign_in_unverified", about=known.email, now=now)
             elif account:
-                await self._outbox.record(
-                    tx, _failed(Reason.CREDENTIALS_INVALID, account.user_id, known.email, attempt, password="wrong")
+                tx.record(
+                    events.sign_in_failed(
+                        Reason.CREDENTIALS_INVALID,
+                        account.user_id,
+                        known.email,
+                        attempt.client_id,
+                        password_is_right=False,
+                    )
                 )
             else:
                 await self._denials.count(tx, Reason.CREDENTIALS_INVALID, attempt.address)
             if (
                 account
                 and known.slowed
-                and await notify(tx, self._outbox, email=account.email, kind="lockout", about=account.email, now=now)
+                and await notify(tx, email=account.email, kind="lockout", about=account.email, now=now)
             ):
-                await self._outbox.record(tx, _throttled(account, attempt))
-        if sign_up:
-            return FailedPrecondition(
-                Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it"
+                tx.record(events.sign_in_throttled(account, attempt.client_id))
+            tx.refuse(
+                FailedPrecondition(
+                    Reason.EMAIL_UNVERIFIED, "the address is not verified yet: use the code that was sent to it"
+                )
+                if sign_up
+                else _credentials_invalid()
             )
-        return _credentials_invalid()
 
     async def _stop(self, known: _Known, account: Account, attempt: Attempt, reason: Reason) -> None:
         """Writes that a right password came to nothing, and tells the person, unless it was one of their own
         installations.
         """
-        about, now = (known.sources[0].hex() if known.sources else account.email), self._clock()
-        async with self._database.transaction() as tx:
+        about, now = (known.sources[0].hex() if known.sources else account.email), self._work.now()
+        async with self._work.begin() as tx:
             if reason is not Reason.CREDENTIALS_INVALID:
                 # It was no guess. Where the answer is that of a wrong password, its count must be, too.
                 await self._buckets.give_back(tx, known.limits)
-            await self._outbox.record(tx, _failed(reason, account.user_id, account.email, attempt, password="right"))
+            tx.record(
+                events.sign_in_failed(reason, account.user_id, account.email, attempt.client_id, password_is_right=True)
+            )
             if not known.installation_known:
                 device = _name(attempt.device)
-                await notify(
-                    tx, self._outbox, email=account.email, kind="sign_in_stopped", about=about, now=now, device=device
-                )
+                await notify(tx, email=account.email, kind="sign_in_stopped", about=about, now=now, device=device)
 
     async def _record(self, known: _Known, account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> None:
         rehashed = await self._rehash(account, attempt)
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             await self._buckets.give_back(tx, known.limits)
             if known.sources and not known.known_devices and await self._accounts.was_used(tx, account.user_id):
                 about, device = known.sources[0].hex(), _name(attempt.device)
                 await notify(
                     tx,
-                    self._outbox,
                     email=account.email,
                     kind="new_device",
                     about=about,
-                    now=self._clock(),
+                    now=self._work.now(),
                     device=device,
                 )
-            await self._accounts.make_familiar(tx, account.user_id, known.sources, self._clock())
+            await self._accounts.make_familiar(tx, account.user_id, known.sources, self._work.now())
             if rehashed:
                 await self._accounts.set_password_hash(tx, account, rehashed)
-            await self._outbox.record(tx, _signed_in(account, attempt, tokens))
+            tx.record(events.signed_in(account, attempt.client_id, tokens.session))
 
     async def _rehash(self, account: Account, attempt: Attempt) -> str | None:
         """The password's hash by today's parameters, if it was made by others."""
@@ -257,38 +259,6 @@ class Authenticator:
 
 def _credentials_invalid() -> Unauthenticated:
     return Unauthenticated(Reason.CREDENTIALS_INVALID, "the address or the password is wrong")
-
-
-def _signed_in(account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> audit_event_pb2.AuditEvent:
-    user, client = f"users/{account.user_id}", f"clients/{attempt.client_id}"
-    return audit_event_pb2.AuditEvent(
-        type="auth.signed_in", actor=user, subject=user, session=tokens.session, client=client, detail={"amr": "pwd"}
-    )
-
-
-def _failed(
-    reason: Reason, user_id: uuid.UUID, email: str, attempt: Attempt, *, password: str
-) -> audit_event_pb2.AuditEvent:
-    return audit_event_pb2.AuditEvent(
-        type="auth.sign_in_failed",
-        outcome=audit_event_pb2.OUTCOME_FAILURE,
-        reason=reason,
-        subject=f"users/{user_id}",
-        client=f"clients/{attempt.client_id}",
-        email=email,
-        detail={"password": password},
-    )
-
-
-def _throttled(account: Account, attempt: Attempt) -> audit_event_pb2.AuditEvent:
-    return audit_event_pb2.AuditEvent(
-        type="auth.sign_in_throttled",
-        outcome=audit_event_pb2.OUTCOME_FAILURE,
-        reason=Reason.RATE_LIMITED,
-        subject=f"users/{account.user_id}",
-        client=f"clients/{attempt.client_id}",
-        email=account.email,
-    )
 
 
 def _name(device: token_set_pb2.Device) -> str:

@@ -7,15 +7,13 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from authmesh.audit.v1 import audit_event_pb2
 from authmesh.user.v1 import user_directory_pb2
 
 from mesh.errors import FieldViolation, InvalidArgument, Reason, field_invalid
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database, Transaction
-from services.auth import throttle, verification
+from mesh.outbox.work import UnitOfWork, Work
+from services.auth import events, throttle, verification
 from services.auth.account import SentCode, SignUp
 from services.auth.address import networks, normalise
 from services.auth.constant_time import ConstantTime
@@ -44,8 +42,7 @@ class Registration:
 
     def __init__(
         self,
-        database: Database,
-        outbox: Outbox,
+        work: Work,
         hasher: Hasher,
         policy: PasswordPolicy,
         denials: AnonymousDenials,
@@ -53,19 +50,16 @@ class Registration:
         throttle: Throttle,
         turns: Turns,
         *,
-        clock: Callable[[], datetime],
         new_id: Callable[[], uuid.UUID],
         randbelow: Callable[[int], int] = secrets.randbelow,
     ) -> None:
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._hasher = hasher
         self._policy = policy
         self._denials = denials
         self._answer_time = constant_time
         self._throttle = throttle
         self._turns = turns
-        self._clock = clock
         self._new_id = new_id
         self._randbelow = randbelow
         self._accounts = Accounts()
@@ -90,13 +84,12 @@ class Registration:
         self._policy.check(application.password, field="password", email=email, names=(application.display_name,))
         limits = self._throttle.sign_up(networks(address))
         async with self._answer_time.pad(), self._turns.take(address):
-            async with self._database.transaction() as tx:
+            async with self._work.begin() as tx:
                 if await self._is_repeat(tx, application, email):
                     return
-                wait = await self._take(tx, limits, address)
+                if wait := await self._take(tx, limits, address):
+                    tx.refuse(throttle.refusal(wait))
                 salt = await self._sign_ups.salt(tx, email)
-            if wait:
-                raise throttle.refusal(wait)
             code = verification.new_code(self._randbelow)
             password_hash, digest = await asyncio.gather(
                 self._hasher.hash_sign_up_password(application.password, salt),
@@ -109,9 +102,9 @@ class Registration:
                 display_name=application.display_name,
                 password_hash=password_hash,
                 code_attempts=0,
-                create_time=self._clock(),
+                create_time=self._work.now(),
             )
-            async with self._database.transaction() as tx:
+            async with self._work.begin() as tx:
                 if await self._sign_ups.add(tx, sign_up):
                     await self._write(tx, sign_up, code, digest)
                     return
@@ -128,16 +121,15 @@ class Registration:
         email = normalise(email)
         limits = self._throttle.resend(email, networks(address))
         async with self._answer_time.pad(), self._turns.take(address):
-            async with self._database.transaction() as tx:
-                wait = await self._take(tx, limits, address)
+            async with self._work.begin() as tx:
+                if wait := await self._take(tx, limits, address):
+                    tx.refuse(throttle.refusal(wait))
                 salt = await self._sign_ups.salt(tx, email)
-            if wait:
-                raise throttle.refusal(wait)
             code = verification.new_code(self._randbelow)
             digest = await self._hasher.digest_code(code.first, salt)
-            async with self._database.transaction() as tx:
+            async with self._work.begin() as tx:
                 account = await self._accounts.by_email(tx, email)
-                waiting = await self._sign_ups.newest(tx, email, self._clock())
+                waiting = await self._sign_ups.newest(tx, email, self._work.now())
                 if waiting and account is None:
                     await self._send_code(tx, waiting, code, digest)
 
@@ -167,47 +159,46 @@ class Registration:
             )
         limits = self._throttle.code(email, networks(address))
         async with self._answer_time.pad(), self._turns.take(address):
-            async with self._database.transaction() as tx:
+            async with self._work.begin() as tx:
                 wait = await self._take(tx, limits, address)
+                if wait and not password:
+                    tx.refuse(throttle.refusal(wait))
                 salt = await self._sign_ups.salt(tx, email)
-            if wait and not password:
-                raise throttle.refusal(wait)
             digest, password_hash = await asyncio.gather(
                 self._hasher.digest_code(tried.first, salt),
                 self._hasher.hash_sign_up_password(password, salt) if password else _nothing(),
             )
-            async with self._database.transaction() as tx:
-                verified = await self._verify(tx, email, tried, digest, password_hash, address)
-                if verified and not wait:
+            async with self._work.begin() as tx:
+                if not await self._verify(tx, email, tried, digest, password_hash, address):
+                    tx.refuse(throttle.refusal(wait) if wait else verification.code_invalid())
+                if not wait:
                     await self._buckets.give_back(tx, limits)
-            if not verified:
-                raise throttle.refusal(wait) if wait else verification.code_invalid()
 
     async def _verify(
-        self, tx: Transaction, email: str, code: verification.Code, digest: bytes, password_hash: str, address: str
+        self, tx: UnitOfWork, email: str, code: verification.Code, digest: bytes, password_hash: str, address: str
     ) -> bool:
-        now = self._clock()
+        now = self._work.now()
         sent = await self._sign_ups.codes(tx, email, digest, now)
         meant = await self._sign_ups.attempt_code(tx, email, password_hash, now) if password_hash else None
         user_id = verification.proven(sent, code, meant)
         sign_up = await self._sign_ups.lock(tx, user_id, now) if user_id else None
         if sign_up and await self._accounts.add(tx, sign_up, now):
             await self._sign_ups.mark_verified(tx, sign_up, now)
-            await self._welcome(tx, sign_up)
+            self._welcome(tx, sign_up)
             return True
         # With a password the one that was tried; without, the one that a person would mean.
         blamed = next((item for item in meant or () if item.code_attempts <= verification.CODE_ATTEMPTS), None)
         if meant is None and await self._accounts.by_email(tx, email) is None:
             blamed = await self._sign_ups.newest(tx, email, now)
         if blamed:
-            await self._outbox.record(tx, _refused_code(blamed))
+            tx.record(events.code_refused(blamed))
         else:
             # No row of its own: the address awaits no code, or its codes are used up, and a stranger could go on for
             # ever.
             await self._denials.count(tx, Reason.CODE_INVALID, address)
         return False
 
-    async def _is_repeat(self, tx: Transaction, application: Application, email: str) -> bool:
+    async def _is_repeat(self, tx: UnitOfWork, application: Application, email: str) -> bool:
         """Whether this very sign-up was made already. The password is not compared: whoever knew the request_id could
         guess it here.
         """
@@ -223,41 +214,32 @@ class Registration:
             )
         return True
 
-    async def _take(self, tx: Transaction, limits: throttle.Limits, address: str) -> timedelta | None:
+    async def _take(self, tx: UnitOfWork, limits: throttle.Limits, address: str) -> timedelta | None:
         """How long the caller has to wait, if it has to."""
-        taken = await self._buckets.take(tx, limits, self._clock())
+        taken = await self._buckets.take(tx, limits, self._work.now())
         if not isinstance(taken, timedelta):
             return None
         await self._denials.count(tx, Reason.RATE_LIMITED, address)
         return taken
 
-    async def _write(self, tx: Transaction, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
+    async def _write(self, tx: UnitOfWork, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
         account = await self._accounts.by_email(tx, sign_up.email)
         if account is None:
-            await self._outbox.record(
-                tx, audit_event_pb2.AuditEvent(type="auth.signed_up", subject=_user(sign_up), email=sign_up.email)
-            )
+            tx.record(events.signed_up(sign_up))
             await self._send_code(tx, sign_up, code, digest)
             return
         # The sign-up is kept all the same: at sign-in its password must look unverified, or signing up and in would
         # tell.
-        event = audit_event_pb2.AuditEvent(
-            type="auth.signed_up",
-            outcome=audit_event_pb2.OUTCOME_FAILURE,
-            reason="ALREADY_EXISTS",
-            subject=f"users/{account.user_id}",
-            email=sign_up.email,
-        )
-        await self._outbox.record(tx, event)
+        tx.record(events.signed_up_again(account))
         limits = {throttle.key("mail reminder", account.email): throttle.REMINDERS_BY_MAIL}
-        if not isinstance(await self._buckets.take(tx, limits, self._clock()), timedelta):
-            await self._outbox.message(tx, email=account.email, kind="sign_up_exists")
+        if not isinstance(await self._buckets.take(tx, limits, self._work.now()), timedelta):
+            tx.message(email=account.email, kind="sign_up_exists")
 
-    async def _send_code(self, tx: Transaction, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
+    async def _send_code(self, tx: UnitOfWork, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
         """Sends a code, unless the address was sent enough. Only what is sent counts: when nothing is, the last message
         holds a good code.
         """
-        now, name, limit = self._clock(), throttle.key("mail code", sign_up.email), throttle.CODES_BY_MAIL
+        now, name, limit = self._work.now(), throttle.key("mail code", sign_up.email), throttle.CODES_BY_MAIL
         taken = await self._buckets.take(tx, {name: limit}, now)
         if isinstance(taken, timedelta):
             return
@@ -269,35 +251,16 @@ class Registration:
             code = verification.short(code)
         expire_time = now + verification.CODE_LIFETIME
         await self._sign_ups.add_code(tx, SentCode(sign_up.email, digest, code.rest, sign_up.user_id, expire_time))
-        await self._outbox.message(
-            tx, email=sign_up.email, kind="verify_email", code=str(code), display_name=sign_up.display_name
-        )
-        event = audit_event_pb2.AuditEvent(
-            type="auth.code_issued", subject=_user(sign_up), detail={"kind": "verify_email"}
-        )
-        await self._outbox.record(tx, event)
+        tx.message(email=sign_up.email, kind="verify_email", code=str(code), display_name=sign_up.display_name)
+        tx.record(events.code_issued(sign_up))
 
-    async def _welcome(self, tx: Transaction, sign_up: SignUp) -> None:
-        event = audit_event_pb2.AuditEvent(
-            type="auth.email_verified", actor=_user(sign_up), subject=_user(sign_up), email=sign_up.email
-        )
-        await self._outbox.record(tx, event)
+    def _welcome(self, tx: UnitOfWork, sign_up: SignUp) -> None:
+        tx.record(events.email_verified(sign_up))
         profile = user_directory_pb2.CreateUserRequest(
             user_id=str(sign_up.user_id), email=sign_up.email, display_name=sign_up.display_name
         )
-        await self._outbox.command(tx, CREATE_USER, profile)
+        tx.command(CREATE_USER, profile)
 
 
 async def _nothing() -> str:
     return ""
-
-
-def _user(sign_up: SignUp) -> str:
-    return f"users/{sign_up.user_id}"
-
-
-def _refused_code(sign_up: SignUp) -> audit_event_pb2.AuditEvent:
-    failure = audit_event_pb2.OUTCOME_FAILURE
-    return audit_event_pb2.AuditEvent(
-        type="auth.code_refused", outcome=failure, reason=Reason.CODE_INVALID, subject=_user(sign_up)
-    )

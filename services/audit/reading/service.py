@@ -9,8 +9,8 @@ from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceServicer
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from mesh.audit.catalogue import EVENT_TYPES
 from mesh.errors import field_invalid
+from mesh.model.event_types import EVENT_TYPES
 from mesh.resources import page_token
 from services.audit.reading.projection import Filters, Projection, Standing
 from services.audit.reading.watch import Watch

@@ -2,8 +2,8 @@ from authmesh.options.v1 import access_pb2
 from buf.validate import validate_pb2
 from google.protobuf import descriptor_pb2
 
-from mesh.audit.catalogue import EVENT_TYPES
 from mesh.contract import CHANGING, READING, STREAMS, Contract, HttpBinding, Rate
+from mesh.model.event_types import EVENT_TYPES
 
 CONTRACT = Contract.load()
 

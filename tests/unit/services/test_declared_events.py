@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.audit.catalogue import EVENT_TYPES
 from mesh.contract import Contract, Rpc
+from mesh.model.event_types import EVENT_TYPES
 
 SERVICES = Path(__file__).parents[3] / "services"
 CONTRACT = Contract.load()

@@ -15,7 +15,7 @@ from google.protobuf import empty_pb2
 
 from mesh.errors import MeshError
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
@@ -83,10 +83,10 @@ class Auth:
         self.database = database
         self.clock = Clock()
         self.token = Token()
-        self.outbox = Outbox(source="auth")
-        self.denials = AnonymousDenials(database, self.outbox, self.clock)
+        self.work = Work(database, "auth", clock=self.clock)
+        self.denials = AnonymousDenials(self.work)
         self.upkeep = Retention(database, self.clock)
-        self.credentials = CredentialLifecycle(database, self.outbox)
+        self.credentials = CredentialLifecycle(self.work)
         self.use_hasher(Hasher(**WEAK))
 
     def use_hasher(self, hasher: Hasher, answer_seconds: float = 0, *, waiting: int = 500) -> None:
@@ -94,20 +94,17 @@ class Auth:
         level, throttle, turns = ConstantTime(answer_seconds), Throttle(), Turns(at_once=6, waiting=waiting)
         policy = PasswordPolicy.load()
         self.desk = Registration(
-            self.database,
-            self.outbox,
+            self.work,
             hasher,
             policy,
             self.denials,
             level,
             throttle,
             turns,
-            clock=self.clock,
             new_id=uuid7,
         )
         self.gate = Authenticator(
-            self.database,
-            self.outbox,
+            self.work,
             hasher,
             self.denials,
             level,
@@ -115,7 +112,6 @@ class Auth:
             turns,
             self.token.check,
             self.token.issue,
-            clock=self.clock,
         )
 
     async def sign_up(

@@ -47,7 +47,7 @@ def notice(
 
 
 def desk(auth: Auth) -> NotificationConsumer:
-    return NotificationConsumer(auth.database, auth.outbox, lambda: None, "", clock=auth.clock)  # type: ignore[arg-type,return-value]
+    return NotificationConsumer(auth.work, lambda: None, "")  # type: ignore[arg-type,return-value]
 
 
 async def test_the_first_device_is_no_news_and_another_one_is(auth: Auth) -> None:
@@ -139,9 +139,7 @@ async def test_notices_come_from_the_queue_and_poison_stays_in_it(
         ]
         for body in ("poison", notice(auth, user_id)):
             await sqs.send_message(QueueUrl=url, MessageBody=body)
-        served = NotificationConsumer(
-            auth.database, auth.outbox, lambda: open_client("sqs", settings), url, clock=auth.clock
-        )
+        served = NotificationConsumer(auth.work, lambda: open_client("sqs", settings), url)
 
         async def told() -> bool:
             return await auth.kinds() == ["token_reuse"]

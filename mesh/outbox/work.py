@@ -1,0 +1,149 @@
+"""Units of work: a change of a service's own rows, and what must leave the service because of it, in one transaction.
+
+    async with self._work.begin() as tx:
+        await self._accounts.add(tx, account)
+        tx.record(events.email_verified(account))
+        tx.command(CREATE_USER, request)
+
+What is recorded is written together, in one statement, before the commit; the relay is woken after it.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from authmesh.audit.v1.audit_event_pb2 import AuditEvent
+from google.protobuf.message import Message
+
+from mesh.outbox.outbox import Outbox
+from mesh.storage.database import Database, Transaction
+
+INSERT = "INSERT INTO outbox (kind, destination, payload) VALUES ($1, $2, $3)"
+INSERT_MANY = """
+INSERT INTO outbox (kind, destination, payload)
+SELECT kind, destination, payload
+FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS entry (kind, destination, payload, place)
+ORDER BY place
+"""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class UnitOfWork(Transaction):
+    """An open transaction that also takes what must leave the service. Made by `Work.begin`."""
+
+    def __init__(self, transaction: Transaction, outbox: Outbox) -> None:
+        super().__init__(transaction._connection)  # noqa: SLF001 - of its own class
+        self.after_commit = transaction.after_commit
+        self._outbox = outbox
+        self._entries: list[tuple[str, str, bytes]] = []
+        self.refusal: Exception | None = None
+        """What `refuse` was given."""
+
+    def record(self, event: AuditEvent) -> None:
+        """Writes an audit event. It is completed by what the current call says (`Outbox.event`).
+
+        Raises:
+            ValueError: the type is not in the catalogue.
+        """
+        self._entries.append(("audit", event.type, self._outbox.event(event).SerializeToString(deterministic=True)))
+
+    def message(
+        self,
+        *,
+        email: str,
+        kind: str,
+        code: str = "",
+        display_name: str = "",
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes a message to a person.
+
+        Args:
+            email: To whom.
+            kind: Names the letter (`services/mail/letters`): `verify_email`.
+            code: A one-time code, or empty.
+            display_name: Of the person, or empty.
+            facts: What the letter says beside the code, by name: `device`.
+        """
+        content = {
+            "email": email,
+            "kind": kind,
+            "code": code,
+            "display_name": display_name,
+            "facts": dict(facts or {}),
+            "sent_time": datetime.now(UTC).isoformat(),
+        }
+        self._entries.append(("message", kind, json.dumps(content).encode()))
+
+    def command(self, method: str, request: Message) -> None:
+        """Writes a command to another service.
+
+        Args:
+            method: The path of an idempotent internal RPC. It is called until it is acknowledged.
+            request: Its request.
+        """
+        self._entries.append(("command", method, request.SerializeToString()))
+
+    def refuse(self, error: Exception) -> NoReturn:
+        """Refuses the caller and keeps what was written: ends the block, commits, and raises `error`.
+
+        Any other exception rolls back. If the commit fails, the caller is told that instead.
+        """
+        self.refusal = error
+        raise error
+
+    async def flush(self) -> None:
+        """Writes now what was recorded so far. The commit does it by itself; call it before a lock that many wait for.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE.
+        """
+        if not self._entries:
+            return
+        entries, self._entries = self._entries, []
+        if len(entries) == 1:
+            await self.execute(INSERT, *entries[0])
+        else:
+            kinds, destinations, payloads = zip(*entries, strict=True)
+            await self.execute(INSERT_MANY, kinds, destinations, payloads)
+        self.after_commit[self._outbox.wake] = None
+
+
+class Work:
+    """Begins the units of work of one service."""
+
+    def __init__(self, database: Database, source: str, *, clock: Callable[[], datetime] = _utc_now) -> None:
+        """Args:
+        database: The service's own.
+        source: The service's name, the `source` of its audit events.
+        clock: The time that the service goes by.
+        """
+        self.database = database
+        """For reads that need no transaction."""
+        self.outbox = Outbox(source)
+        self.now = clock
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[UnitOfWork]:
+        """Opens a transaction. It commits when the block ends, and rolls back when the block raises, except by
+        `UnitOfWork.refuse`.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE. If the connection broke during the commit, whether it happened is
+                unknown.
+        """
+        async with self.database.transaction() as transaction:
+            tx = UnitOfWork(transaction, self.outbox)
+            try:
+                yield tx
+            except Exception as error:
+                if error is not tx.refusal:
+                    raise
+            await tx.flush()
+        if tx.refusal is not None:
+            raise tx.refusal

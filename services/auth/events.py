@@ -1,0 +1,110 @@
+"""The audit events of Auth. The unit of work adds who called, from where, and when."""
+
+from datetime import datetime
+from uuid import UUID
+
+from authmesh.audit.v1.audit_event_pb2 import OUTCOME_FAILURE, AuditEvent
+
+from mesh.errors import Reason
+from services.auth.account import Account, SignUp
+
+
+def signed_up(sign_up: SignUp) -> AuditEvent:
+    """A sign-up was taken, and its code is sent."""
+    return AuditEvent(type="auth.signed_up", subject=_user(sign_up.user_id), email=sign_up.email)
+
+
+def signed_up_again(account: Account) -> AuditEvent:
+    """A sign-up was taken for an address that has an account."""
+    return _failure("auth.signed_up", "ALREADY_EXISTS", account.user_id, email=account.email)
+
+
+def code_issued(sign_up: SignUp) -> AuditEvent:
+    """A one-time code is sent."""
+    return AuditEvent(type="auth.code_issued", subject=_user(sign_up.user_id), detail={"kind": "verify_email"})
+
+
+def code_refused(sign_up: SignUp) -> AuditEvent:
+    """A wrong or expired code was sent for a sign-up."""
+    return _failure("auth.code_refused", Reason.CODE_INVALID, sign_up.user_id)
+
+
+def email_verified(sign_up: SignUp) -> AuditEvent:
+    """The address of a sign-up is proven: it is an account now."""
+    user = _user(sign_up.user_id)
+    return AuditEvent(type="auth.email_verified", actor=user, subject=user, email=sign_up.email)
+
+
+def signed_in(account: Account, client_id: str, session: str) -> AuditEvent:
+    """A session was started. `session` is its name."""
+    user = _user(account.user_id)
+    return AuditEvent(
+        type="auth.signed_in",
+        actor=user,
+        subject=user,
+        session=session,
+        client=f"clients/{client_id}",
+        detail={"amr": "pwd"},
+    )
+
+
+def sign_in_failed(reason: Reason, user_id: UUID, email: str, client_id: str, *, password_is_right: bool) -> AuditEvent:
+    """A password came to nothing."""
+    password = "right" if password_is_right else "wrong"
+    return _failure(
+        "auth.sign_in_failed", reason, user_id, email=email, client=f"clients/{client_id}", password=password
+    )
+
+
+def sign_in_throttled(account: Account, client_id: str) -> AuditEvent:
+    """Wrong passwords have used up a limit: further attempts have to wait."""
+    return _failure(
+        "auth.sign_in_throttled",
+        Reason.RATE_LIMITED,
+        account.user_id,
+        email=account.email,
+        client=f"clients/{client_id}",
+    )
+
+
+def status_changed(user_id: UUID, *, disabled: bool, version: int) -> AuditEvent:
+    """User forbade or allowed sign-in."""
+    return AuditEvent(
+        type="auth.status_changed",
+        subject=_user(user_id),
+        detail={"disabled": str(disabled).lower(), "version": str(version)},
+    )
+
+
+def credentials_deleted(user_id: UUID) -> AuditEvent:
+    """Everything that Auth knew of a user was erased."""
+    return AuditEvent(type="auth.credentials_deleted", subject=_user(user_id))
+
+
+def anonymous_denials(reason: str, network: str, minute: datetime, count: int) -> AuditEvent:
+    """How often anonymous callers from a network were refused within a minute."""
+    return AuditEvent(
+        type="auth.anonymous_denials",
+        outcome=OUTCOME_FAILURE,
+        reason=reason,
+        address=network,
+        detail={"count": str(count), "minute": minute.isoformat()},
+    )
+
+
+def _user(user_id: UUID) -> str:
+    return f"users/{user_id}"
+
+
+def _failure(
+    event_type: str, reason: str, user_id: UUID, *, email: str = "", client: str = "", **detail: str
+) -> AuditEvent:
+    return AuditEvent(
+        type=event_type,
+        outcome=OUTCOME_FAILURE,
+        reason=reason,
+        subject=_user(user_id),
+        email=email,
+        client=client,
+        detail=detail,
+    )
