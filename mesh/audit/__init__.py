@@ -1,3 +1,3 @@
-"""The audit trail on its way out of a service: the catalogue of events, the chain that numbers them, and the sink that
-is EventBridge.
+"""What an audit event is: its canonical bytes, its personal data and whose keys seal it, and the tombstones of events
+that could not be delivered.
 """

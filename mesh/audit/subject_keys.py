@@ -5,38 +5,14 @@ A key that was erased leaves its row behind, empty: an event that comes late, su
 must not get a new key.
 """
 
-import asyncio
 import os
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from typing import Any
 
 from mesh.audit.personal import KEY_BYTES
-from mesh.errors import Unavailable
 from mesh.storage.database import Database, Transaction
 
 DAYS_KEPT = 90
 """For how many days the address of somebody without a name can be read."""
-FORGET_SECONDS = 3600.0
-
-TABLES = (
-    """
-    CREATE TABLE subject_keys (
-        subject text PRIMARY KEY,
-        key bytea CHECK (length(key) = 32),
-        create_time timestamptz NOT NULL DEFAULT now(),
-        erase_time timestamptz,
-        CHECK ((key IS NULL) = (erase_time IS NOT NULL))
-    )
-    """,
-    "CREATE INDEX subject_keys_of_days ON subject_keys (create_time) WHERE subject LIKE 'days/%'",
-)
-
-
-def create_tables(op: Any) -> None:
-    """Makes the table in a service's migration. `op` is `alembic.op`."""
-    for statement in TABLES:
-        op.execute(statement)
 
 
 async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
@@ -62,17 +38,11 @@ async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
 
 
 async def forget_days(database: Database) -> None:
-    """Throws keys of days away when their time is over, for ever: also where no event needs a new one. A task of the
-    relay.
-    """
-    while True:
-        with suppress(Unavailable):
-            await database.execute(
-                "DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - "
-                "make_interval(days => $1)",
-                DAYS_KEPT,
-            )
-        await asyncio.sleep(FORGET_SECONDS)
+    """Throws keys of days away whose time is over, for ever."""
+    await database.execute(
+        "DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - make_interval(days => $1)",
+        DAYS_KEPT,
+    )
 
 
 async def held(database: Database, names: Collection[str]) -> Mapping[str, bytes | None]:

@@ -157,12 +157,12 @@ async def _is_current(database: ServiceDatabase) -> bool:
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return False
     try:
-        revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+        rows = await connection.fetch("SELECT version_num FROM alembic_version")
     except asyncpg.PostgresError:
         return False
     finally:
         await connection.close()
-    return revision is not None and revision == newest_revision(database.package)
+    return {row["version_num"] for row in rows} == {newest_revision(database.package), newest_revision("mesh.storage")}
 
 
 async def _make(database: ServiceDatabase) -> None:

@@ -9,7 +9,7 @@ What is recorded is written together, in one statement, before the commit; the r
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -17,16 +17,8 @@ from typing import NoReturn
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from google.protobuf.message import Message
 
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.outbox import NewEntry, Outbox
 from mesh.storage.database import Database, Transaction
-
-INSERT = "INSERT INTO outbox (kind, destination, payload) VALUES ($1, $2, $3)"
-INSERT_MANY = """
-INSERT INTO outbox (kind, destination, payload)
-SELECT kind, destination, payload
-FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS entry (kind, destination, payload, place)
-ORDER BY place
-"""
 
 
 def _utc_now() -> datetime:
@@ -40,7 +32,10 @@ class UnitOfWork(Transaction):
         super().__init__(transaction._connection)  # noqa: SLF001 - of its own class
         self.after_commit = transaction.after_commit
         self._outbox = outbox
-        self._entries: list[tuple[str, str, bytes]] = []
+        self._entries: list[NewEntry] = []
+        self.afterwards: dict[object, Callable[[], Awaitable[None]]] = {}
+        """Awaited when the commit is durable and the connection is free, before the block ends. By owner: a later one
+        takes the place of its earlier one."""
         self.refusal: Exception | None = None
         """What `refuse` was given."""
 
@@ -103,29 +98,26 @@ class UnitOfWork(Transaction):
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE.
         """
-        if not self._entries:
-            return
-        entries, self._entries = self._entries, []
-        if len(entries) == 1:
-            await self.execute(INSERT, *entries[0])
-        else:
-            kinds, destinations, payloads = zip(*entries, strict=True)
-            await self.execute(INSERT_MANY, kinds, destinations, payloads)
-        self.after_commit[self._outbox.wake] = None
+        if self._entries:
+            entries, self._entries = self._entries, []
+            await self._outbox.insert(self, entries)
 
 
 class Work:
     """Begins the units of work of one service."""
 
-    def __init__(self, database: Database, source: str, *, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(
+        self, database: Database, source: str, *, clock: Callable[[], datetime] = _utc_now, actor: str = ""
+    ) -> None:
         """Args:
         database: The service's own.
         source: The service's name, the `source` of its audit events.
         clock: The time that the service goes by.
+        actor: Who works here, where no call says so: `operator`.
         """
         self.database = database
         """For reads that need no transaction."""
-        self.outbox = Outbox(source)
+        self.outbox = Outbox(source, actor)
         self.now = clock
 
     @asynccontextmanager
@@ -145,5 +137,7 @@ class Work:
                 if error is not tx.refusal:
                     raise
             await tx.flush()
+        for wait in tx.afterwards.values():
+            await wait()
         if tx.refusal is not None:
             raise tx.refusal

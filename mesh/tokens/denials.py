@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.errors import MeshError, Unavailable
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.rpc.call import Call
-from mesh.storage.database import Database
 
 EACH = 10
 """Refusals of one caller within a window that are an event each."""
@@ -39,13 +38,11 @@ class Denials:
     a loop costs a few rows a minute, and every refusal is counted.
     """
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, work: Work) -> None:
         """Args:
-        database: The service's own.
-        outbox: Takes the events.
+        work: Of the service.
         """
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._callers: dict[str, _Refused] = {}
         self._full = asyncio.Event()
 
@@ -68,7 +65,7 @@ class Denials:
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE, an event of its own could not be written.
         """
-        refusal = self._outbox.event(event)
+        refusal = self._work.outbox.event(event)
         refusal.outcome = audit_event_pb2.OUTCOME_FAILURE
         caller = refusal.actor or refusal.subject or refusal.client
         refused = self._callers.setdefault(caller, _Refused())
@@ -117,9 +114,9 @@ class Denials:
                 raise
 
     async def _write(self, events: list[audit_event_pb2.AuditEvent]) -> None:
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             for event in events:
-                await self._outbox.record(tx, event)
+                tx.record(event)
 
 
 def _standing_for(latest: audit_event_pb2.AuditEvent, count: int) -> audit_event_pb2.AuditEvent:

@@ -8,8 +8,9 @@ from authmesh.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to
 
 from mesh.aws import open_client
 from mesh.model.mesh import load_mesh
-from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.work import Work
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.storage.database import Database
@@ -34,9 +35,9 @@ async def main() -> None:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.open(settings.database_url.get_secret_value()))
         channel = await stack.enter_async_context(open_channel(settings.egress))
-        outbox = Outbox("audit")
-        relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
-        authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
+        work = Work(database, "audit")
+        relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
+        authentication = Authentication.for_mesh(channel, settings, Denials(work))
         projection = Projection(database)
         follower = Projector(projection)
         checkpointer = Checkpointer(

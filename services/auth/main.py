@@ -10,7 +10,7 @@ from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerStub
 
 from mesh.aws import open_client
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Relay
+from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.commands import CommandSink
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
@@ -51,15 +51,14 @@ async def main() -> None:
         channel = await parts.enter_async_context(open_channel(settings.egress))
         work = Work(database, "auth", clock=clock)
         relay = Relay(
-            database,
-            work.outbox,
+            work,
             [
                 EventBridgeSink(partial(open_client, "events", settings), settings.event_bus),
                 MessageSink(partial(open_client, "sns", settings), settings.messages_topic_arn),
                 CommandSink(channel),
             ],
         )
-        authentication = Authentication.for_mesh(channel, settings, Denials(database, work.outbox))
+        authentication = Authentication.for_mesh(channel, settings, Denials(work))
         hasher = Hasher(
             time_cost=settings.argon2_time_cost,
             memory_kib=settings.argon2_memory_kib,

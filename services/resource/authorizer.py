@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from mesh.errors import MeshError
-from mesh.storage.database import Database, Transaction
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.tokens.denials import Denials
 from services.resource import events, store
 from services.resource.resource import Resource, Role, refusal
@@ -14,8 +14,8 @@ from services.resource.resource import Resource, Role, refusal
 class Authorizer:
     """Opens resources for those who have the role that it takes."""
 
-    def __init__(self, database: Database, denials: Denials) -> None:
-        self._database = database
+    def __init__(self, work: Work, denials: Denials) -> None:
+        self._work = work
         self._denials = denials
 
     async def read(self, resource_id: UUID, caller: UUID, needed: Role) -> Resource:
@@ -25,23 +25,21 @@ class Authorizer:
             NotFound: RESOURCE_NOT_FOUND, it does not exist or the caller has no role.
             PermissionDenied: ROLE_MISSING, the caller's role is less than `needed`.
         """
-        resource = await store.find(self._database, resource_id, caller)
+        resource = await store.find(self._work.database, resource_id, caller)
         if denied := refusal(resource, needed):
             raise await self._recorded(denied, resource, caller)
         assert resource is not None
         return resource
 
     @asynccontextmanager
-    async def change(
-        self, resource_id: UUID, caller: UUID, needed: Role
-    ) -> AsyncIterator[tuple[Transaction, Resource]]:
+    async def change(self, resource_id: UUID, caller: UUID, needed: Role) -> AsyncIterator[tuple[UnitOfWork, Resource]]:
         """A transaction that holds the resource and its shares still, until the block ends.
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND, it does not exist or the caller has no role.
             PermissionDenied: ROLE_MISSING, the caller's role is less than `needed`.
         """
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             resource = await store.lock(tx, resource_id, caller)
             denied = refusal(resource, needed)
             if denied is None:

@@ -9,8 +9,9 @@ from authmesh.resource.v1.resource_service_pb2_grpc import add_ResourceServiceSe
 
 from mesh.aws import open_client
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.work import Work
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.storage.database import Database
@@ -36,18 +37,16 @@ async def main() -> None:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.open(settings.database_url.get_secret_value()))
         channel = await stack.enter_async_context(open_channel(settings.egress))
-        outbox = Outbox("resource")
-        relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
-        denials = Denials(database, outbox)
+        work = Work(database, "resource", clock=clock)
+        relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
+        denials = Denials(work)
         authentication = Authentication.for_mesh(channel, settings, denials)
 
         changes = ChangeLog(database)
-        gate = Authorizer(database, denials)
-        claims = ShareClaims(database, outbox, changes, UserDirectory(channel), clock=clock)
-        resources = Resources(
-            database, outbox, changes, gate, quota=settings.resources_per_owner, clock=clock, new_id=uuid7
-        )
-        sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
+        gate = Authorizer(work, denials)
+        claims = ShareClaims(work, changes, UserDirectory(channel))
+        resources = Resources(work, changes, gate, quota=settings.resources_per_owner, new_id=uuid7)
+        sharing = Sharing(work, changes, gate, claims, new_id=uuid7)
         watch = Watch(changes, ResumeTokens(database), settings.watch_heartbeat)
         housekeeping = Retention(database, changes, settings.change_retention, clock=clock)
 

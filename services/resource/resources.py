@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from mesh.errors import FieldViolation, InvalidArgument, Reason, quota_exceeded
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database
+from mesh.outbox.work import Work
 from services.resource import events, store
 from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
@@ -25,30 +24,24 @@ class Resources:
 
     def __init__(
         self,
-        database: Database,
-        outbox: Outbox,
+        work: Work,
         changes: ChangeLog,
         gate: Authorizer,
         *,
         quota: int,
-        clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
         """Args:
-        database: Of this service.
-        outbox: Of this service.
+        work: Of this service.
         changes: The log of changes.
         gate: Lets callers through to resources.
         quota: How many resources one person may own.
-        clock: The time.
         new_id: Makes ids.
         """
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._changes = changes
         self._gate = gate
         self._quota = quota
-        self._clock = clock
         self._new_id = new_id
 
     async def create(self, caller: UUID, draft: Draft, request_id: UUID | None) -> Resource:
@@ -59,9 +52,9 @@ class Resources:
             InvalidArgument: REQUEST_ID_REUSED, the request id came with another draft before.
             ResourceExhausted: QUOTA_EXCEEDED, the caller owns as many resources as they may.
         """
-        now = self._clock()
+        now = self._work.now()
         resource = _first_state(self._new_id(), caller, draft, now)
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             if request_id is not None:
                 creation = store.Creation(draft.digest(), resource.id, now)
                 earlier = await store.claim_request(tx, caller, request_id, creation, now - REQUEST_ID_LIFETIME)
@@ -70,7 +63,7 @@ class Resources:
             if await store.owns(tx, caller, self._quota):
                 raise quota_exceeded(f"you own {self._quota} resources, and more are not possible: delete one first")
             await store.insert(tx, resource)
-            await self._outbox.record(tx, events.created(resource))
+            tx.record(events.created(resource))
             await self._changes.append(tx, Change.ADDED, resource.id, caller)
         return resource
 
@@ -86,7 +79,7 @@ class Resources:
         """The newest resources that `caller` can see with ids below `before`: at most `size`, and what fits into one
         message.
         """
-        return await store.page(self._database, caller, before, size)
+        return await store.page(self._work.database, caller, before, size)
 
     async def update(self, caller: UUID, resource_id: UUID, given: Draft, paths: Sequence[str], etag: str) -> Resource:
         """Changes the fields that `paths` names. An update that changes nothing writes nothing.
@@ -103,10 +96,10 @@ class Resources:
             draft = edited(resource.draft, given, paths)
             if draft == resource.draft:
                 return resource
-            changed = replace(resource, draft=draft, version=resource.version + 1, updated_at=self._clock())
+            changed = replace(resource, draft=draft, version=resource.version + 1, updated_at=self._work.now())
             await store.update(tx, changed)
             fields = [field for field in CHANGEABLE if getattr(draft, field) != getattr(resource.draft, field)]
-            await self._outbox.record(tx, events.updated(changed, caller, fields))
+            tx.record(events.updated(changed, caller, fields))
             await self._changes.announce(tx, changed)
         return changed
 
@@ -122,7 +115,7 @@ class Resources:
             require_etag(resource, etag)
             await self._changes.announce(tx, resource, removed=True)
             await store.delete(tx, resource.id)
-            await self._outbox.record(tx, events.deleted(resource, caller))
+            tx.record(events.deleted(resource, caller))
 
 
 def _first_state(resource_id: UUID, owner: UUID, draft: Draft, now: datetime) -> Resource:

@@ -6,15 +6,13 @@ away the question is asked again, here, until it is answered.
 """
 
 import asyncio
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
 
 from mesh.errors import DeadlineExceeded, MeshError, Unavailable
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database
+from mesh.outbox.work import Work
 from services.resource import events, share_store, store
 from services.resource.change_log import ChangeLog
 from services.resource.share import Grantee, Share, transition
@@ -31,25 +29,15 @@ _log = structlog.get_logger("authmesh.claims")
 class ShareClaims:
     """Gives shares to the people whom they name."""
 
-    def __init__(
-        self,
-        database: Database,
-        outbox: Outbox,
-        changes: ChangeLog,
-        people: UserLookup,
-        *,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._database = database
-        self._outbox = outbox
+    def __init__(self, work: Work, changes: ChangeLog, people: UserLookup) -> None:
+        self._work = work
         self._changes = changes
         self._people = people
-        self._clock = clock
 
     async def claim(self, user: UUID, email: str) -> None:
         """Gives `user`, who has verified `email`, every share that was offered to either. Idempotent."""
         names = [Grantee(user=user).key, Grantee(email=email).key]
-        while shares := await share_store.unclaimed(self._database, names, BATCH):
+        while shares := await share_store.unclaimed(self._work.database, names, BATCH):
             for share in shares:
                 await self._settle(share, user)
 
@@ -68,9 +56,9 @@ class ShareClaims:
 
     async def _settle(self, share: Share, holder: UUID | None) -> None:
         if holder is None:
-            await share_store.settle(self._database, share.id, None)
+            await share_store.settle(self._work.database, share.id, None)
             return
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             seen_before = await store.lock(tx, share.resource, holder)
             # One of a resource that was deleted gets no holder, who would be told of the deletion.
             if not await share_store.settle(tx, share.id, holder if seen_before else None):
@@ -80,7 +68,7 @@ class ShareClaims:
             assert seen_now is not None
             if share.grantee.user is None:
                 # Of a share by id the event that it was given says who has it.
-                await self._outbox.record(tx, events.claimed(share, holder))
+                tx.record(events.claimed(share, holder))
             if change := transition(seen_before.role, seen_now.role):
                 await self._changes.append(tx, change, share.resource, holder)
 
@@ -94,8 +82,8 @@ class ShareClaims:
             await asyncio.sleep(0 if answered else POLL_SECONDS)
 
     async def _look_up_due(self) -> bool:
-        now = self._clock()
-        shares = await share_store.take_lookups(self._database, now, now + LOOKUP_PAUSE, BATCH)
+        now = self._work.now()
+        shares = await share_store.take_lookups(self._work.database, now, now + LOOKUP_PAUSE, BATCH)
         for number, share in enumerate(shares):
             if not await self.look_up(share):
                 _log.warning("grantees not looked up: User did not answer", waiting=len(shares) - number)

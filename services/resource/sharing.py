@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
 from uuid import UUID
 
 from mesh.errors import field_invalid, quota_exceeded
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database, Transaction
+from mesh.outbox.work import UnitOfWork, Work
+from mesh.storage.database import Transaction
 from services.resource import events, share_store, store
 from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
@@ -28,21 +27,17 @@ class Sharing:
 
     def __init__(
         self,
-        database: Database,
-        outbox: Outbox,
+        work: Work,
         changes: ChangeLog,
         gate: Authorizer,
         claims: ShareClaims,
         *,
-        clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
     ) -> None:
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._changes = changes
         self._gate = gate
         self._claims = claims
-        self._clock = clock
         self._new_id = new_id
 
     async def share(self, caller: UUID, resource_id: UUID, grantee: Grantee, role: Role) -> Share:
@@ -63,7 +58,7 @@ class Sharing:
                 await self._claims.look_up(share)
         return share
 
-    async def _put(self, tx: Transaction, resource: Resource, grantee: Grantee, role: Role) -> Share:
+    async def _put(self, tx: UnitOfWork, resource: Resource, grantee: Grantee, role: Role) -> Share:
         if grantee.user == resource.owner:
             raise field_invalid("user", "owns the resource")
         earlier = await share_store.find(tx, resource.id, grantee)
@@ -76,11 +71,11 @@ class Sharing:
         share = (
             replace(earlier, role=role, grantee=grantee)
             if earlier
-            else Share(self._new_id(), resource.id, grantee, holder=None, role=role, created_at=self._clock())
+            else Share(self._new_id(), resource.id, grantee, holder=None, role=role, created_at=self._work.now())
         )
         before = await self._role(tx, share)
-        await share_store.put(tx, share, self._clock() + LOOKUP_PAUSE if share.holder is None else None)
-        await self._outbox.record(tx, events.shared(share))
+        await share_store.put(tx, share, self._work.now() + LOOKUP_PAUSE if share.holder is None else None)
+        tx.record(events.shared(share))
         await self._announce(tx, share, before)
         return share
 
@@ -92,7 +87,7 @@ class Sharing:
             PermissionDenied: ROLE_MISSING, the caller is not the owner.
         """
         await self._gate.read(resource_id, caller, Role.OWNER)
-        return await share_store.page(self._database, resource_id, after, size)
+        return await share_store.page(self._work.database, resource_id, after, size)
 
     async def unshare(self, caller: UUID, resource_id: UUID, grantee: Grantee) -> None:
         """Takes the share back that names `grantee`. People who are not the owner give back all their own shares by
@@ -115,12 +110,12 @@ class Sharing:
             else:
                 removed = await share_store.remove(tx, resource_id, grantee)
             for share in removed:
-                await self._outbox.record(tx, events.unshared(share))
+                tx.record(events.unshared(share))
             for share in removed[-1:]:
                 await self._announce(tx, share, before)
 
     async def _is_held(self, resource_id: UUID, grantee: Grantee, holder: UUID) -> bool:
-        share = await share_store.find(self._database, resource_id, grantee)
+        share = await share_store.find(self._work.database, resource_id, grantee)
         return share is not None and share.holder == holder
 
     async def _role(self, tx: Transaction, share: Share | None) -> Role | None:

@@ -12,8 +12,9 @@ from authmesh.token.v1.token_service_pb2_grpc import add_TokenServiceServicer_to
 
 from mesh.aws import open_client
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.work import Work
 from mesh.rpc.limits import Limits
 from mesh.rpc.server import run, serve
 from mesh.storage.database import Database
@@ -81,31 +82,29 @@ async def main() -> None:
     issuer, audience, redis_url = str(settings.issuer), settings.audience, settings.redis_url.get_secret_value()
     async with AsyncExitStack() as parts:
         database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
-        outbox = Outbox(source="token")
-        relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
+        work = Work(database, "token", clock=clock)
+        relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
         store = Store(database)
         log = RevocationLog(database)
         publisher = Publisher(redis_url, log)
-        revoker = Revoker(store, log, outbox)
+        revoker = Revoker(store, log)
 
-        denials, refusals = Denials(database, outbox), Refusals()
+        denials, refusals = Denials(work), Refusals()
 
         revocations = RevocationSet()
         key_store = KeyStore(database)
         custodies = await parts.enter_async_context(deployment.open())
         ring = KeyCache(key_store, custodies, is_revoked=revocations.refuses_key, clock=clock)
         keeper = KeyRotator(
-            database,
+            work,
             key_store,
             custodies,
-            outbox,
             key_policy,
             algorithm=settings.signing_algorithm,
             first=deployment.first,
-            clock=clock,
             changed=ring.refresh,
         )
-        key_orders = KeyAdmin(database, key_store, log, outbox, key_policy.pace, clock=clock, changed=ring.refresh)
+        key_orders = KeyAdmin(work, key_store, log, key_policy.pace, changed=ring.refresh)
 
         async def own_jwks() -> bytes:
             return ring.jwks()
@@ -118,20 +117,16 @@ async def main() -> None:
         )
 
         clients = ClientDirectory(database, longest_token=key_policy.token_lifetime)
-        seed = ClientBootstrap(database, outbox, first_clients)
+        seed = ClientBootstrap(work, first_clients)
         writer = AccessTokenWriter(ring, issuer, audience)
-        sign_ins = SessionIssuer(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7)
-        refreshes = TokenRefresher(
-            store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7
-        )
-        client_tokens = ClientCredentialsGrant(
-            database, outbox, denials, refusals, writer, clients, issuer, clock=clock, new_id=uuid7
-        )
+        sign_ins = SessionIssuer(work, store, revoker, writer, clients, role_scopes, new_id=uuid7)
+        refreshes = TokenRefresher(work, store, revoker, denials, refusals, writer, clients, new_id=uuid7)
+        client_tokens = ClientCredentialsGrant(work, denials, refusals, writer, clients, issuer, new_id=uuid7)
         client_administration = ClientAdmin(
-            database, revoker, outbox, denials, role_scopes, clock=clock, longest_token=key_policy.token_lifetime
+            work, revoker, denials, role_scopes, longest_token=key_policy.token_lifetime
         )
-        sign_outs = SessionManager(store, revoker, authentication.verify, clock=clock)
-        subjects = SubjectSync(store, revoker, outbox, role_scopes, clock=clock)
+        sign_outs = SessionManager(work, store, revoker, authentication.verify)
+        subjects = SubjectSync(work, store, revoker, role_scopes)
         introspection = Introspection(store, authentication.verify, issuer=issuer, audience=audience, clock=clock)
         purge = Retention(database, clock=clock)
         service = TokenService(

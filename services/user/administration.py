@@ -1,18 +1,17 @@
 """Roles and status: decided here, and carried to Token and Auth at once and until they have acknowledged it."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Protocol
 
-from authmesh.audit.v1 import audit_event_pb2
 from authmesh.auth.v1 import credential_directory_pb2
 from authmesh.token.v1 import token_issuer_pb2
 from google.protobuf.message import Message
 
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database, Transaction
+from mesh.outbox.work import UnitOfWork, Work
+from mesh.storage.database import Transaction
+from services.user import events
 from services.user import roles as rules
 from services.user.profile import User, demand_etag, not_found
 from services.user.store import Users
@@ -41,13 +40,9 @@ class CommandPusher(Protocol):
 class Administration:
     """What administrators do to users. A change, its event and its commands are one transaction."""
 
-    def __init__(
-        self, database: Database, outbox: Outbox, courier: CommandPusher, *, clock: Callable[[], datetime]
-    ) -> None:
-        self._database = database
-        self._outbox = outbox
+    def __init__(self, work: Work, courier: CommandPusher) -> None:
+        self._work = work
         self._courier = courier
-        self._clock = clock
         self._users = Users()
 
     async def set_roles(self, user_id: uuid.UUID, roles: Sequence[str], etag: str) -> User:
@@ -60,7 +55,7 @@ class Administration:
             FailedPrecondition: LAST_ADMINISTRATOR.
         """
         wanted = rules.known(roles)
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             administrators = await self._users.lock_administrators(tx)
             user = await self._locked(tx, user_id)
             demand_etag(user, etag)
@@ -72,7 +67,7 @@ class Administration:
         await self._courier.deliver(commands)
         return user
 
-    async def grant(self, email: str, role: str, actor: str) -> User:
+    async def grant(self, email: str, role: str) -> User:
         """Adds a role to whoever has the address. For the operator; Token hears of it by the outbox of the running User
         process.
 
@@ -80,9 +75,9 @@ class Administration:
             NotFound: USER_NOT_FOUND.
             InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
         """
-        return await self._change_by_email(email, rules.known([role]), (), actor)
+        return await self._change_by_email(email, rules.known([role]), ())
 
-    async def revoke(self, email: str, role: str, actor: str) -> User:
+    async def revoke(self, email: str, role: str) -> User:
         """Takes a role from whoever has the address, as `grant` gives it: also from the last administrator, for an
         operator can make another.
 
@@ -90,11 +85,11 @@ class Administration:
             NotFound: USER_NOT_FOUND.
             InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
         """
-        return await self._change_by_email(email, (), rules.known([role]), actor)
+        return await self._change_by_email(email, (), rules.known([role]))
 
     async def holders(self) -> list[User]:
         """Who has a role, in the order of their sign-ups."""
-        return await self._users.holders(self._database)
+        return await self._users.holders(self._work.database)
 
     async def set_disabled(self, user_id: uuid.UUID, *, disabled: bool) -> User:
         """Forbids sign-in and ends every session; or allows sign-in again.
@@ -103,7 +98,7 @@ class Administration:
             NotFound: USER_NOT_FOUND.
             FailedPrecondition: LAST_ADMINISTRATOR.
         """
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             administrators = await self._users.lock_administrators(tx)
             user = await self._locked(tx, user_id)
             if user.disabled is disabled:
@@ -114,8 +109,8 @@ class Administration:
         await self._courier.deliver(commands)
         return user
 
-    async def _change_by_email(self, email: str, added: Sequence[str], taken: Sequence[str], actor: str) -> User:
-        async with self._database.transaction() as tx:
+    async def _change_by_email(self, email: str, added: Sequence[str], taken: Sequence[str]) -> User:
+        async with self._work.begin() as tx:
             found = await self._users.by_email(tx, email.lower())
             if found is None:
                 raise not_found()
@@ -123,7 +118,7 @@ class Administration:
             wanted = tuple(sorted({*user.roles, *added} - {*taken}))
             if wanted == user.roles:
                 return user
-            user, commands = await self._change(tx, user, replace(user, roles=wanted), actor=actor)
+            user, commands = await self._change(tx, user, replace(user, roles=wanted))
         await self._courier.deliver(commands)
         return user
 
@@ -133,24 +128,20 @@ class Administration:
             raise not_found()
         return user
 
-    async def _change(self, tx: Transaction, before: User, wanted: User, actor: str = "") -> tuple[User, list[Command]]:
-        user = await self._users.save(tx, wanted, self._clock())
+    async def _change(self, tx: UnitOfWork, before: User, wanted: User) -> tuple[User, list[Command]]:
+        user = await self._users.save(tx, wanted, self._work.now())
         grants = token_issuer_pb2.SetSubjectGrantsRequest(
             subject=str(user.id), roles=user.roles, disabled=user.disabled, version=user.version
         )
         commands = [Command(SET_SUBJECT_GRANTS, grants)]
-        event = audit_event_pb2.AuditEvent(subject=user.name, actor=actor, detail={"version": str(user.version)})
         if before.roles != user.roles:
-            event.type = "user.roles_changed"
-            event.detail["roles"] = " ".join(user.roles)
-            event.detail["roles_before"] = " ".join(before.roles)
+            tx.record(events.roles_changed(before, user))
         else:
-            event.type = "user.disabled" if user.disabled else "user.enabled"
+            tx.record(events.status_changed(user))
             status = credential_directory_pb2.SetSubjectStatusRequest(
                 subject=str(user.id), disabled=user.disabled, version=user.version
             )
             commands.append(Command(SET_SUBJECT_STATUS, status))
-        await self._outbox.record(tx, event)
         for command in commands:
-            await self._outbox.command(tx, command.method, command.request)
+            tx.command(command.method, command.request)
         return user, commands

@@ -7,7 +7,6 @@ It works on User's own database, beside the running process, whose relay then te
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
@@ -16,7 +15,7 @@ from mesh.errors import MeshError, NotFound
 from mesh.local.databases import running_url
 from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.user import roles
 from services.user.administration import Administration
@@ -52,14 +51,14 @@ def list_holders() -> None:
 @commands.command()
 def grant(email: Email, role: Role = roles.ADMIN) -> None:
     """Give a user a role. The user's next sign-in or refresh brings it."""
-    user = _do(lambda administration: administration.grant(email, role, OPERATOR), email)
+    user = _do(lambda administration: administration.grant(email, role), email)
     terminal.line(f"{user.name} ({user.email}) has the roles: {', '.join(user.roles)}")
 
 
 @commands.command()
 def revoke(email: Email, role: Role = roles.ADMIN) -> None:
     """Take a role from a user, also from the last administrator. Tokens that carry it are refused within seconds."""
-    user = _do(lambda administration: administration.revoke(email, role, OPERATOR), email)
+    user = _do(lambda administration: administration.revoke(email, role), email)
     held = f"the roles: {', '.join(user.roles)}" if user.roles else "no role"
     terminal.line(f"{user.name} ({user.email}) has {held}")
 
@@ -76,15 +75,12 @@ def database_url(environment: Mapping[str, str]) -> str:
     return running_url("user", environment)
 
 
-def _do(work: Callable[[Administration], Awaitable[Answer]], email: str = "") -> Answer:
+def _do(action: Callable[[Administration], Awaitable[Answer]], email: str = "") -> Answer:
     """Works on User's database and writes the events and the commands that User's own methods would write."""
 
     async def run() -> Answer:
         async with Database.open(database_url(os.environ), size=1) as database:
-            administration = Administration(
-                database, Outbox(source="user"), NoCourier(), clock=lambda: datetime.now(UTC)
-            )
-            return await work(administration)
+            return await action(Administration(Work(database, "user", actor=OPERATOR), NoCourier()))
 
     try:
         return asyncio.run(run())

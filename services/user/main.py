@@ -8,10 +8,11 @@ from authmesh.user.v1.user_directory_pb2_grpc import add_UserDirectoryServicer_t
 from authmesh.user.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 
 from mesh.aws import open_client
-from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.commands import CommandSink
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
+from mesh.outbox.work import Work
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
 from mesh.storage.database import Database
@@ -35,21 +36,18 @@ async def main() -> None:
     async with AsyncExitStack() as parts:
         database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
         channel = await parts.enter_async_context(open_channel(settings.egress))
-        outbox = Outbox(source="user")
+        work = Work(database, "user", clock=clock)
         relay = Relay(
-            database,
-            outbox,
+            work,
             [
                 EventBridgeSink(partial(open_client, "events", settings), settings.event_bus),
                 MessageSink(partial(open_client, "sns", settings), settings.messages_topic_arn),
                 CommandSink(channel),
             ],
         )
-        authentication = Authentication.for_mesh(channel, settings, Denials(database, outbox))
-        directory = Profiles(database, outbox, clock=clock)
-        administration = Administration(
-            database, outbox, ChannelCourier(channel, settings.at_once_seconds), clock=clock
-        )
+        authentication = Authentication.for_mesh(channel, settings, Denials(work))
+        directory = Profiles(work)
+        administration = Administration(work, ChannelCourier(channel, settings.at_once_seconds))
         await serve(
             settings,
             services=[

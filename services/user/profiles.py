@@ -1,17 +1,15 @@
 """Profiles: made once an address is verified, read, listed and changed."""
 
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
 
-from authmesh.audit.v1 import audit_event_pb2
 from authmesh.resource.v1 import resource_directory_pb2
 
 from mesh.errors import field_invalid
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.resources import page_token
-from mesh.storage.database import Database
+from services.user import events
 from services.user.profile import User, demand_etag, fields_to_change, not_found
 from services.user.store import Users
 
@@ -22,27 +20,21 @@ DEFAULT_PAGE_SIZE = 50
 class Profiles:
     """Everybody's profiles. Who may see or change which one is the access rules' business, decided before."""
 
-    def __init__(self, database: Database, outbox: Outbox, *, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._outbox = outbox
-        self._clock = clock
+    def __init__(self, work: Work) -> None:
+        self._work = work
         self._users = Users()
 
     async def create(self, user_id: uuid.UUID, email: str, display_name: str) -> None:
         """Makes a profile. A repeat changes nothing, whatever it says."""
-        now = self._clock()
+        now = self._work.now()
         user = User(
             user_id, email.lower(), display_name, (), disabled=False, version=1, create_time=now, update_time=now
         )
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             if not await self._users.add(tx, user):
                 return
-            await self._outbox.record(
-                tx, audit_event_pb2.AuditEvent(type="user.created", subject=user.name, email=user.email)
-            )
-            await self._outbox.command(
-                tx, CLAIM_SHARES, resource_directory_pb2.ClaimSharesRequest(user_id=str(user.id), email=user.email)
-            )
+            tx.record(events.created(user))
+            tx.command(CLAIM_SHARES, resource_directory_pb2.ClaimSharesRequest(user_id=str(user.id), email=user.email))
 
     async def get(self, user_id: uuid.UUID) -> User:
         """One profile.
@@ -50,7 +42,7 @@ class Profiles:
         Raises:
             NotFound: USER_NOT_FOUND.
         """
-        user = await self._users.get(self._database, user_id)
+        user = await self._users.get(self._work.database, user_id)
         if user is None:
             raise not_found()
         return user
@@ -61,7 +53,7 @@ class Profiles:
         Raises:
             NotFound: USER_NOT_FOUND.
         """
-        user = await self._users.by_email(self._database, email.lower())
+        user = await self._users.by_email(self._work.database, email.lower())
         if user is None:
             raise not_found()
         return user
@@ -80,7 +72,7 @@ class Profiles:
         size, email = size or DEFAULT_PAGE_SIZE, email.lower()
         list_name = f"users?email={email}"
         after = _parse(page_token.decode(list_name, token)) if token else None
-        users = await self._users.page(self._database, after=after, email=email, size=size + 1)
+        users = await self._users.page(self._work.database, after=after, email=email, size=size + 1)
         more = len(users) > size
         return users[:size], page_token.encode(list_name, str(users[size - 1].id)) if more else ""
 
@@ -100,18 +92,15 @@ class Profiles:
         """
         fields = fields_to_change(mask, given)
         name = given.get("display_name", "") if "display_name" in fields else None
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             user = await self._users.lock(tx, user_id)
             if user is None:
                 raise not_found()
             demand_etag(user, etag)
             if name is None or name == user.display_name:
                 return user
-            changed = await self._users.save(tx, replace(user, display_name=name), self._clock())
-            event = audit_event_pb2.AuditEvent(
-                type="user.updated", subject=user.name, detail={"fields": "display_name"}
-            )
-            await self._outbox.record(tx, event)
+            changed = await self._users.save(tx, replace(user, display_name=name), self._work.now())
+            tx.record(events.updated(changed, "display_name"))
             return changed
 
 

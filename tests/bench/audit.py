@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -30,14 +29,15 @@ from mesh.ids import uuid7
 from mesh.local import event_stack
 from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator, postgres
-from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.rpc.admission import Admission
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.validation import Validation
-from mesh.storage.database import Database, Transaction
+from mesh.storage.database import Database
 from mesh.storage.migrations import migrate
 from mesh.tokens.denials import Denials
 from services.audit.pipeline.consumer import Consumer
@@ -72,11 +72,14 @@ class EveryEventTaken:
         return {"FailedEntryCount": 0, "Entries": [{"EventId": "e"} for _ in Entries]}
 
 
-class Silent(Outbox):
-    """An outbox that writes no events: what an RPC would cost without auditing."""
+class Silent(Work):
+    """Units of work that write no events: what an RPC would cost without auditing."""
 
-    async def record(self, tx: Transaction, event: AuditEvent) -> None:
-        return None
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[UnitOfWork]:
+        async with super().begin() as tx:
+            tx.record = lambda event: None  # type: ignore[method-assign]
+            yield tx
 
 
 @asynccontextmanager
@@ -109,33 +112,25 @@ async def new_database(stack: AsyncExitStack, server: postgres.Postgres, package
 
 async def drain(db: Database, size: int) -> tuple[float, float]:
     """Seconds, and CPU seconds, in which a relay numbers, chains and sends a backlog."""
-    outbox = Outbox("resource")
-    payload = outbox.event(EVENT).SerializeToString(deterministic=True)
+    work = Work(db, "resource")
+    payload = work.outbox.event(EVENT).SerializeToString(deterministic=True)
     for start in range(0, size, 10_000):
         statement = (
             "INSERT INTO outbox (kind, destination, payload) SELECT 'audit', $1, $2 FROM generate_series(1, $3::int)"
         )
         await db.execute(statement, EVENT.type, payload, min(10_000, size - start))
     began, cpu = time.perf_counter(), time.process_time()
-    async with running(Relay(db, outbox, [EventBridgeSink(taking, "bus")]).run()):
+    async with running(Relay(work, [EventBridgeSink(taking, "bus")]).run()):
         while await db.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
             await asyncio.sleep(0.1)
         return time.perf_counter() - began, time.process_time() - cpu
 
 
-async def rpc_cpu(db: Database, outbox: Outbox) -> float:
+async def rpc_cpu(work: Work) -> float:
     """CPU seconds of the service's process for one CreateResource, without a relay. The callers are a process of their
     own."""
-    changes = ChangeLog(db)
-    resources = Resources(
-        db,
-        outbox,
-        changes,
-        Authorizer(db, Denials(db, outbox)),
-        quota=10**6,
-        clock=lambda: datetime.now(UTC),
-        new_id=uuid7,
-    )
+    changes = ChangeLog(work.database)
+    resources = Resources(work, changes, Authorizer(work, Denials(work)), quota=10**6, new_id=uuid7)
     service = ResourceService(resources, cast(Any, None), cast(Any, None))
     server = aio.server(
         interceptors=[MeshInterceptor(Contract.load(), [error_table, Admission(200), TrustedCaller(), Validation()])]
@@ -185,8 +180,8 @@ async def latencies(stack: AsyncExitStack, db: Database, directory: Path) -> lis
         for line in gzip.decompress(item.body).splitlines():
             arrived.setdefault(json.loads(line)["detail"]["number"], now)
 
-    outbox = Outbox("resource")
-    relay = Relay(db, outbox, [EventBridgeSink(partial(account.client, "events"), events.event_bus)])
+    work = Work(db, "resource")
+    relay = Relay(work, [EventBridgeSink(partial(account.client, "events"), events.event_bus)])
     consumer = Consumer(
         partial(account.client, "sqs"),
         partial(account.client, "s3"),
@@ -197,8 +192,8 @@ async def latencies(stack: AsyncExitStack, db: Database, directory: Path) -> lis
     )
     async with running(relay.run()), running(consumer.run()):
         for number in range(LATENCY_EVENTS):
-            async with db.transaction() as tx:
-                await outbox.record(tx, AuditEvent(type="resource.created", detail={"number": str(number)}))
+            async with work.begin() as tx:
+                tx.record(AuditEvent(type="resource.created", detail={"number": str(number)}))
             committed[str(number)] = time.perf_counter()
             await asyncio.sleep(1 / LATENCY_PER_SECOND)
         async with asyncio.timeout(60):
@@ -224,7 +219,7 @@ async def measure(seconds: float, rounds: int) -> Table:
                     f"{took:.1f} s: {size / took:,.0f} events/s; {size / cpu:,.0f} events/s per core",
                 )
             )
-        pairs = [(await rpc_cpu(db, Outbox("resource")), await rpc_cpu(db, Silent("resource"))) for _ in range(rounds)]
+        pairs = [(await rpc_cpu(Work(db, "resource")), await rpc_cpu(Silent(db, "resource"))) for _ in range(rounds)]
         await db.execute("DELETE FROM outbox")
         audited, silent = (statistics.median(column) for column in zip(*pairs, strict=True))
         rows.append(

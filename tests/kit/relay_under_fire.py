@@ -9,8 +9,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,10 +19,12 @@ import structlog
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 import mesh.outbox.dead_letters
-import mesh.outbox.delivery
-import mesh.outbox.outbox
-from mesh.outbox.delivery import BatchResult
-from mesh.outbox.outbox import Entry, Outbox, Relay
+import mesh.outbox.pacing
+import mesh.outbox.relay
+from mesh.outbox.relay import Relay
+from mesh.outbox.sink import BatchResult, Entry
+from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 
 LINES = 1_000
@@ -30,10 +32,10 @@ LINES = 1_000
 WATCHED = tuple(
     f"/mesh/{name}.py"
     for name in (
-        "outbox",
-        "parking",
-        "delivery",
-        "audit/chain",
+        "outbox/relay",
+        "outbox/dead_letters",
+        "outbox/sinks/events",
+        "outbox/sinks/numbering",
         "audit/subject_keys",
         "audit/personal",
         "audit/tombstone",
@@ -46,21 +48,12 @@ def append(file: Path, line: str) -> None:
         stream.write(line + "\n")
 
 
-class FileSink:
-    """A destination that remembers everything across deaths, and refuses poison for what it is."""
-
-    kind = "audit"
-    batch = 10
+class FileSink(EventBridgeSink):
+    """A bus that remembers everything across deaths, and refuses poison for what it is."""
 
     def __init__(self, file: Path) -> None:
+        super().__init__(nullcontext, "bus")
         self._file = file
-
-    def connect(self) -> AbstractAsyncContextManager[None]:
-        @asynccontextmanager
-        async def nothing() -> AsyncIterator[None]:
-            yield
-
-        return nothing()
 
     async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         poison = {entry.id: "Malformed" for entry in entries if b"poison" in entry.payload}
@@ -70,10 +63,11 @@ class FileSink:
         return BatchResult([entry.id for entry in entries if entry.id not in poison], poison)
 
 
-async def relay_all(database: Database, outbox: Outbox, delivered: Path) -> None:
+async def relay_all(work: Work, delivered: Path) -> None:
+    database = work.database
     # The leases of the dead are over.
     await database.execute("UPDATE outbox SET next_attempt_time = now()")
-    task = asyncio.create_task(Relay(database, outbox, [FileSink(delivered)]).run())
+    task = asyncio.create_task(Relay(work, [FileSink(delivered)]).run())
     while await database.fetchval("SELECT count(*) FROM outbox"):
         await asyncio.sleep(0.002)
     task.cancel()
@@ -85,13 +79,13 @@ async def live(url: str, line: int, delivered: Path, committed: Path) -> None:
 
     Every fifth dies at the finishing already, if there is enough of it.
     """
-    outbox = Outbox("auth")
     async with Database.open(url, size=3) as database:
+        work = Work(database, "auth")
         if line % 5 == 0:
             die_at(line)
-        await relay_all(database, outbox, delivered)
+        await relay_all(work, delivered)
         die_at(line)
-        async with database.transaction() as tx:
+        async with work.begin() as tx:
             for number in range(2):
                 event = AuditEvent(
                     type="auth.signed_in",
@@ -99,10 +93,10 @@ async def live(url: str, line: int, delivered: Path, committed: Path) -> None:
                     address="192.0.2.1",
                     detail={"name": f"{line}.{number}"},
                 )
-                await outbox.record(tx, event)
-            await outbox.record(tx, AuditEvent(type="auth.signed_in", detail={"name": "poison"}))
+                tx.record(event)
+            tx.record(AuditEvent(type="auth.signed_in", detail={"name": "poison"}))
         append(committed, str(line))
-        await relay_all(database, outbox, delivered)
+        await relay_all(work, delivered)
 
 
 def die_at(line: int) -> None:
@@ -132,8 +126,8 @@ def main() -> None:
         int(sys.argv[5]),
     )
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    mesh.outbox.outbox.POLL_SECONDS = 0.003
-    mesh.outbox.outbox.BACKOFF_SECONDS = (0.001, 0.001)
+    mesh.outbox.relay.POLL_SECONDS = 0.003
+    mesh.outbox.pacing.ENTRY_SECONDS = (0.001, 0.001)
     mesh.outbox.dead_letters.PARK_AFTER = 1
     for line in range(first, LINES, step):
         child = os.fork()

@@ -10,15 +10,15 @@ import structlog
 from grpc import aio
 
 from mesh.errors import MeshError
-from mesh.outbox.delivery import BatchResult
-from mesh.outbox.outbox import Entry
+from mesh.outbox.sink import BatchResult, Entry, Sink
 
 _log = structlog.get_logger("authmesh.commands")
 
 
-class CommandSink:
+class CommandSink(Sink):
     """Calls the method that a command names, through the egress. A command is done when the service acknowledged it;
-    until then it comes again.
+    until then it comes again. It is never put aside: what it asks for must happen, and its age raises the alarm of the
+    backlog.
     """
 
     kind = "command"

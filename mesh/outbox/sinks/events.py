@@ -1,33 +1,40 @@
-"""The sink that sends audit events to EventBridge."""
+"""The sink that sends audit events to EventBridge, numbered and chained (`mesh.outbox.sinks.numbering`)."""
 
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC
 from typing import Any
 
 from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf import json_format
 
-from mesh.audit.chain import is_known
-from mesh.outbox.delivery import BatchResult, is_malformed, is_passing, is_throttling, join, send_apart
-from mesh.outbox.outbox import Entry
+from mesh.audit import subject_keys, tombstone
+from mesh.errors import Unavailable
+from mesh.outbox.sink import BatchResult, DeadLetter, Entry, Sink, join
+from mesh.outbox.sinks.aws_errors import is_malformed, is_passing, is_throttling, send_apart
+from mesh.outbox.sinks.numbering import is_known, number_events
+from mesh.outbox.work import Work
 
 ENTRIES_PER_CALL = 10
 """PutEvents takes at most ten."""
 BYTES_PER_CALL = 256 * 1024
 """And no more than this of all entries together."""
+FORGET_SECONDS = 3600.0
+"""How often keys whose time is over are thrown away."""
 
 _Numbered = tuple[int, dict[str, Any]]
 """An outbox id and its PutEvents entry."""
 
 
-class EventBridgeSink:
+class EventBridgeSink(Sink):
     """Delivers numbered audit events to the bus. `Source` is `authmesh.<service>`, `DetailType` the event's type,
     `Detail` its proto3 JSON.
     """
 
     kind = "audit"
     batch = ENTRIES_PER_CALL
+    ready = "sequence IS NOT NULL"
 
     def __init__(self, open_events: Callable[[], AbstractAsyncContextManager[Any]], bus: str) -> None:
         """Args:
@@ -36,6 +43,15 @@ class EventBridgeSink:
         """
         self._open = open_events
         self._bus = bus
+        self._forget_at = time.monotonic()
+
+    async def prepare(self, work: Work) -> None:
+        """Numbers, chains and seals new events; now and then throws away the keys of days that are over."""
+        await number_events(work.database, work.outbox.source)
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + FORGET_SECONDS
+            with suppress(Unavailable):
+                await subject_keys.forget_days(work.database)
 
     def connect(self) -> AbstractAsyncContextManager[Any]:
         """A client, for as long as the relay runs."""
@@ -51,6 +67,16 @@ class EventBridgeSink:
             for part in _calls([(number, self._entry(event)) for number, event in events if is_known(event)])
         ]
         return join(answers)
+
+    def on_dead_letter(self, entry: Entry, reason: str) -> DeadLetter | None:
+        """Keeps the event in its sealed form. A tombstone takes its number, and a statement at the end of the chain
+        vouches for the tombstone. These two are sent until they are taken: without them the chain has a gap, or a
+        tombstone that nobody believes.
+        """
+        if entry.destination in (tombstone.PARKED, tombstone.STATEMENT):
+            return None
+        stone = tombstone.numbered(audit_event_pb2.AuditEvent.FromString(entry.payload), reason)
+        return DeadLetter(entry.payload, _written(stone), _written(tombstone.statement(stone)))
 
     def _entry(self, event: audit_event_pb2.AuditEvent) -> dict[str, Any]:
         return {
@@ -81,6 +107,10 @@ class EventBridgeSink:
             refused={number: code for number, code in failed.items() if code and not is_passing(code)},
             throttled=any(is_throttling(code) for code in failed.values()),
         )
+
+
+def _written(event: audit_event_pb2.AuditEvent) -> tuple[str, bytes]:
+    return event.type, event.SerializeToString(deterministic=True)
 
 
 def _calls(entries: Sequence[_Numbered]) -> list[list[_Numbered]]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from mesh.outbox.delivery import BatchResult, is_malformed, is_passing, is_throttling, send_apart
-from mesh.outbox.outbox import Entry
+from mesh.outbox.sink import BatchResult, DeadLetter, Entry, Sink
+from mesh.outbox.sinks.aws_errors import is_malformed, is_passing, is_throttling, send_apart
 
 
-class MessageSink:
+class MessageSink(Sink):
     """Publishes each message to the topic, with its kind as an attribute that subscriptions can filter by."""
 
     kind = "message"
@@ -61,3 +61,9 @@ class MessageSink:
             },
             throttled=any(is_throttling(item.get("Code", "")) for item in failed),
         )
+
+    def on_dead_letter(self, entry: Entry, reason: str) -> DeadLetter | None:
+        """Keeps the kind of a message, and nothing of its content: its code is stale by then, and its address is
+        personal.
+        """
+        return DeadLetter(kept=b"")

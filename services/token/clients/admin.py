@@ -2,12 +2,11 @@
 longer.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from authmesh.audit.v1 import audit_event_pb2
 from pydantic import TypeAdapter, ValidationError
 
 from mesh.errors import (
@@ -20,11 +19,11 @@ from mesh.errors import (
     Reason,
     field_invalid,
 )
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database, Transaction
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.tokens.denials import Denials
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
-from services.token.clients.client import CONTRACT_NAMES, Client, ClientId, ClientRecord, facts
+from services.token import events
+from services.token.clients.client import CONTRACT_NAMES, Client, ClientId, ClientRecord
 from services.token.clients.keys import client_keys
 from services.token.clients.store import (
     add_client,
@@ -46,29 +45,23 @@ class ClientAdmin:
 
     def __init__(
         self,
-        database: Database,
+        work: Work,
         revoker: Revoker,
-        outbox: Outbox,
         denials: Denials,
         role_scopes: RoleScopes,
         *,
-        clock: Callable[[], datetime],
         longest_token: timedelta = timedelta(seconds=MAX_LIFETIME_SECONDS),
     ) -> None:
         """Args:
-        database: Token's own.
+        work: Of Token.
         revoker: Refuses the tokens of a client that is shut out.
-        outbox: Takes the events.
         denials: Takes refusals.
         role_scopes: Says which scopes are more than everybody's.
-        clock: The time.
         longest_token: How long access tokens may live at the most: a signing key is kept no longer than that.
         """
-        self._database = database
+        self._work = work
         self._revoker = revoker
-        self._outbox = outbox
         self._denials = denials
-        self._clock = clock
         self._longest_token = longest_token
         self._role_scopes = role_scopes
 
@@ -89,10 +82,10 @@ class ClientAdmin:
         client = self._validated(values)
         if missing := self._overreaches(client, caller_scopes):
             raise await self._denied(client_id, missing)
-        async with self._database.transaction() as tx:
+        async with self._work.begin() as tx:
             if not await add_client(tx, client_id, client, again=True):
                 raise AlreadyExists(Reason.CLIENT_ALREADY_EXISTS, "there is a client of this id")
-            await self._record(tx, "token.client_created", client_id, **facts(client))
+            tx.record(events.client_created(client_id, client))
             # From where it was written: an id that was used before goes on with its version.
             created = await find_client(tx, client_id)
         assert created is not None
@@ -104,11 +97,11 @@ class ClientAdmin:
         Raises:
             NotFound: CLIENT_NOT_FOUND.
         """
-        return _existing(await find_client(self._database, client_id))
+        return _existing(await find_client(self._work.database, client_id))
 
     async def page(self, after: str, limit: int) -> Sequence[ClientRecord]:
         """The clients by id, from behind `after`."""
-        return await page_of_clients(self._database, after, limit)
+        return await page_of_clients(self._work.database, after, limit)
 
     async def update(
         self, client_id: str, changes: Mapping[str, Any], etag: str, caller_scopes: Collection[str]
@@ -128,7 +121,7 @@ class ClientAdmin:
             PermissionDenied: SCOPE_MISSING, the client would be given more than the caller has.
             ResourceExhausted: RATE_LIMITED, its tokens were revoked too often in a few seconds.
         """
-        async with self._revoker.transaction() as tx:
+        async with self._work.begin() as tx:
             known = _existing(await lock_client(tx, client_id))
             _require_etag(known, etag)
             client = self._validated({**dict(known.client), **changes})
@@ -150,39 +143,33 @@ class ClientAdmin:
             Aborted: ETAG_MISMATCH.
             ResourceExhausted: RATE_LIMITED, its tokens were revoked too often in a few seconds.
         """
-        async with self._revoker.transaction() as tx:
+        async with self._work.begin() as tx:
             known = _existing(await lock_client(tx, client_id))
             _require_etag(known, etag)
-            ended, issued = await end_sessions_of_client(tx, client_id, self._clock())
-            time = self._clock()
+            ended, issued = await end_sessions_of_client(tx, client_id, self._work.now())
+            time = self._work.now()
             not_before = next_not_before_of_client(known.not_before, time, issued)
             await delete_client(tx, client_id, not_before, time)
-            await self._record(tx, "token.client_deleted", client_id, sessions=str(ended))
+            tx.record(events.client_deleted(client_id, ended))
             await self._revoker.revoke_client(tx, client_id, not_before, time)
 
-    async def _cut_off(self, tx: Transaction, known: ClientRecord, changed: ClientRecord) -> ClientRecord:
+    async def _cut_off(self, tx: UnitOfWork, known: ClientRecord, changed: ClientRecord) -> ClientRecord:
         """Writes the new state, and ends what it allows no longer."""
         before, after = known.client, changed.client
         shut_out = after.disabled and not before.disabled
-        then, now = facts(before), facts(after)
-        fields = [name for name in now if then[name] != now[name]]
-        detail = {"fields": " ".join(fields)}
-        for name in fields:
-            detail |= {name: now[name], f"{name}_before": then[name]}
-        issued = known.not_before
+        ended, issued = None, known.not_before
         if shut_out:
-            ended, issued = await end_sessions_of_client(tx, known.id, self._clock())
-            detail["sessions"] = str(ended)
+            ended, issued = await end_sessions_of_client(tx, known.id, self._work.now())
         # Tokens of its own were given for a key and with scopes that may be gone. The sessions of a public client get
         # new ones at their next refresh.
-        if not (shut_out or (after.confidential and _takes(before, after))):
+        revokes = shut_out or (after.confidential and _takes(before, after))
+        tx.record(events.client_updated(known.id, before, after, ended=ended, tokens_are_revoked=revokes))
+        if not revokes:
             await save_client(tx, changed)
-            await self._record(tx, "token.client_updated", known.id, **detail)
             return changed
-        time = self._clock()
+        time = self._work.now()
         changed = replace(changed, not_before=next_not_before_of_client(known.not_before, time, issued))
         await save_client(tx, changed)
-        await self._record(tx, "token.client_updated", known.id, **detail, tokens="revoked")
         await self._revoker.revoke_client(tx, known.id, changed.not_before, time)
         return changed
 
@@ -205,19 +192,11 @@ class ClientAdmin:
 
     async def _denied(self, client_id: str, missing: Collection[str]) -> PermissionDenied:
         """The refusal of a client with these scopes. It is on record."""
-        event = audit_event_pb2.AuditEvent(
-            type="access.denied", reason=Reason.SCOPE_MISSING, target=f"clients/{client_id}"
-        )
-        await self._denials.record(event)
+        await self._denials.record(events.client_denied(client_id))
         message = f"nobody gives a client more than they have: the token lacks {' '.join(sorted(missing))[:100]}"
         if unknown := set(missing) - self._role_scopes.known:
             message += f"; no role has {' '.join(sorted(unknown))[:100]}: add it to a role in the roles file first"
         return PermissionDenied(Reason.SCOPE_MISSING, message)
-
-    async def _record(self, tx: Transaction, event_type: str, client_id: str, **detail: str) -> None:
-        await self._outbox.record(
-            tx, audit_event_pb2.AuditEvent(type=event_type, target=f"clients/{client_id}", detail=detail)
-        )
 
 
 def validated(values: Mapping[str, Any]) -> Client:

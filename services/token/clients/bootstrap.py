@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Mapping
 
 import structlog
-from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.errors import Unavailable
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database
-from services.token.clients.client import Client, facts
+from mesh.outbox.work import Work
+from services.token import events
+from services.token.clients.client import Client
 from services.token.clients.store import add_client, find_client
 
 PAUSE_SECONDS = 0.5
@@ -21,14 +20,12 @@ class ClientBootstrap:
     changed or deleted stays so.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, clients: Mapping[str, Client]) -> None:
+    def __init__(self, work: Work, clients: Mapping[str, Client]) -> None:
         """Args:
-        database: Token's own.
-        outbox: Takes the events.
+        work: Of Token.
         clients: Of the file, by id.
         """
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._clients = clients
         self.sown = False
         """Whether that is done. Until then this process knows no clients to serve."""
@@ -49,17 +46,11 @@ class ClientBootstrap:
             Unavailable: DEPENDENCY_UNAVAILABLE.
         """
         for client_id, client in self._clients.items():
-            async with self._database.transaction() as tx:
+            async with self._work.begin() as tx:
                 if await add_client(tx, client_id, client, again=False):
-                    event = audit_event_pb2.AuditEvent(
-                        type="token.client_created",
-                        actor="operator",
-                        client=f"clients/{client_id}",
-                        detail=facts(client) | {"origin": "file"},
-                    )
-                    await self._outbox.record(tx, event)
+                    tx.record(events.client_created_from_file(client_id, client))
                     continue
-            known = await find_client(self._database, client_id)
+            known = await find_client(self._work.database, client_id)
             if known is None or known.client != client:
                 _log.warning(
                     "the client is another one than in the file: the database has the say",

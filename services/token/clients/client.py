@@ -26,7 +26,6 @@ from mesh.resources.text import clean
 from mesh.storage.database import Transaction
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
 from services.token.clients.keys import client_keys
-from services.token.keys.signer import public_jwk, thumbprint
 
 Scope = Annotated[str, StringConstraints(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]
 """RFC 6749, section 3.3."""
@@ -105,24 +104,6 @@ CONTRACT_NAMES = {
     "refresh_grace_seconds": "refresh_grace",
 }
 """Fields of `Client` that have another name in `authmesh.token.v1.Client`."""
-
-
-def facts(client: Client) -> dict[str, str]:
-    """A client's fields as the audit trail tells of them, by their names in the contract. None is secret: of keys, each
-    one's `kid` and thumbprint (RFC 7638).
-    """
-    told: dict[str, str] = {}
-    for name in Client.model_fields:
-        value = getattr(client, name)
-        if name == "jwks":
-            keys = client_keys(value).values()
-            value = " ".join(sorted(f"{key.key_id}={thumbprint(public_jwk(key.public_key))}" for key in keys))
-        elif name in CONTRACT_NAMES:
-            value = f"{value}s"
-        elif isinstance(value, frozenset):
-            value = " ".join(sorted(value))
-        told[CONTRACT_NAMES.get(name, name)] = str(value).lower() if isinstance(value, bool) else str(value)
-    return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,11 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from authmesh.audit.v1 import audit_event_pb2
-
 from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database, Transaction
+from mesh.outbox.work import Work
 from mesh.tokens.claims import ClaimsError
 from mesh.tokens.denials import Denials
+from services.token import events
 from services.token.clients.assertion import Assertion, Fault, read_assertion
 from services.token.clients.client import ClientRecord, Clients
 from services.token.clients.store import is_spent, spend_assertion
@@ -27,36 +25,30 @@ class ClientCredentialsGrant:
 
     def __init__(
         self,
-        database: Database,
-        outbox: Outbox,
+        work: Work,
         denials: Denials,
         refusals: Refusals,
         writer: AccessTokenWriter,
         clients: Clients,
         issuer: str,
         *,
-        clock: Callable[[], datetime],
         new_id: Callable[[], uuid.UUID],
     ) -> None:
         """Args:
-        database: For the transaction.
-        outbox: Takes the events.
+        work: Of Token.
         denials: Takes refusals of assertions that expire soon.
         refusals: Counts those of all others.
         writer: Signs the access token.
         clients: Who may ask.
         issuer: `aud` of the assertions.
-        clock: The time.
         new_id: Makes ids.
         """
-        self._database = database
-        self._outbox = outbox
+        self._work = work
         self._denials = denials
         self._refusals = refusals
         self._writer = writer
         self._clients = clients
         self._issuer = issuer
-        self._clock = clock
         self._new_id = new_id
 
     async def issue(self, text: str, scopes: frozenset[str]) -> tuple[str, ClientGrant]:
@@ -84,22 +76,22 @@ class ClientCredentialsGrant:
             # A second look: what was remembered may be a second old, and the key gone since.
             if registered is None or assertion.verified_by(registered.client.jwks) is None:
                 raise _refusal()
-            now = self._clock()
+            now = self._work.now()
             if fault := assertion.fault(self._issuer, now.timestamp()):
                 raise await self._refused(assertion, fault)
-            if await is_spent(self._database, assertion.client_id, assertion.token_id):
+            if await is_spent(self._work.database, assertion.client_id, assertion.token_id):
                 raise await self._refused(assertion, Fault.REPLAYED)
             grant = self._grant(registered, _granted(scopes, registered.client.scopes), now)
             # Before anything is written, and outside of the transaction: when it can't be signed the assertion is not
             # spent.
             access_token = await self._writer.write_client(grant)
-            async with self._database.transaction() as tx:
+            async with self._work.begin() as tx:
                 found = await self._clients.hold(tx, assertion.client_id)
                 unchanged = found == registered
                 if unchanged and await spend_assertion(
                     tx, assertion.client_id, assertion.token_id, assertion.spent_until
                 ):
-                    await self._record_issued(tx, assertion, grant)
+                    tx.record(events.issued_to_client(assertion.client_id, grant.scopes, assertion.token_id))
                     return access_token, grant
             if unchanged:
                 raise await self._refused(assertion, Fault.REPLAYED)
@@ -117,13 +109,6 @@ class ClientCredentialsGrant:
             expire_time=issue_time + timedelta(seconds=registered.client.access_token_seconds),
         )
 
-    async def _record_issued(self, tx: Transaction, assertion: Assertion, grant: ClientGrant) -> None:
-        client = f"clients/{assertion.client_id}"
-        detail = {"scopes": " ".join(sorted(grant.scopes)), "assertion": assertion.token_id}
-        await self._outbox.record(
-            tx, audit_event_pb2.AuditEvent(type="token.issued", actor=client, client=client, detail=detail)
-        )
-
     async def _refused(self, assertion: Assertion, fault: Fault) -> Unauthenticated:
         """The refusal of an assertion that the client did sign.
 
@@ -133,13 +118,7 @@ class ClientCredentialsGrant:
         if fault.is_lasting:
             self._refusals.count(f"assertion of {assertion.client_id}: {fault}")
             return _refusal()
-        event = audit_event_pb2.AuditEvent(
-            type="token.client_refused",
-            reason=Reason.CREDENTIALS_INVALID,
-            client=f"clients/{assertion.client_id}",
-            detail={"cause": fault, "assertion": assertion.token_id},
-        )
-        await self._denials.record(event)
+        await self._denials.record(events.client_refused(assertion.client_id, fault, assertion.token_id))
         return _refusal()
 
 

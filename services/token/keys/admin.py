@@ -7,12 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from authmesh.audit.v1 import audit_event_pb2
-
 from mesh.errors import NotFound, Reason, Unavailable
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Database, Transaction
+from mesh.outbox.work import Work
 from mesh.tokens.revocations import RevocationKind
+from services.token import events
 from services.token.keys.key import SigningKey, State, activation_time, in_state
 from services.token.keys.schedule import REVOCATION_KEPT, RotationSchedule
 from services.token.keys.store import KeyStore
@@ -24,43 +22,34 @@ class KeyAdmin:
 
     def __init__(
         self,
-        database: Database,
+        work: Work,
         store: KeyStore,
         log: RevocationLog,
-        outbox: Outbox,
         pace: RotationSchedule,
         *,
-        clock: Callable[[], datetime],
-        actor: str = "",
         changed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Args:
-        database: For transactions.
+        work: Of Token.
         store: Has the keys.
         log: Takes revocations.
-        outbox: Takes the events.
         pace: When keys take over.
-        clock: The time.
-        actor: Of the events; by default the caller of the current call.
         changed: Told after every change: reads the keys again.
         """
-        self._database = database
+        self._work = work
         self._store = store
         self._log = log
-        self._outbox = outbox
         self._pace = pace
-        self._clock = clock
-        self._actor = actor
         self._changed = changed
 
     async def keys(self) -> list[SigningKey]:
         """Every key that is not forgotten, newest first."""
-        time = self._clock()
+        time = self._work.now()
         return [key for key in await self._store.all() if key.state(time) is not State.GONE]
 
     def activation_time(self, keys: Sequence[SigningKey]) -> datetime | None:
         """When the next of these keys takes over, if nothing changes before. None when there is no next one yet."""
-        time = self._clock()
+        time = self._work.now()
         published = in_state(keys, State.PUBLISHED, time)
         return (
             max(activation_time(published, in_state(keys, State.ACTIVE, time), self._pace), time) if published else None
@@ -73,8 +62,8 @@ class KeyAdmin:
         Raises:
             Unavailable: KEYS_UNAVAILABLE: there is no next key, because none could be made yet.
         """
-        async with self._database.transaction() as tx:
-            keys, time = await self._store.lock(tx), self._clock()
+        async with self._work.begin() as tx:
+            keys, time = await self._store.lock(tx), self._work.now()
             published, active = in_state(keys, State.PUBLISHED, time), in_state(keys, State.ACTIVE, time)
             if published is None:
                 raise Unavailable(Reason.KEYS_UNAVAILABLE, "the next key is not made yet: try again")
@@ -82,7 +71,7 @@ class KeyAdmin:
             due = max(activation_time(ordered, active, self._pace), time)
             if not published.ordered:
                 await self._store.order(tx, published.key_id)
-                await self._record(tx, "token.key_rotated", published, due=due.isoformat(timespec="seconds"))
+                tx.record(events.key_rotated(published, due))
         await self._tell()
         return ordered, due
 
@@ -93,8 +82,8 @@ class KeyAdmin:
         Raises:
             NotFound: KEY_NOT_FOUND.
         """
-        async with self._log.transaction() as tx:
-            keys, time = await self._store.lock(tx), self._clock()
+        async with self._work.begin() as tx:
+            keys, time = await self._store.lock(tx), self._work.now()
             key = next((key for key in keys if key.key_id == key_id), None)
             if key is None:
                 raise NotFound(
@@ -105,23 +94,16 @@ class KeyAdmin:
             was_active = key.state(time) is State.ACTIVE
             revoked = replace(key, revoke_time=time, gone_time=time + REVOCATION_KEPT)
             await self._store.revoke(tx, key_id, time, time + REVOCATION_KEPT)
-            await self._record(tx, "token.key_revoked", key, state=key.state(time).name.lower())
+            tx.record(events.key_revoked(key, key.state(time).name.lower()))
             published = in_state(keys, State.PUBLISHED, time)
             if was_active and published:
                 # However short it has been in the JWKS: nobody else can sign. Verifiers that don't know it yet ask
                 # again for a key unknown to them.
                 await self._store.activate(tx, published.key_id, time)
-                await self._record(tx, "token.key_activated", published, cause="revocation")
+                tx.record(events.key_activated(published, "revocation"))
             await self._log.append(tx, RevocationKind.KEY, [key_id], time, kept=REVOCATION_KEPT)
         await self._tell()
         return revoked
-
-    async def _record(self, tx: Transaction, event_type: str, key: SigningKey, **detail: str) -> None:
-        facts = {"algorithm": key.algorithm, "custody": key.custody} | detail
-        event = audit_event_pb2.AuditEvent(
-            type=event_type, target=f"keys/{key.key_id}", actor=self._actor, detail=facts
-        )
-        await self._outbox.record(tx, event)
 
     async def _tell(self) -> None:
         if self._changed:

@@ -19,7 +19,7 @@ from mesh.errors import MeshError
 from mesh.local.databases import running_url
 from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.token.keys.admin import KeyAdmin
 from services.token.keys.key import State
@@ -112,13 +112,10 @@ async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyAdmin]
     async with Database.open(url, size=1) as database:
         store = KeyStore(database)
         yield KeyAdmin(
-            database,
+            Work(database, "token", actor=OPERATOR),
             store,
             RevocationLog(database),
-            Outbox(source="token"),
             await store.pace() or KeyPolicy().pace,
-            clock=lambda: datetime.now(UTC),
-            actor=OPERATOR,
         )
 
 

@@ -8,13 +8,12 @@ from contextlib import suppress
 from datetime import datetime
 
 import structlog
-from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.errors import MeshError, Reason, Unavailable
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.runtime.interruption import Interruption
-from mesh.storage.database import Database, Transaction
 from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
+from services.token import events
 from services.token.keys.key import SigningKey, State, Step, Transition, in_state, jwks, next_step
 from services.token.keys.key_manager import Custodies, NewKey
 from services.token.keys.schedule import KeyPolicy
@@ -32,36 +31,30 @@ class KeyRotator:
 
     def __init__(
         self,
-        database: Database,
+        work: Work,
         store: KeyStore,
         custodies: Custodies,
-        outbox: Outbox,
         policy: KeyPolicy,
         *,
         algorithm: Algorithm,
         first: NewKey | None,
-        clock: Callable[[], datetime],
         changed: Callable[[], Awaitable[None]],
     ) -> None:
         """Args:
-        database: For transactions.
+        work: Of Token.
         store: Has the keys.
         custodies: Make, try and destroy private keys.
-        outbox: Takes the events.
         policy: The times.
         algorithm: Of new keys.
         first: A key that was made elsewhere, to begin with where there was never any.
-        clock: The time.
         changed: Told after every step: reads the keys again.
         """
-        self._database = database
+        self._work = work
         self._store = store
         self._custodies = custodies
-        self._outbox = outbox
         self._policy = policy
         self._algorithm: Algorithm = algorithm
         self._first = first
-        self._clock = clock
         self._changed = changed
 
     async def run(self) -> None:
@@ -90,10 +83,10 @@ class KeyRotator:
             Unavailable: DEPENDENCY_UNAVAILABLE, or KEYS_UNAVAILABLE: the custody is out of reach, or the next key can't
                 sign. Nothing has changed.
         """
-        if next_step(await self._store.all(), self._policy.pace, self._clock()) is None:
+        if next_step(await self._store.all(), self._policy.pace, self._work.now()) is None:
             return False
-        async with self._database.transaction() as tx:
-            keys, time = await self._store.lock(tx), self._clock()
+        async with self._work.begin() as tx:
+            keys, time = await self._store.lock(tx), self._work.now()
             step = next_step(keys, self._policy.pace, time)
             if step is None:
                 return False
@@ -103,7 +96,7 @@ class KeyRotator:
             await self._changed()
         return True
 
-    async def _take(self, tx: Transaction, step: Step, keys: Sequence[SigningKey], time: datetime) -> None:
+    async def _take(self, tx: UnitOfWork, step: Step, keys: Sequence[SigningKey], time: datetime) -> None:
         match step:
             case Step(Transition.ACTIVATE, SigningKey() as key):
                 await self._activate(tx, key, keys, time)
@@ -112,31 +105,31 @@ class KeyRotator:
                 await self._store.erase(tx, key.key_id)
             case Step(Transition.REMOVE, SigningKey() as key):
                 await self._store.remove(tx, key.key_id)
-                await self._record(tx, "token.key_removed", key)
+                tx.record(events.key_removed(key))
             case _:
                 await self._create(tx, keys, time)
 
-    async def _create(self, tx: Transaction, keys: Sequence[SigningKey], time: datetime) -> None:
+    async def _create(self, tx: UnitOfWork, keys: Sequence[SigningKey], time: datetime) -> None:
         custody, imported = self._custodies.chosen, not keys and self._first is not None
         new = self._first if not keys and self._first else await custody.create(self._algorithm)
         key = SigningKey(new.key_id, new.algorithm, new.public_jwk, custody.name, new.material, time)
         try:
             await self._store.publish(tx, key)
-            await self._record(tx, "token.key_created", key, imported=str(imported).lower())
+            tx.record(events.key_created(key, imported=imported))
+            await tx.flush()
         except BaseException:
             with suppress(Unavailable):
                 await custody.destroy(key)
             raise
 
-    async def _activate(self, tx: Transaction, key: SigningKey, keys: Sequence[SigningKey], time: datetime) -> None:
+    async def _activate(self, tx: UnitOfWork, key: SigningKey, keys: Sequence[SigningKey], time: datetime) -> None:
         await self._try(key)
         if before := in_state(keys, State.ACTIVE, time):
             await self._store.retire(tx, before.key_id, time, time + self._policy.retention)
-            await self._record(tx, "token.key_retired", before)
+            tx.record(events.key_retired(before))
         await self._store.activate(tx, key.key_id, time)
-        await self._record(
-            tx, "token.key_activated", key, cause="order" if key.ordered else "schedule" if before else "none_active"
-        )
+        cause = "order" if key.ordered else "schedule" if before else "none_active"
+        tx.record(events.key_activated(key, cause, actor=events.NODE))
 
     async def _try(self, key: SigningKey) -> None:
         """Signs once: a key that was disabled, or that nobody can open, must not take the place of one that works."""
@@ -146,10 +139,3 @@ class KeyRotator:
             raise Unavailable(
                 Reason.KEYS_UNAVAILABLE, f"the key {key.key_id} signs what its public key does not verify: revoke it"
             )
-
-    async def _record(self, tx: Transaction, event_type: str, key: SigningKey, **detail: str) -> None:
-        facts = {"algorithm": key.algorithm, "custody": key.custody} | detail
-        await self._outbox.record(
-            tx,
-            audit_event_pb2.AuditEvent(type=event_type, target=f"keys/{key.key_id}", actor="nodes/token", detail=facts),
-        )

@@ -3,14 +3,15 @@
 import asyncio
 import math
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from weakref import WeakKeyDictionary
+from functools import partial
 
 from asyncpg import Record
 
+from mesh.outbox.work import UnitOfWork
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.revocations import Revocation, RevocationKind, Snapshot
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
@@ -42,30 +43,14 @@ class RevocationLog:
         self._database = database
         self.appended = asyncio.Event()
         """Set when an entry of this process was committed. Whoever waits for it clears it."""
-        self._last_of: WeakKeyDictionary[Transaction, int] = WeakKeyDictionary()
         self._published: int | None = None
         self._progress = asyncio.Event()
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """A transaction that may revoke. When its block has ended, what it revoked is committed and published.
-
-        So an answer that is given then comes no sooner than the revocation is on its way to every process. While Redis
-        is out of reach the block ends `PUBLISHED_SECONDS` after the commit all the same.
-
-        Raises:
-            Unavailable: DEPENDENCY_UNAVAILABLE, as any transaction.
-        """
-        async with self._database.transaction() as tx:
-            yield tx
-        if last := self._last_of.get(tx):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PUBLISHED_SECONDS):
-                    await self._until_published(last)
-
     async def _until_published(self, sequence: int) -> None:
-        while self._published is not None and self._published < sequence:
-            await self._progress.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PUBLISHED_SECONDS):
+                while self._published is not None and self._published < sequence:
+                    await self._progress.wait()
 
     def published(self, sequence: int) -> None:
         """Told by this process's publisher how far Redis has the log, and 0 at first. Without a publisher nothing
@@ -77,7 +62,7 @@ class RevocationLog:
 
     async def append(
         self,
-        tx: Transaction,
+        tx: UnitOfWork,
         kind: RevocationKind,
         values: Sequence[str],
         time: datetime,
@@ -88,6 +73,10 @@ class RevocationLog:
     ) -> None:
         """Revokes, in the transaction of whatever is the cause. Call it last: it takes the lock that orders all
         revocations.
+
+        The block of the unit of work ends when the revocation is committed and published, so an answer that is given
+        then comes no sooner than the revocation is on its way to every process. While Redis is out of reach it ends
+        `PUBLISHED_SECONDS` after the commit all the same.
 
         Args:
             tx: The transaction.
@@ -100,6 +89,7 @@ class RevocationLog:
         """
         if not values:
             return
+        await tx.flush()
         last = await tx.fetchval("UPDATE revocation_log SET sequence = sequence + $1 RETURNING sequence", len(values))
         await tx.execute(
             """
@@ -114,7 +104,7 @@ class RevocationLog:
             list(values),
             holder,
         )
-        self._last_of[tx] = last
+        tx.afterwards[self] = partial(self._until_published, last)
         tx.after_commit[self.appended.set] = None
 
     async def tokens_of(self, tx: Transaction, holder: str, time: datetime) -> set[str]:

@@ -4,17 +4,16 @@ says of it.
 
 import uuid
 from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
-from authmesh.audit.v1 import audit_event_pb2
+from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh.errors import Reason, ResourceExhausted
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Transaction
+from mesh.outbox.work import UnitOfWork
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import RevocationKind
 from mesh.tokens.verifier import LEEWAY_SECONDS
+from services.token import events
 from services.token.clients.store import lock_client
 from services.token.revocation.log import RevocationLog
 from services.token.sessions.store import Store
@@ -31,27 +30,21 @@ has to remember each."""
 class Revoker:
     """Revokes within a transaction of its caller."""
 
-    def __init__(self, store: Store, log: RevocationLog, outbox: Outbox) -> None:
+    def __init__(self, store: Store, log: RevocationLog) -> None:
         """Args:
         store: Has the sessions.
         log: Takes the revocations.
-        outbox: Takes the events.
         """
         self._store = store
         self._log = log
-        self._outbox = outbox
-
-    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """The transaction to revoke in: it ends when what was revoked was published (`RevocationLog.transaction`)."""
-        return self._log.transaction()
 
     async def end_sessions(
         self,
-        tx: Transaction,
+        tx: UnitOfWork,
         subject: uuid.UUID,
         sessions: Collection[uuid.UUID],
         time: datetime,
-        event: audit_event_pb2.AuditEvent,
+        event: AuditEvent,
     ) -> list[uuid.UUID]:
         """Ends those of the person's sessions that live, and returns them. Call it last in a transaction: it takes the
         revocation log's lock.
@@ -65,15 +58,11 @@ class Revoker:
         """
         ended = await self._store.end_sessions(tx, subject, sessions, time)
         for session in ended:
-            of_session = audit_event_pb2.AuditEvent(
-                subject=f"users/{subject}", session=f"users/{subject}/sessions/{session}"
-            )
-            of_session.MergeFrom(event)
-            await self._outbox.record(tx, of_session)
+            tx.record(events.of_session(event, subject, session))
         await self._log.append(tx, RevocationKind.SESSION, [str(session) for session in ended], time)
         return ended
 
-    async def revoke_token(self, tx: Transaction, claims: Claims, time: datetime) -> None:
+    async def revoke_token(self, tx: UnitOfWork, claims: Claims, time: datetime) -> None:
         """Refuses one access token. Call it last in a transaction, too.
 
         A repeat, and a token of a session that has ended, change nothing. One more than `TOKENS_APART` ends the
@@ -92,17 +81,12 @@ class Revoker:
         known = await self._log.tokens_of(tx, holder, time)
         if claims.token_id in known:
             return
-        event = audit_event_pb2.AuditEvent(
-            type="token.revoked", client=f"clients/{claims.client_id}", detail={"cause": "token_revoked"}
-        )
         if len(known) < TOKENS_APART:
-            if session:
-                event.subject = f"users/{claims.subject}"
-                event.session = f"users/{claims.subject}/sessions/{session}"
-            await self._outbox.record(tx, event)
+            event = events.revoked("token_revoked", claims.client_id)
+            tx.record(events.of_session(event, uuid.UUID(claims.subject), session) if session else event)
             await self._log.append(tx, RevocationKind.TOKEN, [claims.token_id], time, holder=holder)
         elif session:
-            event.detail["cause"] = "tokens_revoked"
+            event = events.revoked("tokens_revoked", claims.client_id)
             await self.end_sessions(tx, uuid.UUID(claims.subject), [session], time, event)
         else:
             message = (
@@ -111,13 +95,13 @@ class Revoker:
             )
             raise ResourceExhausted(Reason.RATE_LIMITED, message, retry_after=timedelta(minutes=10))
 
-    async def revoke_subject(self, tx: Transaction, subject: uuid.UUID, not_before: datetime, time: datetime) -> None:
+    async def revoke_subject(self, tx: UnitOfWork, subject: uuid.UUID, not_before: datetime, time: datetime) -> None:
         """Refuses every access token of a person that says it was issued at `not_before` or earlier. Call it last in a
         transaction, too.
         """
         await self._log.append(tx, RevocationKind.SUBJECT, [str(subject)], time, not_before)
 
-    async def revoke_client(self, tx: Transaction, client_id: str, not_before: datetime, time: datetime) -> None:
+    async def revoke_client(self, tx: UnitOfWork, client_id: str, not_before: datetime, time: datetime) -> None:
         """Refuses every access token of a client, its own and its sessions', up to the second `not_before`. Call it
         last, too.
         """

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
-from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Transaction
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.tokens.denials import Denials
+from services.token import events
 from services.token.clients.client import Client, Clients
 from services.token.keys.access_token import AccessGrant, AccessTokenWriter
 from services.token.refusals import Refusals
@@ -44,36 +43,33 @@ class TokenRefresher:
 
     def __init__(
         self,
+        work: Work,
         store: Store,
         revoker: Revoker,
-        outbox: Outbox,
         denials: Denials,
         refusals: Refusals,
         writer: AccessTokenWriter,
         clients: Clients,
         *,
-        clock: Callable[[], datetime],
         new_id: Callable[[], uuid.UUID],
     ) -> None:
         """Args:
+        work: Of Token.
         store: Keeps the lines.
         revoker: Ends a family.
-        outbox: Takes the events.
         denials: Takes refusals of tokens that are good.
         refusals: Counts those of all others.
         writer: Signs access tokens.
         clients: Who may ask, as they were at most a second ago.
-        clock: The time.
         new_id: Makes ids.
         """
+        self._work = work
         self._store = store
         self._revoker = revoker
-        self._outbox = outbox
         self._denials = denials
         self._refusals = refusals
         self._writer = writer
         self._clients = clients
-        self._clock = clock
         self._new_id = new_id
 
     async def refresh(self, request: Refresh) -> Issued:
@@ -88,14 +84,14 @@ class TokenRefresher:
         if client is None:
             self._refusals.count("refresh token: unknown")
             raise _refusal(RefreshOutcome.UNKNOWN)
-        time = self._clock()
+        time = self._work.now()
         # Scopes that the client can't have are missing from a token that is good: to who made a token up they say
         # nothing.
         if request.scopes <= client.scopes:
             successor = new_refresh_token()
             grant = await self._store.rotate(self._rotation(request, client, successor, time))
             if grant:
-                self._outbox.wake()
+                self._work.outbox.wake()
                 return await self._answer(request, successor, grant, client)
         presented = RefreshAttempt(
             request.client_id,
@@ -118,7 +114,6 @@ class TokenRefresher:
         return issued
 
     def _rotation(self, request: Refresh, client: Client, successor: str, time: datetime) -> Rotation:
-        event = audit_event_pb2.AuditEvent(type="token.refreshed", client=f"clients/{request.client_id}")
         return Rotation(
             parent_hash=digest(request.refresh_token),
             successor_hash=digest(successor),
@@ -131,7 +126,7 @@ class TokenRefresher:
             token_id=self._new_id(),
             access_lifetime=timedelta(seconds=client.access_token_seconds),
             idle_lifetime=timedelta(seconds=client.refresh_idle_seconds),
-            event=self._outbox.event(event),
+            event=self._work.outbox.event(events.refreshed(request.client_id)),
         )
 
     async def _diagnose(
@@ -142,7 +137,7 @@ class TokenRefresher:
         verdict = evaluate(found.lineage if found else None, presented)
         if verdict in (RefreshOutcome.REPLAY, RefreshOutcome.REUSE):
             # Something is to be written: look again under the token's lock, so that repetitions are counted one by one.
-            async with self._revoker.transaction() as tx:
+            async with self._work.begin() as tx:
                 found = await self._store.find_locked(tx, token_hash, presented.time)
                 verdict = evaluate(found.lineage if found else None, presented)
                 if found:
@@ -153,7 +148,7 @@ class TokenRefresher:
 
     async def _write_down(
         self,
-        tx: Transaction,
+        tx: UnitOfWork,
         found: StoredRefreshToken,
         token_hash: bytes,
         verdict: RefreshOutcome,
@@ -161,24 +156,16 @@ class TokenRefresher:
     ) -> None:
         if verdict is RefreshOutcome.REPLAY:
             await self._store.count_replay(tx, token_hash)
-            await self._outbox.record(tx, _event("token.grace_replay", found))
+            tx.record(events.grace_replay(found))
         elif verdict is RefreshOutcome.REUSE:
-            event = audit_event_pb2.AuditEvent(
-                type="token.reuse_detected",
-                outcome=audit_event_pb2.OUTCOME_FAILURE,
-                reason=Reason.REFRESH_REUSED,
-                client=f"clients/{found.own.client_id}",
-            )
+            event = events.reuse_detected(found)
             await self._revoker.end_sessions(tx, found.subject, [found.session_id], presented.time, event)
 
     async def _note_refusal(self, found: StoredRefreshToken | None, verdict: RefreshOutcome, time: datetime) -> None:
         if found is None or not found.lineage.is_live(time):
             self._refusals.count(f"refresh token: {verdict.name.lower()}")
             return
-        event = _event("token.refresh_refused", found)
-        event.reason = _refusal(verdict).reason
-        event.detail["verdict"] = verdict.name.lower()
-        await self._denials.record(event)
+        await self._denials.record(events.refresh_refused(found, verdict, _refusal(verdict).reason))
 
     async def _answer(self, request: Refresh, successor: str, grant: AccessGrant, client: Client) -> Issued:
         # A scope that the client has lost since the sign-in is in no new token.
@@ -198,15 +185,6 @@ class TokenRefresher:
             _log.warning(
                 "an answer is owed and could not be noted: the token has its ordinary grace", client=request.client_id
             )
-
-
-def _event(event_type: str, found: StoredRefreshToken) -> audit_event_pb2.AuditEvent:
-    return audit_event_pb2.AuditEvent(
-        type=event_type,
-        subject=f"users/{found.subject}",
-        session=f"users/{found.subject}/sessions/{found.session_id}",
-        client=f"clients/{found.own.client_id}",
-    )
 
 
 def _refusal(verdict: RefreshOutcome) -> MeshError:

@@ -5,12 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from authmesh.audit.v1 import audit_event_pb2
-
 from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Transaction
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.tokens.claims import is_name
+from services.token import events
 from services.token.clients.client import Client, ClientRecord, Clients
 from services.token.keys.access_token import AccessGrant, AccessTokenWriter
 from services.token.revocation.revoker import Revoker
@@ -62,33 +60,30 @@ class SessionIssuer:
 
     def __init__(
         self,
+        work: Work,
         store: Store,
         revoker: Revoker,
-        outbox: Outbox,
         writer: AccessTokenWriter,
         clients: Clients,
         role_scopes: RoleScopes,
         *,
-        clock: Callable[[], datetime],
         new_id: Callable[[], uuid.UUID],
     ) -> None:
         """Args:
+        work: Of Token.
         store: Keeps subjects and sessions.
         revoker: Ends the sessions that are one too many.
-        outbox: Takes the event.
         writer: Signs the access token.
         clients: Who may ask.
         role_scopes: What a role may have.
-        clock: The time.
         new_id: Makes ids that sort by time.
         """
+        self._work = work
         self._store = store
         self._revoker = revoker
-        self._outbox = outbox
         self._writer = writer
         self._clients = clients
         self._role_scopes = role_scopes
-        self._clock = clock
         self._new_id = new_id
 
     async def check(self, client_id: str, instance_id: uuid.UUID | None, scopes: frozenset[str]) -> None:
@@ -118,7 +113,7 @@ class SessionIssuer:
             # Before anything is written, and outside of the transaction: a sign-in that can't be signed leaves nothing
             # behind and ends no session, and no lock waits for KMS.
             access_token = await self._writer.write(access)
-            async with self._revoker.transaction() as tx:
+            async with self._work.begin() as tx:
                 # Held until the commit: who changes the person's roles, or deletes the client, finds this session, or
                 # this sign-in finds the change.
                 found = _Basis(
@@ -126,7 +121,7 @@ class SessionIssuer:
                 )
                 if found == basis:
                     await self._store.add_session(tx, session, digest(refresh_token), access)
-                    await self._record(tx, session)
+                    tx.record(events.issued(session))
                     if limit:
                         await self._enforce_limit(tx, session, limit)
                     return Issued(access_token, refresh_token, access)
@@ -144,7 +139,7 @@ class SessionIssuer:
         if subject.disabled:
             raise Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in")
         scopes = grant(sign_in.scopes, client, subject.roles, self._role_scopes)
-        now = self._clock()
+        now = self._work.now()
         # Whole seconds, as tokens have them; and never in a second up to which this person's tokens are refused.
         issue_time = max(now.replace(microsecond=0), not_before + timedelta(seconds=1))
         expire_time = issue_time + timedelta(seconds=client.session_seconds)
@@ -183,27 +178,12 @@ class SessionIssuer:
         )
         return session, access, client.session_limit
 
-    async def _record(self, tx: Transaction, session: Session) -> None:
-        event = audit_event_pb2.AuditEvent(
-            type="token.issued",
-            actor=f"users/{session.subject}",
-            subject=f"users/{session.subject}",
-            session=f"users/{session.subject}/sessions/{session.id}",
-            client=f"clients/{session.client_id}",
-            address=session.address,
-            user_agent=session.user_agent,
-            detail={"scopes": " ".join(sorted(session.scopes)), "amr": " ".join(session.amr)},
-        )
-        await self._outbox.record(tx, event)
-
-    async def _enforce_limit(self, tx: Transaction, session: Session, limit: int) -> None:
+    async def _enforce_limit(self, tx: UnitOfWork, session: Session, limit: int) -> None:
         """Ends the sessions used longest ago, never the new one. The subject's lock keeps two sign-ins from counting at
         the same time.
         """
         victims = await self._store.sessions_beyond(tx, session, limit, session.create_time)
-        event = audit_event_pb2.AuditEvent(
-            type="token.revoked", client=f"clients/{session.client_id}", detail={"cause": "session_limit"}
-        )
+        event = events.revoked("session_limit", session.client_id)
         await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
 
 

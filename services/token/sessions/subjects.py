@@ -1,16 +1,14 @@
 """What User decides about a person and Token has to follow: roles, status, and the end of everything."""
 
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from authmesh.audit.v1 import audit_event_pb2
-
 from mesh.errors import field_invalid
-from mesh.outbox.outbox import Outbox
-from mesh.storage.database import Transaction
+from mesh.outbox.work import UnitOfWork, Work
 from mesh.tokens.claims import is_name
+from services.token import events
 from services.token.revocation.revoker import AHEAD, Revoker, next_not_before
 from services.token.sessions.grants import RoleScopes
 from services.token.sessions.store import Store, Subject
@@ -19,21 +17,17 @@ from services.token.sessions.store import Store, Subject
 class SubjectSync:
     """Keeps the copies of roles and status, and revokes whole persons."""
 
-    def __init__(
-        self, store: Store, revoker: Revoker, outbox: Outbox, role_scopes: RoleScopes, *, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, work: Work, store: Store, revoker: Revoker, role_scopes: RoleScopes) -> None:
         """Args:
+        work: Of Token.
         store: Keeps subjects and sessions.
         revoker: Refuses the tokens that were issued before.
-        outbox: Takes the events.
         role_scopes: What a role may have.
-        clock: The time.
         """
+        self._work = work
         self._store = store
         self._revoker = revoker
-        self._outbox = outbox
         self._role_scopes = role_scopes
-        self._clock = clock
 
     async def set_grants(self, subject: uuid.UUID, roles: Collection[str], disabled: bool, version: int) -> None:
         """Takes over a person's roles and status. An older version than the known one changes nothing.
@@ -47,22 +41,14 @@ class SubjectSync:
         """
         if not all(is_name(role) for role in roles):
             raise field_invalid("roles", "names of roles are printable ASCII without spaces")
-        async with self._revoker.transaction() as tx:
+        async with self._work.begin() as tx:
             known = await self._store.lock_subject(tx, subject)
             if version <= known.version:
                 return
             changed = replace(known, roles=frozenset(roles), disabled=disabled, version=version)
             sessions = await self._store.lock_sessions(tx, subject)
             if changed.roles != known.roles or changed.disabled != known.disabled:
-                detail = {
-                    "roles": " ".join(sorted(changed.roles)),
-                    "disabled": str(disabled).lower(),
-                    "version": str(version),
-                }
-                event = audit_event_pb2.AuditEvent(
-                    type="token.grants_changed", subject=f"users/{subject}", detail=detail
-                )
-                await self._outbox.record(tx, event)
+                tx.record(events.grants_changed(subject, changed.roles, disabled=disabled, version=version))
             if disabled:
                 await self._end_everything(tx, changed, sessions, cause="disabled")
             elif changed.roles != known.roles:
@@ -74,14 +60,14 @@ class SubjectSync:
         """Ends every session of a person and refuses every token issued up to now. A repeat with the same `request_id`
         changes nothing.
         """
-        async with self._revoker.transaction() as tx:
+        async with self._work.begin() as tx:
             if not await self._store.begin_command(tx, request_id):
                 return
             known = await self._store.lock_subject(tx, subject)
             await self._end_everything(tx, known, await self._store.lock_sessions(tx, subject), cause="revoked")
 
-    async def _change_roles(self, tx: Transaction, subject: Subject, sessions: Mapping[uuid.UUID, datetime]) -> None:
-        time = self._clock()
+    async def _change_roles(self, tx: UnitOfWork, subject: Subject, sessions: Mapping[uuid.UUID, datetime]) -> None:
+        time = self._work.now()
         not_before = next_not_before(subject.not_before, time, sessions.values())
         if not_before > time + AHEAD:
             await self._store.save_subject(tx, subject)
@@ -95,29 +81,25 @@ class SubjectSync:
         await self._revoker.revoke_subject(tx, subject.id, not_before, time)
 
     async def _end_everything(
-        self, tx: Transaction, subject: Subject, sessions: Mapping[uuid.UUID, datetime], *, cause: str
+        self, tx: UnitOfWork, subject: Subject, sessions: Mapping[uuid.UUID, datetime], *, cause: str
     ) -> None:
-        time = self._clock()
-        detail = {"cause": cause, "sessions": str(len(sessions))}
-        event = audit_event_pb2.AuditEvent(type="token.subject_revoked", subject=f"users/{subject.id}", detail=detail)
+        time = self._work.now()
+        tx.record(events.subject_revoked(subject.id, cause, len(sessions)))
         not_before = next_not_before(subject.not_before, time, sessions.values())
         if not_before > time + AHEAD:
             await self._store.save_subject(tx, subject)
-            await self._outbox.record(tx, event)
             await self._end_sessions(tx, subject, sessions, time, cause=cause)
             return
         await self._store.save_subject(tx, replace(subject, not_before=not_before))
         await self._store.end_sessions(tx, subject.id, sessions, time)
-        await self._outbox.record(tx, event)
         await self._revoker.revoke_subject(tx, subject.id, not_before, time)
 
     async def _end_sessions(
-        self, tx: Transaction, subject: Subject, sessions: Collection[uuid.UUID], time: datetime, *, cause: str
+        self, tx: UnitOfWork, subject: Subject, sessions: Collection[uuid.UUID], time: datetime, *, cause: str
     ) -> None:
         """Refuses tokens session by session, and leaves `not_before` where it is.
 
         For when it would be too far ahead: tokens were issued and refused so often in a few seconds, each a second
         behind the last, that the next ones would not be valid yet.
         """
-        event = audit_event_pb2.AuditEvent(type="token.revoked", detail={"cause": cause})
-        await self._revoker.end_sessions(tx, subject.id, sessions, time, event)
+        await self._revoker.end_sessions(tx, subject.id, sessions, time, events.revoked(cause))

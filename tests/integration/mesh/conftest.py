@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 
-from mesh.audit import subject_keys
 from mesh.local.components.postgres import Postgres
-from mesh.outbox import dead_letters as parking
-from mesh.outbox import outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
+from mesh.storage.migrations import MESH, migrate
 
 _NUMBERS = itertools.count()
 
@@ -35,10 +34,7 @@ async def empty_database_url(postgres_server: Postgres) -> NewUrl:
 async def outbox_url(empty_database_url: NewUrl) -> str:
     """A database with an outbox."""
     url = await empty_database_url()
-    connection = await asyncpg.connect(url)
-    for statement in (*outbox.TABLES, outbox.FIRST_INDEX, *parking.TABLES, *subject_keys.TABLES):
-        await connection.execute(statement)
-    await connection.close()
+    await migrate(url, MESH)
     return url
 
 
@@ -48,3 +44,9 @@ async def database(outbox_url: str) -> AsyncIterator[Database]:
     async with Database.open(outbox_url) as opened:
         await opened.execute("TRUNCATE outbox, outbox_chain, outbox_parked, subject_keys RESTART IDENTITY")
         yield opened
+
+
+@pytest.fixture
+def work(database: Database) -> Work:
+    """The units of work of a service with an empty outbox."""
+    return Work(database, "auth")

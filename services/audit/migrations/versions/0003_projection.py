@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0003_projection"
-down_revision = "0002_audit_pipeline"
+down_revision = "0001"
 branch_labels = None
 depends_on = None
 

@@ -1,8 +1,6 @@
-"""Accounts, sign-ups, throttling, and the outbox."""
+"""Accounts, sign-ups, and throttling."""
 
 from alembic import op
-
-from mesh.outbox import outbox
 
 revision = "0001"
 down_revision = None
@@ -69,4 +67,3 @@ def upgrade() -> None:
     """Makes the tables."""
     for statement in TABLES:
         op.execute(statement)
-    outbox.create_tables(op)

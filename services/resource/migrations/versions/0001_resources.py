@@ -2,8 +2,6 @@
 
 from alembic import op
 
-from mesh.outbox.outbox import create_tables
-
 revision = "0001"
 down_revision = None
 
@@ -74,6 +72,5 @@ STATEMENTS = (
 
 def upgrade() -> None:
     """Makes the tables."""
-    create_tables(op)
     for statement in STATEMENTS:
         op.execute(statement)

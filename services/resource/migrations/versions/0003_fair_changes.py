@@ -5,7 +5,7 @@ tokens are sealed.
 from alembic import op
 
 revision = "0003_fair_changes"
-down_revision = "0002_audit_pipeline"
+down_revision = "0001"
 branch_labels = None
 depends_on = None
 

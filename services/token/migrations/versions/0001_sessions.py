@@ -1,8 +1,6 @@
-"""Subjects, sessions, refresh tokens, the revocation log, and the outbox."""
+"""Subjects, sessions, refresh tokens, and the revocation log."""
 
 from alembic import op
-
-from mesh.outbox import outbox
 
 revision = "0001"
 down_revision = None
@@ -100,4 +98,3 @@ TABLES = (
 def upgrade() -> None:
     for table in TABLES:
         op.execute(table)
-    outbox.create_tables(op)

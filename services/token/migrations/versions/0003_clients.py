@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0003_clients"
-down_revision = "0002_audit_pipeline"
+down_revision = "0001"
 
 TABLES = (
     # A deleted client stays as a row: the file that it came from must not bring it back, and its tokens of before stay

@@ -1,8 +1,6 @@
-"""Users, and the outbox."""
+"""Users."""
 
 from alembic import op
-
-from mesh.outbox import outbox
 
 revision = "0001"
 down_revision = None
@@ -28,4 +26,3 @@ def upgrade() -> None:
     op.execute(USERS)
     # Found and locked whenever one might be the last.
     op.execute("CREATE INDEX users_administrators ON users (id) WHERE 'admin' = ANY (roles) AND NOT disabled")
-    outbox.create_tables(op)

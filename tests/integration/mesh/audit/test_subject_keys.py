@@ -2,30 +2,22 @@
 
 import asyncio
 
-import pytest
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh.audit import subject_keys, tombstone
-from mesh.audit.chain import number_events
 from mesh.audit.personal import ERASED, key_names, reveal
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.sinks.numbering import number_events
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from tests.integration.mesh.outbox.test_outbox import Collector, is_empty, relaying, until
 
 ADA, BOB = "users/ada", "users/bob"
 
 
-@pytest.fixture
-def outbox() -> Outbox:
-    return Outbox("auth")
-
-
-async def record(database: Database, outbox: Outbox, *subjects: str) -> None:
-    async with database.transaction() as tx:
+async def record(work: Work, *subjects: str) -> None:
+    async with work.begin() as tx:
         for subject in subjects:
-            await outbox.record(
-                tx, AuditEvent(type="auth.signed_in", subject=subject, address="192.0.2.1", email="a@example.org")
-            )
+            tx.record(AuditEvent(type="auth.signed_in", subject=subject, address="192.0.2.1", email="a@example.org"))
 
 
 async def numbered(database: Database) -> list[AuditEvent]:
@@ -54,20 +46,18 @@ def verifies(events: list[AuditEvent]) -> bool:
     return True
 
 
-async def test_events_leave_sealed_and_their_source_can_open_them(database: Database, outbox: Outbox) -> None:
+async def test_events_leave_sealed_and_their_source_can_open_them(database: Database, work: Work) -> None:
     sink = Collector()
-    await record(database, outbox, ADA, BOB, "")
-    async with relaying(database, outbox, sink):
+    await record(work, ADA, BOB, "")
+    async with relaying(work, sink):
         await until(lambda: is_empty(database))
     assert len(sink.events) == 3
     assert not any(event.address or event.email for event in sink.events)
     assert [(await shown(database, event)).address for event in sink.events] == ["192.0.2.1"] * 3
 
 
-async def test_erasure_makes_one_persons_data_unreadable_and_leaves_the_chain(
-    database: Database, outbox: Outbox
-) -> None:
-    await record(database, outbox, ADA, BOB)
+async def test_erasure_makes_one_persons_data_unreadable_and_leaves_the_chain(database: Database, work: Work) -> None:
+    await record(work, ADA, BOB)
     events = await numbered(database)
     await erase(database, ADA)
     await erase(database, ADA)
@@ -75,17 +65,17 @@ async def test_erasure_makes_one_persons_data_unreadable_and_leaves_the_chain(
     assert verifies(events)
 
 
-async def test_an_event_that_comes_after_the_erasure_gets_no_new_key(database: Database, outbox: Outbox) -> None:
+async def test_an_event_that_comes_after_the_erasure_gets_no_new_key(database: Database, work: Work) -> None:
     await erase(database, ADA)
-    await record(database, outbox, ADA)
+    await record(work, ADA)
     (event,) = await numbered(database)
     assert not event.email
     assert (await shown(database, event)).email == ERASED
     assert await database.fetchval("SELECT key FROM subject_keys WHERE subject = $1", ADA) is None
 
 
-async def test_days_are_forgotten_and_persons_are_not(database: Database, outbox: Outbox) -> None:
-    await record(database, outbox, ADA, "")
+async def test_days_are_forgotten_and_persons_are_not(database: Database, work: Work) -> None:
+    await record(work, ADA, "")
     old = await numbered(database)
     await database.execute("UPDATE subject_keys SET create_time = now() - interval '91 days'")
     await database.execute("UPDATE subject_keys SET subject = 'days/2000-01-01' WHERE subject LIKE 'days/%'")
@@ -94,7 +84,7 @@ async def test_days_are_forgotten_and_persons_are_not(database: Database, outbox
         return not await database.fetchval("SELECT count(*) FROM subject_keys WHERE subject = 'days/2000-01-01'")
 
     # Though nothing happens that would need the key of another day.
-    async with relaying(database, outbox, Collector()):
+    async with relaying(work, Collector()):
         await until(is_forgotten)
     assert (await shown(database, old[0])).address == "192.0.2.1"
 

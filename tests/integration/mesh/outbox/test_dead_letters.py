@@ -14,17 +14,18 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from authmesh.user.v1.user_directory_pb2 import LookupUserRequest
 from botocore.exceptions import ClientError
 
-import mesh.outbox.delivery
-import mesh.outbox.outbox
+import mesh.outbox.relay
 from mesh.audit import subject_keys, tombstone
-from mesh.audit.chain import MAX_EVENT_BYTES, number_events
 from mesh.audit.personal import ERASED, key_names, reveal
 from mesh.outbox import lag as backlog
+from mesh.outbox import pacing
 from mesh.outbox.dead_letters import PARK_AFTER
-from mesh.outbox.delivery import BatchResult, Pace
-from mesh.outbox.outbox import Entry, Outbox
+from mesh.outbox.pacing import Pace
+from mesh.outbox.sink import BatchResult, Entry
 from mesh.outbox.sinks.events import BYTES_PER_CALL, EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
+from mesh.outbox.sinks.numbering import MAX_EVENT_BYTES, number_events
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from tests.integration.mesh.audit.test_subject_keys import verifies
 from tests.integration.mesh.outbox.test_outbox import Collector, count, is_empty, relaying, until
@@ -33,15 +34,10 @@ from tests.kit.calls import LOOKUP
 SIGNED_IN = "auth.signed_in"
 
 
-@pytest.fixture
-def outbox() -> Outbox:
-    return Outbox("auth")
-
-
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mesh.outbox.outbox, "BACKOFF_SECONDS", (0.01, 0.05))
-    monkeypatch.setattr(mesh.outbox.outbox, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(pacing, "ENTRY_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(mesh.outbox.relay, "POLL_SECONDS", 0.02)
 
 
 class Picky(Collector):
@@ -54,19 +50,19 @@ class Picky(Collector):
         )
 
 
-async def record(database: Database, outbox: Outbox, *names: str, detail: str = "") -> None:
-    async with database.transaction() as tx:
+async def record(work: Work, *names: str, detail: str = "") -> None:
+    async with work.begin() as tx:
         for name in names:
-            await outbox.record(tx, AuditEvent(type=SIGNED_IN, actor=name, detail={"name": detail or name}))
+            tx.record(AuditEvent(type=SIGNED_IN, actor=name, detail={"name": detail or name}))
 
 
 async def test_an_event_that_is_refused_again_and_again_leaves_a_tombstone_that_a_chained_statement_vouches_for(
-    database: Database, outbox: Outbox
+    database: Database, work: Work
 ) -> None:
     sink = Picky(refuses=lambda entry: b"poison" in entry.payload)
-    await record(database, outbox, "a", "poison", "b")
+    await record(work, "a", "poison", "b")
     with structlog.testing.capture_logs() as logs:
-        async with relaying(database, outbox, sink):
+        async with relaying(work, sink):
             await until(lambda: is_empty(database))
     events = sorted(sink.events, key=lambda event: event.sequence)
     assert [event.type for event in events] == [SIGNED_IN, tombstone.PARKED, SIGNED_IN, tombstone.STATEMENT]
@@ -82,21 +78,21 @@ async def test_an_event_that_is_refused_again_and_again_leaves_a_tombstone_that_
     assert parked is not None
     assert AuditEvent.FromString(parked["payload"]).actor == "poison"
     assert (parked["sequence"], parked["reason"]) == (2, "Malformed")
-    assert [line["log_level"] for line in logs if line["event"] == "event parked"] == ["error"]
+    assert [line["log_level"] for line in logs if line["event"] == "entry parked"] == ["error"]
 
 
 async def test_neither_a_tombstone_nor_its_statement_is_parked_however_often_it_is_refused(
-    database: Database, outbox: Outbox
+    database: Database, work: Work
 ) -> None:
-    await record(database, outbox, "a", "b")
+    await record(work, "a", "b")
     refusing = [True]
     sink = Picky(
         refuses=lambda entry: (
             refusing[0] and (b"poison" in entry.payload or entry.destination in (tombstone.PARKED, tombstone.STATEMENT))
         )
     )
-    await record(database, outbox, "poison")
-    async with relaying(database, outbox, sink):
+    await record(work, "poison")
+    async with relaying(work, sink):
 
         async def refused_more_often_than_others_are() -> bool:
             return await count(database, f"refusals > {PARK_AFTER}") == 2
@@ -110,12 +106,12 @@ async def test_neither_a_tombstone_nor_its_statement_is_parked_however_often_it_
     ]  # fmt: skip
 
 
-async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(database: Database, outbox: Outbox) -> None:
+async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(database: Database, work: Work) -> None:
     sink = Collector()
-    await record(database, outbox, "a")
-    await record(database, outbox, "b", detail="x" * (MAX_EVENT_BYTES + 1))
-    await record(database, outbox, "c")
-    async with relaying(database, outbox, sink):
+    await record(work, "a")
+    await record(work, "b", detail="x" * (MAX_EVENT_BYTES + 1))
+    await record(work, "c")
+    async with relaying(work, sink):
         await until(lambda: is_empty(database))
     events = sorted(sink.events, key=lambda event: event.sequence)
     assert [(event.type, event.detail.get("reason", "")) for event in events] == [
@@ -127,15 +123,15 @@ async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(databa
     assert verifies(events)
 
 
-async def test_what_is_personal_in_a_parked_event_can_be_erased(database: Database, outbox: Outbox) -> None:
-    async with database.transaction() as tx:
+async def test_what_is_personal_in_a_parked_event_can_be_erased(database: Database, work: Work) -> None:
+    async with work.begin() as tx:
         detail = {"name": "x" * (MAX_EVENT_BYTES + 1)}
-        await outbox.record(tx, AuditEvent(type=SIGNED_IN, subject="users/ada", address="192.0.2.1", detail=detail))
+        tx.record(AuditEvent(type=SIGNED_IN, subject="users/ada", address="192.0.2.1", detail=detail))
     await number_events(database, "auth")
     parked = AuditEvent.FromString(await database.fetchval("SELECT payload FROM outbox_parked"))
     assert parked.address == ""
     assert reveal(parked, await subject_keys.held(database, key_names(parked))).address == "192.0.2.1"
-    async with database.transaction() as tx:
+    async with work.begin() as tx:
         await subject_keys.erase(tx, "users/ada")
     assert reveal(parked, await subject_keys.held(database, key_names(parked))).address == ERASED
 
@@ -144,11 +140,11 @@ NEWER = b"\xb8\x3e\x01"
 """A field of a later release."""
 
 
-async def test_an_event_of_a_newer_release_is_left_to_that(database: Database, outbox: Outbox) -> None:
-    await record(database, outbox, "a", "b")
+async def test_an_event_of_a_newer_release_is_left_to_that(database: Database, work: Work) -> None:
+    await record(work, "a", "b")
     await database.execute("UPDATE outbox SET payload = payload || $1 WHERE id = (SELECT max(id) FROM outbox)", NEWER)
     sink = Collector()
-    async with relaying(database, outbox, sink):
+    async with relaying(work, sink):
         await until(lambda: len(sink.events) == 1)
         await asyncio.sleep(0.1)
     # Neither sent nor numbered: a personal field that is not known could not be sealed.
@@ -172,14 +168,14 @@ async def test_an_event_that_a_newer_release_has_numbered_is_not_sent_without_it
     assert calls == [1]
 
 
-async def test_an_event_without_a_possible_time_holds_up_nothing(database: Database, outbox: Outbox) -> None:
+async def test_an_event_without_a_possible_time_holds_up_nothing(database: Database, work: Work) -> None:
     sink = Collector()
     impossible = AuditEvent(type=SIGNED_IN, source="auth")
     impossible.event_time.seconds = 10**15
-    async with database.transaction() as tx:
-        await outbox.record(tx, impossible)
-    await record(database, outbox, "a")
-    async with relaying(database, outbox, sink):
+    async with work.begin() as tx:
+        tx.record(impossible)
+    await record(work, "a")
+    async with relaying(work, sink):
         await until(lambda: is_empty(database))
     assert [(event.type, event.detail.get("reason", "")) for event in sink.events] == [
         (tombstone.PARKED, "unreadable"),
@@ -187,36 +183,36 @@ async def test_an_event_without_a_possible_time_holds_up_nothing(database: Datab
     ]
 
 
-async def test_a_parked_message_keeps_neither_its_code_nor_its_address(database: Database, outbox: Outbox) -> None:
-    async with database.transaction() as tx:
-        await outbox.message(tx, email="ada@example.org", kind="verify_email", code="the-code")
-    async with relaying(database, outbox, Picky("message", refuses=lambda _: True)):
+async def test_a_parked_message_keeps_neither_its_code_nor_its_address(database: Database, work: Work) -> None:
+    async with work.begin() as tx:
+        tx.message(email="ada@example.org", kind="verify_email", code="the-code")
+    async with relaying(work, Picky("message", refuses=lambda _: True)):
         await until(lambda: is_empty(database))
     parked = await database.fetchrow("SELECT * FROM outbox_parked")
     assert parked is not None
     assert (parked["destination"], parked["payload"]) == ("verify_email", b"")
 
 
-async def test_a_command_is_never_parked(database: Database, outbox: Outbox) -> None:
+async def test_a_command_is_never_parked(database: Database, work: Work) -> None:
     sink = Picky("command", refuses=lambda _: True)
-    async with database.transaction() as tx:
-        await outbox.command(tx, LOOKUP, LookupUserRequest())
-    async with relaying(database, outbox, sink):
+    async with work.begin() as tx:
+        tx.command(LOOKUP, LookupUserRequest())
+    async with relaying(work, sink):
         await until(lambda: len(sink.seen) > PARK_AFTER + 1)
     assert await count(database) == 1
 
 
-async def test_a_tombstone_that_is_refused_itself_is_not_buried_again(database: Database, outbox: Outbox) -> None:
+async def test_a_tombstone_that_is_refused_itself_is_not_buried_again(database: Database, work: Work) -> None:
     sink = Picky(refuses=lambda _: True)
-    await record(database, outbox, "poison")
-    async with relaying(database, outbox, sink):
+    await record(work, "poison")
+    async with relaying(work, sink):
         await until(lambda: len(sink.seen) > 2 * PARK_AFTER + 1)
     assert await database.fetchval("SELECT count(*) FROM outbox_parked") == 1
     assert await count(database, "destination = 'audit.parked'") == 1
 
 
 async def test_a_destination_that_fails_as_a_whole_is_not_hurried_by_new_entries(
-    database: Database, outbox: Outbox
+    database: Database, work: Work
 ) -> None:
     class Counting(Collector):
         calls = 0
@@ -226,11 +222,11 @@ async def test_a_destination_that_fails_as_a_whole_is_not_hurried_by_new_entries
             return await super().send(client, entries)
 
     sink = Counting("message", fails=True)
-    async with relaying(database, outbox, sink):
+    async with relaying(work, sink):
         end = time.monotonic() + 0.6
         while time.monotonic() < end:
-            async with database.transaction() as tx:
-                await outbox.message(tx, email="ada@example.org", kind="notice")
+            async with work.begin() as tx:
+                tx.message(email="ada@example.org", kind="notice")
         assert sink.calls <= 5
         sink.fails = False
         await until(lambda: is_empty(database))
@@ -244,14 +240,14 @@ def test_pauses_of_a_destination_double_up_to_ten_seconds_and_end_with_a_success
         pace.slow_down()
         pauses.append(pace.pause)
     assert pauses[0] <= 0.25
-    assert 4 < pauses[-1] <= mesh.outbox.delivery.BACKOFF_SECONDS[1]
+    assert 4 < pauses[-1] <= pacing.DESTINATION_SECONDS[1]
     pace.speed_up()
     pace.slow_down()
     assert pace.pause <= 0.25
 
 
-async def test_the_age_of_what_waits_is_reported_as_a_metric(database: Database, outbox: Outbox) -> None:
-    await record(database, outbox, "a")
+async def test_the_age_of_what_waits_is_reported_as_a_metric(database: Database, work: Work) -> None:
+    await record(work, "a")
     await database.execute("UPDATE outbox SET create_time = now() - interval '5 minutes'")
     measured = await backlog.measure(database)
     assert 299 < measured.oldest_seconds["audit"] < 310
@@ -328,11 +324,9 @@ async def test_a_refusal_counts_against_an_entry_only_if_it_is_about_the_entry(
     assert (list(answer.accepted), list(answer.refused), answer.throttled) == ([1], refused, throttled)
 
 
-async def test_a_relay_starts_with_its_backlog_watch(
-    database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_relay_starts_with_its_backlog_watch(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "EVERY_SECONDS", 0.01)
     with structlog.testing.capture_logs() as logs:
-        async with relaying(database, outbox):
+        async with relaying(work):
             await until(lambda: any(line["event"] == "outbox backlog" for line in logs))
             await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,23 +16,39 @@ import structlog.testing
 from authmesh.audit.v1.audit_event_pb2 import OUTCOME_FAILURE, OUTCOME_SUCCESS, AuditEvent
 from authmesh.user.v1.user_directory_pb2 import LookupUserRequest
 
-import mesh.outbox.outbox
-from mesh.audit.chain import number_events
+import mesh.outbox.relay
 from mesh.errors import NotFound, Reason, Unavailable
-from mesh.outbox.delivery import BatchResult
-from mesh.outbox.outbox import Entry, Outbox, Relay, Sink
+from mesh.outbox import lag, pacing
+from mesh.outbox.outbox import INSERT
+from mesh.outbox.relay import Relay, claim_again, claim_first
+from mesh.outbox.sink import BatchResult, DeadLetter, Entry, Sink
 from mesh.outbox.sinks.commands import CommandSink
+from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.sinks.messages import MessageSink
+from mesh.outbox.sinks.numbering import number_events
+from mesh.outbox.work import Work
 from mesh.rpc.call import Call
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
 from mesh.storage.database import Database
 from tests.kit.calls import FOUND, LOOKUP, Directory, served, serving, socket_path, unary
+from tests.kit.plans import most_rows, plan, scans
 
 SIGNED_IN = "auth.signed_in"
 
 
-class Collector:
-    """A destination that takes everything, but what `refuses` says, and remembers it."""
+def kinds() -> dict[str, Sink]:
+    """The real sinks, connected to nothing."""
+    nowhere: Any = None
+    return {sink.kind: sink for sink in (EventBridgeSink(nowhere, ""), MessageSink(nowhere, ""), CommandSink(nowhere))}
+
+
+KINDS = kinds()
+
+
+class Collector(Sink):
+    """A destination that takes everything, but what `refuses` says, and remembers it. Its kind is treated as the real
+    sink of that kind has it."""
 
     def __init__(
         self,
@@ -42,18 +58,21 @@ class Collector:
         refuses: Callable[[Entry], bool] = lambda _: False,
         fails: bool = False,
     ) -> None:
-        self.kind, self.batch = kind, batch
+        self._real = kinds()[kind]
+        self.kind, self.batch, self.ready = kind, batch, self._real.ready
         self.refuses, self.fails = refuses, fails
         self.taken: list[Entry] = []
         self.seen: list[Entry] = []
         self.times: dict[int, float] = {}
 
-    def connect(self) -> AbstractAsyncContextManager[None]:
-        @asynccontextmanager
-        async def nothing() -> AsyncIterator[None]:
-            yield
+    async def prepare(self, work: Work) -> None:
+        await self._real.prepare(work)
 
-        return nothing()
+    def on_dead_letter(self, entry: Entry, reason: str) -> DeadLetter | None:
+        return self._real.on_dead_letter(entry, reason)
+
+    def connect(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
         self.seen += entries
@@ -70,8 +89,8 @@ class Collector:
 
 
 @asynccontextmanager
-async def relaying(database: Database, outbox: Outbox, *sinks: Sink) -> AsyncIterator[None]:
-    task = asyncio.create_task(Relay(database, outbox, sinks).run())
+async def relaying(work: Work, *sinks: Sink) -> AsyncIterator[None]:
+    task = asyncio.create_task(Relay(work, sinks).run())
     try:
         yield
         assert not task.done(), task
@@ -94,71 +113,65 @@ async def is_empty(database: Database) -> bool:
     return not await count(database)
 
 
-async def record(database: Database, outbox: Outbox, number: int = 1) -> None:
-    async with database.transaction() as tx:
+async def record(work: Work, number: int = 1) -> None:
+    async with work.begin() as tx:
         for _ in range(number):
-            await outbox.record(tx, AuditEvent(type=SIGNED_IN, subject="users/ada", detail={"b": "1", "a": "2"}))
+            tx.record(AuditEvent(type=SIGNED_IN, subject="users/ada", detail={"b": "1", "a": "2"}))
 
 
-async def command(database: Database, outbox: Outbox, email: str = "ada@example.org", path: str = LOOKUP) -> None:
-    async with database.transaction() as tx:
-        await outbox.command(tx, path, LookupUserRequest(email=email))
+async def command(work: Work, email: str = "ada@example.org", path: str = LOOKUP) -> None:
+    async with work.begin() as tx:
+        tx.command(path, LookupUserRequest(email=email))
 
 
-@pytest.fixture
-def outbox() -> Outbox:
-    return Outbox("auth")
-
-
-async def test_entries_are_kept_with_the_change_and_only_with_it(database: Database, outbox: Outbox) -> None:
+async def test_entries_are_kept_with_the_change_and_only_with_it(database: Database, work: Work) -> None:
     with pytest.raises(NotFound):
-        async with database.transaction() as tx:
-            await outbox.record(tx, AuditEvent(type=SIGNED_IN))
-            await outbox.message(tx, email="ada@example.org", kind="verify_email", code="123456")
-            await outbox.command(tx, LOOKUP, LookupUserRequest())
+        async with work.begin() as tx:
+            tx.record(AuditEvent(type=SIGNED_IN))
+            tx.message(email="ada@example.org", kind="verify_email", code="123456")
+            tx.command(LOOKUP, LookupUserRequest())
+            await tx.flush()
             assert await tx.fetchval("SELECT count(*) FROM outbox") == 3
             raise NotFound(Reason.USER_NOT_FOUND, "no")
     assert await is_empty(database)
 
 
 async def test_a_transaction_that_was_rolled_back_sends_nothing_and_leaves_no_gap(
-    database: Database, outbox: Outbox
+    database: Database, work: Work
 ) -> None:
     sink = Collector()
-    async with relaying(database, outbox, sink):
-        await record(database, outbox)
+    async with relaying(work, sink):
+        await record(work)
         with pytest.raises(NotFound):
-            async with database.transaction() as tx:
-                await outbox.record(tx, AuditEvent(type=SIGNED_IN))
+            async with work.begin() as tx:
+                tx.record(AuditEvent(type=SIGNED_IN))
                 raise NotFound(Reason.USER_NOT_FOUND, "no")
-        await record(database, outbox)
+        await record(work)
         await until(lambda: len(sink.taken) == 2)
     assert [event.sequence for event in sink.events] == [1, 2]
 
 
-async def test_an_event_is_filled_with_what_is_known(outbox: Outbox) -> None:
-    event = outbox.event(AuditEvent(type=SIGNED_IN))
+async def test_an_event_is_filled_with_what_is_known(work: Work) -> None:
+    event = work.outbox.event(AuditEvent(type=SIGNED_IN))
     assert (event.source, event.outcome) == ("auth", OUTCOME_SUCCESS)
     assert event.event_id
     assert datetime.now(UTC) - event.event_time.ToDatetime(tzinfo=UTC) < timedelta(seconds=5)
 
 
-async def test_what_an_event_says_itself_stays(outbox: Outbox) -> None:
+async def test_what_an_event_says_itself_stays(work: Work) -> None:
     given = AuditEvent(
         type=SIGNED_IN, event_id="e", source="s", outcome=OUTCOME_FAILURE, actor="a", address="192.0.2.1"
     )
     given.event_time.FromDatetime(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
-    assert outbox.event(given) == given
+    assert work.outbox.event(given) == given
 
 
-async def test_an_event_outside_the_catalogue_is_refused(outbox: Outbox) -> None:
+async def test_an_event_outside_the_catalogue_is_refused(work: Work) -> None:
     with pytest.raises(ValueError, match="catalogue"):
-        outbox.event(AuditEvent(type="auth.invented"))
+        work.outbox.event(AuditEvent(type="auth.invented"))
 
 
-async def event_of_call(
-    outbox: Outbox, stage: Callable[[Call], None], metadata: Sequence[tuple[str, str]]
-) -> AuditEvent:
+async def event_of_call(work: Work, stage: Callable[[Call], None], metadata: Sequence[tuple[str, str]]) -> AuditEvent:
     events: list[AuditEvent] = []
 
     @asynccontextmanager
@@ -167,7 +180,7 @@ async def event_of_call(
         yield
 
     async def lookup(_: object) -> object:
-        events.append(outbox.event(AuditEvent(type=SIGNED_IN)))
+        events.append(work.outbox.event(AuditEvent(type=SIGNED_IN)))
         return FOUND
 
     async with serving(Directory(lookup), stages=[error_table, prepare]) as channel:
@@ -175,25 +188,25 @@ async def event_of_call(
     return events[0]
 
 
-async def test_an_event_of_a_call_tells_who_from_where_and_which_call(outbox: Outbox) -> None:
+async def test_an_event_of_a_call_tells_who_from_where_and_which_call(work: Work) -> None:
     edge = [
         ("x-forwarded-client-cert", "URI=spiffe://authmesh/edge"),
         ("x-envoy-external-address", "192.0.2.1"),
         ("x-request-id", "the-id"),
     ]
-    event = await event_of_call(outbox, lambda _: None, edge)
+    event = await event_of_call(work, lambda _: None, edge)
     assert (event.address, event.request_id, event.actor) == ("192.0.2.1", "the-id", "nodes/edge")
     assert event.user_agent
     assert len(event.trace_id) == 32
 
 
-async def test_a_one_time_code_is_in_its_message_and_nowhere_else(database: Database, outbox: Outbox) -> None:
+async def test_a_one_time_code_is_in_its_message_and_nowhere_else(database: Database, work: Work) -> None:
     sinks = [Collector("audit", fails=True), Collector("message", fails=True)]
     with structlog.testing.capture_logs() as logs:
-        async with relaying(database, outbox, *sinks):
-            async with database.transaction() as tx:
-                await outbox.message(tx, email="ada@example.org", kind="verify_email", code="the-code")
-                await outbox.record(tx, AuditEvent(type="auth.code_issued", subject="users/ada"))
+        async with relaying(work, *sinks):
+            async with work.begin() as tx:
+                tx.message(email="ada@example.org", kind="verify_email", code="the-code")
+                tx.record(AuditEvent(type="auth.code_issued", subject="users/ada"))
             await until(lambda: all(sink.seen for sink in sinks))
     rows = await database.fetch("SELECT kind, destination, encode(payload, 'escape') AS payload FROM outbox")
     assert [row["kind"] for row in rows if "the-code" in row["payload"] or "the-code" in row["destination"]] == [
@@ -211,19 +224,19 @@ async def test_two_relays_at_once_number_without_a_gap_and_send_nothing_twice(
 ) -> None:
     sink = Collector()
     async with Database.open(outbox_url) as other:
-        first, second = Outbox("auth"), Outbox("auth")
-        async with relaying(database, first, sink), relaying(other, second, sink):
-            await asyncio.gather(*(record(own, outbox, 3) for own, outbox in [(database, first), (other, second)] * 20))
+        first, second = Work(database, "auth"), Work(other, "auth")
+        async with relaying(first, sink), relaying(second, sink):
+            await asyncio.gather(*(record(work, 3) for work in [first, second] * 20))
             await until(lambda: is_empty(database))
     assert sorted(event.sequence for event in sink.events) == list(range(1, 121))
     assert len({event.event_id for event in sink.events}) == 120
 
 
-async def test_each_event_carries_the_hash_of_the_one_before_it(database: Database, outbox: Outbox) -> None:
+async def test_each_event_carries_the_hash_of_the_one_before_it(database: Database, work: Work) -> None:
     sink = Collector()
-    async with relaying(database, outbox, sink):
+    async with relaying(work, sink):
         for _ in range(3):
-            await record(database, outbox, 4)
+            await record(work, 4)
         await until(lambda: is_empty(database))
     entries = sorted(sink.taken, key=lambda entry: AuditEvent.FromString(entry.payload).sequence)
     previous = b""
@@ -235,9 +248,9 @@ async def test_each_event_carries_the_hash_of_the_one_before_it(database: Databa
 
 
 async def test_numbering_that_broke_off_leaves_nothing_numbered(
-    outbox_url: str, database: Database, outbox: Outbox
+    outbox_url: str, database: Database, work: Work
 ) -> None:
-    await record(database, outbox, 2)
+    await record(work, 2)
     admin = await asyncpg.connect(outbox_url)
     async with admin.transaction():
         await admin.execute("LOCK outbox_chain")
@@ -256,14 +269,14 @@ async def test_numbering_that_broke_off_leaves_nothing_numbered(
 
 
 async def test_a_row_that_cannot_be_read_leaves_a_tombstone_at_its_number_and_holds_up_nothing(
-    database: Database, outbox: Outbox
+    database: Database, work: Work
 ) -> None:
     sink = Collector()
-    await record(database, outbox)
-    await database.execute(mesh.outbox.outbox.INSERT, "audit", SIGNED_IN, b"\xff")
-    await record(database, outbox)
+    await record(work)
+    await database.execute(INSERT, "audit", SIGNED_IN, b"\xff")
+    await record(work)
     with structlog.testing.capture_logs() as logs:
-        async with relaying(database, outbox, sink):
+        async with relaying(work, sink):
             await until(lambda: is_empty(database))
     tombstone = sink.events[1]
     assert [event.sequence for event in sink.events] == [1, 2, 3]
@@ -274,7 +287,7 @@ async def test_a_row_that_cannot_be_read_leaves_a_tombstone_at_its_number_and_ho
         "sha256": hashlib.sha256(b"\xff").hexdigest(),
     }
     assert sink.events[2].previous_hash == hashlib.sha256(tombstone.SerializeToString(deterministic=True)).digest()
-    assert [line["log_level"] for line in logs if line["event"] == "event parked"] == ["error"]
+    assert [line["log_level"] for line in logs if line["event"] == "entry parked"] == ["error"]
     assert await database.fetchval("SELECT payload FROM outbox_parked WHERE sequence = 2") == b"\xff"
 
 
@@ -286,7 +299,7 @@ async def waits_for_lock(database: Database) -> bool:
     )
 
 
-async def test_a_refused_entry_is_sent_again_alone(database: Database, outbox: Outbox) -> None:
+async def test_a_refused_entry_is_sent_again_alone(database: Database, work: Work) -> None:
     refused_once: set[int] = set()
 
     def refuses(entry: Entry) -> bool:
@@ -296,41 +309,41 @@ async def test_a_refused_entry_is_sent_again_alone(database: Database, outbox: O
         return True
 
     sink = Collector(refuses=refuses)
-    await record(database, outbox, 3)
-    async with relaying(database, outbox, sink):
+    await record(work, 3)
+    async with relaying(work, sink):
         await until(lambda: is_empty(database))
     assert [entry.id for entry in sink.seen] == [1, 2, 3, 2]
     assert sink.seen[3].attempts == 1
 
 
-async def test_a_dead_destination_holds_up_nothing_but_its_own(database: Database, outbox: Outbox) -> None:
+async def test_a_dead_destination_holds_up_nothing_but_its_own(database: Database, work: Work) -> None:
     sink = Collector("message")
     dead = Collector("audit", fails=True)
-    async with relaying(database, outbox, dead, sink):
+    async with relaying(work, dead, sink):
         for number in range(3):
-            async with database.transaction() as tx:
-                await outbox.record(tx, AuditEvent(type=SIGNED_IN))
-                await outbox.message(tx, email="ada@example.org", kind=f"kind{number}")
+            async with work.begin() as tx:
+                tx.record(AuditEvent(type=SIGNED_IN))
+                tx.message(email="ada@example.org", kind=f"kind{number}")
         await until(lambda: len(sink.taken) == 3, 2)
     assert await count(database, "kind = 'audit'") == 3
 
 
-async def test_a_pause_doubles_and_ends_at_a_minute(database: Database, outbox: Outbox) -> None:
-    pauses = [max(mesh.outbox.outbox._pause(attempts) for _ in range(50)) for attempts in range(12)]
+async def test_a_pause_doubles_and_ends_at_a_minute(database: Database, work: Work) -> None:
+    pauses = [max(pacing.pause(attempts) for _ in range(50)) for attempts in range(12)]
     assert pauses[0] <= 0.5
     assert 0.5 < pauses[1] <= 1
     assert all(pause <= 60 for pause in pauses)
     assert pauses[-1] > 30
-    assert mesh.outbox.outbox._pause(10**6) <= 60
+    assert pacing.pause(10**6) <= 60
     sink = Collector(fails=True)
-    await record(database, outbox)
-    async with relaying(database, outbox, sink):
+    await record(work)
+    async with relaying(work, sink):
         await until(lambda: len(sink.seen) == 2)
     assert await count(database, "next_attempt_time > now()") == 1
 
 
 async def test_a_row_whose_relay_died_between_sending_and_deleting_is_sent_again_when_its_lease_is_over(
-    database: Database, outbox: Outbox
+    database: Database, work: Work
 ) -> None:
     delivered = asyncio.Event()
 
@@ -342,11 +355,11 @@ async def test_a_row_whose_relay_died_between_sending_and_deleting_is_sent_again
             return BatchResult()
 
     dying, sink = Dying(), Collector()
-    await record(database, outbox)
-    async with relaying(database, outbox, dying):
+    await record(work)
+    async with relaying(work, dying):
         await delivered.wait()
-    async with relaying(database, outbox, sink):
-        await record(database, outbox)
+    async with relaying(work, sink):
+        await record(work)
         await until(lambda: len(sink.taken) == 1)
         await until(lambda: only_the_leased_one(database))
         await database.execute("UPDATE outbox SET next_attempt_time = now()")
@@ -359,18 +372,18 @@ async def only_the_leased_one(database: Database) -> bool:
 
 
 async def test_a_commit_wakes_the_relay_at_once(
-    database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    database: Database, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mesh.outbox.outbox, "POLL_SECONDS", 60)
+    monkeypatch.setattr(mesh.outbox.relay, "POLL_SECONDS", 60)
     sinks = [Collector("audit"), Collector("message"), Collector("command")]
     waits: dict[str, list[float]] = {sink.kind: [] for sink in sinks}
-    async with relaying(database, outbox, *sinks):
+    async with relaying(work, *sinks):
         await asyncio.sleep(0)
         for number in range(1, 11):
-            async with database.transaction() as tx:
-                await outbox.record(tx, AuditEvent(type=SIGNED_IN))
-                await outbox.message(tx, email="ada@example.org", kind="notice")
-                await outbox.command(tx, LOOKUP, LookupUserRequest())
+            async with work.begin() as tx:
+                tx.record(AuditEvent(type=SIGNED_IN))
+                tx.message(email="ada@example.org", kind="notice")
+                tx.command(LOOKUP, LookupUserRequest())
             committed = time.monotonic()
             await until(lambda number=number: all(len(sink.taken) == number for sink in sinks), 5)  # type: ignore[misc]
             for sink in sinks:
@@ -380,35 +393,35 @@ async def test_a_commit_wakes_the_relay_at_once(
 
 
 async def test_no_wake_up_is_lost_however_commits_and_relay_interleave(
-    database: Database, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    database: Database, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mesh.outbox.outbox, "POLL_SECONDS", 60)
+    monkeypatch.setattr(mesh.outbox.relay, "POLL_SECONDS", 60)
     sink = Collector("message")
 
     async def write(number: int) -> None:
         for _ in range(25):
-            async with database.transaction() as tx:
-                await outbox.message(tx, email="ada@example.org", kind=f"kind{number}")
+            async with work.begin() as tx:
+                tx.message(email="ada@example.org", kind=f"kind{number}")
 
-    async with relaying(database, outbox, sink):
+    async with relaying(work, sink):
         await asyncio.gather(*(write(number) for number in range(4)))
         await until(lambda: len(sink.taken) == 100, 5)
 
 
-async def test_a_row_of_a_process_that_died_is_found_by_the_poll(database: Database, outbox: Outbox) -> None:
+async def test_a_row_of_a_process_that_died_is_found_by_the_poll(database: Database, work: Work) -> None:
     sink = Collector("message")
-    async with relaying(database, outbox, sink):
-        async with database.transaction() as tx:
-            await Outbox("auth").message(tx, email="ada@example.org", kind="notice")
+    async with relaying(work, sink):
+        async with Work(database, "auth").begin() as tx:
+            tx.message(email="ada@example.org", kind="notice")
         await until(lambda: is_empty(database), 2)
 
 
-async def test_a_relay_outlives_an_outage_of_the_database(outbox_url: str, database: Database, outbox: Outbox) -> None:
+async def test_a_relay_outlives_an_outage_of_the_database(outbox_url: str, database: Database, work: Work) -> None:
     sink = Collector()
     admin = await asyncpg.connect(outbox_url)
-    async with relaying(database, outbox, sink):
+    async with relaying(work, sink):
         for _ in range(5):
-            await record(database, outbox)
+            await record(work)
             await admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
                 "current_database() AND pid <> pg_backend_pid()"
@@ -427,54 +440,49 @@ async def answers_empty(database: Database) -> bool:
         return False
 
 
-async def test_a_claim_reads_its_rows_by_index_however_much_waits(database: Database, outbox: Outbox) -> None:
+async def fill(database: Database, number: int, *, attempts: str = "0") -> None:
+    """A backlog of all kinds, of which PostgreSQL has no statistics."""
+    await database.execute("ANALYZE outbox")
     await database.execute(
-        """
-        INSERT INTO outbox (kind, destination, payload, attempts, next_attempt_time)
-        SELECT (ARRAY['audit', 'message', 'command'])[1 + number % 3], 'x', 'x', number % 5,
+        f"""
+        INSERT INTO outbox (kind, destination, payload, sequence, attempts, next_attempt_time)
+        SELECT (ARRAY['audit', 'message', 'command'])[1 + number % 3], 'x', 'x', number, {attempts},
             now() + (number / 3 % 60 - 1) * interval '1 second'
-        FROM generate_series(1, 30000) AS number
-        """
+        FROM generate_series(1, $1) AS number
+        """,
+        number,
     )
-    await database.execute("ANALYZE outbox")
-    for query in (mesh.outbox.outbox.CLAIM_FIRST, mesh.outbox.outbox.CLAIM_AGAIN):
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("analysed", [False, True])
+async def test_a_claim_reads_few_rows_however_much_waits(database: Database, kind: str, analysed: bool) -> None:
+    await fill(database, 30_000, attempts="CASE WHEN number % 300 < 3 THEN 1 ELSE 0 END")
+    if analysed:
+        await database.execute("ANALYZE outbox")
+    for claim in (claim_first(KINDS[kind]), claim_again(KINDS[kind])):
         async with database.transaction() as tx:
-            await tx.execute(f"PREPARE claim (text, integer, double precision) AS {query}")
-            plan = json.loads(
-                await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('command', 16, 30)")
-            )[0]["Plan"]
-            await tx.execute("DEALLOCATE claim")
-        assert scans(plan) <= {"outbox_due", "outbox_first", "outbox_pkey"}, json.dumps(plan, indent=1)
-        assert plan["Actual Rows"] == 16
+            found = await plan(tx, claim, "double precision", "(30)")
+        assert scans(found) <= {"outbox_again", "outbox_first", "outbox_oldest", "outbox_pkey"}, json.dumps(found)
+        assert most_rows(found) <= 1_000, json.dumps(found, indent=1)
 
 
-async def test_a_claim_of_new_rows_reads_few_of_a_backlog_that_no_statistics_know(
-    database: Database, outbox: Outbox
+async def test_a_claim_of_entries_that_wait_for_their_pause_reads_none_of_those_that_were_never_sent(
+    database: Database,
 ) -> None:
-    await database.execute("ANALYZE outbox")
-    await database.execute(
-        "INSERT INTO outbox (kind, destination, payload, sequence) SELECT 'audit', 'x', 'x', number "
-        "FROM generate_series(1, 20000) AS number"
-    )
+    await fill(database, 30_000)
     async with database.transaction() as tx:
-        await tx.execute(f"PREPARE claim (text, integer, double precision) AS {mesh.outbox.outbox.CLAIM_FIRST}")
-        plan = json.loads(
-            await tx.fetchval("EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) EXECUTE claim('audit', 16, 30)")
-        )[0]["Plan"]
-        await tx.execute("DEALLOCATE claim")
-    assert plan["Actual Rows"] == 16
-    assert most_rows(plan) <= 1_000, json.dumps(plan, indent=1)
+        found = await plan(tx, claim_again(KINDS["command"]), "double precision", "(30)")
+    assert most_rows(found) == 0, json.dumps(found, indent=1)
 
 
-def most_rows(plan: dict[str, Any]) -> int:
-    """The most rows that any step of a plan gave."""
-    return max(int(plan["Actual Rows"]), *(most_rows(inner) for inner in plan.get("Plans", ())), 0)
-
-
-def scans(plan: dict[str, Any]) -> set[str]:
-    """The indexes that a plan reads, and `Seq Scan` if it reads a table."""
-    own = {plan["Index Name"]} if "Index Name" in plan else {"Seq Scan"} if plan["Node Type"] == "Seq Scan" else set()
-    return own.union(*(scans(inner) for inner in plan.get("Plans", ())))
+async def test_the_age_of_a_backlog_is_read_from_one_row_of_each_kind(database: Database) -> None:
+    await fill(database, 30_000)
+    async with database.transaction() as tx:
+        found = await plan(tx, lag.OLDEST_BY_KIND)
+    assert scans(found) == {"outbox_oldest"}, json.dumps(found)
+    assert most_rows(found) <= 3, json.dumps(found, indent=1)
+    assert (await lag.measure(database)).oldest_seconds.keys() == {"audit", "message", "command"}
 
 
 class Backend:
@@ -506,28 +514,28 @@ def egress() -> Any:
 
 
 async def test_a_command_arrives_at_once_and_is_done_when_it_was_acknowledged(
-    database: Database, outbox: Outbox, backend: Backend, egress: str
+    database: Database, work: Work, backend: Backend, egress: str
 ) -> None:
     async with (
         served(egress, Directory(backend.lookup)),
         open_channel(egress) as channel,
-        relaying(database, outbox, CommandSink(channel)),
+        relaying(work, CommandSink(channel)),
     ):
-        await command(database, outbox)
+        await command(work)
         await until(lambda: is_empty(database), 2)
     assert backend.received == ["ada@example.org"]
 
 
 async def test_a_command_is_sent_until_it_is_acknowledged(
-    database: Database, outbox: Outbox, backend: Backend, egress: str
+    database: Database, work: Work, backend: Backend, egress: str
 ) -> None:
     backend.refusing.add("ada@example.org")
     async with (
         served(egress, Directory(backend.lookup)),
         open_channel(egress) as channel,
-        relaying(database, outbox, CommandSink(channel)),
+        relaying(work, CommandSink(channel)),
     ):
-        await command(database, outbox)
+        await command(work)
         await until(lambda: len(backend.received) == 2)
         assert await count(database) == 1
         backend.refusing.clear()
@@ -535,10 +543,10 @@ async def test_a_command_is_sent_until_it_is_acknowledged(
 
 
 async def test_a_command_waits_for_a_service_that_is_away(
-    database: Database, outbox: Outbox, backend: Backend, egress: str
+    database: Database, work: Work, backend: Backend, egress: str
 ) -> None:
-    async with open_channel(egress) as channel, relaying(database, outbox, CommandSink(channel)):
-        await command(database, outbox)
+    async with open_channel(egress) as channel, relaying(work, CommandSink(channel)):
+        await command(work)
         await until(lambda: attempted(database))
         async with served(egress, Directory(backend.lookup)):
             await until(lambda: is_empty(database))
@@ -550,19 +558,19 @@ async def attempted(database: Database) -> bool:
 
 
 async def test_commands_that_never_succeed_hold_up_no_other(
-    database: Database, outbox: Outbox, backend: Backend, egress: str
+    database: Database, work: Work, backend: Backend, egress: str
 ) -> None:
     backend.hanging = {f"{number}@example.org" for number in range(40)}
     for email in sorted(backend.hanging):
-        await command(database, outbox, email)
+        await command(work, email)
     await database.execute("UPDATE outbox SET attempts = 3")
     async with (
         served(egress, Directory(backend.lookup)),
         open_channel(egress) as channel,
-        relaying(database, outbox, CommandSink(channel)),
+        relaying(work, CommandSink(channel)),
     ):
         await until(lambda: len(backend.received) >= 16)
-        await command(database, outbox, "fresh@example.org")
+        await command(work, "fresh@example.org")
         await until(lambda: "fresh@example.org" in backend.received, 1)
         await until(lambda: acknowledged(database), 1)
 
@@ -573,15 +581,15 @@ async def acknowledged(database: Database) -> bool:
 
 @pytest.mark.parametrize("path", ["/nobody.v1.Service/Nothing", "no path", ""])
 async def test_a_command_that_nobody_understands_does_not_take_its_batch_along(
-    database: Database, outbox: Outbox, backend: Backend, egress: str, path: str
+    database: Database, work: Work, backend: Backend, egress: str, path: str
 ) -> None:
-    async with database.transaction() as tx:
-        await outbox.command(tx, path, LookupUserRequest())
-        await outbox.command(tx, LOOKUP, LookupUserRequest(email="ada@example.org"))
+    async with work.begin() as tx:
+        tx.command(path, LookupUserRequest())
+        tx.command(LOOKUP, LookupUserRequest(email="ada@example.org"))
     async with (
         served(egress, Directory(backend.lookup)),
         open_channel(egress) as channel,
-        relaying(database, outbox, CommandSink(channel)),
+        relaying(work, CommandSink(channel)),
     ):
         await until(lambda: backend.received == ["ada@example.org"])
         await until(lambda: refused_only(database))

@@ -11,10 +11,10 @@ from google.protobuf import json_format
 
 from mesh.aws import open_client
 from mesh.local.components.aws_emulator import AwsEmulator
-from mesh.outbox.delivery import BatchResult
-from mesh.outbox.outbox import Entry, Outbox
+from mesh.outbox.sink import BatchResult, Entry
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
+from mesh.outbox.work import Work
 from mesh.settings import ProcessSettings
 from mesh.storage.database import Database
 from tests.integration.mesh.outbox.test_outbox import is_empty, relaying, until
@@ -67,13 +67,12 @@ async def test_events_come_through_the_bus_with_their_chain_intact(
         Name="all", EventBusName="audit-test", EventPattern=json.dumps({"source": [{"prefix": "authmesh."}]})
     )
     await events.put_targets(Rule="all", EventBusName="audit-test", Targets=[{"Id": "queue", "Arn": arn}])
-    outbox = Outbox("auth")
-    async with relaying(database, outbox, EventBridgeSink(lambda: open_client("events", settings), "audit-test")):
+    work = Work(database, "auth")
+    async with relaying(work, EventBridgeSink(lambda: open_client("events", settings), "audit-test")):
         for number in range(12):
-            async with database.transaction() as tx:
-                await outbox.record(
-                    tx, AuditEvent(type="auth.signed_in", subject="users/ada", detail={"number": str(number), "a": "b"})
-                )
+            async with work.begin() as tx:
+                detail = {"number": str(number), "a": "b"}
+                tx.record(AuditEvent(type="auth.signed_in", subject="users/ada", detail=detail))
         await until(lambda: is_empty(database))
     envelopes = [json.loads(body) for body in await received(sqs, url, 12)]
     assert {(envelope["source"], envelope["detail-type"]) for envelope in envelopes} == {
@@ -100,10 +99,10 @@ async def test_a_message_comes_to_the_topics_subscribers_with_its_kind(
     topic = (await sns.create_topic(Name="messages-test"))["TopicArn"]
     url, arn = await queue(sqs, "messages-test")
     await sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    outbox = Outbox("auth")
-    async with relaying(database, outbox, MessageSink(lambda: open_client("sns", settings), topic)):
-        async with database.transaction() as tx:
-            await outbox.message(tx, email="ada@example.org", kind="verify_email", code="123456", display_name="Ada")
+    work = Work(database, "auth")
+    async with relaying(work, MessageSink(lambda: open_client("sns", settings), topic)):
+        async with work.begin() as tx:
+            tx.message(email="ada@example.org", kind="verify_email", code="123456", display_name="Ada")
         await until(lambda: is_empty(database))
     (notification,) = (json.loads(body) for body in await received(sqs, url, 1))
     content = json.loads(notification["Message"])
@@ -117,11 +116,11 @@ async def test_a_message_comes_to_the_topics_subscribers_with_its_kind(
 
 
 async def test_a_topic_that_is_not_there_keeps_the_message(database: Database, settings: ProcessSettings) -> None:
-    outbox = Outbox("auth")
+    work = Work(database, "auth")
     topic = "arn:aws:sns:us-east-1:000000000000:absent"
-    async with relaying(database, outbox, MessageSink(lambda: open_client("sns", settings), topic)):
-        async with database.transaction() as tx:
-            await outbox.message(tx, email="ada@example.org", kind="verify_email")
+    async with relaying(work, MessageSink(lambda: open_client("sns", settings), topic)):
+        async with work.begin() as tx:
+            tx.message(email="ada@example.org", kind="verify_email")
         await until(lambda: tried(database))
     assert not await is_empty(database)
 

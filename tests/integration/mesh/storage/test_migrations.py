@@ -8,20 +8,20 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from mesh.storage.migrations import head, main, migrate
+import mesh.storage.migrations
+import services
+from mesh.storage.migrations import MESH, head, main, migrate
 
 PACKAGE = "painted"
+MESH_TABLES = {"outbox", "outbox_chain", "outbox_parked", "subject_keys"}
 FIRST = """
 from alembic import op
-
-from mesh.outbox.outbox import create_tables
 
 revision, down_revision = "0001", None
 
 
 def upgrade() -> None:
     op.execute("CREATE TABLE wall (colour text)")
-    create_tables(op)
 """
 SECOND = """
 from alembic import op
@@ -67,7 +67,22 @@ async def value(url: str, sql: str) -> object:
 async def test_an_empty_database_gets_everything(versions: Path, empty_database_url: NewUrl) -> None:
     url = await empty_database_url()
     assert await migrate(url, PACKAGE) == "0001" == head(PACKAGE)
-    assert await tables(url) == {"wall", "outbox", "outbox_chain", "alembic_version"}
+    assert await tables(url) == {"wall", *MESH_TABLES, "alembic_version"}
+
+
+async def test_the_meshs_own_tables_come_alone_to_a_database_of_no_service(empty_database_url: NewUrl) -> None:
+    url = await empty_database_url()
+    assert await migrate(url, MESH) == head(MESH)
+    assert await tables(url) == {*MESH_TABLES, "alembic_version"}
+
+
+def test_history_is_frozen_in_the_revisions() -> None:
+    scripts = [*Path(mesh.storage.migrations.__file__).parent.glob("versions/*.py")]
+    scripts += Path(services.__file__).parent.glob("*/migrations/versions/*.py")
+    assert len(scripts) > 15
+    for script in scripts:
+        imports = [line for line in script.read_text().splitlines() if line.startswith(("import", "from"))]
+        assert set(imports) <= {"from alembic import op"}, script
 
 
 async def test_a_database_gets_what_it_lacks_and_keeps_what_it_holds(
@@ -106,7 +121,10 @@ async def test_a_database_that_is_newer_than_the_code_is_left_alone(versions: Pa
     (versions / "0002_sizes.py").unlink()
     with pytest.raises(Exception, match="0002"):
         await migrate(url, PACKAGE)
-    assert await value(url, "SELECT version_num FROM alembic_version") == "0002"
+    assert await value(url, "SELECT array_agg(version_num ORDER BY version_num) FROM alembic_version") == [
+        "0002",
+        head(MESH),
+    ]
 
 
 async def test_the_command_migrates_all_it_was_told_to_and_says_so(

@@ -7,7 +7,7 @@ import pytest
 from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.errors import Unavailable
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from mesh.tokens import denials as denials_module
 from mesh.tokens.denials import EACH, Denials
@@ -18,7 +18,7 @@ LOOP = 500
 
 @pytest.fixture
 def denials(database: Database) -> Denials:
-    return Denials(database, Outbox("token"))
+    return Denials(Work(database, "token"))
 
 
 def refusal(caller: str, reason: str = "SCOPE_MISSING", method: str = "/x/A") -> audit_event_pb2.AuditEvent:

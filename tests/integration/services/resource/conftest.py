@@ -23,7 +23,7 @@ from grpc import aio
 from mesh.contract import Contract
 from mesh.errors import MeshError, Reason, Unavailable
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.rpc.admission import Admission
 from mesh.rpc.call import Call
 from mesh.rpc.channel import open_channel
@@ -172,12 +172,12 @@ class Service:
 
 @asynccontextmanager
 async def replica(database: Database, addresses: Addresses, clock: Clock) -> AsyncIterator[Replica]:
-    outbox = Outbox("resource")
+    work = Work(database, "resource", clock=clock)
     changes = ChangeLog(database)
-    gate = Authorizer(database, Denials(database, outbox))
-    claims = ShareClaims(database, outbox, changes, addresses, clock=clock)
-    resources = Resources(database, outbox, changes, gate, quota=QUOTA, clock=clock, new_id=uuid7)
-    sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
+    gate = Authorizer(work, Denials(work))
+    claims = ShareClaims(work, changes, addresses)
+    resources = Resources(work, changes, gate, quota=QUOTA, new_id=uuid7)
+    sharing = Sharing(work, changes, gate, claims, new_id=uuid7)
     tokens = ResumeTokens(database)
     watch = Watch(changes, tokens, timedelta(seconds=1))
     admission = Admission(200)

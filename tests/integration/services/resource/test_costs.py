@@ -9,7 +9,7 @@ from authmesh.resource.v1 import resource_service_pb2
 from authmesh.resource.v1.resource_service_pb2_grpc import ResourceServiceStub, add_ResourceServiceServicer_to_server
 
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from mesh.tokens.denials import Denials
 from services.resource.authorizer import Authorizer
@@ -81,11 +81,11 @@ class Costs:
 @pytest.fixture
 async def costs(new_database_url: Callable[[str], Awaitable[str]]) -> AsyncIterator[Costs]:
     async with metered(await new_database_url("services.resource")) as (database, meter):
-        clock, outbox, caller, people = Clock(), Outbox("resource"), TrustedCaller(), UserLookup(meter)
-        changes, gate = ChangeLog(database), Authorizer(database, Denials(database, outbox))
-        claims = ShareClaims(database, outbox, changes, people, clock=clock)
-        resources = Resources(database, outbox, changes, gate, quota=QUOTA, clock=clock, new_id=uuid7)
-        sharing = Sharing(database, outbox, changes, gate, claims, clock=clock, new_id=uuid7)
+        work, caller, people = Work(database, "resource", clock=Clock()), TrustedCaller(), UserLookup(meter)
+        changes, gate = ChangeLog(database), Authorizer(work, Denials(work))
+        claims = ShareClaims(work, changes, people)
+        resources = Resources(work, changes, gate, quota=QUOTA, new_id=uuid7)
+        sharing = Sharing(work, changes, gate, claims, new_id=uuid7)
         service: Any = ResourceService(resources, sharing, None)  # type: ignore[arg-type]
         async with served([(add_ResourceServiceServicer_to_server, service)], caller) as channel:
             yield Costs(database, meter, people, caller, ResourceServiceStub(channel))

@@ -10,7 +10,7 @@ from authmesh.audit.v1 import audit_event_pb2
 
 import services.token
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.claims import Claims
 from mesh.tokens.denials import Denials
@@ -69,6 +69,7 @@ class Token:
     """Token's use cases and what they are made of."""
 
     database: Database
+    work: Work
     clock: Clock
     clients: SomeClients
     store: Store
@@ -153,15 +154,17 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
     verifier = Verifier(keys, ISSUER, AUDIENCE, clock=lambda: clock().timestamp())
     role_scopes = load_role_scopes(Path(services.token.__file__).parent / "roles.yaml")
     clients = SomeClients(demo=Client(display_name="Demo", confidential=False, scopes=frozenset(role_scopes.known)))
-    store, log, outbox, revocations = Store(database), RevocationLog(database), Outbox("token"), RevocationSet()
-    denials, refusals = Denials(database, outbox), Refusals()
-    revoker, writer = Revoker(store, log, outbox), AccessTokenWriter(active or one_key, ISSUER, AUDIENCE)
+    work = Work(database, "token", clock=clock)
+    store, log, revocations = Store(database), RevocationLog(database), RevocationSet()
+    denials, refusals = Denials(work), Refusals()
+    revoker, writer = Revoker(store, log), AccessTokenWriter(active or one_key, ISSUER, AUDIENCE)
 
     async def verify(access_token: str) -> Claims:
         return verifier.verify(access_token)
 
     return Token(
         database=database,
+        work=work,
         clock=clock,
         clients=clients,
         store=store,
@@ -169,10 +172,10 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
         revocations=revocations,
         keys=keys,
         verifier=verifier,
-        sign_ins=SessionIssuer(store, revoker, outbox, writer, clients, role_scopes, clock=clock, new_id=uuid7),
-        refreshes=TokenRefresher(store, revoker, outbox, denials, refusals, writer, clients, clock=clock, new_id=uuid7),
-        sign_outs=SessionManager(store, revoker, verify, clock=clock),
-        subjects=SubjectSync(store, revoker, outbox, role_scopes, clock=clock),
+        sign_ins=SessionIssuer(work, store, revoker, writer, clients, role_scopes, new_id=uuid7),
+        refreshes=TokenRefresher(work, store, revoker, denials, refusals, writer, clients, new_id=uuid7),
+        sign_outs=SessionManager(work, store, revoker, verify),
+        subjects=SubjectSync(work, store, revoker, role_scopes),
         introspection=Introspection(store, verify, issuer=ISSUER, audience=AUDIENCE, clock=clock),
         denials=denials,
         refusals=refusals,

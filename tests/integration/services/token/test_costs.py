@@ -10,7 +10,7 @@ from authmesh.token.v1.key_service_pb2_grpc import KeyServiceStub, add_KeyServic
 from authmesh.token.v1.token_service_pb2_grpc import TokenServiceStub, add_TokenServiceServicer_to_server
 
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from services.token.clients.admin import ClientAdmin
 from services.token.clients.service import ClientService
 from services.token.keys.admin import KeyAdmin
@@ -85,10 +85,8 @@ async def test_sessions_cost_no_more_than_the_contract_says(new_database_url: Ca
 
 async def test_clients_cost_no_more_than_the_contract_says(new_database_url: Callable[[str], Awaitable[str]]) -> None:
     async with metered(await new_database_url("services.token")) as (database, meter):
-        token, outbox = await assemble(database), Outbox("token")
-        desk = ClientAdmin(
-            database, Revoker(token.store, token.log, outbox), outbox, token.denials, ROLES, clock=token.clock
-        )
+        token = await assemble(database)
+        desk = ClientAdmin(token.work, Revoker(token.store, token.log), token.denials, ROLES)
         async with served(
             [(add_ClientServiceServicer_to_server, ClientService(desk))], caller_with("admin:clients", *ROLES.known)
         ) as channel:
@@ -126,12 +124,10 @@ async def test_keys_cost_no_more_than_the_contract_says(new_database_url: Callab
 
         custody = LocalKeys(b"s" * 32)
         orders = KeyAdmin(
-            database,
+            Work(database, "token"),
             store,
             token.log,
-            Outbox("token"),
             RotationSchedule(timedelta(0), timedelta(hours=10)),
-            clock=clock,
         )
         keys = [
             stored(await custody.create("ES256"), custody, publish_time=clock() - timedelta(hours=1)) for _ in range(3)

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
@@ -10,7 +9,7 @@ from authmesh.auth.v1 import credential_directory_pb2
 from authmesh.token.v1 import token_issuer_pb2
 
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.user.administration import SET_SUBJECT_GRANTS, SET_SUBJECT_STATUS, Administration, Command
 from services.user.profiles import Profiles
@@ -35,9 +34,9 @@ class UserParts:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.courier = NotingCourier(database)
-        outbox = Outbox(source="user")
-        self.directory = Profiles(database, outbox, clock=lambda: datetime.now(UTC))
-        self.administration = Administration(database, outbox, self.courier, clock=lambda: datetime.now(UTC))
+        self.work = Work(database, "user")
+        self.directory = Profiles(self.work)
+        self.administration = Administration(self.work, self.courier)
 
     async def new_user(self, email: str, name: str = "Ada") -> uuid.UUID:
         """Makes a profile whose creation has left the outbox already."""

@@ -30,9 +30,7 @@ async def test_no_method_costs_more_than_the_contract_says(new_database_url: Cal
             (add_CredentialDirectoryServicer_to_server, backends),
         ]
         async with served(elsewhere, TrustedCaller()) as egress:
-            administration = Administration(
-                database, parts.administration._outbox, ChannelCourier(egress, 1), clock=parts.administration._clock
-            )
+            administration = Administration(parts.work, ChannelCourier(egress, 1))
             service: Any = UserService(parts.directory, administration)  # type: ignore[abstract]
             async with served([(add_UserServiceServicer_to_server, service)], caller) as channel:
                 stub: Any = UserServiceStub(channel)

@@ -66,12 +66,7 @@ async def service(user: "UserParts") -> AsyncIterator[Served]:
     caller, backends = TrustedCaller(), Backends()  # type: ignore[abstract]
     elsewhere = [(add_TokenIssuerServicer_to_server, backends), (add_CredentialDirectoryServicer_to_server, backends)]
     async with served(elsewhere, TrustedCaller()) as egress:
-        administration = Administration(
-            user.database,
-            user.administration._outbox,
-            ChannelCourier(egress, 1),
-            clock=user.administration._clock,
-        )
+        administration = Administration(user.work, ChannelCourier(egress, 1))
         ours = [
             (add_UserServiceServicer_to_server, UserService(user.directory, administration)),  # type: ignore[abstract]
             (add_UserDirectoryServicer_to_server, UserDirectory(user.directory)),

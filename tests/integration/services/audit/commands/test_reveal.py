@@ -9,23 +9,20 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from google.protobuf import json_format
 
 from mesh.audit import subject_keys
-from mesh.audit.chain import number_events
 from mesh.audit.personal import SealError
 from mesh.local.errors import LocalMeshError
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.sinks.numbering import number_events
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.audit.commands.reveal import Keyrings, reveal_lines
 
 
 async def lines(database: Database) -> list[str]:
     """Events as S3 has them."""
-    outbox = Outbox("auth")
-    async with database.transaction() as tx:
+    async with Work(database, "auth").begin() as tx:
         for subject in ("users/ada", "users/bob"):
-            await outbox.record(
-                tx, AuditEvent(type="auth.signed_in", subject=subject, email=f"{subject[6:]}@example.org")
-            )
-        await outbox.record(tx, AuditEvent(type="auth.status_changed", subject="users/ada"))
+            tx.record(AuditEvent(type="auth.signed_in", subject=subject, email=f"{subject[6:]}@example.org"))
+        tx.record(AuditEvent(type="auth.status_changed", subject="users/ada"))
     await number_events(database, "auth")
     rows = await database.fetch("SELECT payload FROM outbox ORDER BY sequence")
     return [json_format.MessageToJson(AuditEvent.FromString(row["payload"]), indent=None) for row in rows]

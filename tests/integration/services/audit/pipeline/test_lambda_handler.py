@@ -18,7 +18,7 @@ from mesh.local import event_stack
 from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator
 from mesh.local.infra import PROJECT
-from mesh.outbox.outbox import Entry
+from mesh.outbox.sink import Entry
 from mesh.outbox.sinks.events import EventBridgeSink
 from services.audit.pipeline import lambda_handler
 from tests.conftest import held

@@ -9,8 +9,9 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from google.protobuf import json_format
 
 from mesh.aws import open_client
-from mesh.outbox.outbox import Outbox, Relay
+from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
+from mesh.outbox.work import Work
 from tests.conftest import OpenDatabase
 from tests.integration.services.audit.conftest import Aws, consuming, settings, until
 
@@ -25,16 +26,14 @@ async def test_what_a_service_wrote_down_is_in_the_bucket(aws: Aws, open_databas
             Rule=bus, EventBusName=bus, Targets=[{"Id": "queue", "Arn": attributes["Attributes"]["QueueArn"]}]
         )
 
-    database, outbox = await open_database("services.audit"), Outbox("audit")
-    relay = Relay(database, outbox, [EventBridgeSink(partial(open_client, "events", settings(aws.endpoint_url)), bus)])
+    work = Work(await open_database("services.audit"), "audit")
+    relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings(aws.endpoint_url)), bus)])
     relaying = asyncio.create_task(relay.run())
     try:
         async with consuming(aws.consumer()):
             for number in range(25):
-                async with database.transaction() as tx:
-                    await outbox.record(
-                        tx, AuditEvent(type="access.denied", reason="SCOPE_MISSING", detail={"number": f"{number}"})
-                    )
+                async with work.begin() as tx:
+                    tx.record(AuditEvent(type="access.denied", reason="SCOPE_MISSING", detail={"number": f"{number}"}))
 
             async def arrived() -> bool:
                 return len(await aws.stored()) == 25

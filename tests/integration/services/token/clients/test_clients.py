@@ -25,7 +25,6 @@ from mesh.errors import (
     Unavailable,
 )
 from mesh.ids import uuid7
-from mesh.outbox.outbox import Outbox
 from mesh.tokens.denials import EACH
 from services.token.clients.admin import ClientAdmin
 from services.token.clients.bootstrap import ClientBootstrap
@@ -87,28 +86,24 @@ class Clients:
 async def clients(open_database: OpenDatabase) -> Clients:
     key = ec.generate_private_key(ec.SECP256R1())
     token = await assemble(await open_database("services.token"), key)
-    outbox, seconds = Outbox("token"), Clock()
+    seconds = Clock()
     directory = ClientDirectory(token.database, clock=lambda: seconds().timestamp())
-    revoker, writer = Revoker(token.store, token.log, outbox), AccessTokenWriter(OneKey(key), ISSUER, AUDIENCE)
-    token.sign_ins = SessionIssuer(
-        token.store, revoker, outbox, writer, directory, ROLES, clock=token.clock, new_id=uuid7
-    )
+    revoker, writer = Revoker(token.store, token.log), AccessTokenWriter(OneKey(key), ISSUER, AUDIENCE)
+    token.sign_ins = SessionIssuer(token.work, token.store, revoker, writer, directory, ROLES, new_id=uuid7)
     token.refreshes = TokenRefresher(
-        token.store, revoker, outbox, token.denials, token.refusals, writer, directory, clock=token.clock, new_id=uuid7
+        token.work, token.store, revoker, token.denials, token.refusals, writer, directory, new_id=uuid7
     )
     return Clients(
         token=token,
-        desk=ClientAdmin(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock),
+        desk=ClientAdmin(token.work, revoker, token.denials, ROLES),
         directory=directory,
         own_tokens=ClientCredentialsGrant(
-            token.database,
-            outbox,
+            token.work,
             token.denials,
             token.refusals,
             writer,
             directory,
             ISSUER,
-            clock=token.clock,
             new_id=uuid7,
         ),
         seconds=seconds,
@@ -127,7 +122,7 @@ async def refusal(call: Any) -> MeshError:
 async def test_the_file_is_sown_once_and_the_database_has_the_say_afterwards(clients: Clients) -> None:
     first = load_clients(HERE / "clients.yaml")
     for _ in range(2):
-        await ClientBootstrap(clients.token.database, Outbox("token"), first).apply()
+        await ClientBootstrap(clients.token.work, first).apply()
     assert {event.client for event in await clients.token.events("token.client_created")} == {
         f"clients/{name}" for name in first
     }
@@ -136,14 +131,14 @@ async def test_the_file_is_sown_once_and_the_database_has_the_say_afterwards(cli
     assert known.client == first["demo"]
     await clients.desk.update("demo", {"session_limit": 7}, "", ADMIN)
     await clients.desk.delete("backend", "")
-    await ClientBootstrap(clients.token.database, Outbox("token"), first).apply()
+    await ClientBootstrap(clients.token.work, first).apply()
     assert (await clients.desk.get("demo")).client.session_limit == 7
     assert isinstance(await refusal(clients.desk.get("backend")), NotFound)
 
 
 async def test_several_processes_sow_at_once(clients: Clients) -> None:
     first = load_clients(HERE / "clients.yaml")
-    await asyncio.gather(*(ClientBootstrap(clients.token.database, Outbox("token"), first).apply() for _ in range(5)))
+    await asyncio.gather(*(ClientBootstrap(clients.token.work, first).apply() for _ in range(5)))
     assert len(await clients.token.events("token.client_created")) == len(first)
 
 
@@ -664,9 +659,8 @@ async def test_what_the_database_has_is_what_was_written(clients: Clients) -> No
 
 
 async def test_a_deployment_whose_keys_are_kept_for_less_takes_no_client_with_longer_tokens(clients: Clients) -> None:
-    token, outbox = clients.token, Outbox("token")
-    revoker, longest = Revoker(token.store, token.log, outbox), timedelta(seconds=300)
-    short = ClientAdmin(token.database, revoker, outbox, token.denials, ROLES, clock=token.clock, longest_token=longest)
+    token, longest = clients.token, timedelta(seconds=300)
+    short = ClientAdmin(token.work, Revoker(token.store, token.log), token.denials, ROLES, longest_token=longest)
     created = await short.create("app", APP | {"access_token_seconds": 300}, ADMIN)
     for change in (
         short.create("other", APP, ADMIN),

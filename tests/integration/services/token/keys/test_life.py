@@ -12,7 +12,7 @@ import pytest
 from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.errors import NotFound, Reason, Unavailable
-from mesh.outbox.outbox import Outbox
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationKind, RevocationSet
@@ -108,18 +108,16 @@ class Replica:
 
 
 def replica(database: Database, clock: Clock, custody: KeyManager, first: NewKey | None = None) -> Replica:
-    store, custodies, outbox, log, revocations = (
+    work = Work(database, "token", clock=clock)
+    store, custodies, log, revocations = (
         KeyStore(database),
         Custodies(custody),
-        Outbox("token"),
         RevocationLog(database),
         RevocationSet(),
     )
     ring = KeyCache(store, custodies, is_revoked=revocations.refuses_key, clock=clock)
-    keeper = KeyRotator(
-        database, store, custodies, outbox, POLICY, algorithm="ES256", first=first, clock=clock, changed=ring.refresh
-    )
-    orders = KeyAdmin(database, store, log, outbox, POLICY.pace, clock=clock, changed=ring.refresh)
+    keeper = KeyRotator(work, store, custodies, POLICY, algorithm="ES256", first=first, changed=ring.refresh)
+    orders = KeyAdmin(work, store, log, POLICY.pace, changed=ring.refresh)
     return Replica(database, clock, custody, store, ring, keeper, orders, log, revocations)
 
 

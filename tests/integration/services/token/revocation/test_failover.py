@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import RevocationKind
@@ -45,8 +46,9 @@ class Watch:
         self.stale_looks = 0
 
     async def revoke(self, *sessions: str) -> None:
-        async with self._database.transaction() as tx:
+        async with Work(self._database, "token").begin() as tx:
             await self._log.append(tx, RevocationKind.SESSION, sessions, Clock()())
+            tx.afterwards.clear()
         committed = time.monotonic()
         self._revoked |= dict.fromkeys(sessions, committed)
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from mesh.errors import Reason, Unavailable
 from mesh.local.components import valkey
+from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from mesh.tokens.feed import STREAM, RevocationFeed, heartbeat_stream
 from mesh.tokens.revocations import RevocationKind, RevocationSet, Snapshot
@@ -81,8 +82,10 @@ def log(database: Database) -> RevocationLog:
 
 
 async def revoke(database: Database, log: RevocationLog, *values: str) -> None:
-    async with database.transaction() as tx:
+    """Revokes, and does not wait for the publication."""
+    async with Work(database, "token").begin() as tx:
         await log.append(tx, RevocationKind.SESSION, values or [str(uuid.uuid4())], Clock()())
+        tx.afterwards.clear()
 
 
 async def entries_in(redis: Redis, last: str = "+") -> Any:
@@ -112,7 +115,7 @@ async def test_a_transaction_that_revokes_ends_when_redis_has_it(
 ) -> None:
     async with running(Publisher(valkey_url, log)), Redis.from_url(valkey_url) as redis:
         for number in range(1, 31):
-            async with log.transaction() as tx:
+            async with Work(database, "token").begin() as tx:
                 await log.append(tx, RevocationKind.SESSION, [str(number)], Clock()())
             assert (await sequence_in(redis))[-1] == number
 
@@ -123,7 +126,7 @@ async def test_any_number_of_them_at_once_end_when_redis_has_theirs(
     async with running(Publisher(valkey_url, log)), Redis.from_url(valkey_url) as redis:
 
         async def revoke_and_look(value: str) -> None:
-            async with log.transaction() as tx:
+            async with Work(database, "token").begin() as tx:
                 await log.append(tx, RevocationKind.SESSION, [value], Clock()())
             assert value.encode() in {fields[b"value"] for _, fields in await entries_in(redis)}
 
@@ -138,7 +141,7 @@ async def test_one_that_another_process_has_published_has_been_published(
     async with running(Publisher(valkey_url, other), mine), Redis.from_url(valkey_url) as redis:
         for number in range(1, 11):
             one = log if number % 2 else other
-            async with one.transaction() as tx:
+            async with Work(database, "token").begin() as tx:
                 await one.append(tx, RevocationKind.SESSION, [str(number)], Clock()())
             assert (await sequence_in(redis))[-1] == number
 
@@ -149,12 +152,12 @@ async def test_without_redis_a_revocation_is_committed_and_answered_all_the_same
     monkeypatch.setattr(revocation_log_module, "PUBLISHED_SECONDS", 0.2)
     async with running(Publisher("redis://127.0.0.1:1", log)):
         started = time.monotonic()
-        async with log.transaction() as tx:
+        async with Work(database, "token").begin() as tx:
             await log.append(tx, RevocationKind.SESSION, ["s1"], Clock()())
         assert 0.2 <= time.monotonic() - started < 5
         # One that revokes nothing waits for nothing.
         monkeypatch.setattr(revocation_log_module, "PUBLISHED_SECONDS", 60)
-        async with log.transaction():
+        async with Work(database, "token").begin():
             pass
     assert (await log.tail(0, 1)).sequence == 1
 
@@ -164,7 +167,7 @@ async def test_where_nothing_publishes_nothing_waits(
 ) -> None:
     # As in `authmesh keys`, which leaves that to the running processes.
     monkeypatch.setattr(revocation_log_module, "PUBLISHED_SECONDS", 60)
-    async with asyncio.timeout(PATIENCE), log.transaction() as tx:
+    async with asyncio.timeout(PATIENCE), Work(database, "token").begin() as tx:
         await log.append(tx, RevocationKind.SESSION, ["s1"], Clock()())
 
 
@@ -239,7 +242,7 @@ async def test_several_publishers_at_once_do_no_harm(valkey_url: str, database: 
 async def test_sequences_are_contiguous_also_when_transactions_fail(database: Database, log: RevocationLog) -> None:
     async def attempt(number: int) -> None:
         with suppress(ValueError):
-            async with database.transaction() as tx:
+            async with Work(database, "token").begin() as tx:
                 await log.append(tx, RevocationKind.TOKEN, ["a", "b"], Clock()())
                 if number % 3 == 0:
                     raise ValueError
@@ -390,7 +393,7 @@ async def test_a_publisher_without_its_database_does_not_look_fresh(
 async def test_an_entry_is_kept_no_shorter_than_to_the_second(database: Database, log: RevocationLog) -> None:
     clock = Clock()
     clock.now = clock.now.replace(microsecond=900_000)
-    async with database.transaction() as tx:
+    async with Work(database, "token").begin() as tx:
         await log.append(tx, RevocationKind.SESSION, ["s1"], clock())
     (entry,) = (await log.snapshot(clock())).revocations
     assert entry.expires_at >= (clock() + KEPT).timestamp()
@@ -398,13 +401,13 @@ async def test_an_entry_is_kept_no_shorter_than_to_the_second(database: Database
 
 async def test_the_snapshot_is_of_one_moment_and_holds_nothing_expired(database: Database, log: RevocationLog) -> None:
     clock = Clock()
-    async with database.transaction() as tx:
+    async with Work(database, "token").begin() as tx:
         await log.append(tx, RevocationKind.SUBJECT, ["u1"], clock(), clock())
     # A process whose clock is behind admits the longest token for that much longer.
     clock.pass_by(seconds=MAX_LIFETIME_SECONDS + LEEWAY_SECONDS + 30)
     assert len((await log.snapshot(clock())).revocations) == 1
     clock.pass_by(hours=1)
-    async with database.transaction() as tx:
+    async with Work(database, "token").begin() as tx:
         await log.append(tx, RevocationKind.TOKEN, ["t1"], clock())
     snapshot = await log.snapshot(clock())
     assert snapshot.sequence == 2

@@ -1,12 +1,13 @@
 """`python -m mesh.storage.migrations services.auth …`: brings databases up to date, as a step of its own before the
 services start.
 
-The scripts are Alembic's, in `<package>/migrations/versions`. Each database is reached with the owner role, whose
+The scripts are Alembic's, in `<package>/migrations/versions`. Beside the package's own branch each database has that of
+the mesh's tables (label `mesh`, in `mesh/storage/migrations/versions`), whose SQL stands in its revisions: code that
+changes changes no history. Each database is reached with the owner role, whose
 address is in `MIGRATE_<NAME>_URL` (`MIGRATE_AUTH_URL` for `services.auth`); the service itself never may change its
 schema.
 """
 
-import asyncio
 import importlib.util
 import os
 import sys
@@ -22,38 +23,54 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+MESH = "mesh.storage"
+"""The package whose migrations make the mesh's own tables. Migrated by itself it makes a database with these alone."""
 
-def _scripts(package: str) -> ScriptDirectory:
+# Until 0.2 every service had a copy of the mesh's second revision, under this name, in its own branch.
+_FORGET_COPIES = "UPDATE alembic_version SET version_num = '0001' WHERE version_num = '0002_audit_pipeline'"
+
+
+def _migrations(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"no package {package}")
-    return ScriptDirectory(str(Path(spec.submodule_search_locations[0]) / "migrations"))
+    return Path(spec.submodule_search_locations[0]) / "migrations"
+
+
+def _scripts(*packages: str) -> ScriptDirectory:
+    folders = [_migrations(package) for package in dict.fromkeys(packages)]
+    return ScriptDirectory(str(folders[0]), version_locations=[str(folder / "versions") for folder in folders])
 
 
 def head(package: str) -> str:
-    """The revision that the package's scripts lead to.
+    """The revision that the package's own scripts lead to.
 
     Raises:
-        ModuleNotFoundError: no such package.
+        ModuleNotFoundError: no such package, or it has no migrations.
     """
-    revision = _scripts(package).get_current_head()
+    revision = _scripts(package).get_current_head() if _migrations(package).is_dir() else None
     if revision is None:
         raise ModuleNotFoundError(f"{package} has no migrations")
     return revision
 
 
 async def migrate(url: str, package: str) -> str:
-    """Upgrades the database at `url` to the newest revision of `package`, in one transaction, and returns that
-    revision. Several at once wait for each other.
+    """Upgrades the database at `url` to the newest revisions of `package` and of the mesh's tables, in one transaction,
+    and returns that of the package. Several at once wait for each other.
+
+    Raises:
+        ModuleNotFoundError: no such package, or it has no migrations.
     """
-    scripts = _scripts(package)
+    newest, scripts = head(package), _scripts(package, MESH)
 
     def upgrade(connection: Connection) -> None:
         # The lock ends with the transaction, so it is no session state and works behind a transaction pooler.
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('authmesh.migrations'))"))
+        if connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
+            connection.execute(text(_FORGET_COPIES))
 
         def steps(current: Any, _: MigrationContext) -> Any:
-            return scripts._upgrade_revs("head", current)  # noqa: SLF001 - what `alembic upgrade` calls; env.py files would be its public form
+            return scripts._upgrade_revs("heads", current)  # noqa: SLF001 - what `alembic upgrade` calls; env.py files would be its public form
 
         context = MigrationContext.configure(connection, opts={"fn": steps})
         with Operations.context(context):
@@ -69,7 +86,7 @@ async def migrate(url: str, package: str) -> str:
             await connection.run_sync(upgrade)
     finally:
         await engine.dispose()
-    return head(package)
+    return newest
 
 
 def _variable(package: str) -> str:
@@ -85,7 +102,3 @@ async def main(packages: list[str], environment: Callable[[str], str | None] = o
         sys.exit(f"authmesh: environment variable {missing[0]} is missing: the owner role's database address")
     for package, url in urls.items():
         print(f"{package} is at revision {await migrate(url, package)}")
-
-
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))

@@ -125,7 +125,13 @@ async def _write(tx: Transaction, links: Sequence[_Link]) -> None:
             [link.parked_event.SerializeToString(deterministic=True) if link.parked_event else None for link in parked],
         )
         for link in parked:
-            _log.error("event parked", type=link.event.detail["type"], reason=link.parked, sequence=link.event.sequence)
+            _log.error(
+                "entry parked",
+                kind="audit",
+                type=link.event.detail["type"],
+                reason=link.parked,
+                sequence=link.event.sequence,
+            )
     await tx.execute(
         """
         UPDATE outbox SET sequence = linked.sequence, payload = linked.payload
