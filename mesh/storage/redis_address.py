@@ -1,9 +1,13 @@
 """Where Redis or Valkey is: one server, a set watched by Sentinels, or a Cluster. `REDIS_URL` says which.
 
-    redis://[user:password@]host[:port][/db]                          one server; rediss:// with TLS, unix:// over a
-    socket redis+sentinel://[user:password@]host[:port][,host…]/NAME         the primary of the set that the Sentinels
-    call NAME redis+cluster://[user:password@]host[:port][,host…]               whichever primary of the Cluster has the
-    key's slot rediss+sentinel://, rediss+cluster://                             the same over TLS
+    redis://[user:password@]host[:port][/db]
+        one server; rediss:// with TLS, unix:// over a socket
+    redis+sentinel://[user:password@]host[:port][,host…]/NAME
+        the primary of the set that the Sentinels call NAME
+    redis+cluster://[user:password@]host[:port][,host…]
+        whichever primary of the Cluster has the key's slot
+    rediss+sentinel://, rediss+cluster://
+        the same over TLS
 
 The mesh keeps two streams in one slot, so in all three forms there is one primary to talk to. It is looked up when a
 connection is made, and a connection that breaks, is redirected or falls silent is made anew: no client that follows
@@ -20,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -117,35 +122,39 @@ class RedisAddress:
         return {"username": self.username, "password": self.password, "ssl": self.tls}
 
     async def _ask_sentinels(self) -> tuple[str, int]:
-        async def ask(sentinel: Redis) -> tuple[str, int] | None:
-            found: Any = await sentinel.sentinel_get_master_addr_by_name(self.service)
-            return (_text(found[0]), int(found[1])) if found else None
+        async def ask(host: str, port: int, options: dict[str, Any]) -> tuple[str, int] | None:
+            async with Sentinel([(host, port)], sentinel_kwargs=options) as sentinel:  # type: ignore[no-untyped-call]
+                address: tuple[str, int] = await sentinel.discover_master(self.service)
+                return address
 
         return await self._ask(ask)
 
     async def _ask_cluster(self, key: str) -> tuple[str, int]:
         slot = key_slot(key.encode())
 
-        async def ask(node: Redis) -> tuple[str, int] | None:
-            ranges: Any = await node.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
-            return _primary(ranges, slot)
+        async def ask(host: str, port: int, options: dict[str, Any]) -> tuple[str, int] | None:
+            async with Redis(host=host, port=port, **options) as node:
+                ranges: Any = await node.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
+                return _primary(ranges, slot)
 
         return await self._ask(ask)
 
-    async def _ask(self, ask: Callable[[Redis], Awaitable[tuple[str, int] | None]]) -> tuple[str, int]:
+    async def _ask(
+        self, ask: Callable[[str, int, dict[str, Any]], Awaitable[tuple[str, int] | None]]
+    ) -> tuple[str, int]:
         """The first answer of those that know. A node that has no other name for itself says nothing: it is the one
         that was asked.
+
+        One by one, each within its time: redis-py's `Sentinel` would ask several itself, but one that takes the
+        connection and never answers holds it up for as long as `socket_timeout` allows (see `connect` for why there is
+        none).
         """
+        options = {"socket_timeout": None, "retry": Retry(NoBackoff(), 0), **self._identity}
         problem: Exception = RedisConnectionError("nobody is primary now")
         for host, port in self.hosts:
             try:
-                async with (
-                    asyncio.timeout(CONNECT_SECONDS),
-                    Redis(
-                        host=host, port=port, socket_timeout=None, retry=Retry(NoBackoff(), 0), **self._identity
-                    ) as asked,
-                ):
-                    found = await ask(asked)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    found = await ask(host, port, options)
             except (RedisError, OSError, TimeoutError) as error:
                 problem = error
                 continue

@@ -60,5 +60,12 @@ def test_a_service_writes_nothing_that_no_method_of_it_declares(service: str) ->
     assert written <= declared | by_itself | WRITTEN_BY_THE_MESH | {"token.reuse_detected"}
 
 
+def test_types_of_events_stand_in_one_module_of_each_service() -> None:
+    for path in SERVICES.rglob("*.py"):
+        if path.name != "events.py":
+            texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+            assert not texts & EVENT_TYPES - {"token.reuse_detected"}, path
+
+
 def test_most_methods_are_served() -> None:
     assert len(SERVED) >= 20

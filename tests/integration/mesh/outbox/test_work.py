@@ -15,11 +15,6 @@ METHOD = "/authmesh.user.v1.UserDirectory/CreateUser"
 REFUSAL = Unauthenticated(Reason.CREDENTIALS_INVALID, "no")
 
 
-@pytest.fixture
-def work(database: Database) -> Work:
-    return Work(database, "auth")
-
-
 async def rows(work: Work) -> list[tuple[str, str]]:
     found = await work.database.fetch("SELECT kind, destination FROM outbox ORDER BY id")
     return [(row["kind"], row["destination"]) for row in found]
@@ -129,3 +124,32 @@ async def test_an_event_that_is_not_in_the_catalogue_is_refused_where_it_is_reco
         async with work.begin() as tx:
             tx.record(AuditEvent(type="auth.invented"))
     assert await rows(work) == []
+
+
+async def test_what_a_unit_waits_for_is_awaited_when_its_commit_is_durable(work: Work) -> None:
+    seen: list[int] = []
+
+    async def wait() -> None:
+        seen.append(len(await rows(work)))
+
+    async with work.begin() as tx:
+        tx.record(AuditEvent(type="auth.signed_up"))
+        tx.afterwards["somebody"] = wait
+    with pytest.raises(Unauthenticated):
+        async with work.begin() as tx:
+            tx.record(AuditEvent(type="auth.sign_in_failed"))
+            tx.afterwards["somebody"] = wait
+            tx.refuse(REFUSAL)
+    with pytest.raises(LookupError):
+        async with work.begin() as tx:
+            tx.afterwards["somebody"] = wait
+            raise LookupError
+    assert seen == [1, 2]
+
+
+async def test_where_no_call_is_the_origin_the_actor_is_the_one_of_the_unit(database: Database) -> None:
+    async with Work(database, "auth", actor="operator").begin() as tx:
+        tx.record(AuditEvent(type="auth.signed_up"))
+        tx.record(AuditEvent(type="auth.signed_up", actor="users/ada"))
+    found = await database.fetch("SELECT payload FROM outbox ORDER BY id")
+    assert [AuditEvent.FromString(row["payload"]).actor for row in found] == ["operator", "users/ada"]

@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from mesh.origin import Origin, current_origin
 from mesh.rpc.call import Call, current_call
 from mesh.rpc.errors import error_table
+from mesh.tokens.claims import Claims
 from tests.kit.calls import Directory, found, serving, unary
 
 XFCC = "x-forwarded-client-cert"
@@ -159,3 +161,45 @@ async def test_a_handler_finds_its_own_call() -> None:
         await unary(channel, metadata=[("x-request-id", "one")])
         await unary(channel, metadata=[("x-request-id", "two")])
     assert found_ids == ["one", "two"]
+
+
+def claims(session: str, subject: str = "ada") -> Claims:
+    return Claims(subject, session, "app", frozenset(), frozenset(), "jti", 0, 0, 0, (), "kid")
+
+
+async def test_an_event_of_a_call_names_the_person_and_the_session_of_its_token() -> None:
+    call = await call_with((XFCC, EDGE), ("x-request-id", "the-id"))
+    call.claims = claims("s1")
+    fields = call.event_fields()
+    assert (fields["actor"], fields["session"], fields["client"]) == (
+        "users/ada",
+        "users/ada/sessions/s1",
+        "clients/app",
+    )
+    assert (fields["request_id"], fields["trace_id"]) == ("the-id", call.trace_id)
+
+
+async def test_an_event_of_a_call_by_a_client_with_a_token_of_its_own_names_the_client() -> None:
+    call = await call_with((XFCC, EDGE))
+    call.claims = claims("", "app")
+    fields = call.event_fields()
+    assert (fields["actor"], fields["client"], "session" in fields) == ("clients/app", "clients/app", False)
+
+
+async def test_an_event_of_a_call_without_a_token_has_an_actor_only_where_nodes_call() -> None:
+    internal = await call_with((XFCC, AUTH))
+    assert internal.event_fields()["actor"] == "nodes/auth"
+    assert "actor" not in (await call_with()).event_fields()
+
+
+async def test_what_lies_below_calls_knows_them_as_their_origin() -> None:
+    origins: list[Origin | None] = []
+
+    async def lookup(request: object) -> object:
+        origins.append(current_origin())
+        return await found(request)  # type: ignore[arg-type]
+
+    async with serving(Directory(lookup)) as channel:
+        await unary(channel)
+    assert isinstance(origins[0], Call)
+    assert current_origin() is None
