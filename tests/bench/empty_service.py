@@ -1,7 +1,7 @@
 """A service whose handlers do nothing, with every stage of a real process around them:
-`python -m tests.bench.empty_service SOCKET JWKS_FILE [open]`.
+`python -m tests.bench.empty_service SOCKET JWKS_FILE [open|bare]`.
 
-`open` leaves authentication out, and nothing else.
+`open` leaves authentication out, and nothing else. `bare` has no interceptor at all: what grpc.aio itself costs.
 """
 
 import sys
@@ -55,7 +55,7 @@ class _FreshFeed(RevocationFeed):
         return 0.0
 
 
-async def main(socket: str, jwks: bytes, *, is_open: bool) -> None:
+async def main(socket: str, jwks: bytes, kind: str) -> None:
     configure_logging("info", circumstances("bench"))
 
     async def fetch() -> bytes:
@@ -75,9 +75,10 @@ async def main(socket: str, jwks: bytes, *, is_open: bool) -> None:
         Limits(1000, factor=10**6),
     )
     admission: list[Stage] = [telemetry, error_table, Admission(1000)]
-    guarded: list[Stage] = [] if is_open else [authentication]
+    guarded: list[Stage] = [] if kind == "open" else [authentication]
     stages: list[Stage] = [*admission, *guarded, Validation()]
-    server = aio.server(interceptors=[MeshInterceptor(Contract.load(), stages)], options=OPTIONS)
+    interceptors = [] if kind == "bare" else [MeshInterceptor(Contract.load(), stages)]
+    server = aio.server(interceptors=interceptors, options=OPTIONS)
     token_service_pb2_grpc.add_TokenServiceServicer_to_server(_Empty(jwks), server)
     readiness = health.aio.HealthServicer()
     await readiness.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -88,4 +89,4 @@ async def main(socket: str, jwks: bytes, *, is_open: bool) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], Path(sys.argv[2]).read_bytes(), is_open="open" in sys.argv))
+    uvloop.run(main(sys.argv[1], Path(sys.argv[2]).read_bytes(), *sys.argv[3:] or ["guarded"]))

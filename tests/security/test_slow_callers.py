@@ -90,9 +90,9 @@ async def test_a_call_that_is_never_answered_ends_in_time_at_every_hop(
         started = time.monotonic()
         answer = await call(address, context, protocol, REVOKE, *fields)
         assert answer.status == "DEADLINE_EXCEEDED"
-        # A sidecar tells the process how long it has, and grpc core, which ends the call in the same moment, gives no
-        # reason.
-        assert answer.reason == "DEADLINE" or address == chain.addresses["token"]
+        # Sidecars tell the process how long it has, and grpc core, which ends the call in the same moment, gives no
+        # reason: that answer may come first to callers inside the mesh (`from_rpc_error` reads it as DEADLINE).
+        assert answer.reason == "DEADLINE" or address != chain.addresses["edge"]
         assert 0.9 < time.monotonic() - started < 4
 
     chain.processes["token"].answers[REVOKE.path] = never
