@@ -2,14 +2,13 @@
 server drains.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
+from mesh.contract import Rpc
 from mesh.errors import DeadlineExceeded, Reason, ResourceExhausted, Unavailable
-from mesh.rpc.call import Call
-from mesh.rpc.stream import Stream, endable
+from mesh.rpc.call import Call, Handler
+from mesh.rpc.endable import Endable
 from mesh.runtime.shares import Shares
 
 UNARY_SECONDS = 30.0
@@ -45,7 +44,7 @@ class Admission:
         self._kept = _kept(limit)
         self._calls = Shares(limit)
         self._of_kind = dict.fromkeys(KINDS, 0)
-        self._streams: set[Stream] = set()
+        self._streams: set[Endable] = set()
         self._draining = False
 
     def drain(self) -> None:
@@ -54,8 +53,7 @@ class Admission:
         for stream in self._streams:
             stream.end(_going_away())
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
+    def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
         """The stage.
 
         Raises:
@@ -63,55 +61,56 @@ class Admission:
             DeadlineExceeded: DEADLINE, the time was up.
             Unavailable: DEPENDENCY_UNAVAILABLE, the server is going away.
         """
-        if call.payload is not None and len(call.payload) > MESSAGE_LIMIT:
-            raise ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"a message holds at most {MESSAGE_LIMIT} bytes")
-        async with self._stream(call) if call.rpc.server_streaming else self._counted(call):
-            yield
+        admitted = self._stream(proceed) if rpc.server_streaming else self._unary(rpc, proceed)
 
-    @asynccontextmanager
-    async def _counted(self, call: Call) -> AsyncIterator[None]:
-        kind = call.rpc.kind
+        async def admit(call: Call) -> Any:
+            if call.payload is not None and len(call.payload) > MESSAGE_LIMIT:
+                raise ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"a message holds at most {MESSAGE_LIMIT} bytes")
+            return await admitted(call)
+
+        return admit
+
+    def _unary(self, rpc: Rpc, proceed: Handler) -> Handler:
+        kind, calls = rpc.kind, self._calls
+        others = [other for other in KINDS if other != kind]
         # Who is behind a token is not known yet.
-        caller = "" if kind == "authenticated" else call.principal
-        kept = sum(max(0, self._kept - calls) for other, calls in self._of_kind.items() if other != kind)
-        if not self._calls.take(caller, ADDRESS_PART if kind == "public" else NODE_PART, kept):
-            raise _overloaded()
-        self._of_kind[kind] += 1
-        try:
-            async with self._bounded(call, UNARY_SECONDS):
-                yield
-        finally:
-            self._of_kind[kind] -= 1
-            self._calls.leave(caller)
+        is_known = kind != "authenticated"
+        part = ADDRESS_PART if kind == "public" else NODE_PART
 
-    @asynccontextmanager
-    async def _bounded(self, call: Call, longest: float | None) -> AsyncIterator[None]:
-        remaining = call.context.time_remaining()
-        seconds = min((bound for bound in (remaining, longest) if bound is not None), default=None)
-        try:
-            async with asyncio.timeout(seconds) as bound:
-                yield
-        except TimeoutError:
-            if not bound.expired():
-                raise
-            raise DeadlineExceeded(
-                Reason.DEADLINE, "the time of this call was up; whether it took effect is unknown"
-            ) from None
-
-    @asynccontextmanager
-    async def _stream(self, call: Call) -> AsyncIterator[None]:
-        if self._draining:
-            raise _going_away()
-        # A newcomer may get the place of another stream behind authentication: so some more come that far.
-        if len(self._streams) >= self._limit + max(1, self._kept):
-            raise _overloaded()
-        with endable() as stream:
-            self._streams.add(stream)
+        async def admit(call: Call) -> Any:
+            caller = call.principal if is_known else ""
+            kept = sum([max(0, self._kept - self._of_kind[other]) for other in others])
+            if not calls.take(caller, part, kept):
+                raise _overloaded()
+            self._of_kind[kind] += 1
             try:
-                async with self._bounded(call, None):
-                    yield
+                with Endable() as block:
+                    remaining = call.context.time_remaining()
+                    block.end_after(UNARY_SECONDS if remaining is None else min(remaining, UNARY_SECONDS), _time_is_up)
+                    return await proceed(call)
             finally:
-                self._streams.discard(stream)
+                self._of_kind[kind] -= 1
+                calls.leave(caller)
+
+        return admit
+
+    def _stream(self, proceed: Handler) -> Handler:
+        async def admit(call: Call) -> Any:
+            if self._draining:
+                raise _going_away()
+            # A newcomer may get the place of another stream behind authentication: so some more come that far.
+            if len(self._streams) >= self._limit + max(1, self._kept):
+                raise _overloaded()
+            with Endable() as stream:
+                self._streams.add(stream)
+                try:
+                    if (remaining := call.context.time_remaining()) is not None:
+                        stream.end_after(remaining, _time_is_up)
+                    return await proceed(call)
+                finally:
+                    self._streams.discard(stream)
+
+        return admit
 
 
 def most_of_one_kind(limit: int) -> int:
@@ -127,6 +126,10 @@ def _overloaded() -> ResourceExhausted:
     return ResourceExhausted(
         Reason.OVERLOADED, "too many calls at once: wait and try again", retry_after=timedelta(seconds=1)
     )
+
+
+def _time_is_up() -> DeadlineExceeded:
+    return DeadlineExceeded(Reason.DEADLINE, "the time of this call was up; whether it took effect is unknown")
 
 
 def _going_away() -> Unavailable:

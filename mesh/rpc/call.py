@@ -5,7 +5,7 @@ import re
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError, Message
@@ -38,31 +38,72 @@ _REQUEST_ID = re.compile(f"{REQUEST_ID_CHARACTERS}{{1,{REQUEST_ID_LENGTH}}}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-@dataclass(slots=True)
 class Call:
-    """What is known of a call. Made by the interceptor, read anywhere below it through `current_call`."""
+    """What is known of a call. Made by the interceptor, read anywhere below it through `current_call`.
 
-    rpc: Rpc
-    context: "aio.ServicerContext[Any, Any]"
-    payload: bytes | None
-    """The request message's bytes. None when the request ended before a whole message."""
-    codec: Codec
-    """How this call's messages are written."""
-    metadata: Sequence[tuple[str, str | bytes]]
-    caller: str | None
-    """The mesh node that dialled the sidecar, from its certificate; None when nobody's was forwarded."""
-    address: str
-    """The client's address as the edge saw it, or empty."""
-    user_agent: str
-    request_id: str
-    trace_id: str
-    claims: "Claims | None" = None
-    """Set by authentication, for methods that demand a token."""
-    pay: "Callable[[int], Awaitable[None]] | None" = None
-    """Set for a stream whose caller is sent a bounded number of bytes: told of each message's, it waits."""
-    status: str = "OK"
-    """How it ended, for telemetry: a gRPC status, and the reason where there is one."""
-    _request: Message | None = field(default=None, repr=False)
+    The sidecar vouches for the metadata: it overwrites `x-forwarded-client-cert`, and the edge overwrites the client's
+    address. What is read from it is read when it is asked for first: most calls need little of it.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        payload: bytes | None,
+        codecs: Codecs,
+        context: "aio.ServicerContext[Any, Any]",
+        trust_domain: str = TRUST_DOMAIN,
+    ) -> None:
+        """Args:
+        rpc: The method.
+        payload: The request message's bytes. None when the request ended before a whole message.
+        codecs: How the method's messages are written.
+        context: grpc's.
+        trust_domain: The mesh's, of SPIFFE ids.
+        """
+        self.rpc = rpc
+        self.context = context
+        self.payload = payload
+        self.metadata: Sequence[tuple[str, str | bytes]] = context.invocation_metadata() or ()  # type: ignore[assignment]
+        self._first = {name: value for name, value in reversed(self.metadata) if isinstance(value, str)}
+        self._trust_domain = trust_domain
+        self.codec: Codec = codecs.json if self._first.get(HEADER) == "json" else codecs.protobuf
+        """How this call's messages are written."""
+        self.claims: Claims | None = None
+        """Set by authentication, for methods that demand a token."""
+        self.pay: Callable[[int], Awaitable[None]] | None = None
+        """Set for a stream whose caller is sent a bounded number of bytes: told of each message's, it waits."""
+        self.status = "OK"
+        """How it ended, for telemetry: a gRPC status, and the reason where there is one."""
+        self._request: Message | None = None
+
+    @cached_property
+    def caller(self) -> str | None:
+        """The mesh node that dialled the sidecar, from its certificate; None when none was forwarded."""
+        # The sidecar sets the header (SANITIZE_SET): one header, or it is not the sidecar's.
+        certificates = self.values("x-forwarded-client-cert")
+        return _node(certificates[0], self._trust_domain) if len(certificates) == 1 else None
+
+    @cached_property
+    def address(self) -> str:
+        """The client's address as the edge saw it, or empty."""
+        return _address(self._first.get("x-envoy-external-address", "")) if self.caller == GATEWAY else ""
+
+    @property
+    def user_agent(self) -> str:
+        """What the client says of itself, the beginning."""
+        return self._first.get("user-agent", "")[:256]
+
+    @cached_property
+    def request_id(self) -> str:
+        """The edge's, or one of our own."""
+        request_id = self._first.get("x-request-id", "")
+        return request_id if _REQUEST_ID.fullmatch(request_id) else str(uuid.uuid4())
+
+    @cached_property
+    def trace_id(self) -> str:
+        """Of `traceparent` (W3C Trace Context), or one of our own."""
+        trace = _TRACEPARENT.fullmatch(self._first.get("traceparent", ""))
+        return trace[1] if trace else secrets.token_hex(16)
 
     @property
     def request(self) -> Message:
@@ -121,33 +162,15 @@ class Call:
         ]
 
 
-def new_call(
-    rpc: Rpc,
-    payload: bytes | None,
-    codecs: Codecs,
-    context: "aio.ServicerContext[Any, Any]",
-    trust_domain: str = TRUST_DOMAIN,
-) -> Call:
-    """Reads the metadata that the sidecar vouches for: it overwrites `x-forwarded-client-cert`, and the edge overwrites
-    the client's address.
-    """
-    metadata = [(name, value) for name, value in context.invocation_metadata() or ()]
-    first = {name: value if isinstance(value, str) else "" for name, value in reversed(metadata)}
-    caller = _node([value for name, value in metadata if name == "x-forwarded-client-cert"], trust_domain)
-    request_id = first.get("x-request-id", "")
-    trace = _TRACEPARENT.fullmatch(first.get("traceparent", ""))
-    return Call(
-        rpc=rpc,
-        context=context,
-        payload=payload,
-        codec=codecs.json if first.get(HEADER) == "json" else codecs.protobuf,
-        metadata=metadata,
-        caller=caller,
-        address=_address(first.get("x-envoy-external-address", "")) if caller == GATEWAY else "",
-        user_agent=first.get("user-agent", "")[:256],
-        request_id=request_id if _REQUEST_ID.fullmatch(request_id) else str(uuid.uuid4()),
-        trace_id=trace[1] if trace else secrets.token_hex(16),
-    )
+Handler = Callable[[Call], Awaitable[Any]]
+"""Serves a call. Returns the response's bytes, or None for a stream, whose messages it has written."""
+
+Stage = Callable[[Rpc, Handler], Handler]
+"""Given a method and what comes after the stage, returns what a call of that method goes through instead. Asked once
+for each method, when it is called first: a stage that has nothing to do for a method returns what it was given.
+
+A stage runs in the call's own task, so it may end a stream as `asyncio.timeout` would. It raises to refuse. For unary
+and server-streaming methods alike."""
 
 
 def set_current_call(call: Call) -> None:
@@ -161,21 +184,21 @@ def current_call() -> Call | None:
     return origin if isinstance(origin, Call) else None
 
 
-def _node(certificates: Sequence[str | bytes], trust_domain: str) -> str | None:
-    """The node whose certificate the sidecar saw. It sets the header (SANITIZE_SET): one header, one element, one URI,
-    or it is not the sidecar's.
-    """
-    if len(certificates) != 1 or not isinstance(certificates[0], str) or not _XFCC_ELEMENT.fullmatch(certificates[0]):
+@lru_cache(256)
+def _node(certificate: str, trust_domain: str) -> str | None:
+    """The node whose certificate the sidecar saw: one element with one URI. Peers are few, so their words repeat."""
+    if not _XFCC_ELEMENT.fullmatch(certificate):
         return None
     uris = [
         value.removeprefix('"').removesuffix('"')
-        for key, value in _XFCC_PAIRS.findall(certificates[0])
+        for key, value in _XFCC_PAIRS.findall(certificate)
         if key.lower() == "uri"
     ]
     identity = _SPIFFE_ID.fullmatch(uris[0]) if len(uris) == 1 else None
     return identity[2] if identity and identity[1] == trust_domain else None
 
 
+@lru_cache(1024)
 def _address(value: str) -> str:
     try:
         address = ipaddress.ip_address(value)

@@ -1,19 +1,21 @@
 """What the log tells of calls: one line each, and their ids on every line that belongs to one."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
-from mesh.rpc.call import Call, current_call
+from mesh.contract import Rpc
+from mesh.rpc.call import Call, Handler, current_call
 from mesh.telemetry.logs import Processor
 
-_log = structlog.get_logger("authmesh.call")
+_logger = logging.getLogger("authmesh.call")
+_log = structlog.get_logger(_logger.name)
 # UNAVAILABLE is no alarm of each call: what is away says so once, where it is noticed.
-_LOUD = {"INTERNAL": "error", "DEADLINE_EXCEEDED": "warning", "OK": "debug"}
+_LOUD = {"INTERNAL": logging.ERROR, "DEADLINE_EXCEEDED": logging.WARNING, "OK": logging.DEBUG}
 
 
 def circumstances(node: str) -> Processor:
@@ -28,24 +30,30 @@ def circumstances(node: str) -> Processor:
     return describe
 
 
-@asynccontextmanager
-async def telemetry(call: Call) -> AsyncIterator[None]:
+def telemetry(rpc: Rpc, proceed: Handler) -> Handler:
     """The outermost stage: one line a call, at a level that its end deserves. Never a token, a password, a code or an
     address of mail.
     """
-    started = time.perf_counter()
-    try:
-        yield
-    except asyncio.CancelledError:
-        call.status = "CANCELLED"
-        raise
-    finally:
-        level = _LOUD.get(call.status.partition(" ")[0], "info")
-        getattr(_log, level)(
-            "call",
-            rpc=call.rpc.path,
-            status=call.status,
-            caller=call.caller,
-            subject=call.claims.subject if call.claims else None,
-            milliseconds=round((time.perf_counter() - started) * 1000, 2),
-        )
+
+    async def tell(call: Call) -> Any:
+        started = time.perf_counter()
+        try:
+            return await proceed(call)
+        except asyncio.CancelledError:
+            call.status = "CANCELLED"
+            raise
+        finally:
+            level = _LOUD.get(call.status.partition(" ")[0], logging.INFO)
+            # Most calls are told of at a level that nobody has asked for: then there is no line to make.
+            if _logger.isEnabledFor(level):
+                _log.log(
+                    level,
+                    "call",
+                    rpc=rpc.path,
+                    status=call.status,
+                    caller=call.caller,
+                    subject=call.claims.subject if call.claims else None,
+                    milliseconds=round((time.perf_counter() - started) * 1000, 2),
+                )
+
+    return tell

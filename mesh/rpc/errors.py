@@ -1,9 +1,9 @@
 """The error table: the one place where a refusal becomes a gRPC status, and a status a refusal again."""
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import structlog
@@ -14,8 +14,9 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from mesh import errors
+from mesh.contract import Rpc
 from mesh.errors import FieldViolation, MeshError, Reason
-from mesh.rpc.call import Call
+from mesh.rpc.call import Call, Handler
 from mesh.telemetry.logs import describe
 
 DOMAIN = "authmesh"
@@ -128,34 +129,38 @@ def from_rpc_error(error: aio.AioRpcError) -> MeshError:
     return refusal
 
 
-@asynccontextmanager
-async def error_table(call: Call) -> AsyncIterator[None]:
+def error_table(rpc: Rpc, proceed: Handler) -> Handler:
     """The stage that ends a refused call. What is no refusal is a fault: it is logged, and the caller learns the
     request id and nothing else.
     """
-    try:
-        yield
-        return
-    except aio.AbortError:
-        raise
-    except MeshError as error:
-        refusal = error
-    except Exception as error:  # noqa: BLE001 - the last row of the table
-        # The generated base class of a servicer says this of a method that this release does not have. Anybody else's
-        # is a fault.
-        if isinstance(error, NotImplementedError) and call.context.code() is grpc.StatusCode.UNIMPLEMENTED:
-            refusal = errors.Unimplemented(
-                Reason.NOT_IMPLEMENTED, f"{call.rpc.name} is part of the contract but not of this release"
-            )
-        else:
-            _log.error("fault", rpc=call.rpc.path, exception=describe(error))
+
+    async def answer(call: Call) -> Any:  # noqa: RET503 - abort never returns
+        try:
+            return await proceed(call)
+        except aio.AbortError:
+            raise
+        except MeshError as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 - the last row of the table
+            # The generated base class of a servicer says this of a method that this release does not have. Anybody
+            # else's is a fault.
+            if isinstance(error, NotImplementedError) and call.context.code() is grpc.StatusCode.UNIMPLEMENTED:
+                refusal = errors.Unimplemented(
+                    Reason.NOT_IMPLEMENTED, f"{rpc.name} is part of the contract but not of this release"
+                )
+            else:
+                _log.error("fault", rpc=rpc.path, exception=describe(error))
+                refusal = _fault(call)
+        if status_code(refusal) is grpc.StatusCode.INTERNAL and refusal.__traceback__ is not None:
+            _log.error("fault", rpc=rpc.path, cause=refusal.message)
             refusal = _fault(call)
-    if status_code(refusal) is grpc.StatusCode.INTERNAL and refusal.__traceback__ is not None:
-        _log.error("fault", rpc=call.rpc.path, cause=refusal.message)
-        refusal = _fault(call)
-    call.status = f"{status_code(refusal).name} {refusal.reason}"
-    status = rpc_status.to_status(to_status(refusal))
-    await call.context.abort(status.code, status.details, (*status.trailing_metadata, *http_headers(refusal).items()))
+        call.status = f"{status_code(refusal).name} {refusal.reason}"
+        status = rpc_status.to_status(to_status(refusal))
+        await call.context.abort(
+            status.code, status.details, (*status.trailing_metadata, *http_headers(refusal).items())
+        )
+
+    return answer
 
 
 def _fault(call: Call) -> errors.Internal:

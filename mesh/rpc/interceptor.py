@@ -2,9 +2,8 @@
 have.
 """
 
-import functools
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -14,18 +13,12 @@ from grpc_status import rpc_status
 
 from mesh.contract import Contract
 from mesh.errors import PermissionDenied, Reason, Unimplemented, field_invalid
-from mesh.rpc.call import TRUST_DOMAIN, Call, current_call, new_call, set_current_call
+from mesh.rpc.call import TRUST_DOMAIN, Call, Handler, Stage, current_call, set_current_call
 from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import to_status
 
-Stage = Callable[[Call], AbstractAsyncContextManager[None]]
-"""Entered before the handler runs and left after it; raises to refuse. It runs in the call's own task, so it may end a
-stream as `asyncio.timeout` would. For unary and server-streaming methods alike."""
-
 UNGUARDED = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 """The only methods outside the contract: their protos can't carry an access rule."""
-
-Handler = Callable[[Call], Awaitable[Any]]
 
 _INCOMPLETE = rpc_status.to_status(to_status(field_invalid("request", "the body ends before a whole message")))
 
@@ -67,11 +60,11 @@ class MeshInterceptor(aio.ServerInterceptor):
             return _refusal(PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule"))
         proceed = _streaming(handler) if handler.response_streaming else _unary(handler)
         for stage in reversed(self._stages):
-            proceed = _around(stage, proceed)
+            proceed = stage(rpc, proceed)
         codecs = Codecs.of(handler)
 
         async def serve(_: object, context: "aio.ServicerContext[Any, Any]") -> Any:
-            call = new_call(rpc, await _message(context), codecs, context, self._trust_domain)
+            call = Call(rpc, await _message(context), codecs, context, self._trust_domain)
             set_current_call(call)
             return await proceed(call)
 
@@ -138,14 +131,6 @@ def _serialized(message: Message) -> bytes:
     call = current_call()
     assert call is not None
     return call.codec.serialize(message)
-
-
-def _around(stage: Stage, proceed: Handler) -> Handler:
-    async def staged(call: Call) -> Any:
-        async with stage(call):
-            return await proceed(call)
-
-    return functools.update_wrapper(staged, proceed)
 
 
 def _refusal(error: PermissionDenied | Unimplemented) -> "grpc.RpcMethodHandler[Any, Any]":

@@ -8,16 +8,16 @@ written down.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Self
+from typing import Any, Self
 
 from mesh.contract import Rate, Rpc
 from mesh.errors import Reason, ResourceExhausted
 from mesh.rpc.admission import most_of_one_kind
-from mesh.rpc.call import Call
-from mesh.rpc.stream import Stream, endable
+from mesh.rpc.call import Call, Handler
+from mesh.rpc.endable import Endable
 from mesh.runtime.shares import Shares
 from mesh.settings import ProcessSettings
 
@@ -98,7 +98,7 @@ class OpenStreams:
     def __init__(self, places: int) -> None:
         self._places = places
         self._open = 0
-        self._held: dict[str, dict[Stream, Rpc]] = {}
+        self._held: dict[str, dict[Endable, Rpc]] = {}
         """The streams of each caller, oldest first."""
 
     @contextmanager
@@ -116,7 +116,7 @@ class OpenStreams:
             )
         if self._open >= self._places:
             self._make_room(len(mine))
-        with endable() as stream:
+        with Endable() as stream:
             self._held.setdefault(caller, {})[stream] = rpc
             self._open += 1
             try:
@@ -138,7 +138,7 @@ class OpenStreams:
             )
         )
 
-    def _remove(self, caller: str, stream: Stream) -> None:
+    def _remove(self, caller: str, stream: Endable) -> None:
         streams = self._held.get(caller, {})
         if streams.pop(stream, None) is not None:
             self._open -= 1
@@ -167,38 +167,44 @@ class Limits:
         """The stage of a service's process."""
         return cls(settings.max_concurrent_calls, factor=settings.rate_limit_factor)
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
+    def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
         """The stage.
 
         Raises:
             ResourceExhausted: RATE_LIMITED, the caller called too often or has too many streams; OVERLOADED, the caller
                 has more calls in flight than is fair, or there is no place for a stream.
         """
-        claims = call.claims
-        if claims is None or call.rpc.rate is None:
-            yield
-            return
-        caller = call.principal
-        self._charge(call.rpc, call.rpc.rate, caller)
-        if call.rpc.server_streaming:
-            call.pay = lambda size: self._pay(caller, size)
-            with self._streams.place(call.rpc, caller):
-                yield
-            return
-        if not self._calls.take(caller, PERSON_PART if claims.session else CLIENT_PART):
-            raise ResourceExhausted(
-                Reason.OVERLOADED, "you have too many calls under way: wait for one", retry_after=timedelta(seconds=1)
-            )
-        try:
-            yield
-        finally:
-            self._calls.leave(caller)
+        rate, calls = rpc.rate, self._calls
+        if rate is None:
+            return proceed
+        buckets = self._buckets.setdefault(rpc.path, Buckets(rate.times(self._factor)))
 
-    def _charge(self, rpc: Rpc, rate: Rate, caller: str) -> None:
-        buckets = self._buckets.get(rpc.path)
-        if buckets is None:
-            buckets = self._buckets[rpc.path] = Buckets(rate.times(self._factor))
+        async def limit_stream(call: Call) -> Any:
+            caller = call.principal
+            self._charge(rpc, rate, buckets, caller)
+            call.pay = lambda size: self._pay(caller, size)
+            with self._streams.place(rpc, caller):
+                return await proceed(call)
+
+        async def limit(call: Call) -> Any:
+            caller = call.principal
+            self._charge(rpc, rate, buckets, caller)
+            # A client's own token has no session (RFC 7523).
+            is_person = call.claims is not None and call.claims.session
+            if not calls.take(caller, PERSON_PART if is_person else CLIENT_PART):
+                raise ResourceExhausted(
+                    Reason.OVERLOADED,
+                    "you have too many calls under way: wait for one",
+                    retry_after=timedelta(seconds=1),
+                )
+            try:
+                return await proceed(call)
+            finally:
+                calls.leave(caller)
+
+        return limit_stream if rpc.server_streaming else limit
+
+    def _charge(self, rpc: Rpc, rate: Rate, buckets: Buckets, caller: str) -> None:
         if wait := buckets.take(caller, self._monotonic()):
             refusal = f"{rpc.name} may be called {rate}, and you called it more often: wait"
             raise ResourceExhausted(Reason.RATE_LIMITED, refusal, retry_after=timedelta(seconds=wait))

@@ -16,10 +16,11 @@ from grpc_reflection.v1alpha import reflection
 
 from mesh.contract import Contract
 from mesh.rpc.admission import MESSAGE_LIMIT, Admission
+from mesh.rpc.call import Stage
 from mesh.rpc.call_log import circumstances, telemetry
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.validation import Validation
 from mesh.settings import Environment, ProcessSettings
 from mesh.telemetry.logs import configure_logging, describe

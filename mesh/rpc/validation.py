@@ -2,15 +2,15 @@
 (`mesh.rpc.fields`), then the rules of protovalidate.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import islice
+from typing import Any
 
 from google.protobuf.message import Message
 from protovalidate import Validator
 
+from mesh.contract import Rpc
 from mesh.errors import FieldViolation, InvalidArgument, Reason
-from mesh.rpc.call import Call
+from mesh.rpc.call import Call, Handler
 from mesh.rpc.errors import VIOLATIONS
 from mesh.rpc.fields import violations
 
@@ -21,23 +21,29 @@ class Validation:
     def __init__(self) -> None:
         self._validator = Validator()
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
+    def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
         """The stage.
 
         Raises:
             InvalidArgument: FIELD_INVALID, with the fields and what each must be. Values are not repeated.
         """
-        found = list(islice(violations(call.request), VIOLATIONS))
+
+        async def validate(call: Call) -> Any:
+            self._hold(call.request)
+            return await proceed(call)
+
+        return validate
+
+    def _hold(self, request: Message) -> None:
+        found = list(islice(violations(request), VIOLATIONS))
         # Rules take time in the number of items: they are asked only when the look at all fields came to its end.
         if len(found) < VIOLATIONS:
             named = {item.field for item in found}
-            found += [item for item in self._broken_rules(call.request) if item.field not in named]
+            found += [item for item in self._broken_rules(request) if item.field not in named]
         if found:
             first = tuple(dict.fromkeys(found))[:VIOLATIONS]
             summary = "; ".join(f"{item.field}: {item.description}" for item in first[:3])
             raise InvalidArgument(Reason.FIELD_INVALID, summary, violations=first)
-        yield
 
     def _broken_rules(self, request: Message) -> list[FieldViolation]:
         broken = (item.proto for item in self._validator.collect_violations(request))

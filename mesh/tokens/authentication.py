@@ -5,18 +5,18 @@ at on every call.
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import structlog
 from grpc import aio
 
+from mesh.contract import Rpc
 from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Unavailable
-from mesh.rpc.call import Call
+from mesh.rpc.call import Call, Handler
+from mesh.rpc.endable import Endable
 from mesh.rpc.limits import Limits
-from mesh.rpc.stream import Stream, endable
 from mesh.settings import ProcessSettings
 from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
@@ -50,7 +50,7 @@ class DenialRecord(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    stream: Stream
+    stream: Endable
     claims: Claims
     max_staleness: float
 
@@ -128,8 +128,7 @@ class Authentication:
         """Whether tokens can be checked at all."""
         return all(check() for check in self.checks.values())
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
+    def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
         """The stage.
 
         Raises:
@@ -140,26 +139,47 @@ class Authentication:
             PermissionDenied: CALLER_NOT_ALLOWED, SCOPE_MISSING, ROLE_MISSING or STEP_UP_REQUIRED.
             Unavailable: REVOCATION_STALE or KEYS_UNAVAILABLE: nobody can tell now.
         """
-        match call.rpc.kind:
+        match rpc.kind:
             case "public":
-                yield
+                return proceed
             case "internal":
-                self._policy.admit_node(call)
-                yield
+                return self._internal(proceed)
             case "authenticated":
-                call.claims = claims = await self.verify(bearer_token(call))
-                max_staleness = self._policy.token_rule(call.rpc).max_staleness
-                self._demand_freshness(max_staleness)
-                # Before the access rule: a refusal of the policy costs too, an event each time.
-                async with self._limits(call):
-                    await self._authorize(call, claims)
-                    if not call.rpc.server_streaming:
-                        yield
-                        return
-                    with self._watched(claims, max_staleness):
-                        yield
+                return self._authenticated(rpc, proceed)
             case _:
-                raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule")
+                return _refuse
+
+    def _internal(self, proceed: Handler) -> Handler:
+        async def admit(call: Call) -> Any:
+            self._policy.admit_node(call)
+            return await proceed(call)
+
+        return admit
+
+    def _authenticated(self, rpc: Rpc, proceed: Handler) -> Handler:
+        max_staleness = self._policy.token_rule(rpc).max_staleness
+        served = self._watched(proceed, max_staleness) if rpc.server_streaming else proceed
+
+        async def authorize(call: Call) -> Any:
+            assert call.claims is not None
+            try:
+                self._policy.admit_bearer(call, call.claims)
+            except PermissionDenied as denial:
+                if self._denials:
+                    await self._denials.denied(call, denial)
+                raise
+            return await served(call)
+
+        # Before the access rule: a refusal of the policy costs too, an event each time.
+        limited = self._limits(rpc, authorize)
+
+        async def authenticate(call: Call) -> Any:
+            call.claims = await self.verify(bearer_token(call))
+            if error := self._staleness_error(max_staleness):
+                raise error
+            return await limited(call)
+
+        return authenticate
 
     async def verify(self, token: str) -> Claims:
         """The claims of a token that is good now by everything this process knows. For code that handles tokens as
@@ -212,18 +232,6 @@ class Authentication:
             await asyncio.sleep(REPORT_SECONDS)
             _log.info("token checks", **self.take_figures().line())
 
-    async def _authorize(self, call: Call, claims: Claims) -> None:
-        try:
-            self._policy.admit_bearer(call, claims)
-        except PermissionDenied as denial:
-            if self._denials:
-                await self._denials.denied(call, denial)
-            raise
-
-    def _demand_freshness(self, max_staleness: float) -> None:
-        if error := self._staleness_error(max_staleness):
-            raise error
-
     def _staleness_error(self, max_staleness: float) -> Unavailable | None:
         if self._feed.staleness() <= max_staleness:
             return None
@@ -231,16 +239,20 @@ class Authentication:
             Reason.REVOCATION_STALE, "which tokens were revoked lately is not known now: keep the token and try again"
         )
 
-    @contextmanager
-    def _watched(self, claims: Claims, max_staleness: float) -> Iterator[None]:
-        """Ends the stream in its body when the token dies."""
-        with endable() as stream:
-            watched = _Watched(stream, claims, max_staleness)
-            self._streams.add(watched)
-            try:
-                yield
-            finally:
-                self._streams.discard(watched)
+    def _watched(self, proceed: Handler, max_staleness: float) -> Handler:
+        """Ends a stream when its token dies."""
+
+        async def watch(call: Call) -> Any:
+            assert call.claims is not None
+            with Endable() as stream:
+                watched = _Watched(stream, call.claims, max_staleness)
+                self._streams.add(watched)
+                try:
+                    return await proceed(call)
+                finally:
+                    self._streams.discard(watched)
+
+        return watch
 
     async def _end_dead_streams(self) -> None:
         while True:
@@ -275,6 +287,10 @@ def bearer_token(call: Call) -> str:
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated(Reason.TOKEN_MISSING, "this method wants `authorization: Bearer <access token>`")
     return token
+
+
+async def _refuse(_: Call) -> Any:
+    raise PermissionDenied(Reason.CALLER_NOT_ALLOWED, "this method has no access rule")
 
 
 def _revoked() -> Unauthenticated:

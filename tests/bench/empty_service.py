@@ -16,10 +16,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mesh.contract import Contract
 from mesh.rpc.admission import Admission
+from mesh.rpc.call import Stage
 from mesh.rpc.call_log import circumstances, telemetry
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.limits import Limits
 from mesh.rpc.validation import Validation
 from mesh.telemetry.logs import configure_logging

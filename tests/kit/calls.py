@@ -3,9 +3,10 @@ as clients read them."""
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 from authmesh.resource.v1 import resource_service_pb2, resource_service_pb2_grpc
@@ -16,11 +17,11 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
-from mesh.contract import Contract
-from mesh.rpc.call import Call
+from mesh.contract import Contract, Rpc
+from mesh.rpc.call import GATEWAY, Call, Handler, Stage
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.interceptor import MeshInterceptor
 
 CONTRACT = Contract.load()
 LOOKUP = "/authmesh.user.v1.UserDirectory/LookupUser"
@@ -202,7 +203,26 @@ async def refusal(answer: Awaitable[Any]) -> Refusal:
     raise AssertionError(f"no refusal but {got!r}")
 
 
-@asynccontextmanager
-async def admit(_: Call) -> AsyncIterator[None]:
+def call_from_edge(rpc: Rpc, *metadata: tuple[str, str], context: Any = None) -> Call:
+    """A call without a server, as one comes through the edge."""
+    context = context or Mock()
+    context.invocation_metadata = lambda: (("x-forwarded-client-cert", f"URI=spiffe://authmesh/{GATEWAY}"), *metadata)
+    return Call(rpc, b"", Mock(), context)
+
+
+def around(block: Callable[[Call], AbstractAsyncContextManager[None]]) -> Stage:
+    """A stage that has a block around every call."""
+
+    def stage(_: Rpc, proceed: Handler) -> Handler:
+        async def within(call: Call) -> Any:
+            async with block(call):
+                return await proceed(call)
+
+        return within
+
+    return stage
+
+
+def admit(_: Rpc, proceed: Handler) -> Handler:
     """A stage that lets everything through."""
-    yield
+    return proceed

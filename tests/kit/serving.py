@@ -11,8 +11,8 @@ from typing import Any
 
 from grpc import aio
 
-from mesh.contract import Contract
-from mesh.rpc.call import Call
+from mesh.contract import Contract, Rpc
+from mesh.rpc.call import Call, Handler
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor
@@ -31,9 +31,11 @@ class TrustedCaller:
         self.scopes = frozenset({"session:manage", "user:read", "user:write", "resource:read", "resource:write"})
         self._policy = Policy()
 
-    @asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncIterator[None]:
-        if call.rpc.access.HasField("authenticated"):
+    def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
+        if rpc.kind != "authenticated":
+            return proceed
+
+        async def admit(call: Call) -> Any:
             now = int(time.time())
             call.claims = Claims(
                 subject=self.subject,
@@ -49,7 +51,9 @@ class TrustedCaller:
                 key_id="k",
             )
             self._policy.admit_bearer(call, call.claims)
-        yield
+            return await proceed(call)
+
+        return admit
 
 
 @asynccontextmanager

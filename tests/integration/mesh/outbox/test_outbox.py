@@ -31,7 +31,7 @@ from mesh.rpc.call import Call
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
 from mesh.storage.database import Database
-from tests.kit.calls import FOUND, LOOKUP, Directory, served, serving, socket_path, unary
+from tests.kit.calls import FOUND, LOOKUP, Directory, around, served, serving, socket_path, unary
 from tests.kit.plans import most_rows, plan, scans
 
 SIGNED_IN = "auth.signed_in"
@@ -183,7 +183,7 @@ async def event_of_call(work: Work, stage: Callable[[Call], None], metadata: Seq
         events.append(work.outbox.event(AuditEvent(type=SIGNED_IN)))
         return FOUND
 
-    async with serving(Directory(lookup), stages=[error_table, prepare]) as channel:
+    async with serving(Directory(lookup), stages=[error_table, around(prepare)]) as channel:
         await unary(channel, metadata=metadata)
     return events[0]
 

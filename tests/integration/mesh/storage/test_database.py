@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest.mock import Mock
 
 import asyncpg
@@ -21,8 +21,9 @@ from mesh.errors import NotFound, Reason, Unavailable
 from mesh.local.components import postgres
 from mesh.local.infra import Infra
 from mesh.local.supervisor import supervised
-from mesh.rpc.call import GATEWAY, Call, set_current_call
+from mesh.rpc.call import set_current_call
 from mesh.storage.database import Database
+from tests.kit.calls import call_from_edge
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ async def end_sessions(url: str) -> None:
 async def as_caller(address: str, work: Callable[[], Awaitable[Any]]) -> Any:
     """Does `work` as a call of a client at this address."""
     rpc = next(rpc for rpc in Contract.load().rpcs.values() if rpc.kind == "public")
-    set_current_call(Call(rpc, cast(Any, None), b"", cast(Any, None), (), GATEWAY, address, "", "request", "trace"))
+    set_current_call(call_from_edge(rpc, ("x-envoy-external-address", address)))
     return await work()
 
 

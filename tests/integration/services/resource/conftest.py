@@ -25,10 +25,10 @@ from mesh.errors import MeshError, Reason, Unavailable
 from mesh.ids import uuid7
 from mesh.outbox.work import Work
 from mesh.rpc.admission import Admission
-from mesh.rpc.call import Call
+from mesh.rpc.call import Call, Stage
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.limits import Limits
 from mesh.rpc.validation import Validation
 from mesh.storage.database import Database
@@ -45,6 +45,7 @@ from services.resource.share_claims import ShareClaims
 from services.resource.sharing import Sharing
 from services.resource.watch import Watch
 from tests.conftest import OpenDatabase
+from tests.kit.calls import around
 
 QUOTA = 45
 """Resources of one person."""
@@ -181,7 +182,7 @@ async def replica(database: Database, addresses: Addresses, clock: Clock) -> Asy
     tokens = ResumeTokens(database)
     watch = Watch(changes, tokens, timedelta(seconds=1))
     admission = Admission(200)
-    stages: list[Stage] = [error_table, admission, stand_in_for_tokens, Limits(200, factor=1000), Validation()]
+    stages: list[Stage] = [error_table, admission, around(stand_in_for_tokens), Limits(200, factor=1000), Validation()]
     server = aio.server(interceptors=[MeshInterceptor(Contract.load(), stages)])
     add_ResourceServiceServicer_to_server(ResourceService(resources, sharing, watch), server)
     add_ResourceDirectoryServicer_to_server(ResourceDirectory(claims), server)

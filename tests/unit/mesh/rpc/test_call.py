@@ -11,7 +11,7 @@ from mesh.origin import Origin, current_origin
 from mesh.rpc.call import Call, current_call
 from mesh.rpc.errors import error_table
 from mesh.tokens.claims import Claims
-from tests.kit.calls import Directory, found, serving, unary
+from tests.kit.calls import Directory, around, found, serving, unary
 
 XFCC = "x-forwarded-client-cert"
 BY = "By=spiffe://authmesh/user;Hash=468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688"
@@ -28,7 +28,7 @@ async def call_with(*metadata: tuple[str, str | bytes]) -> Call:
         calls.append(call)
         yield
 
-    async with serving(Directory(found), stages=[error_table, note]) as channel:
+    async with serving(Directory(found), stages=[error_table, around(note)]) as channel:
         await unary(channel, metadata=metadata)
     return calls[0]
 

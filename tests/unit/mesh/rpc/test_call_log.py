@@ -12,12 +12,11 @@ import pytest
 import structlog
 
 from mesh.errors import NotFound, Reason, Unavailable
-from mesh.rpc.call import Call
+from mesh.rpc.call import Call, Stage
 from mesh.rpc.call_log import circumstances, telemetry
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import Stage
 from mesh.telemetry.logs import configure_logging
-from tests.kit.calls import CHANGE, Changes, Directory, found, refusal, serving, stream, unary
+from tests.kit.calls import CHANGE, Changes, Directory, around, found, refusal, serving, stream, unary
 
 STAGES: list[Stage] = [telemetry, error_table]
 
@@ -107,7 +106,7 @@ async def test_a_call_whose_client_left_is_cancelled(logged: Any) -> None:
         finally:
             left.set()
 
-    async with serving(Changes(watch), stages=[outermost, *STAGES]) as channel:
+    async with serving(Changes(watch), stages=[around(outermost), *STAGES]) as channel:
         call = stream(channel)
         await call.read()
         call.cancel()

@@ -20,7 +20,7 @@ from mesh.errors import FieldViolation, MeshError, Reason
 from mesh.rpc.call import Call, current_call
 from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
-from tests.kit.calls import CHANGE, FOUND, WATCH, Changes, Directory, dialled, found, served, socket_path, unary
+from tests.kit.calls import CHANGE, FOUND, WATCH, Changes, Directory, around, dialled, found, served, socket_path, unary
 
 REFUSALS = [
     errors.Unauthenticated(Reason.REFRESH_INVALID, "m"),
@@ -210,7 +210,7 @@ async def relayed(
 
     with socket_path() as back, socket_path() as front:
         async with (
-            served(back, backend, stages=[error_table, note]),
+            served(back, backend, stages=[error_table, around(note)]),
             open_channel(back) as egress,
             served(front, Front(egress, metadata=own)),
             dialled(front) as client,

@@ -16,9 +16,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mesh.contract import Contract
 from mesh.errors import NotFound, Reason, Unavailable
-from mesh.rpc.call import Call
+from mesh.rpc.call import Call, Stage
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import MeshInterceptor, Stage
+from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.validation import Validation
 from tests.kit.calls import (
     CHANGE,
@@ -29,6 +29,7 @@ from tests.kit.calls import (
     WATCH,
     Changes,
     Directory,
+    around,
     dialled,
     found,
     refusal,
@@ -52,7 +53,7 @@ def noting(name: str, seen: list[str]) -> Stage:
         finally:
             seen.append(f"-{name}")
 
-    return stage
+    return around(stage)
 
 
 def without_rules(*paths: str, gone: bool = False) -> Contract:
@@ -106,7 +107,7 @@ async def test_a_stage_that_refuses_keeps_the_handler_and_later_stages_out() -> 
     async def lookup(_: object) -> object:
         raise AssertionError
 
-    stages = [error_table, noting("before", seen), refuse, noting("after", seen)]
+    stages = [error_table, noting("before", seen), around(refuse), noting("after", seen)]
     async with serving(Directory(lookup), Changes(watch), stages=stages) as channel:
         assert (await refusal(unary(channel))).reason == "USER_NOT_FOUND"
         assert (await refusal(stream(channel).read())).reason == "USER_NOT_FOUND"
@@ -135,7 +136,7 @@ async def test_a_stage_can_end_a_stream_as_a_timeout_would() -> None:
         finally:
             ended.set()
 
-    async with serving(Changes(endless), stages=[error_table, ending]) as channel:
+    async with serving(Changes(endless), stages=[error_table, around(ending)]) as channel:
         with pytest.raises(aio.AioRpcError, match="ended"):
             async for _ in stream(channel):
                 pass

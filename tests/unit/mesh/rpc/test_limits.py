@@ -12,12 +12,28 @@ from grpc import aio
 
 from mesh.contract import READING, Rate
 from mesh.rpc.admission import Admission
-from mesh.rpc.call import Call
+from mesh.rpc.call import Call, Stage
 from mesh.rpc.errors import error_table
-from mesh.rpc.interceptor import Stage
 from mesh.rpc.limits import CALLERS_REMEMBERED, NEWCOMERS, Buckets, Limits
 from mesh.tokens.claims import Claims
-from tests.kit.calls import CHANGE, CONTRACT, GET, WATCH, Changes, Refusal, refusal, serving, stream, unary
+from tests.kit.calls import (
+    CHANGE,
+    CONTRACT,
+    GET,
+    JWKS,
+    LOOKUP,
+    REQUEST,
+    WATCH,
+    Changes,
+    Directory,
+    Keys,
+    Refusal,
+    around,
+    found,
+    refusal,
+    serving,
+    unary,
+)
 from tests.unit.mesh.rpc.test_admission import Gate
 
 RATE = CONTRACT.rpcs[GET].rate or READING
@@ -44,7 +60,7 @@ async def stand_in_for_tokens(call: Call) -> AsyncIterator[None]:
 
 
 def stages(limits: Limits, limit: int = 200) -> Sequence[Stage]:
-    return [error_table, Admission(limit), stand_in_for_tokens, limits]
+    return [error_table, Admission(limit), around(stand_in_for_tokens), limits]
 
 
 async def get(channel: aio.Channel, subject: str) -> bytes:
@@ -208,11 +224,11 @@ async def read_all(call: Any) -> None:
 
 
 async def test_what_has_no_token_is_not_limited_here() -> None:
-    async with serving(Changes(Gate().watch), stages=stages(Limits(200, factor=0.001))) as channel:
-        for _ in range(20):
-            await unary(channel, GET, b"")
-        call = stream(channel)
-        assert await call.read()
+    made = stages(Limits(200, factor=0.001))
+    async with serving(Keys(found), Directory(found), stages=made) as channel:
+        for path in (JWKS, LOOKUP):
+            for _ in range(20):
+                await unary(channel, path, b"" if path == JWKS else REQUEST)
 
 
 def test_a_bucket_holds_what_the_rate_says_and_fills_evenly() -> None:

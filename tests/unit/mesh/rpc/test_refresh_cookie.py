@@ -10,7 +10,8 @@ from authmesh.token.v1 import token_set_pb2
 from mesh.contract import Contract
 from mesh.errors import InvalidArgument, MeshError, PermissionDenied, Unauthenticated
 from mesh.rpc import refresh_cookie
-from mesh.rpc.call import Call, set_current_call
+from mesh.rpc.call import set_current_call
+from tests.kit.calls import call_from_edge
 
 RPC = Contract.load().rpcs["/authmesh.token.v1.TokenService/RefreshToken"]
 ASKED = (refresh_cookie.ASKED_BY, "cookie")
@@ -31,7 +32,7 @@ def during(metadata: Sequence[tuple[str, str]], body: Callable[[], Answer]) -> A
     """The answer of `body` in a call with this metadata."""
 
     def run() -> Answer:
-        set_current_call(Call(RPC, Context(), b"", None, metadata, "edge", "", "", "r", "t"))  # type: ignore[arg-type]
+        set_current_call(call_from_edge(RPC, *metadata, context=Context()))
         return body()
 
     return contextvars.copy_context().run(run)

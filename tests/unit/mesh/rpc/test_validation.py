@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import AsyncIterator
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import grpc
 import pytest
@@ -13,10 +13,9 @@ from authmesh.user.v1 import user_directory_pb2
 from google.protobuf import empty_pb2
 
 from mesh.errors import InvalidArgument
-from mesh.rpc.call import new_call
+from mesh.rpc.call import Call, Stage
 from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import error_table, to_status
-from mesh.rpc.interceptor import Stage
 from mesh.rpc.validation import Validation
 from tests.kit.calls import CHANGE, CONTRACT, CREATE, FOUND, WATCH, Changes, Directory, refusal, serving, stream, unary
 
@@ -85,12 +84,12 @@ async def test_no_request_takes_long_to_refuse_or_has_a_long_answer(bomb: token_
     handler = grpc.unary_unary_rpc_method_handler(
         Mock(), token_issuer_pb2.IssueTokensRequest.FromString, token_set_pb2.TokenSet.SerializeToString
     )
-    call, stage = new_call(rpc, bomb.SerializeToString(), Codecs.of(handler), context), Validation()
+    call = Call(rpc, bomb.SerializeToString(), Codecs.of(handler), context)
+    serve = Validation()(rpc, AsyncMock(side_effect=AssertionError))
     assert call.request
     started = time.thread_time()
     with pytest.raises(InvalidArgument) as refused:
-        async with stage(call):
-            pass
+        await serve(call)
     assert time.thread_time() - started < 0.1
     status = to_status(refused.value)
     assert status.ByteSize() < 2500
