@@ -61,41 +61,39 @@ class Admission:
             DeadlineExceeded: DEADLINE, the time was up.
             Unavailable: DEPENDENCY_UNAVAILABLE, the server is going away.
         """
-        admitted = self._stream(proceed) if rpc.server_streaming else self._unary(rpc, proceed)
-
-        async def admit(call: Call) -> Any:
-            if call.payload is not None and len(call.payload) > MESSAGE_LIMIT:
-                raise ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"a message holds at most {MESSAGE_LIMIT} bytes")
-            return await admitted(call)
-
-        return admit
+        return self._stream(proceed) if rpc.server_streaming else self._unary(rpc, proceed)
 
     def _unary(self, rpc: Rpc, proceed: Handler) -> Handler:
-        kind, calls = rpc.kind, self._calls
+        kind, calls, of_kind = rpc.kind, self._calls, self._of_kind
         others = [other for other in KINDS if other != kind]
         # Who is behind a token is not known yet.
         is_known = kind != "authenticated"
         part = ADDRESS_PART if kind == "public" else NODE_PART
 
         async def admit(call: Call) -> Any:
+            _measure(call)
             caller = call.principal if is_known else ""
-            kept = sum([max(0, self._kept - self._of_kind[other]) for other in others])
+            kept = 0
+            for other in others:
+                if (reserve := self._kept - of_kind[other]) > 0:
+                    kept += reserve
             if not calls.take(caller, part, kept):
                 raise _overloaded()
-            self._of_kind[kind] += 1
+            of_kind[kind] += 1
             try:
                 with Endable() as block:
                     remaining = call.context.time_remaining()
                     block.end_after(UNARY_SECONDS if remaining is None else min(remaining, UNARY_SECONDS), _time_is_up)
                     return await proceed(call)
             finally:
-                self._of_kind[kind] -= 1
+                of_kind[kind] -= 1
                 calls.leave(caller)
 
         return admit
 
     def _stream(self, proceed: Handler) -> Handler:
         async def admit(call: Call) -> Any:
+            _measure(call)
             if self._draining:
                 raise _going_away()
             # A newcomer may get the place of another stream behind authentication: so some more come that far.
@@ -116,6 +114,11 @@ class Admission:
 def most_of_one_kind(limit: int) -> int:
     """How many calls of one kind can be in flight of `limit`, when the others have what is kept for them."""
     return limit - (len(KINDS) - 1) * _kept(limit)
+
+
+def _measure(call: Call) -> None:
+    if call.payload is not None and len(call.payload) > MESSAGE_LIMIT:
+        raise ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"a message holds at most {MESSAGE_LIMIT} bytes")
 
 
 def _kept(limit: int) -> int:

@@ -36,6 +36,8 @@ class Validation:
 
     def _hold(self, request: Message) -> None:
         found = list(islice(violations(request), VIOLATIONS))
+        if not found and not self._validator.collect_violations(request):
+            return
         # Rules take time in the number of items: they are asked only when the look at all fields came to its end.
         if len(found) < VIOLATIONS:
             named = {item.field for item in found}

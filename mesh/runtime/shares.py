@@ -1,7 +1,6 @@
 """Fair shares of what there is little of: no holder can take it all, and one that has nothing yet finds room."""
 
 import asyncio
-from collections import Counter
 
 
 class Shares:
@@ -17,7 +16,7 @@ class Shares:
         places: How many there are.
         """
         self.free = places
-        self.held: Counter[str] = Counter()
+        self.held: dict[str, int] = {}
         """Places of each holder that has any."""
 
     def take(self, holder: str, part: float = 1, kept: int = 0) -> bool:
@@ -28,7 +27,7 @@ class Shares:
             part: What the holder may have, as a multiple of what is free.
             kept: Free places that are not for this holder.
         """
-        held, free = self.held[holder], self.free - kept
+        held, free = self.held.get(holder, 0), self.free - kept
         if free <= 0 or (held and holder and held >= part * free):
             return False
         self.free -= 1
@@ -38,8 +37,9 @@ class Shares:
     def leave(self, holder: str) -> None:
         """Gives a place back."""
         self.free += 1
-        self.held[holder] -= 1
-        if not self.held[holder]:
+        if (held := self.held[holder]) > 1:
+            self.held[holder] = held - 1
+        else:
             del self.held[holder]
 
 
@@ -76,6 +76,6 @@ class FairQueue:
         """Gives a place back. It goes to the one who waits and holds the fewest; of several, to the longest waiting."""
         self._shares.leave(holder)
         if self._waiting:
-            for turn, waiting in sorted(self._waiting.items(), key=lambda item: self._shares.held[item[1]]):
+            for turn, waiting in sorted(self._waiting.items(), key=lambda item: self._shares.held.get(item[1], 0)):
                 if not turn.done() and self._shares.take(waiting, self._part):
                     turn.set_result(None)
