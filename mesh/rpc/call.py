@@ -157,6 +157,9 @@ class Call:
 
     def values(self, key: str) -> list[str]:
         """All values of a metadata key (lower case), as they came."""
+        if len(self._first) == len(self.metadata):
+            # No key has come twice, as a rule.
+            return [self._first[key]] if key in self._first else []
         return [
             value if isinstance(value, str) else value.decode("latin-1") for name, value in self.metadata if name == key
         ]

@@ -44,15 +44,18 @@ async def measure(seconds: float, rounds: int) -> Table:
         await chain.processes["token"].stop()
         service = await _start(stack, str(socket), str(jwks))
         unguarded = await _start(stack, f"{folder}/open", str(jwks), "open")
+        plain = await _start(stack, f"{folder}/bare", str(jwks), "bare")
         pids = {
             "service": service.pid,
             "open": unguarded.pid,
+            "bare": plain.pid,
             **{name: process.pid for name, process in chain._envoys.items()},
         }
         direct = await stack.enter_async_context(aio.insecure_channel(f"unix:{socket}", options=OPTIONS))
         sidecar = await stack.enter_async_context(_peer(chain))
         edge = await stack.enter_async_context(_edge(chain))
         without = await stack.enter_async_context(aio.insecure_channel(f"unix:{folder}/open", options=OPTIONS))
+        bare = await stack.enter_async_context(aio.insecure_channel(f"unix:{folder}/bare", options=OPTIONS))
         sessions = token_service_pb2.ListSessionsRequest(parent="users/me").SerializeToString()
         public = token_service_pb2.RevokeTokenRequest(token="x").SerializeToString()
         paths = {
@@ -68,6 +71,7 @@ async def measure(seconds: float, rounds: int) -> Table:
                 "checked": (_call(channel, LIST, sessions, token), processes),
             }
             if channel is direct:
+                pair = {"bare": (_call(bare, LIST, sessions, None), [pids["bare"]]), **pair}
                 pair["none"] = (_call(without, LIST, sessions, None), [pids["open"]])
                 pair["unread"] = (_call(without, LIST, sessions, token), [pids["open"]])
             await eventually(partial(_admitted, pair["checked"][0]))
@@ -80,11 +84,13 @@ async def measure(seconds: float, rounds: int) -> Table:
                     found[kind].append(await bear([call] * IN_FLIGHT, seconds, pids_of))
             rows += _rows(name, found)
     return Table("rpc", "A unary call with and without a token, empty handlers", (
-        "path", "token", "calls/s", "CPU us a call, service", "CPU us a call, all", "added by checking, service",
-        "by the token, service", "by the token, all",
+        "path", "token", "calls/s", "CPU us a call, service", "x bare", "CPU us a call, all",
+        "added by checking, service", "by the token, service", "by the token, all",
     ), rows, (
         (f"{IN_FLIGHT} calls in flight on one connection from one grpc.aio client. The token is "
         f"remembered: the path of every call but its first."),
+        ("Bare: the same handler on grpc.aio without our interceptor, in a process beside it. x bare: a "
+        "row's CPU as a multiple of it, round by round."),
         ("Direct: one method of two services, one of which has no authentication stage. Through "
         "Envoy: a public method and one that wants a token."),
         ("Unread: the token is sent where nobody looks at it. What it costs then is the header's way "
@@ -104,7 +110,9 @@ def _rows(path: str, found: dict[str, list[Borne]]) -> list[Sequence[object]]:
         )
 
     return [
-        (path, kind, Samples([one.rate for one in borne]), Samples(own[kind]), Samples(everything[kind]),
+        (path, kind, Samples([one.rate for one in borne]), Samples(own[kind]),
+         Samples([cost / least for least, cost in zip(own["bare"], own[kind], strict=True)]) if "bare" in own else "",
+         Samples(everything[kind]),
          *((added(own, "unread"), added(own, "none"), added(everything, "none")) if kind == "checked" else ("", "",
          "")))
         for kind, borne in found.items()
