@@ -12,14 +12,15 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from mesh.errors import MeshError
+from mesh.errors import MeshError, Reason, Unavailable
 from mesh.runtime.interruption import Interruption
 from mesh.storage.redis_address import RedisAddress
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
@@ -85,7 +86,7 @@ class RevocationFeed:
     def __init__(
         self,
         redis_url: str,
-        load_snapshot: Callable[[], Awaitable[Snapshot]],
+        load_snapshot: Callable[[], AsyncGenerator[Snapshot]],
         revocations: RevocationSet,
         *,
         stream: str = STREAM,
@@ -93,7 +94,7 @@ class RevocationFeed:
     ) -> None:
         """Args:
         redis_url: Where the streams are (`mesh.storage.redis_address`).
-        load_snapshot: Asks Token for everything; raises `MeshError` when it can't be had.
+        load_snapshot: Asks Token for everything, in pieces; raises `MeshError` when it can't be had.
         revocations: The set to keep.
         stream: Name of the stream of revocations.
         clock: Monotonic seconds.
@@ -152,9 +153,17 @@ class RevocationFeed:
 
     async def _load(self) -> None:
         started = self._clock()
-        snapshot = await self._load_snapshot()
-        self._revocations.add(snapshot.revocations)
-        self._epoch, self._sequence = snapshot.epoch, snapshot.sequence
+        whole: Snapshot | None = None
+        # Pieces are added as they come, and the loop goes on between them. To refuse early is no harm; that this
+        # process knows everything is said after the last one.
+        async with aclosing(self._load_snapshot()) as pieces:
+            async for piece in pieces:
+                whole = piece
+                self._revocations.add(piece.revocations)
+                await asyncio.sleep(0)
+        if whole is None:
+            raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the snapshot was empty: try again")
+        self._epoch, self._sequence = whole.epoch, whole.sequence
         self._complete_at = max(self._complete_at, started)
 
     async def _follow(self, redis: Redis) -> None:
@@ -182,6 +191,7 @@ class RevocationFeed:
                     heartbeat_id = entry_id
                     await self._drain(redis, fields[b"epoch"].decode(), int(fields[b"sequence"]))
                     self._complete_at = max(self._complete_at, absent_at)
+                    self._revocations.forget()
             except GapError as gap:
                 _log.info("loading a snapshot", cause=str(gap))
                 await self._load()

@@ -9,6 +9,9 @@ from enum import IntEnum
 from mesh.tokens.claims import Claims
 from mesh.tokens.verifier import LEEWAY_SECONDS
 
+FORGOTTEN_AT_ONCE = 5000
+"""Expired entries that are forgotten on end: some milliseconds, in which the process does nothing else."""
+
 
 class RevocationKind(IntEnum):
     """By what a revocation refuses; the numbers are those of `authmesh.token.v1.Revocation.Kind`."""
@@ -38,12 +41,12 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything revoked and not expired, at one moment."""
+    """Everything that is revoked and has not expired, at one moment, or a piece of it."""
 
     epoch: str
     """Changes when the log was restored from a backup: sequences of another epoch mean nothing."""
     sequence: int
-    """The highest one that the snapshot contains."""
+    """The highest one that the whole snapshot contains."""
     revocations: tuple[Revocation, ...]
 
 
@@ -60,7 +63,9 @@ class RevocationSet:
         # kind -> value -> (not before, expiry). Kinds that know no time refuse everything: their `not_before` is
         # infinite.
         self._entries: dict[RevocationKind, dict[str, tuple[float, int]]] = {kind: {} for kind in RevocationKind}
-        self._expiries: list[tuple[int, RevocationKind, str]] = []
+        # Many expire in the same second: a heap of seconds, and what expires in each.
+        self._seconds: list[int] = []
+        self._expiring: dict[int, list[tuple[RevocationKind, str]]] = {}
 
     def __len__(self) -> int:
         return sum(len(entries) for entries in self._entries.values())
@@ -79,8 +84,8 @@ class RevocationSet:
             merged = (max(known[0], not_before), max(known[1], revocation.expires_at))
             if merged != known:
                 self._entries[revocation.kind][revocation.value] = merged
-                heapq.heappush(self._expiries, (merged[1], revocation.kind, revocation.value))
-        self._forget()
+                self._expire_at(merged[1], (revocation.kind, revocation.value))
+        self.forget()
 
     def refuses(self, claims: Claims) -> bool:
         """Whether a token with these claims is revoked."""
@@ -99,11 +104,27 @@ class RevocationSet:
         """Whether everything that a key has signed is revoked."""
         return key_id in self._entries[RevocationKind.KEY]
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Forgets what has expired, `FORGOTTEN_AT_ONCE` entries at the most."""
         # A verifier whose clock is behind still admits what has expired by ours.
         expired_before = self._clock() - LEEWAY_SECONDS
-        while self._expiries and self._expiries[0][0] < expired_before:
-            _, kind, value = heapq.heappop(self._expiries)
-            known = self._entries[kind].get(value)
-            if known is not None and known[1] < expired_before:
-                del self._entries[kind][value]
+        left = FORGOTTEN_AT_ONCE
+        while self._seconds and self._seconds[0] < expired_before:
+            expiring = self._expiring[self._seconds[0]]
+            while expiring:
+                if not left:
+                    return
+                left -= 1
+                kind, value = expiring.pop()
+                known = self._entries[kind].get(value)
+                # One that was prolonged is listed again, at its longer time.
+                if known is not None and known[1] < expired_before:
+                    del self._entries[kind][value]
+            del self._expiring[heapq.heappop(self._seconds)]
+
+    def _expire_at(self, second: int, entry: tuple[RevocationKind, str]) -> None:
+        expiring = self._expiring.get(second)
+        if expiring is None:
+            expiring = self._expiring[second] = []
+            heapq.heappush(self._seconds, second)
+        expiring.append(entry)

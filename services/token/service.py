@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,8 +37,6 @@ Context = aio.ServicerContext[Any, Any]
 DEFAULT_PAGE_SIZE = 50
 JWKS_MAX_AGE = 60
 """Seconds that a browser or a proxy may keep the JWKS."""
-PIECE = 2000
-"""Revocations in one message of a snapshot: about 200 KB."""
 
 
 class TokenService(token_service_pb2_grpc.TokenServiceServicer):
@@ -216,14 +215,13 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         self, request: token_issuer_pb2.GetRevocationSnapshotRequest, context: Context
     ) -> AsyncIterator[token_issuer_pb2.GetRevocationSnapshotResponse]:
         """Everything that is revoked. An empty log is one message without entries."""
-        snapshot = await self._log.snapshot(self._clock())
-        for start in range(0, max(len(snapshot.revocations), 1), PIECE):
-            piece = snapshot.revocations[start : start + PIECE]
-            yield token_issuer_pb2.GetRevocationSnapshotResponse(
-                epoch=snapshot.epoch,
-                sequence=snapshot.sequence,
-                revocations=[_message(revocation) for revocation in piece],
-            )
+        async with aclosing(self._log.snapshot(self._clock())) as pieces:
+            async for piece in pieces:
+                yield token_issuer_pb2.GetRevocationSnapshotResponse(
+                    epoch=piece.epoch,
+                    sequence=piece.sequence,
+                    revocations=[_message(revocation) for revocation in piece.revocations],
+                )
 
 
 def _claims() -> Claims:

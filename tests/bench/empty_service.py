@@ -28,8 +28,9 @@ from mesh.tokens.authentication import Authentication
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
-from mesh.tokens.revocations import RevocationSet, Snapshot
+from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
+from tests.kit.snapshots import nothing_revoked
 from tests.kit.tokens import AUDIENCE, ISSUER
 
 _Base: Any = token_service_pb2_grpc.TokenServiceServicer
@@ -62,16 +63,13 @@ async def main(socket: str, jwks: bytes, kind: str) -> None:
     async def fetch() -> bytes:
         return jwks
 
-    async def nothing() -> Snapshot:
-        return Snapshot("e", 0, ())
-
     keys, revocations = KeySet(fetch), RevocationSet()
     await keys.refresh()
     authentication = Authentication(
         Verifier(keys, ISSUER, AUDIENCE),
         keys,
         revocations,
-        _FreshFeed("unix:///nowhere", nothing, revocations),
+        _FreshFeed("unix:///nowhere", nothing_revoked, revocations),
         Policy(),
         Limits(1000, factor=10**6),
     )

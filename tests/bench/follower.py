@@ -10,7 +10,8 @@ import uvloop
 from redis.asyncio import Redis
 
 from mesh.tokens.feed import RevocationFeed
-from mesh.tokens.revocations import Revocation, RevocationSet, Snapshot
+from mesh.tokens.revocations import Revocation, RevocationSet
+from tests.kit.snapshots import nothing_revoked
 
 BARE_STREAM = "bench:bare"
 
@@ -24,10 +25,7 @@ class _Printing(RevocationSet):
 
 
 async def feed(url: str, epoch: str) -> None:
-    async def empty() -> Snapshot:
-        return Snapshot(epoch, 0, ())
-
-    await RevocationFeed(url, empty, _Printing()).run()
+    await RevocationFeed(url, lambda: nothing_revoked(epoch), _Printing()).run()
 
 
 async def bare(url: str) -> None:

@@ -8,9 +8,10 @@ from mesh.tokens.authentication import Authentication
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
-from mesh.tokens.revocations import RevocationSet, Snapshot
+from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
 from tests.bench.report import Samples, Table
+from tests.kit.snapshots import nothing_revoked
 from tests.kit.tokens import AUDIENCE, ISSUER, Mint
 
 TOKENS = 300
@@ -23,10 +24,7 @@ async def measure(seconds: float, rounds: int) -> Table:
     await keys.refresh()
     revocations = RevocationSet()
 
-    async def empty() -> Snapshot:
-        return Snapshot("e", 0, ())
-
-    feed = RevocationFeed("unix:///nowhere", empty, revocations)
+    feed = RevocationFeed("unix:///nowhere", nothing_revoked, revocations)
     verifier = Verifier(keys, ISSUER, AUDIENCE)
     authentication = Authentication(verifier, keys, revocations, feed, Policy(), Limits(200))
     tokens = [mint.token(jti=f"t{number}") for number in range(TOKENS)]

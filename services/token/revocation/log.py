@@ -3,7 +3,7 @@
 import asyncio
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from functools import partial
 
 from asyncpg import Record
 
+from mesh.errors import Reason, Unavailable
 from mesh.outbox.work import UnitOfWork
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.revocations import Revocation, RevocationKind, Snapshot
@@ -21,6 +22,10 @@ KEPT = timedelta(seconds=MAX_LIFETIME_SECONDS + LEEWAY_SECONDS)
 PUBLISHED_SECONDS = 1.0
 """How long a transaction that revoked something waits for its publication, at the most: less than any caller's
 deadline."""
+
+
+PIECE = 1000
+"""Revocations in one piece of a snapshot: about 60 KB on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +147,44 @@ class RevocationLog:
             tuple(_revocation(row) for row in rows if row["sequence"] is not None),
         )
 
-    async def snapshot(self, time: datetime) -> Snapshot:
-        """Everything that is revoked and has not expired at `time`, by any clock of the mesh. One statement, hence of
-        one moment.
+    async def snapshot(self, time: datetime) -> AsyncGenerator[Snapshot]:
+        """Everything that is revoked and has not expired at `time`, by any clock of the mesh, in pieces.
+
+        A statement for each piece, so that a slow reader holds nothing. All the same it is of the moment of the first:
+        entries are only ever appended, in the order of their sequence, and later ones are left out.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE: the log was restored meanwhile.
         """
-        rows = await self._database.fetch(
-            """
-            SELECT log.epoch, log.sequence AS newest, entry.*
-            FROM revocation_log AS log LEFT JOIN revocations AS entry ON entry.expire_time > $1
-            """,
-            # As `RevocationSet` forgets: a verifier whose clock is behind still admits what has expired by ours.
-            int(time.timestamp()) - LEEWAY_SECONDS,
-        )
-        return Snapshot(
-            str(rows[0]["epoch"]),
-            rows[0]["newest"],
-            tuple(_revocation(row) for row in rows if row["sequence"] is not None),
-        )
+        # As `RevocationSet` forgets: a verifier whose clock is behind still admits what has expired by ours.
+        expired = int(time.timestamp()) - LEEWAY_SECONDS
+        epoch: uuid.UUID | None = None
+        newest: int | None = None
+        last = 0
+        while True:
+            rows = await self._database.fetch(
+                """
+                SELECT log.epoch, log.sequence AS newest, entry.*
+                FROM revocation_log AS log
+                LEFT JOIN LATERAL (SELECT * FROM revocations
+                    WHERE sequence > $1 AND sequence <= coalesce($2, log.sequence) AND expire_time > $3
+                    ORDER BY sequence LIMIT $4) AS entry ON true
+                ORDER BY entry.sequence
+                """,
+                last,
+                newest,
+                expired,
+                PIECE,
+            )
+            newest = rows[0]["newest"] if newest is None else newest
+            epoch = epoch or rows[0]["epoch"]
+            if epoch != rows[0]["epoch"]:
+                raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the revocation log was restored: try again")
+            revocations = tuple(_revocation(row) for row in rows if row["sequence"] is not None)
+            yield Snapshot(str(epoch), newest, revocations)
+            if len(revocations) < PIECE:
+                return
+            last = revocations[-1].sequence
 
     async def begin_epoch(self, ended: str) -> bool:
         """Says that the log was restored: numbers of the epoch `ended` mean nothing any more. False when somebody else

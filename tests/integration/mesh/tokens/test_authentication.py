@@ -29,8 +29,9 @@ from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
-from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
+from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet
 from mesh.tokens.verifier import Verifier
+from tests.kit.snapshots import nothing_revoked
 from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
 
 XFCC = "x-forwarded-client-cert"
@@ -78,10 +79,7 @@ class Feed(RevocationFeed):
     """A feed that is as stale as the test says."""
 
     def __init__(self, revocations: RevocationSet) -> None:
-        async def empty() -> Snapshot:
-            return Snapshot("e", 0, ())
-
-        super().__init__("unix:///nowhere", empty, revocations)
+        super().__init__("unix:///nowhere", nothing_revoked, revocations)
         self.age = 0.0
 
     def staleness(self) -> float:

@@ -32,6 +32,7 @@ from services.token.sessions.store import Store
 from services.token.sessions.subjects import SubjectSync
 from tests.conftest import OpenDatabase
 from tests.kit.signing import OneKey
+from tests.kit.snapshots import whole
 
 ISSUER = "https://issuer.test"
 AUDIENCE = "authmesh"
@@ -121,7 +122,7 @@ class Token:
 
     async def learn_revocations(self) -> None:
         """What the feed does, without the feed."""
-        self.revocations.add((await self.log.snapshot(self.clock())).revocations)
+        self.revocations.add((await whole(self.log.snapshot(self.clock()))).revocations)
 
     async def refuses(self, issued: Issued) -> bool:
         """Whether the access token is revoked."""

@@ -39,6 +39,7 @@ from mesh.tokens.feed import STREAM
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import parse_jwks
 from tests.conftest import held
+from tests.kit.snapshots import whole
 
 ALICE, BOB = uuid.UUID(int=0xA11CE), uuid.UUID(int=0xB0B)
 
@@ -300,7 +301,7 @@ async def test_what_other_nodes_fetch_is_there(token: Process) -> None:
     async with open_channel(token.socket) as channel:
         # The one that signs, and the one that will.
         assert len(parse_jwks(await fetch_jwks(channel))) == 2
-        snapshot = await fetch_snapshot(AsNode(channel))  # type: ignore[arg-type]
+        snapshot = await whole(fetch_snapshot(AsNode(channel)))  # type: ignore[arg-type]
     assert issued.session.endswith(snapshot.revocations[-1].value)
     assert len(snapshot.revocations) == snapshot.sequence
 

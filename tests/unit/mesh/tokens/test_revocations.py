@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mesh.tokens.claims import Claims
-from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet
+from mesh.tokens.revocations import FORGOTTEN_AT_ONCE, Revocation, RevocationKind, RevocationSet
 
 CLAIMS = Claims("u1", "s1", "c1", frozenset(), frozenset(), "t1", 1000, 1600, 900, ("pwd",), "k1")
 
@@ -62,6 +62,19 @@ def test_entries_are_forgotten_when_every_token_they_refuse_has_expired() -> Non
     now = 9000
     revoked.add([])
     assert len(revoked) == 0
+
+
+def test_many_that_expire_in_one_second_are_forgotten_in_slices() -> None:
+    now = [1000.0]
+    revocations = RevocationSet(lambda: now[0])
+    many = 3 * FORGOTTEN_AT_ONCE
+    revocations.add(revocation(RevocationKind.SESSION, str(number), expires_at=2000) for number in range(many))
+    now[0] = 3000.0
+    sizes = [len(revocations)]
+    while sizes[-1]:
+        revocations.forget()
+        sizes.append(len(revocations))
+    assert sizes == [many, 2 * FORGOTTEN_AT_ONCE, FORGOTTEN_AT_ONCE, 0]
 
 
 def test_an_entry_that_was_prolonged_is_kept_for_its_longer_time() -> None:

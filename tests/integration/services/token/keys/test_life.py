@@ -30,6 +30,7 @@ from services.token.keys.store import KeyStore
 from services.token.revocation.log import RevocationLog
 from tests.conftest import OpenDatabase
 from tests.integration.services.token.conftest import Clock
+from tests.kit.snapshots import whole
 
 POLICY = KeyPolicy(
     jwks_max_cache=timedelta(minutes=1),
@@ -206,7 +207,7 @@ async def test_revoking_the_active_key_has_the_next_one_sign_at_once(token: Repl
     assert revoked.state(token.clock()) is State.REVOKED
     assert (await token.ring.active()).key_id == second.key_id
     assert token.published() == {second.key_id}
-    snapshot = await token.log.snapshot(token.clock())
+    snapshot = await whole(token.log.snapshot(token.clock()))
     assert [(one.kind, one.value) for one in snapshot.revocations] == [(RevocationKind.KEY, first.key_id)]
     # Longer than a token lives: with a stolen key somebody can sign new ones.
     assert snapshot.revocations[0].expires_at > token.clock().timestamp() + 86400
@@ -214,7 +215,7 @@ async def test_revoking_the_active_key_has_the_next_one_sign_at_once(token: Repl
     assert (await token.key(State.PUBLISHED)).key_id != first.key_id
     assert (await token.key(State.REVOKED)).material is None
     assert await token.orders.revoke(first.key_id) == await token.key(State.REVOKED)
-    assert len((await token.log.snapshot(token.clock())).revocations) == 1
+    assert len((await whole(token.log.snapshot(token.clock()))).revocations) == 1
     types = [event.type for event in await token.events()]
     assert types[3:] == ["token.key_revoked", "token.key_activated", "token.key_created"]
 
@@ -291,7 +292,7 @@ async def test_what_another_replica_revoked_signs_nothing_here_once_the_feed_has
     await other.ring.refresh()
     first = await other.ring.active()
     await token.orders.revoke(first.key_id)
-    other.revocations.add((await token.log.snapshot(token.clock())).revocations)
+    other.revocations.add((await whole(token.log.snapshot(token.clock()))).revocations)
     assert first.key_id not in other.published()
     assert (await other.ring.active()).key_id != first.key_id
 

@@ -5,8 +5,8 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from mesh.tokens.revocations import RevocationKind, RevocationSet, Snapshot
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 from services.token.revocation import log as revocation_log_module
 from services.token.revocation import publisher as publisher_module
-from services.token.revocation.log import KEPT, RevocationLog
+from services.token.revocation.log import KEPT, PIECE, RevocationLog
 from services.token.revocation.publisher import Publisher
 from tests.conftest import OpenDatabase, held
 from tests.integration.services.token.conftest import Clock
+from tests.kit.snapshots import whole
 
 PATIENCE = 10.0
 
@@ -61,11 +62,13 @@ class Consumer:
         self.feed = RevocationFeed(url, self.load, self.known)
         self.reachable = True
 
-    async def load(self) -> Snapshot:
+    async def load(self) -> AsyncGenerator[Snapshot]:
         if not self.reachable:
             raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "test")
         self.snapshots += 1
-        return await self.log.snapshot(Clock()())
+        async with aclosing(self.log.snapshot(Clock()())) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def knows(self, *sequences: int) -> bool:
         return self.feed.sequence >= max(sequences)
@@ -395,7 +398,7 @@ async def test_an_entry_is_kept_no_shorter_than_to_the_second(database: Database
     clock.now = clock.now.replace(microsecond=900_000)
     async with Work(database, "token").begin() as tx:
         await log.append(tx, RevocationKind.SESSION, ["s1"], clock())
-    (entry,) = (await log.snapshot(clock())).revocations
+    (entry,) = (await whole(log.snapshot(clock()))).revocations
     assert entry.expires_at >= (clock() + KEPT).timestamp()
 
 
@@ -405,10 +408,36 @@ async def test_the_snapshot_is_of_one_moment_and_holds_nothing_expired(database:
         await log.append(tx, RevocationKind.SUBJECT, ["u1"], clock(), clock())
     # A process whose clock is behind admits the longest token for that much longer.
     clock.pass_by(seconds=MAX_LIFETIME_SECONDS + LEEWAY_SECONDS + 30)
-    assert len((await log.snapshot(clock())).revocations) == 1
+    assert len((await whole(log.snapshot(clock()))).revocations) == 1
     clock.pass_by(hours=1)
     async with Work(database, "token").begin() as tx:
         await log.append(tx, RevocationKind.TOKEN, ["t1"], clock())
-    snapshot = await log.snapshot(clock())
+    snapshot = await whole(log.snapshot(clock()))
     assert snapshot.sequence == 2
     assert [(entry.kind, entry.value) for entry in snapshot.revocations] == [(RevocationKind.TOKEN, "t1")]
+
+
+async def test_a_snapshot_of_many_pieces_is_of_the_moment_of_its_first(database: Database, log: RevocationLog) -> None:
+    async def revoke(*values: str) -> None:
+        async with Work(database, "token").begin() as tx:
+            await log.append(tx, RevocationKind.SESSION, values, Clock()())
+
+    values = [str(number) for number in range(2 * PIECE + 1)]
+    await revoke(*values)
+    async with aclosing(log.snapshot(Clock()())) as pieces:
+        read = [await anext(pieces)]
+        await revoke("later")
+        read += [piece async for piece in pieces]
+    assert [len(piece.revocations) for piece in read] == [PIECE, PIECE, 1]
+    assert {piece.sequence for piece in read} == {len(values)}
+    assert [revocation.value for piece in read for revocation in piece.revocations] == values
+
+
+async def test_a_log_that_is_restored_meanwhile_ends_a_snapshot(database: Database, log: RevocationLog) -> None:
+    async with Work(database, "token").begin() as tx:
+        await log.append(tx, RevocationKind.SESSION, [str(number) for number in range(PIECE + 1)], Clock()())
+    async with aclosing(log.snapshot(Clock()())) as pieces:
+        first = await anext(pieces)
+        await log.begin_epoch(first.epoch)
+        with pytest.raises(Unavailable):
+            await anext(pieces)
