@@ -135,9 +135,15 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, size: int = 8) -> AsyncIterator[Self]:
+    async def open(cls, url: str, *, size: int = 8, plan_for_values: bool = False) -> AsyncIterator[Self]:
         """A database at `url`. Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL
         is away.
+
+        Args:
+            url: `postgresql://...`.
+            size: The most connections.
+            plan_for_values: Plans each statement for the values it is given. From its sixth run on, PostgreSQL may
+                take one plan for all values, which is a bad one where a condition fits most rows or hardly any.
         """
         pool = asyncpg.create_pool(
             url,
@@ -146,7 +152,10 @@ class Database:
             connection_class=_Connection,
             timeout=START_SECONDS,
             command_timeout=COMMAND_SECONDS,
-            server_settings={"lock_timeout": f"{LOCK_SECONDS:.0f}s"},
+            server_settings={
+                "lock_timeout": f"{LOCK_SECONDS:.0f}s",
+                "plan_cache_mode": "force_custom_plan" if plan_for_values else "auto",
+            },
         )
         await pool
         try:

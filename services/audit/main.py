@@ -33,7 +33,9 @@ async def main() -> None:
     """Wires the parts and serves until the process is told to stop."""
     settings = AuditSettings.load()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database.open(settings.database_url.get_secret_value()))
+        database = await stack.enter_async_context(
+            Database.open(settings.database_url.get_secret_value(), plan_for_values=True)
+        )
         channel = await stack.enter_async_context(open_channel(settings.egress))
         work = Work(database, "audit")
         relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])

@@ -12,6 +12,11 @@ from services.user.roles import ADMIN
 _COLUMNS = "id, email, display_name, roles, disabled, version, create_time, update_time"
 
 
+# The conditions stand in the statements, as they stand in the indexes: a parameter would hide that they are the same.
+HOLDERS = f"SELECT {_COLUMNS} FROM users WHERE roles <> '{{}}' ORDER BY id"
+LOCK_ADMINISTRATORS = f"SELECT id FROM users WHERE '{ADMIN}' = ANY (roles) AND NOT disabled ORDER BY id FOR UPDATE"
+
+
 class Users:
     """The table of users. Reads need no transaction; what leads to a change locks the row in one."""
 
@@ -34,20 +39,19 @@ class Users:
             email: Only the user with this address, in lower case; empty: all.
             size: The most users.
         """
+        # A statement for each case: one plan for both reads all users to find one address.
+        condition, values = ("email = $3", (email,)) if email else ("true", ())
         rows = await connection.fetch(
-            f"""
-            SELECT {_COLUMNS} FROM users WHERE ($1::uuid IS NULL OR id > $1) AND ($2::text = '' OR email = $2)
-                ORDER BY id LIMIT $3
-            """,
+            f"SELECT {_COLUMNS} FROM users WHERE ($1::uuid IS NULL OR id > $1) AND {condition} ORDER BY id LIMIT $2",
             after,
-            email,
             size,
+            *values,
         )
         return [user for row in rows if (user := _user(row))]
 
     async def holders(self, connection: Database | Transaction) -> list[User]:
         """Users who have any role, in the order of their sign-ups."""
-        rows = await connection.fetch(f"SELECT {_COLUMNS} FROM users WHERE roles <> '{{}}' ORDER BY id")
+        rows = await connection.fetch(HOLDERS)
         return [user for row in rows if (user := _user(row))]
 
     async def lock(self, tx: Transaction, user_id: uuid.UUID) -> User | None:
@@ -56,9 +60,7 @@ class Users:
 
     async def lock_administrators(self, tx: Transaction) -> set[uuid.UUID]:
         """Who can administer, all locked: of two who demote each other, the second sees what the first did."""
-        rows = await tx.fetch(
-            "SELECT id FROM users WHERE $1 = ANY (roles) AND NOT disabled ORDER BY id FOR UPDATE", ADMIN
-        )
+        rows = await tx.fetch(LOCK_ADMINISTRATORS)
         return {row["id"] for row in rows}
 
     async def add(self, tx: Transaction, user: User) -> bool:

@@ -76,6 +76,17 @@ async def end_sessions(url: str) -> None:
     await admin.close()
 
 
+async def test_a_database_plans_for_values_where_it_is_told_to(url: str) -> None:
+    for plan_for_values, expected in ((True, [(8, 0)]), (False, [(5, 3)])):
+        async with Database.open(url, size=1, plan_for_values=plan_for_values) as database:
+            for _ in range(8):
+                await database.fetchval("SELECT size FROM thing WHERE name = $1", "a")
+            rows = await database.fetch(
+                "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE statement LIKE '%$1' ORDER BY 1"
+            )
+            assert [tuple(row) for row in rows] == expected
+
+
 async def as_caller(address: str, work: Callable[[], Awaitable[Any]]) -> Any:
     """Does `work` as a call of a client at this address."""
     rpc = next(rpc for rpc in Contract.load().rpcs.values() if rpc.kind == "public")
