@@ -44,18 +44,16 @@ async def measure(seconds: float, rounds: int) -> Table:
         await chain.processes["token"].stop()
         service = await _start(stack, str(socket), str(jwks))
         unguarded = await _start(stack, f"{folder}/open", str(jwks), "open")
-        plain = await _start(stack, f"{folder}/bare", str(jwks), "bare")
+        bare, bare_pid = await stack.enter_async_context(bare_handler())
         pids = {
             "service": service.pid,
             "open": unguarded.pid,
-            "bare": plain.pid,
             **{name: process.pid for name, process in chain._envoys.items()},
         }
         direct = await stack.enter_async_context(aio.insecure_channel(f"unix:{socket}", options=OPTIONS))
         sidecar = await stack.enter_async_context(_peer(chain))
         edge = await stack.enter_async_context(_edge(chain))
         without = await stack.enter_async_context(aio.insecure_channel(f"unix:{folder}/open", options=OPTIONS))
-        bare = await stack.enter_async_context(aio.insecure_channel(f"unix:{folder}/bare", options=OPTIONS))
         sessions = token_service_pb2.ListSessionsRequest(parent="users/me").SerializeToString()
         public = token_service_pb2.RevokeTokenRequest(token="x").SerializeToString()
         paths = {
@@ -71,7 +69,7 @@ async def measure(seconds: float, rounds: int) -> Table:
                 "checked": (_call(channel, LIST, sessions, token), processes),
             }
             if channel is direct:
-                pair = {"bare": (_call(bare, LIST, sessions, None), [pids["bare"]]), **pair}
+                pair = {"bare": (bare, [bare_pid]), **pair}
                 pair["none"] = (_call(without, LIST, sessions, None), [pids["open"]])
                 pair["unread"] = (_call(without, LIST, sessions, token), [pids["open"]])
             await eventually(partial(_admitted, pair["checked"][0]))
@@ -149,6 +147,20 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.kill()
     await process.wait()
+
+
+@asynccontextmanager
+async def bare_handler() -> AsyncIterator[tuple[Call, int]]:
+    """A call of an empty handler on grpc.aio as it is, and its process: what everything else is a multiple of."""
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+        (Path(folder) / "jwks").write_bytes(await Mint().jwks())
+        process = await _start(stack, f"{folder}/s", f"{folder}/jwks", "bare")
+        channel = await stack.enter_async_context(aio.insecure_channel(f"unix:{folder}/s", options=OPTIONS))
+        request = token_service_pb2.ListSessionsRequest(parent="users/me").SerializeToString()
+        call = _call(channel, LIST, request, None)
+        await eventually(partial(_admitted, call))
+        yield call, process.pid
 
 
 @asynccontextmanager

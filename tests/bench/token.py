@@ -16,6 +16,7 @@ from mesh.local.components import postgres, valkey
 from mesh.storage.migrations import migrate
 from tests.bench.load import Borne, Call, bear
 from tests.bench.report import Samples, Table
+from tests.bench.rpc import bare_handler
 from tests.integration.services.token.test_process import by
 from tests.kit.token_process import TokenProcess, running
 
@@ -39,8 +40,14 @@ async def servers() -> AsyncIterator[tuple[str, str]]:
 
 
 async def measure(seconds: float, rounds: int) -> Table:
-    """The three, in turn."""
-    async with servers() as (database_url, redis_url), running(database_url, redis_url, LOG_LEVEL="warning") as process:
+    """What it does, and an empty call beside it, in turn."""
+    async with (
+        servers() as (database_url, redis_url),
+        running(
+            database_url, redis_url, LOG_LEVEL="warning", RATE_LIMIT_FACTOR="1000", MAX_CONCURRENT_CALLS="1000"
+        ) as process,
+        bare_handler() as (bare, bare_pid),
+    ):
         admin = await _admin(process)
         lines = [_Line(process, await _sign_in(process)) for _ in range(LINES)]
         uncached = [await _sign_in(process) for _ in range(LINES)]
@@ -50,25 +57,35 @@ async def measure(seconds: float, rounds: int) -> Table:
             "introspect a refresh token": [_introspect(process, admin, issued.refresh_token) for issued in uncached],
             "issue (sign-in)": [lambda: _sign_in(process)] * LINES,
         }
-        found: dict[str, list[Borne]] = {name: [] for name in kinds}
-        for calls in kinds.values():
-            await bear(calls, seconds / 4, [process.pid])
+        ways = {"bare grpc.aio": ([bare] * LINES, bare_pid)}
+        ways |= {name: (calls, process.pid) for name, calls in kinds.items()}
+        found: dict[str, list[Borne]] = {name: [] for name in ways}
+        for calls, pid in ways.values():
+            await bear(calls, seconds / 4, [pid])
         for _ in range(rounds):
-            for name, calls in kinds.items():
-                found[name].append(await bear(calls, seconds, [process.pid]))
+            for name, (calls, pid) in ways.items():
+                found[name].append(await bear(calls, seconds, [pid]))
     rows = [
         (
             name,
             Samples([one.per_core for one in borne]),
             Samples([one.microseconds for one in borne]),
+            Samples(
+                [
+                    one.microseconds / least.microseconds
+                    for one, least in zip(borne, found["bare grpc.aio"], strict=True)
+                ]
+            ),
             Samples([one.rate for one in borne]),
         )
         for name, borne in found.items()
     ]
-    return Table("token", "The Token process on one core", ("", "a second and core", "CPU us each",
+    return Table("token", "The Token process on one core", ("", "a second and core", "CPU us each", "x bare",
     "a second by the clock"), rows, (
         (f"{LINES} in flight from one grpc.aio client over the process's unix socket; PostgreSQL "
         f"commits with fsync; ES256 with a local key."),
+        ("Bare: an empty handler on grpc.aio without our interceptor, in a process beside it. x bare: CPU as a "
+        "multiple of it, round by round."),
         ("A second and core: calls by CPU time of the process, its background tasks (outbox relay, "
         "feed, heartbeat) included and PostgreSQL's not."),
     ))  # fmt: skip
