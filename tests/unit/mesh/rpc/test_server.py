@@ -24,7 +24,20 @@ from mesh.rpc.admission import MESSAGE_LIMIT
 from mesh.rpc.server import serve
 from mesh.settings import ProcessSettings
 from tests.kit import server_process
-from tests.kit.calls import CHANGE, FOUND, Directory, admit, dialled, found, health, refusal, socket_path, stream, unary
+from tests.kit.calls import (
+    CHANGE,
+    FOUND,
+    Directory,
+    admit,
+    dialled,
+    found,
+    health,
+    read,
+    refusal,
+    socket_path,
+    stream,
+    unary,
+)
 from tests.kit.raw_http2 import connected, frame, grpc_head
 
 # grpc's published types don't have it yet.
@@ -125,6 +138,17 @@ async def test_a_drain_is_over_when_the_last_call_is_and_watchers_of_health_do_n
         async with asyncio.timeout(5):
             status, _ = await server.ended()
     assert status == 0
+
+
+async def test_of_thousands_that_arrive_at_once_each_is_served_or_told_why_not() -> None:
+    async with running() as server:
+        calls = [asyncio.ensure_future(unary(server.channel, timeout=30)) for _ in range(3000)]
+        await server.arrived()
+        server.touch("finish")
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, aio.AioRpcError)]
+    assert {read(answer).reason for answer in refused} == {"OVERLOADED"}
+    assert [answer for answer in answers if not isinstance(answer, aio.AioRpcError)]
 
 
 async def test_a_call_that_outlives_the_drain_is_an_outage_for_its_client() -> None:
