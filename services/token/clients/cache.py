@@ -20,7 +20,7 @@ REMEMBERED = 1000
 
 @dataclass(slots=True)
 class _Memory:
-    client: Client | None
+    record: ClientRecord | None
     read_at: float
 
 
@@ -53,6 +53,15 @@ class ClientDirectory:
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE.
         """
+        record = await self.recall(client_id)
+        return record.client if record else None
+
+    async def recall(self, client_id: str) -> ClientRecord | None:
+        """The same with its version: what is decided by it is held against the database before it takes effect.
+
+        Raises:
+            Unavailable: DEPENDENCY_UNAVAILABLE.
+        """
         if not is_name(client_id):
             # PostgreSQL's text can't hold every string of protobuf.
             return None
@@ -60,14 +69,13 @@ class ClientDirectory:
         memory = self._memories.get(client_id)
         if memory is not None and now - memory.read_at <= KEPT_SECONDS:
             self._memories.move_to_end(client_id)
-            return memory.client
+            return memory.record
         found = self._usable(await find_client(self._database, client_id))
-        client = found.client if found else None
-        self._memories[client_id] = _Memory(client, now)
+        self._memories[client_id] = _Memory(found, now)
         self._memories.move_to_end(client_id)
         if len(self._memories) > REMEMBERED:
             self._memories.popitem(last=False)
-        return client
+        return found
 
     async def read(self, client_id: str) -> ClientRecord | None:
         """The client as it is now; None as above."""

@@ -130,6 +130,9 @@ class Clients(Protocol):
     async def find(self, client_id: str) -> Client | None:
         """The client as it was at most a second ago."""
 
+    async def recall(self, client_id: str) -> ClientRecord | None:
+        """The same with its version."""
+
     async def read(self, client_id: str) -> ClientRecord | None:
         """The client as it is now."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
-from mesh.outbox.work import UnitOfWork, Work
+from mesh.outbox.work import Work
 from mesh.tokens.claims import is_name
 from services.token import events
 from services.token.clients.client import Client, ClientRecord, Clients
@@ -14,7 +14,7 @@ from services.token.keys.access_token import AccessGrant, AccessTokenWriter
 from services.token.revocation.revoker import Revoker
 from services.token.sessions.grants import RoleScopes, check_scopes, grant
 from services.token.sessions.refresh_token import digest, new_refresh_token
-from services.token.sessions.store import Session, Store, Subject
+from services.token.sessions.store import NewSession, Session, Store, Subject
 
 ATTEMPTS = 5
 """How often a sign-in is decided anew because the person's roles or the client changed while its token was signed."""
@@ -44,15 +44,6 @@ class Issued:
     access_token: str
     refresh_token: str
     grant: AccessGrant
-
-
-@dataclass(frozen=True, slots=True)
-class _Basis:
-    """What a sign-in is decided by."""
-
-    subject: Subject
-    registered: ClientRecord | None
-    """The client."""
 
 
 class SessionIssuer:
@@ -107,32 +98,35 @@ class SessionIssuer:
         if not all(is_name(method) for method in sign_in.amr):
             raise field_invalid("amr", "names of methods have no spaces (RFC 8176)")
         refresh_token = new_refresh_token()
-        basis = _Basis(await self._store.find_subject(sign_in.subject), await self._clients.read(sign_in.client_id))
+        registered = await self._clients.recall(sign_in.client_id)
         for _ in range(ATTEMPTS):
-            session, access, limit = self._begin(sign_in, basis)
+            subject = await self._store.find_subject(sign_in.subject)
+            session, access, limit = self._begin(sign_in, subject, registered)
             # Before anything is written, and outside of the transaction: a sign-in that can't be signed leaves nothing
             # behind and ends no session, and no lock waits for KMS.
             access_token = await self._writer.write(access)
-            async with self._work.begin() as tx:
-                # Held until the commit: who changes the person's roles, or deletes the client, finds this session, or
-                # this sign-in finds the change.
-                found = _Basis(
-                    await self._store.lock_subject(tx, sign_in.subject), await self._clients.hold(tx, sign_in.client_id)
-                )
-                if found == basis:
-                    await self._store.add_session(tx, session, digest(refresh_token), access)
-                    tx.record(events.issued(session))
-                    if limit:
-                        await self._enforce_limit(tx, session, limit)
-                    return Issued(access_token, refresh_token, access)
-            basis = found
+            assert registered is not None
+            start = NewSession(
+                session,
+                digest(refresh_token),
+                access,
+                subject,
+                client_version=registered.version,
+                client_not_before=registered.not_before,
+                event=self._work.outbox.event(events.issued(session)),
+            )
+            if await (self._start_within(start, limit) if limit else self._store.start(self._work.database, start)):
+                self._work.outbox.wake()
+                return Issued(access_token, refresh_token, access)
+            registered = await self._clients.read(sign_in.client_id)
         raise Unavailable(
             Reason.DEPENDENCY_UNAVAILABLE, "the account or the client kept changing during this sign-in: try again"
         )
 
-    def _begin(self, sign_in: SignIn, basis: "_Basis") -> tuple[Session, AccessGrant, int]:
+    def _begin(
+        self, sign_in: SignIn, subject: Subject, registered: ClientRecord | None
+    ) -> tuple[Session, AccessGrant, int]:
         """The session, its first token, and how many sessions there may be (0: any number)."""
-        subject, registered = basis.subject, basis.registered
         client = _for_people(registered.client if registered else None, sign_in.instance_id)
         assert registered is not None
         not_before = max(subject.not_before, registered.not_before)
@@ -178,13 +172,17 @@ class SessionIssuer:
         )
         return session, access, client.session_limit
 
-    async def _enforce_limit(self, tx: UnitOfWork, session: Session, limit: int) -> None:
-        """Ends the sessions used longest ago, never the new one. The subject's lock keeps two sign-ins from counting at
-        the same time.
-        """
-        victims = await self._store.sessions_beyond(tx, session, limit, session.create_time)
-        event = events.revoked("session_limit", session.client_id)
-        await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
+    async def _start_within(self, start: NewSession, limit: int) -> bool:
+        """Starts a session and ends the sessions used longest ago, never the new one, beyond the limit."""
+        session = start.session
+        async with self._work.begin() as tx:
+            if not await self._store.start(tx, start):
+                return False
+            # The subject is locked by now: of two sign-ins, the second counts the session of the first.
+            victims = await self._store.sessions_beyond(tx, session, limit, session.create_time)
+            event = events.revoked("session_limit", session.client_id)
+            await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
+        return True
 
 
 def _for_people(client: Client | None, instance_id: uuid.UUID | None) -> Client:

@@ -70,6 +70,22 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that is to be started, and what it was decided by."""
+
+    session: Session
+    token_hash: bytes
+    """Of its first refresh token."""
+    grant: AccessGrant
+    """Its first access token."""
+    subject: Subject
+    client_version: int
+    client_not_before: datetime
+    event: audit_event_pb2.AuditEvent
+    """`token.issued`."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredRefreshToken:
     """A refresh token that is known."""
 
@@ -148,6 +164,34 @@ FROM refresh_tokens AS token
 JOIN sessions AS session ON session.id = token.session_id
 LEFT JOIN refresh_tokens AS next ON next.hash = token.successor
 WHERE token.hash = $1
+"""
+
+# One statement, one round trip. The person's row and then the client's are locked, in this order in every plan, and
+# held until the commit: a change of roles, or the deletion of the client, finds this session, or this statement finds
+# the change.
+_START = """
+WITH subject AS (
+    INSERT INTO subjects (id) VALUES ($2) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id RETURNING *
+), unchanged AS (
+    SELECT subject.id FROM subject JOIN clients AS client ON client.id = $3
+    WHERE subject.version = $21 AND subject.not_before = $22 AND subject.roles = $8::text[] AND NOT subject.disabled
+        AND client.delete_time IS NULL AND client.version = $23 AND client.not_before = $24
+    FOR SHARE OF client
+), session AS (
+    INSERT INTO sessions (id, subject, client_id, instance_id, display_name, platform, scopes, roles, not_before,
+        auth_time, amr, address, user_agent, create_time, last_used_time, refresh_expire_time, expire_time, issue_time)
+    SELECT $1::uuid, id, $3::text, $4::uuid, $5::text, $6::text, $7::text[], $8::text[], $9::timestamptz,
+        $10::timestamptz, $11::text[], $12::text, $13::text, $14::timestamptz, $14::timestamptz, $15::timestamptz,
+        $16::timestamptz, $19::timestamptz
+    FROM unchanged
+    RETURNING *
+), token AS (
+    INSERT INTO refresh_tokens (hash, session_id, token_id, issue_time, access_expire_time, expire_time, scopes, roles)
+    SELECT $17::bytea, id, $18::uuid, issue_time, $20::timestamptz, refresh_expire_time, scopes, roles FROM session
+), event AS (
+    INSERT INTO outbox (kind, destination, payload) SELECT 'audit', $25::text, $26::bytea FROM session
+)
+SELECT id FROM session
 """
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -251,15 +295,13 @@ class Store:
             subject.not_before,
         )
 
-    async def add_session(self, tx: Transaction, session: Session, token_hash: bytes, grant: AccessGrant) -> None:
-        """Starts a session with its first refresh token."""
-        await tx.execute(
-            """
-            INSERT INTO sessions (id, subject, client_id, instance_id, display_name, platform, scopes, roles,
-                not_before, auth_time, amr, address,
-                user_agent, create_time, last_used_time, refresh_expire_time, expire_time, issue_time)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-            """,
+    async def start(self, source: Database | Transaction, new: NewSession) -> bool:
+        """Starts a session with its first refresh token. False, and no session, when the person or the client is not
+        what it was decided by any more.
+        """
+        session, grant, subject = new.session, new.grant, new.subject
+        started = await source.fetchval(
+            _START,
             session.id,
             session.subject,
             session.client_id,
@@ -274,26 +316,20 @@ class Store:
             session.address,
             session.user_agent,
             session.create_time,
-            session.last_used_time,
             session.refresh_expire_time,
             session.expire_time,
-            grant.issue_time,
-        )
-        await tx.execute(
-            """
-            INSERT INTO refresh_tokens (hash, session_id, token_id, issue_time, access_expire_time, expire_time,
-                scopes, roles)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-            """,
-            token_hash,
-            session.id,
+            new.token_hash,
             grant.token_id,
             grant.issue_time,
             grant.expire_time,
-            grant.refresh_expire_time,
-            sorted(grant.scopes),
-            sorted(grant.roles),
+            subject.version,
+            subject.not_before,
+            new.client_version,
+            new.client_not_before,
+            new.event.type,
+            new.event.SerializeToString(deterministic=True),
         )
+        return started is not None
 
     async def sessions_beyond(self, tx: Transaction, session: Session, limit: int, time: datetime) -> list[uuid.UUID]:
         """The live sessions that are too many beside this one: of the person's others with the client, those used

@@ -18,6 +18,7 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
 from services.token.clients.client import Client, ClientRecord
+from services.token.clients.store import add_client
 from services.token.keys.access_token import AccessTokenWriter
 from services.token.keys.signer import ActiveKey, PrivateKey
 from services.token.refusals import Refusals
@@ -52,14 +53,24 @@ class Clock:
 
 
 class SomeClients(dict[str, Client]):
-    """The clients, at hand for tests to change."""
+    """The clients, at hand for tests to change. The database knows of each that it is there, in its first version."""
+
+    def __init__(self, database: Database, **clients: Client) -> None:
+        super().__init__(clients)
+        self._database = database
 
     async def find(self, client_id: str) -> Client | None:
         return self.get(client_id)
 
+    async def recall(self, client_id: str) -> ClientRecord | None:
+        return await self.read(client_id)
+
     async def read(self, client_id: str) -> ClientRecord | None:
-        client = self.get(client_id)
-        return ClientRecord(client_id, client, 1, datetime(1970, 1, 1, tzinfo=UTC)) if client else None
+        if (client := self.get(client_id)) is None:
+            return None
+        async with self._database.transaction() as tx:
+            await add_client(tx, client_id, client, again=False)
+        return ClientRecord(client_id, client, 1, datetime(1970, 1, 1, tzinfo=UTC))
 
     async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
         return await self.read(client_id)
@@ -154,7 +165,8 @@ async def assemble(database: Database, key: PrivateKey | None = None, active: Ac
     await keys.refresh()
     verifier = Verifier(keys, ISSUER, AUDIENCE, clock=lambda: clock().timestamp())
     role_scopes = load_role_scopes(Path(services.token.__file__).parent / "roles.yaml")
-    clients = SomeClients(demo=Client(display_name="Demo", confidential=False, scopes=frozenset(role_scopes.known)))
+    everything = frozenset(role_scopes.known)
+    clients = SomeClients(database, demo=Client(display_name="Demo", confidential=False, scopes=everything))
     work = Work(database, "token", clock=clock)
     store, log, revocations = Store(database), RevocationLog(database), RevocationSet()
     denials, refusals = Denials(work), Refusals()

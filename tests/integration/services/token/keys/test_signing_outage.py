@@ -172,6 +172,7 @@ async def test_no_token_that_was_signed_before_a_change_outlives_it(token: Token
             await token.subjects.revoke(ALICE, uuid.uuid4())
         else:
             del token.clients["demo"]
+            await token.database.execute("UPDATE clients SET delete_time = now()")
 
     signing.meanwhile = change_once
     try:
