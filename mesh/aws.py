@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mesh.settings import ProcessSettings
+from mesh.settings import AwsSettings
 
 
 @asynccontextmanager
-async def open_client(service: str, settings: ProcessSettings) -> AsyncIterator[Any]:
+async def open_client(service: str, settings: AwsSettings) -> AsyncIterator[Any]:
     """A client of one AWS API, by botocore's name of it (`events`, `sns`, `sqs`, `s3`). Credentials come from the usual
     chain.
 

@@ -125,6 +125,16 @@ class Contract:
                 return cls(file.read_bytes(), file)
         raise FileNotFoundError("authmesh/contract.binpb is missing: run `make gen`")
 
+    @classmethod
+    def read(cls, file: Path) -> "Contract":
+        """The contract of a service of one's own: a descriptor set that `protoc --include_imports` wrote.
+
+        Raises:
+            OSError: the file can't be read.
+            DecodeError: it is not a descriptor set.
+        """
+        return cls(file.read_bytes(), file)
+
     @cached_property
     def _files(self) -> descriptor_pb2.FileDescriptorSet:
         return descriptor_pb2.FileDescriptorSet.FromString(self.descriptors)

@@ -27,12 +27,34 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
-class ProcessSettings(BaseSettings):
-    """Settings of any service process; a service adds its own in a subclass. Each field is the environment variable of
-    its name in upper case.
+class Settings(BaseSettings):
+    """A layer of settings. A service's settings are a subclass of the layers that it needs, with fields of its own.
+
+    Each field is the environment variable of its name in upper case.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the environment.
+
+        Raises:
+            SystemExit: with one line per variable that is missing or wrong. Values are not repeated: they may be
+                secrets.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            wrong = [
+                f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+                for item in error.errors(include_input=False, include_url=False)
+            ]
+            sys.exit("\n".join(f"authmesh: environment variable {line}" for line in wrong))
+
+
+class ProcessSettings(Settings):
+    """What every process of the mesh has, whatever it serves."""
 
     node: str = Field(pattern="^[a-z][a-z0-9-]*$")
     """This process's name in mesh.yaml."""
@@ -42,8 +64,6 @@ class ProcessSettings(BaseSettings):
     """Unix socket to serve on. Only the sidecar dials it."""
     egress: SocketPath
     """Unix socket of the sidecar's egress listener: the way to every backend."""
-    database_url: SecretStr
-    """`postgresql://role:password@host/database` of the runtime role."""
     redis_url: Annotated[SecretStr, AfterValidator(_redis_address)]
     """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`
     (`mesh.storage.redis_address`)."""
@@ -57,13 +77,6 @@ class ProcessSettings(BaseSettings):
     jwks_cache_seconds: float = Field(default=60, gt=0)
     """How often the keys of access tokens are read again: as old as a key that is gone may be trusted. The same as in
     the sidecars."""
-    aws_region: str = Field(min_length=1)
-    aws_endpoint_url: str | None = None
-    """Set where the AWS APIs are emulated; unset in AWS."""
-    event_bus: str = Field(min_length=1)
-    """Name of the EventBridge bus for audit events."""
-    messages_topic_arn: str = Field(pattern="^arn:")
-    """SNS topic for messages to people."""
     environment: Environment = Environment.PRODUCTION
     log_level: Annotated[str, BeforeValidator(str.lower)] = Field(
         default="info", pattern="^(debug|info|warning|error)$"
@@ -82,19 +95,31 @@ class ProcessSettings(BaseSettings):
         """`token_algorithms`, one by one."""
         return frozenset(self.token_algorithms.split(","))
 
-    @classmethod
-    def load(cls) -> Self:
-        """Reads the environment.
 
-        Raises:
-            SystemExit: with one line per variable that is missing or wrong. Values are not repeated: they may be
-                secrets.
-        """
-        try:
-            return cls()
-        except ValidationError as error:
-            wrong = [
-                f"{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
-                for item in error.errors(include_input=False, include_url=False)
-            ]
-            sys.exit("\n".join(f"authmesh: environment variable {line}" for line in wrong))
+class DatabaseSettings(Settings):
+    """Of a service with a database of its own."""
+
+    database_url: SecretStr
+    """`postgresql://role:password@host/database` of the runtime role."""
+
+
+class AwsSettings(Settings):
+    """Of a service that calls AWS."""
+
+    aws_region: str = Field(min_length=1)
+    aws_endpoint_url: str | None = None
+    """Set where the AWS APIs are emulated; unset in AWS."""
+
+
+class EventSettings(AwsSettings):
+    """Of a service that writes audit events."""
+
+    event_bus: str = Field(min_length=1)
+    """Name of the EventBridge bus for audit events."""
+
+
+class MessageSettings(AwsSettings):
+    """Of a service that writes to people."""
+
+    messages_topic_arn: str = Field(pattern="^arn:")
+    """SNS topic for messages to people."""

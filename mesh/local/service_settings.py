@@ -1,4 +1,4 @@
-"""Which settings of the services somebody may choose for a local mesh: all that `ProcessSettings` and its subclasses
+"""Which settings of the services somebody may choose for a local mesh: all that their settings classes
 have, by their variables, but those that follow from where things are on this machine.
 """
 
@@ -51,28 +51,35 @@ def refuse_others(nodes: Iterable[str], environment: Mapping[str, str]) -> None:
 
 @cache
 def _variables(node: str) -> frozenset[str]:
-    """Variables that a service reads. Its module is parsed and not imported: that would take longer than all else
-    here.
+    """Variables that a service reads: those of its settings class and of the layers that it is made of. The modules are
+    parsed and not imported: that would take longer than all else here.
     """
-    return _fields("mesh.settings") | _fields(f"services.{node}.settings")
+    layers, own = _classes("mesh.settings"), _classes(f"services.{node}.settings")
+    wanted, found = list(own or ["ProcessSettings"]), frozenset[str]()
+    while wanted:
+        bases, fields = (own | layers).get(wanted.pop(), ((), frozenset()))
+        wanted += bases
+        found |= fields
+    return found
 
 
-def _fields(module: str) -> frozenset[str]:
+def _classes(module: str) -> dict[str, tuple[tuple[str, ...], frozenset[str]]]:
+    """The classes of settings in a module: the names of their bases, and the variables of their own."""
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
-        return frozenset()
+        return {}
     if spec is None or spec.origin is None:
-        return frozenset()
-    classes = [
-        statement
+        return {}
+    return {
+        statement.name: (
+            tuple(base.id for base in statement.bases if isinstance(base, ast.Name)),
+            frozenset(
+                field.target.id.upper()
+                for field in statement.body
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            ),
+        )
         for statement in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
-        if isinstance(statement, ast.ClassDef)
-    ]
-    return frozenset(
-        statement.target.id.upper()
-        for found in classes
-        if found.name.endswith("Settings")
-        for statement in found.body
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-    )
+        if isinstance(statement, ast.ClassDef) and statement.name.endswith("Settings")
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from mesh.errors import Unavailable
+from mesh.runtime.periodic import every
 from mesh.storage.database import Database
 from mesh.telemetry.embedded_metric import embedded
 
@@ -63,11 +63,10 @@ def report(source: str, backlog: Backlog) -> None:
 
 
 async def watch(database: Database, source: str) -> None:
-    """Reports for ever. A task of the relay."""
-    while True:
-        await asyncio.sleep(EVERY_SECONDS)
-        try:
-            report(source, await measure(database))
-        except Unavailable:
-            # Then nothing is sent either, and readiness says why.
-            continue
+    """Reports until it is cancelled. While the database is away nothing is sent either, and readiness says why."""
+
+    async def measured() -> None:
+        report(source, await measure(database))
+
+    await asyncio.sleep(EVERY_SECONDS)
+    await every(EVERY_SECONDS, measured)

@@ -1,7 +1,8 @@
 """How fast a destination is sent entries, and how soon one entry is sent again."""
 
-import random
 import time
+
+from mesh.runtime.backoff import Backoff, jittered
 
 DESTINATION_SECONDS = (0.25, 10.0)
 """First and longest pause of everything to a destination that failed as a whole or asked for less."""
@@ -13,7 +14,7 @@ def pause(attempts: int) -> float:
     """Seconds until an entry's next attempt: doubling, with jitter, so that a destination that comes back is not met by
     everything at once.
     """
-    return _backoff(ENTRY_SECONDS, attempts)
+    return jittered(*ENTRY_SECONDS, attempts)
 
 
 class Pace:
@@ -22,24 +23,18 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._backoff = Backoff(*DESTINATION_SECONDS)
         self._until = 0.0
 
     def slow_down(self) -> None:
         """It failed as a whole, or asked for less."""
-        self._until = time.monotonic() + _backoff(DESTINATION_SECONDS, self._failures)
-        self._failures += 1
+        self._until = time.monotonic() + self._backoff.failed()
 
     def speed_up(self) -> None:
         """It took something."""
-        self._failures = 0
+        self._backoff.succeeded()
 
     @property
     def pause(self) -> float:
         """Seconds until it may be sent something."""
         return max(0.0, self._until - time.monotonic())
-
-
-def _backoff(seconds: tuple[float, float], failures: int) -> float:
-    first, longest = seconds
-    return min(longest, first * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)

@@ -15,6 +15,7 @@ from mesh.errors import Unavailable
 from mesh.outbox import dead_letters, lag, pacing
 from mesh.outbox.sink import BatchResult, Entry, Sink
 from mesh.outbox.work import Work
+from mesh.runtime.part import Part
 
 POLL_SECONDS = 0.25
 """How soon a row is found whose process died before it could wake its relay."""
@@ -58,10 +59,12 @@ def _claim(sink: Sink, which: str, order: str) -> str:
 _log = structlog.get_logger("authmesh.outbox")
 
 
-class Relay:
+class Relay(Part):
     """Sends what is in the outbox. Each kind has two lanes, a task each: a dead destination holds up nothing but its
     own, and entries that were refused before hold up none that are new.
     """
+
+    name = "relay"
 
     def __init__(self, work: Work, sinks: Sequence[Sink]) -> None:
         """Args:
@@ -73,7 +76,7 @@ class Relay:
         self._sinks = sinks
 
     async def run(self) -> None:
-        """Relays for ever. A task of the server; cancel it at any moment, nothing is lost."""
+        """Relays until it is cancelled, at any moment: nothing is lost."""
         async with asyncio.TaskGroup() as group:
             group.create_task(lag.watch(self._database, self._work.outbox.source))
             for sink in self._sinks:

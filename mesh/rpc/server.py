@@ -5,8 +5,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import grpc
 import structlog
@@ -15,20 +15,20 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mesh.contract import Contract
+from mesh.contract import Contract, Rpc
 from mesh.rpc.admission import MESSAGE_LIMIT, Admission
-from mesh.rpc.call import Stage
+from mesh.rpc.call import Handler
 from mesh.rpc.call_log import circumstances, telemetry
 from mesh.rpc.channel import OPTIONS
 from mesh.rpc.errors import error_table
 from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.validation import Validation
+from mesh.runtime import part
+from mesh.runtime.part import Part
 from mesh.settings import Environment, ProcessSettings
 from mesh.telemetry.logs import configure_logging, describe
 
 CHECK_SECONDS = 0.2
-END_SECONDS = 0.5
-"""How long a cancelled background task may take before it is cancelled again."""
 PENDING = 10_000
 """Calls that may arrive at once; gRPC's own limit is 1,000. Each takes some kilobytes, and sidecars let far fewer
 through."""
@@ -37,8 +37,6 @@ NOTICE_SECONDS = 0.3
 
 Register = tuple[Callable[[Any, aio.Server], None], Any]
 """A generated `add_…Servicer_to_server` and the servicer."""
-Check = Callable[[], bool]
-"""Whether something that the service can't do without is there."""
 
 _COLLECTOR_THRESHOLDS = (20_000, 20, 100)
 """Objects made since a collection of the young; of those, how many until the next of the middle; and so on. Python's
@@ -50,27 +48,42 @@ _LIST_RESPONSE: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined
 _log = structlog.get_logger("authmesh.server")
 
 
+class Authenticates(Protocol):
+    """The stage that admits callers (`mesh.tokens.authentication.Authentication`)."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """What it needs to run in the background."""
+
+    def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
+        """The stage (`mesh.rpc.call.Stage`)."""
+
+
 async def serve(
     settings: ProcessSettings,
     *,
     services: Sequence[Register],
-    authentication: Stage,
-    checks: Mapping[str, Check],
-    tasks: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    authentication: Authenticates,
+    parts: Sequence[Part] = (),
+    contract: Contract | None = None,
 ) -> None:
-    """Serves on `settings.socket` until SIGTERM or SIGINT; then says NOT_SERVING, sends GOAWAY, lets the calls in
-    flight finish, and returns.
+    """Serves on `settings.socket` until SIGTERM or SIGINT, or until a part fails. Then it says NOT_SERVING, sends
+    GOAWAY, lets the calls in flight finish, and ends the parts, the last one first.
 
     Args:
         settings: The process's settings.
         services: What to serve.
-        authentication: The stage that admits callers (`mesh.tokens.authentication`).
-        checks: What readiness depends on, by name. SERVING while all hold.
-        tasks: Background work, started before the first call and cancelled after the last one. One that fails ends the
-            process: the supervisor starts it again, which is better than a server with a dead part.
+        authentication: Admits callers. Its parts run with the others, after them.
+        parts: The parts of the process, each after those that it relies on. SERVING while all that have a readiness
+            are ready.
+        contract: The access rules, limits and field rules of `services`; those of the mesh itself by default.
+
+    Raises:
+        ValueError: a service is not in the contract, or a part is missing from `parts`, or twice in it.
+        BaseExceptionGroup: a part failed. The process should end: its supervisor starts it again.
     """
     configure_logging(settings.log_level, circumstances(settings.node))
-    contract = Contract.load()
+    contract = contract or Contract.load()
     admission = Admission(settings.max_concurrent_calls)
     interceptor = MeshInterceptor(
         contract, [telemetry, error_table, admission, authentication, Validation()], settings.trust_domain
@@ -98,8 +111,11 @@ async def serve(
     unknown = names.names - contract.services.keys()
     if unknown:
         raise ValueError(f"not in the contract: {', '.join(sorted(unknown))}")
-    readiness = _Health()
-    health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
+    health_servicer = _Health()
+    readiness = _Readiness(health_servicer, names.names, [*parts, *authentication.parts])
+    everything = [*parts, *authentication.parts, readiness]
+    part.check(everything)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.environment is Environment.DEVELOPMENT:
         reflection.enable_server_reflection(
             [*sorted(names.names), health.SERVICE_NAME, reflection.SERVICE_NAME], server
@@ -107,23 +123,20 @@ async def serve(
 
     server.add_insecure_port(f"unix:{settings.socket}")
     stopping = _stop_signal()
-    async with asyncio.TaskGroup() as group:
-        background = [group.create_task(task()) for task in tasks]
-        background.append(group.create_task(_report_readiness(readiness, names.names, checks)))
+    async with part.running(everything, failed=stopping.set):
         _spare_the_collector()
         await server.start()
         _log.info("serving", services=sorted(names.names))
         try:
             await stopping.wait()
         finally:
-            # Also when a background task failed: the calls in flight are none the worse for it.
+            # Also when a part failed: the calls in flight are none the worse for it.
             _log.info("draining")
-            await readiness.enter_graceful_shutdown()
+            await health_servicer.enter_graceful_shutdown()
             await asyncio.sleep(NOTICE_SECONDS)
-            readiness.end_watches()
+            health_servicer.end_watches()
             admission.drain()
             await server.stop(settings.drain_seconds)
-            await _end(background)
     _log.info("stopped")
 
 
@@ -136,16 +149,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
-
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels tasks until they have ended. Once is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py
-    uses, may swallow it.
-    """
-    while pending := {task for task in tasks if not task.done()}:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=END_SECONDS)
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -176,25 +179,35 @@ def _stop_signal() -> asyncio.Event:
     return stopping
 
 
-async def _report_readiness(readiness: "_Health", services: set[str], checks: Mapping[str, Check]) -> None:
-    """Each check is a subsystem, with a status by its name. The process and its services are SERVING while all of them
-    are.
+class _Readiness(Part):
+    """Reports every part that has a readiness as a subsystem, with a status by its name. The process and its services
+    are SERVING while all of them are.
     """
-    reported: dict[str, bool] = {}
-    serving: bool | None = None
-    while True:
-        states = {name: check() for name, check in checks.items()}
-        missing = [name for name, good in states.items() if not good]
-        if serving is not (serving := not missing):
-            _log.info("ready" if serving else "not ready", missing=missing)
-        current = states | dict.fromkeys(("", *services), serving)
-        for name, good in current.items():
-            if reported.get(name) is not good:
-                await readiness.set(
-                    name, health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
-                )
-        reported = current
-        await asyncio.sleep(CHECK_SECONDS)
+
+    name = "health"
+
+    def __init__(self, servicer: "_Health", services: set[str], parts: Sequence[Part]) -> None:
+        self._servicer = servicer
+        self._services = services
+        self._parts = parts
+
+    async def run(self) -> None:
+        reported: dict[str, bool] = {}
+        serving: bool | None = None
+        while True:
+            states = {part.name: ready for part in self._parts if (ready := part.ready) is not None}
+            missing = [name for name, good in states.items() if not good]
+            if serving is not (serving := not missing):
+                _log.info("ready" if serving else "not ready", missing=missing)
+            current = states | dict.fromkeys(("", *self._services), serving)
+            for name, good in current.items():
+                if reported.get(name) is not good:
+                    await self._servicer.set(
+                        name,
+                        health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING,
+                    )
+            reported = current
+            await asyncio.sleep(CHECK_SECONDS)
 
 
 class _Health(health.aio.HealthServicer):
@@ -206,7 +219,7 @@ class _Health(health.aio.HealthServicer):
         super().__init__()
         self._listed: dict[str, health_pb2.HealthCheckResponse] = {}
         self._watches: set[asyncio.Task[Any]] = set()
-        self._ending = False
+        self._draining = self._ending = False
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802
         task = asyncio.current_task()
@@ -221,10 +234,12 @@ class _Health(health.aio.HealthServicer):
             self._watches.discard(task)
 
     async def set(self, service: str, status: Any) -> None:
-        self._listed[service] = health_pb2.HealthCheckResponse(status=status)
+        if not self._draining:
+            self._listed[service] = health_pb2.HealthCheckResponse(status=status)
         await super().set(service, status)
 
     async def enter_graceful_shutdown(self) -> None:
+        self._draining = True
         await super().enter_graceful_shutdown()
         self._listed = dict.fromkeys(
             self._listed, health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from enum import Enum
 from typing import Any, Self
 
@@ -15,7 +15,9 @@ import structlog
 
 from mesh.errors import Reason, Unavailable
 from mesh.origin import current_origin
+from mesh.runtime.part import Part
 from mesh.runtime.shares import FairQueue
+from mesh.settings import DatabaseSettings
 
 ACQUIRE_SECONDS = 3.0
 LOCK_SECONDS = 2.0
@@ -123,14 +125,16 @@ class Transaction:
             return await self._connection.fetchval(sql, *args)
 
 
-class Database:
+class Database(Part):
     """A pool of connections of one service to its own database. Single statements run in autocommit: one round trip."""
+
+    name = "database"
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
         self._calls = FairQueue(max(1, pool.get_max_size() - KEPT_CONNECTIONS), CALLERS_PART)
         self.healthy = False
-        """Whether the last ping of `watch` was answered. It says nothing of changes: what only reads goes on without
+        """Whether the last ping of `run` was answered. It says nothing of changes: what only reads goes on without
         them."""
 
     @classmethod
@@ -165,6 +169,11 @@ class Database:
                 async with asyncio.timeout(ACQUIRE_SECONDS):
                     await pool.close()
             pool.terminate()
+
+    @classmethod
+    def of(cls, settings: DatabaseSettings, *, plan_for_values: bool = False) -> AbstractAsyncContextManager[Self]:
+        """The database of a service. See `open`."""
+        return cls.open(settings.database_url.get_secret_value(), plan_for_values=plan_for_values)
 
     @asynccontextmanager
     async def _connection(self, seconds: float = 0) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
@@ -242,9 +251,13 @@ class Database:
         async with self._connection() as connection:
             return await Transaction(connection).fetchval(sql, *args)
 
-    async def watch(self) -> None:
-        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer. A task of
-        the server.
+    @property
+    def ready(self) -> bool:
+        """Whether it answers."""
+        return self.healthy
+
+    async def run(self) -> None:
+        """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer.
 
         It says once when the server goes, comes back, or begins or ceases to take changes: nobody else has to.
         """

@@ -5,7 +5,6 @@ at on every call.
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -17,6 +16,7 @@ from mesh.errors import MeshError, PermissionDenied, Reason, Unauthenticated, Un
 from mesh.rpc.call import Call, Handler
 from mesh.rpc.endable import Endable
 from mesh.rpc.limits import Limits
+from mesh.runtime.part import Part
 from mesh.settings import ProcessSettings
 from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
@@ -35,7 +35,6 @@ REPORT_SECONDS = 60.0
 """How often the figures are logged."""
 
 _log = structlog.get_logger("authmesh.tokens")
-Task = Callable[[], Coroutine[Any, Any, None]]
 
 
 class DenialRecord(Protocol):
@@ -43,9 +42,6 @@ class DenialRecord(Protocol):
 
     async def denied(self, call: Call, denial: MeshError) -> None:
         """Told before the refusal is sent."""
-
-    async def run(self) -> None:
-        """A task of the server."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,10 +51,12 @@ class _Watched:
     max_staleness: float
 
 
-class Authentication:
-    """The stage. No network I/O for a token whose key is known: what changes comes in through the background
-    `tasks`.
+class Authentication(Part):
+    """The stage. No network I/O for a token whose key is known: what changes comes in through its
+    parts.
     """
+
+    name = "token_checks"
 
     def __init__(
         self,
@@ -111,22 +109,15 @@ class Authentication:
         return cls(verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials)
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Background work, for `mesh.rpc.server.serve`."""
-        own = (self._keys.run, self._feed.run, self._end_dead_streams, self._report)
-        return (*own, self._denials.run) if self._denials else own
+    def parts(self) -> tuple[Part, ...]:
+        """Its parts, for `mesh.rpc.server.serve`."""
+        return (self._keys, self._feed, self)
 
-    @property
-    def checks(self) -> Mapping[str, Callable[[], bool]]:
-        """What readiness depends on, for `mesh.rpc.server.serve`. A feed that went stale is no cause to stop serving:
-        methods without a token still work, and the others say REVOCATION_STALE.
-        """
-        return {"keys": lambda: self._keys.loaded, "revocations": lambda: self._feed.loaded}
-
-    @property
-    def ready(self) -> bool:
-        """Whether tokens can be checked at all."""
-        return all(check() for check in self.checks.values())
+    async def run(self) -> None:
+        """Ends the streams whose tokens have died, and logs the figures."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._end_dead_streams())
+            group.create_task(self._report())
 
     def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
         """The stage.

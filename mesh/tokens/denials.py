@@ -9,6 +9,7 @@ from authmesh.audit.v1 import audit_event_pb2
 from mesh.errors import MeshError, Unavailable
 from mesh.outbox.work import Work
 from mesh.rpc.call import Call
+from mesh.runtime.part import Part
 
 EACH = 10
 """Refusals of one caller within a window that are an event each."""
@@ -30,13 +31,15 @@ class _Refused:
     """Type and reason -> the latest of those that are not an event of their own, and how many they are."""
 
 
-class Denials:
+class Denials(Part):
     """The refusals of one service.
 
     The first ones of a caller in a minute are an event each. Of each type and reason the others are one event at the
     end of the minute, the latest of them, whose `left_out` says how many it stands for. So a caller that is refused in
     a loop costs a few rows a minute, and every refusal is counted.
     """
+
+    name = "denials"
 
     def __init__(self, work: Work) -> None:
         """Args:
@@ -80,7 +83,7 @@ class Denials:
             refused.left_out[refusal.type, refusal.reason] = refusal, count + 1
 
     async def run(self) -> None:
-        """Writes at the end of each window what was counted in it. A task of the server."""
+        """Writes at the end of each window what was counted in it."""
         try:
             while True:
                 with suppress(TimeoutError):

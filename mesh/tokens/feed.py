@@ -9,7 +9,6 @@ PostgreSQL can't refill.
 """
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -21,7 +20,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from mesh.errors import MeshError, Reason, Unavailable
+from mesh.runtime.backoff import Backoff
 from mesh.runtime.interruption import Interruption
+from mesh.runtime.part import Part
 from mesh.storage.redis_address import RedisAddress
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
 
@@ -80,8 +81,10 @@ class GapError(Exception):
     """The stream doesn't continue where this process is: only a snapshot helps."""
 
 
-class RevocationFeed:
+class RevocationFeed(Part):
     """Keeps a `RevocationSet` fresh, and measures on its own monotonic clock how fresh it is."""
+
+    name = "revocations"
 
     def __init__(
         self,
@@ -125,6 +128,13 @@ class RevocationFeed:
         return self._epoch is not None
 
     @property
+    def ready(self) -> bool:
+        """Whether it was loaded. A feed that went stale is no cause to stop serving: methods without a token still
+        work, and the others say REVOCATION_STALE.
+        """
+        return self.loaded
+
+    @property
     def sequence(self) -> int:
         """The newest revocation that this process knows."""
         return self._sequence
@@ -136,9 +146,8 @@ class RevocationFeed:
         return self._clock() - self._complete_at
 
     async def run(self) -> None:
-        """Follows the feed for ever, whatever happens to Redis and Token. A task of the server."""
-        shortest, longest = _BACKOFF_SECONDS
-        pause = shortest
+        """Follows the feed, whatever happens to Redis and Token."""
+        backoff = Backoff(*_BACKOFF_SECONDS)
         while True:
             started = self._clock()
             try:
@@ -148,8 +157,9 @@ class RevocationFeed:
                     await self._follow(redis)
             except (RedisError, OSError, MeshError, TimeoutError, ValueError, KeyError) as error:
                 self._interruption.failed(error=type(error).__name__, staleness=round(self.staleness(), 1))
-            pause = shortest if self._clock() - started > longest else min(2 * pause, longest)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            if self._clock() - started > _BACKOFF_SECONDS[1]:
+                backoff.succeeded()
+            await asyncio.sleep(backoff.failed())
 
     async def _load(self) -> None:
         started = self._clock()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from mesh.errors import MeshError, Reason, Unavailable
+from mesh.runtime.backoff import Backoff
 from mesh.runtime.interruption import Interruption
+from mesh.runtime.part import Part
 from mesh.tokens.claims import ClaimsError, decode_object
 
 JWKS_LIMIT = 64 * 1024
@@ -25,6 +26,7 @@ REFRESH_SECONDS = 60.0
 """How often the set is read again: as old as a key that is gone may be trusted, the same as in the sidecars."""
 REFETCH_SECONDS = 5.0
 """How often unknown key ids may cause a read: a flood of forged ones causes no storm."""
+_BACKOFF_SECONDS = (0.1, 2.0)
 ANY_ALGORITHM = frozenset({"ES256", "RS256"})
 
 _ALGORITHMS: Mapping[str, ECAlgorithm | RSAAlgorithm] = {
@@ -123,8 +125,10 @@ def _is_roca(modulus: int) -> bool:
     return all(modulus % prime in residues for prime, residues in _ROCA_RESIDUES.items())
 
 
-class KeySet:
+class KeySet(Part):
     """The issuer's keys. The last good set stays when the issuer is out of reach or answers nonsense."""
+
+    name = "keys"
 
     def __init__(
         self,
@@ -154,6 +158,11 @@ class KeySet:
     def loaded(self) -> bool:
         """Whether a set was ever read."""
         return bool(self._keys)
+
+    @property
+    def ready(self) -> bool:
+        """Whether tokens can be verified."""
+        return self.loaded
 
     def find(self, key_id: str) -> VerificationKey | None:
         """The key of that id, if it is known."""
@@ -192,13 +201,10 @@ class KeySet:
             self._reading = None
 
     async def run(self) -> None:
-        """Keeps the set fresh, for ever. A task of the server."""
-        pause = 0.1
+        """Keeps the set fresh."""
+        backoff = Backoff(*_BACKOFF_SECONDS)
         while True:
             await self.refresh()
             if self._current:
-                pause = 0.1
-                await asyncio.sleep(self._refresh_seconds)
-            else:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, self._refresh_seconds if self.loaded else 2.0)
+                backoff.succeeded()
+            await asyncio.sleep(self._refresh_seconds if self._current else backoff.failed())

@@ -33,18 +33,15 @@ async def main() -> None:
     """Wires the parts and serves until the process is told to stop."""
     settings = AuditSettings.load()
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            Database.open(settings.database_url.get_secret_value(), plan_for_values=True)
-        )
+        database = await stack.enter_async_context(Database.of(settings, plan_for_values=True))
         channel = await stack.enter_async_context(open_channel(settings.egress))
         work = Work(database, "audit")
-        relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
-        authentication = Authentication.for_mesh(channel, settings, Denials(work))
+        denials = Denials(work)
         projection = Projection(database)
-        follower = Projector(projection)
+        projector = Projector(projection)
         checkpointer = Checkpointer(
             database,
-            follower,
+            projector,
             partial(open_client, "s3", settings),
             partial(open_client, "kms", settings),
             bucket=settings.audit_bucket,
@@ -57,17 +54,23 @@ async def main() -> None:
             queue_url=settings.audit_queue_url,
             bucket=settings.audit_bucket,
             intake=Intake(load_mesh().nodes, names(settings.audit_queue_senders)),
-            stored=follower.stored,
+            stored=projector.stored,
         )
 
         await serve(
             settings,
             services=[
-                (add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, follower, HEARTBEAT)))
+                (add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, projector, HEARTBEAT)))
             ],
-            authentication=authentication,
-            checks={"database": lambda: database.healthy, **authentication.checks},
-            tasks=[database.watch, *authentication.tasks, relay.run, consumer.run, follower.run, checkpointer.run],
+            authentication=Authentication.for_mesh(channel, settings, denials),
+            parts=[
+                database,
+                Relay(work, [EventBridgeSink.of(settings)]),
+                denials,
+                projector,
+                consumer,
+                checkpointer,
+            ],
         )
 
 

@@ -1,11 +1,11 @@
-"""What the Audit process reads from its environment beside `ProcessSettings`."""
+"""What the Audit process reads from its environment."""
 
 from pydantic import Field
 
-from mesh.settings import ProcessSettings
+from mesh.settings import DatabaseSettings, EventSettings, ProcessSettings
 
 
-class AuditSettings(ProcessSettings):
+class AuditSettings(ProcessSettings, DatabaseSettings, EventSettings):
     """Settings of the Audit service."""
 
     audit_queue_url: str = Field(min_length=1)

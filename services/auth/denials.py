@@ -1,23 +1,28 @@
 """Refusals of anonymous callers, counted: a row for each would let a stranger fill the database."""
 
-import asyncio
 from datetime import timedelta
 
-from mesh.errors import Reason, Unavailable
+import structlog
+
+from mesh.errors import Reason
 from mesh.outbox.work import Work
+from mesh.runtime.periodic import Periodic
 from mesh.storage.database import Transaction
 from services.auth import events
 from services.auth.address import networks
 
-FLUSH_SECONDS = 20.0
 _MINUTE = timedelta(minutes=1)
 _BATCH = 500
 
 
-class AnonymousDenials:
+class AnonymousDenials(Periodic):
     """Counts by reason, network and minute, and writes each count as one `auth.anonymous_denials` event when its minute
     is over.
     """
+
+    name = "anonymous_denials"
+    seconds = 20.0
+    log = structlog.get_logger("authmesh.denials")
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -53,12 +58,6 @@ class AnonymousDenials:
                 tx.record(events.anonymous_denials(row["reason"], row["network"], row["minute"], row["count"]))
         return len(rows)
 
-    async def run(self) -> None:
-        """Flushes for ever. A task of the server."""
-        while True:
-            try:
-                full = await self.flush() == _BATCH
-            except Unavailable:
-                full = False
-            if not full:
-                await asyncio.sleep(FLUSH_SECONDS)
+    async def step(self) -> bool:
+        """Flushes a batch."""
+        return await self.flush() == _BATCH

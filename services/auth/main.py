@@ -46,19 +46,11 @@ def clock() -> datetime:
 async def main() -> None:
     """Runs Auth until it is told to stop."""
     settings = AuthSettings.load()
-    async with AsyncExitStack() as parts:
-        database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
-        channel = await parts.enter_async_context(open_channel(settings.egress))
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.of(settings))
+        channel = await stack.enter_async_context(open_channel(settings.egress))
         work = Work(database, "auth", clock=clock)
-        relay = Relay(
-            work,
-            [
-                EventBridgeSink(partial(open_client, "events", settings), settings.event_bus),
-                MessageSink(partial(open_client, "sns", settings), settings.messages_topic_arn),
-                CommandSink(channel),
-            ],
-        )
-        authentication = Authentication.for_mesh(channel, settings, Denials(work))
+        denials = Denials(work)
         hasher = Hasher(
             time_cost=settings.argon2_time_cost,
             memory_kib=settings.argon2_memory_kib,
@@ -66,15 +58,14 @@ async def main() -> None:
             threads=settings.argon2_threads,
         )
         turns = Turns(at_once=TURNS_PER_THREAD * settings.argon2_threads, waiting=settings.argon2_waiting)
-        denials = AnonymousDenials(work)
-        upkeep = Retention(database, clock)
+        anonymous = AnonymousDenials(work)
         constant_time = ConstantTime(settings.answer_seconds)
         throttle = Throttle(settings.rate_limit_factor)
         sign_ups = Registration(
             work,
             hasher,
             PasswordPolicy.load(),
-            denials,
+            anonymous,
             constant_time,
             throttle,
             turns,
@@ -84,7 +75,7 @@ async def main() -> None:
         sign_ins = Authenticator(
             work,
             hasher,
-            denials,
+            anonymous,
             constant_time,
             throttle,
             turns,
@@ -93,16 +84,22 @@ async def main() -> None:
         )
         credentials = CredentialLifecycle(work)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
-        notices = [NotificationConsumer(work, open_sqs, queue_url).run] if queue_url else []
+        notifications = [NotificationConsumer(work, open_sqs, queue_url)] if queue_url else []
         await serve(
             settings,
             services=[
                 (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
                 (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials)),
             ],
-            authentication=authentication,
-            checks={"database": lambda: database.healthy, **authentication.checks},
-            tasks=[database.watch, relay.run, denials.run, upkeep.run, *notices, *authentication.tasks],
+            authentication=Authentication.for_mesh(channel, settings, denials),
+            parts=[
+                database,
+                Relay(work, [EventBridgeSink.of(settings), MessageSink.of(settings), CommandSink(channel)]),
+                denials,
+                anonymous,
+                Retention(database, clock),
+                *notifications,
+            ],
         )
 
 

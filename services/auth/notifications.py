@@ -22,6 +22,7 @@ from google.protobuf import json_format
 from mesh.errors import Unavailable
 from mesh.outbox.work import UnitOfWork, Work
 from mesh.runtime.interruption import Interruption
+from mesh.runtime.part import Part
 from services.auth import throttle
 from services.auth.store import Accounts, Buckets
 
@@ -66,8 +67,10 @@ async def notify(tx: UnitOfWork, *, email: str, kind: str, about: str, now: date
     return True
 
 
-class NotificationConsumer:
+class NotificationConsumer(Part):
     """Takes notices from the queue, for ever. Any number of replicas may run."""
+
+    name = "notifications"
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class NotificationConsumer:
         self._accounts = Accounts()
 
     async def run(self) -> None:
-        """Serves until it is cancelled. A task of the server."""
+        """Serves until it is cancelled."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         interruption = Interruption(_log, "notices wait")

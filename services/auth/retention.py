@@ -1,16 +1,15 @@
 """Deleting what is of no use any more."""
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 
-from mesh.errors import Unavailable
+import structlog
+
+from mesh.runtime.periodic import Periodic
 from mesh.storage.database import Database
 from services.auth import store
 from services.auth.account import SIGN_UP_LIFETIME
 
-SWEEP_SECONDS = 600.0
 BATCH = 1_000
 """Rows deleted at once: a statement that takes too long is rolled back, and would never get done."""
 FAMILIAR_LIFETIME = timedelta(days=400)
@@ -18,16 +17,20 @@ FAMILIAR_LIFETIME = timedelta(days=400)
 end people sign in again."""
 
 
-class Retention:
+class Retention(Periodic):
     """Sweeps the tables."""
+
+    name = "retention"
+    seconds = 600.0
+    log = structlog.get_logger("authmesh.retention")
 
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
         self._tables = store.Retention()
 
-    async def sweep(self) -> None:
-        """Deletes what has expired."""
+    async def step(self) -> bool:
+        """Deletes a batch of what has expired."""
         now = self._clock()
         # A bucket that is full is as good as none.
         expired = {
@@ -36,14 +39,5 @@ class Retention:
             "buckets": now,
             "known_devices": now - FAMILIAR_LIFETIME,
         }
-        more = True
-        while more:
-            async with self._database.transaction() as tx:
-                more = await self._tables.sweep(tx, BATCH, **expired)
-
-    async def run(self) -> None:
-        """Sweeps for ever. A task of the server."""
-        while True:
-            with suppress(Unavailable):
-                await self.sweep()
-            await asyncio.sleep(SWEEP_SECONDS)
+        async with self._database.transaction() as tx:
+            return await self._tables.sweep(tx, BATCH, **expired)

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from mesh.settings import ProcessSettings
+from mesh.settings import DatabaseSettings, EventSettings, MessageSettings, ProcessSettings
 
 
-class AuthSettings(ProcessSettings):
+class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSettings):
     """Auth's own settings; each has a default that is good for production."""
 
     argon2_time_cost: int = Field(default=2, ge=1)

@@ -7,7 +7,6 @@ from functools import partial
 from authmesh.resource.v1.resource_directory_pb2_grpc import add_ResourceDirectoryServicer_to_server
 from authmesh.resource.v1.resource_service_pb2_grpc import add_ResourceServiceServicer_to_server
 
-from mesh.aws import open_client
 from mesh.ids import uuid7
 from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
@@ -35,30 +34,31 @@ async def main() -> None:
     settings = ResourceSettings.load()
     clock = partial(datetime.now, UTC)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database.open(settings.database_url.get_secret_value()))
+        database = await stack.enter_async_context(Database.of(settings))
         channel = await stack.enter_async_context(open_channel(settings.egress))
         work = Work(database, "resource", clock=clock)
-        relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
         denials = Denials(work)
-        authentication = Authentication.for_mesh(channel, settings, denials)
-
         changes = ChangeLog(database)
-        gate = Authorizer(work, denials)
+        authorizer = Authorizer(work, denials)
         claims = ShareClaims(work, changes, UserDirectory(channel))
-        resources = Resources(work, changes, gate, quota=settings.resources_per_owner, new_id=uuid7)
-        sharing = Sharing(work, changes, gate, claims, new_id=uuid7)
+        resources = Resources(work, changes, authorizer, quota=settings.resources_per_owner, new_id=uuid7)
+        sharing = Sharing(work, changes, authorizer, claims, new_id=uuid7)
         watch = Watch(changes, ResumeTokens(database), settings.watch_heartbeat)
-        housekeeping = Retention(database, changes, settings.change_retention, clock=clock)
-
         await serve(
             settings,
             services=[
                 (add_ResourceServiceServicer_to_server, ResourceService(resources, sharing, watch)),
                 (add_ResourceDirectoryServicer_to_server, ResourceDirectory(claims)),
             ],
-            authentication=authentication,
-            checks={"database": lambda: database.healthy, **authentication.checks},
-            tasks=[database.watch, *authentication.tasks, relay.run, watch.run, claims.run, housekeeping.run],
+            authentication=Authentication.for_mesh(channel, settings, denials),
+            parts=[
+                database,
+                Relay(work, [EventBridgeSink.of(settings)]),
+                denials,
+                watch,
+                claims,
+                Retention(database, changes, settings.change_retention, clock=clock),
+            ],
         )
 
 

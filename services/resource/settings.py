@@ -1,13 +1,13 @@
-"""What the Resource process reads from its environment beside `ProcessSettings`."""
+"""What the Resource process reads from its environment."""
 
 from datetime import timedelta
 
 from pydantic import Field
 
-from mesh.settings import ProcessSettings
+from mesh.settings import DatabaseSettings, EventSettings, ProcessSettings
 
 
-class ResourceSettings(ProcessSettings):
+class ResourceSettings(ProcessSettings, DatabaseSettings, EventSettings):
     """Settings of the Resource service. Durations are seconds or ISO 8601 (`P7D`)."""
 
     watch_heartbeat: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0))

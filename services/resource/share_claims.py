@@ -5,7 +5,6 @@ the question is in its answer, and for who gets one later User calls ClaimShares
 away the question is asked again, here, until it is answered.
 """
 
-import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -13,6 +12,7 @@ import structlog
 
 from mesh.errors import DeadlineExceeded, MeshError, Unavailable
 from mesh.outbox.work import Work
+from mesh.runtime.periodic import Periodic
 from services.resource import events, share_store, store
 from services.resource.change_log import ChangeLog
 from services.resource.share import Grantee, Share, transition
@@ -20,14 +20,17 @@ from services.resource.user_lookup import UserLookup
 
 LOOKUP_PAUSE = timedelta(seconds=10)
 """After this long a lookup that was begun and not ended is begun again."""
-POLL_SECONDS = 2.0
 BATCH = 50
 
 _log = structlog.get_logger("authmesh.claims")
 
 
-class ShareClaims:
+class ShareClaims(Periodic):
     """Gives shares to the people whom they name."""
+
+    name = "share_claims"
+    seconds = 2.0
+    log = _log
 
     def __init__(self, work: Work, changes: ChangeLog, people: UserLookup) -> None:
         self._work = work
@@ -72,16 +75,8 @@ class ShareClaims:
             if change := transition(seen_before.role, seen_now.role):
                 await self._changes.append(tx, change, share.resource, holder)
 
-    async def run(self) -> None:
-        """Ends, for ever, the lookups that were not ended when the share was given. A task of the server."""
-        while True:
-            try:
-                answered = await self._look_up_due()
-            except Unavailable:
-                answered = False
-            await asyncio.sleep(0 if answered else POLL_SECONDS)
-
-    async def _look_up_due(self) -> bool:
+    async def step(self) -> bool:
+        """Ends lookups that were not ended when the share was given."""
         now = self._work.now()
         shares = await share_store.take_lookups(self._work.database, now, now + LOOKUP_PAUSE, BATCH)
         for number, share in enumerate(shares):

@@ -15,6 +15,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from mesh.errors import InvalidArgument, Unavailable, field_invalid
+from mesh.runtime.part import Part
 from services.resource.change_log import ChangeLog
 from services.resource.resource import Resource
 from services.resource.resume_tokens import ResumeTokens
@@ -40,8 +41,10 @@ class Notice:
     """Continues behind this message, for the same person only."""
 
 
-class Watch:
+class Watch(Part):
     """Tells people what happens to the resources that they can see."""
+
+    name = "watch"
 
     def __init__(self, log: ChangeLog, tokens: ResumeTokens, heartbeat: timedelta) -> None:
         """Args:
@@ -56,7 +59,7 @@ class Watch:
 
     async def run(self) -> None:
         """Numbers what was committed, one batch after the other, and wakes the streams of those who have something to
-        read. A task of the server.
+        read.
         """
         position: int | None = None
         loop = asyncio.get_running_loop()

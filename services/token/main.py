@@ -3,15 +3,12 @@
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 from authmesh.token.v1.client_service_pb2_grpc import add_ClientServiceServicer_to_server
 from authmesh.token.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_server
 from authmesh.token.v1.token_issuer_pb2_grpc import add_TokenIssuerServicer_to_server
 from authmesh.token.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 
-from mesh.aws import open_client
-from mesh.ids import uuid7
 from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.work import Work
@@ -25,23 +22,15 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
-from services.token.clients.admin import ClientAdmin
-from services.token.clients.bootstrap import ClientBootstrap
-from services.token.clients.cache import ClientDirectory
 from services.token.clients.client import FileInvalidError, load_clients
-from services.token.clients.credentials_grant import ClientCredentialsGrant
-from services.token.clients.service import ClientService
+from services.token.clients.parts import make_clients
 from services.token.discovery import metadata
 from services.token.keys.access_token import AccessTokenWriter
-from services.token.keys.admin import KeyAdmin
-from services.token.keys.cache import KeyCache
 from services.token.keys.deployment import Deployment, SettingMissingError
 from services.token.keys.local import SecretFileInvalidError
-from services.token.keys.rotator import KeyRotator
+from services.token.keys.parts import open_keys
 from services.token.keys.schedule import KeyPolicyUnsafeError
-from services.token.keys.service import KeyService
 from services.token.keys.signer import KeyFileInvalidError
-from services.token.keys.store import KeyStore
 from services.token.refusals import Refusals
 from services.token.retention import Retention
 from services.token.revocation.log import RevocationLog
@@ -49,12 +38,8 @@ from services.token.revocation.publisher import Publisher
 from services.token.revocation.revoker import Revoker
 from services.token.service import TokenIssuer, TokenService
 from services.token.sessions.grants import load_role_scopes
-from services.token.sessions.introspection import Introspection
-from services.token.sessions.refresh import TokenRefresher
-from services.token.sessions.sign_in import SessionIssuer
-from services.token.sessions.sign_out import SessionManager
+from services.token.sessions.parts import make_sessions
 from services.token.sessions.store import Store
-from services.token.sessions.subjects import SubjectSync
 from services.token.settings import TokenSettings
 
 
@@ -80,61 +65,61 @@ async def main() -> None:
     ) as error:
         sys.exit(f"authmesh: {error}")
     issuer, audience, redis_url = str(settings.issuer), settings.audience, settings.redis_url.get_secret_value()
-    async with AsyncExitStack() as parts:
-        database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.of(settings))
         work = Work(database, "token", clock=clock)
-        relay = Relay(work, [EventBridgeSink(partial(open_client, "events", settings), settings.event_bus)])
-        store = Store(database)
-        log = RevocationLog(database)
-        publisher = Publisher(redis_url, log)
-        revoker = Revoker(store, log)
-
-        denials, refusals = Denials(work), Refusals()
-
-        revocations = RevocationSet()
-        key_store = KeyStore(database)
-        custodies = await parts.enter_async_context(deployment.open())
-        ring = KeyCache(key_store, custodies, is_revoked=revocations.refuses_key, clock=clock)
-        keeper = KeyRotator(
-            work,
-            key_store,
-            custodies,
-            key_policy,
-            algorithm=settings.signing_algorithm,
-            first=deployment.first,
-            changed=ring.refresh,
+        store, log, revocations = Store(database), RevocationLog(database), RevocationSet()
+        denials, refusals, revoker = Denials(work), Refusals(), Revoker(store, log)
+        keys = await stack.enter_async_context(
+            open_keys(work, deployment, key_policy, settings.signing_algorithm, log, revocations, clock)
         )
-        key_orders = KeyAdmin(work, key_store, log, key_policy.pace, changed=ring.refresh)
+        writer = AccessTokenWriter(keys.cache, issuer, audience)
 
         async def own_jwks() -> bytes:
-            return ring.jwks()
+            return keys.cache.jwks()
 
-        keys = KeySet(own_jwks, algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
-        feed = RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations)
-        verifier = Verifier(keys, issuer, audience)
+        # What other services ask Token for, Token has itself.
+        key_set = KeySet(own_jwks, algorithms=settings.accepted_algorithms, refresh_seconds=settings.jwks_cache_seconds)
         authentication = Authentication(
-            verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials
+            Verifier(key_set, issuer, audience),
+            key_set,
+            revocations,
+            RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations),
+            Policy(),
+            Limits.for_process(settings),
+            denials=denials,
         )
-
-        clients = ClientDirectory(database, longest_token=key_policy.token_lifetime)
-        seed = ClientBootstrap(work, first_clients)
-        writer = AccessTokenWriter(ring, issuer, audience)
-        sign_ins = SessionIssuer(work, store, revoker, writer, clients, role_scopes, new_id=uuid7)
-        refreshes = TokenRefresher(work, store, revoker, denials, refusals, writer, clients, new_id=uuid7)
-        client_tokens = ClientCredentialsGrant(work, denials, refusals, writer, clients, issuer, new_id=uuid7)
-        client_administration = ClientAdmin(
-            work, revoker, denials, role_scopes, longest_token=key_policy.token_lifetime
+        clients = make_clients(
+            work,
+            first_clients,
+            writer,
+            revoker,
+            denials,
+            refusals,
+            role_scopes,
+            issuer=issuer,
+            longest_token=key_policy.token_lifetime,
         )
-        sign_outs = SessionManager(work, store, revoker, authentication.verify)
-        subjects = SubjectSync(work, store, revoker, role_scopes)
-        introspection = Introspection(store, authentication.verify, issuer=issuer, audience=audience, clock=clock)
-        purge = Retention(database, clock=clock)
+        sessions = make_sessions(
+            work,
+            store,
+            writer,
+            clients.directory,
+            revoker,
+            denials,
+            refusals,
+            role_scopes,
+            authentication.verify,
+            issuer=issuer,
+            audience=audience,
+            clock=clock,
+        )
         service = TokenService(
-            refreshes,
-            client_tokens,
-            sign_outs,
-            introspection,
-            jwks=ring.jwks,
+            sessions.refreshes,
+            clients.grant,
+            sessions.sign_outs,
+            sessions.introspection,
+            jwks=keys.cache.jwks,
             metadata=metadata(issuer, role_scopes.known),
             clock=clock,
         )
@@ -142,27 +127,23 @@ async def main() -> None:
             settings,
             services=[
                 (add_TokenServiceServicer_to_server, service),
-                (add_TokenIssuerServicer_to_server, TokenIssuer(sign_ins, subjects, log, clock=clock)),
-                (add_KeyServiceServicer_to_server, KeyService(key_orders, clock=clock)),
-                (add_ClientServiceServicer_to_server, ClientService(client_administration)),
+                (
+                    add_TokenIssuerServicer_to_server,
+                    TokenIssuer(sessions.sign_ins, sessions.subjects, log, clock=clock),
+                ),
+                (add_KeyServiceServicer_to_server, keys.service),
+                (add_ClientServiceServicer_to_server, clients.service),
             ],
             authentication=authentication,
-            checks={
-                "database": lambda: database.healthy,
-                "clients": lambda: seed.sown,
-                "signing_keys": lambda: ring.loaded,
-                **authentication.checks,
-            },
-            tasks=[
-                database.watch,
-                seed.run,
-                ring.run,
-                keeper.run,
-                relay.run,
-                publisher.run,
-                purge.run,
-                refusals.run,
-                *authentication.tasks,
+            parts=[
+                database,
+                Relay(work, [EventBridgeSink.of(settings)]),
+                Publisher(redis_url, log),
+                denials,
+                refusals,
+                *keys.parts,
+                *clients.parts,
+                Retention(database, clock=clock),
             ],
         )
 

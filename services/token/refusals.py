@@ -3,18 +3,19 @@
 Anybody may send one as often as they like, so none is an audit event.
 """
 
-import asyncio
 from collections import Counter
 
 import structlog
 
-REPORT_SECONDS = 60.0
-"""How often the counts are logged."""
-_log = structlog.get_logger("authmesh.refusals")
+from mesh.runtime.periodic import Periodic
 
 
-class Refusals:
+class Refusals(Periodic):
     """The counts of one process."""
+
+    name = "refusals"
+    seconds = 60.0
+    log = structlog.get_logger("authmesh.refusals")
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -28,9 +29,7 @@ class Refusals:
         taken, self._counts = dict(self._counts), Counter()
         return taken
 
-    async def run(self) -> None:
-        """Logs the counts once a minute, where there are any. A task of the server."""
-        while True:
-            await asyncio.sleep(REPORT_SECONDS)
-            if counts := self.take():
-                _log.info("dead credentials refused", counts=counts)
+    async def step(self) -> None:
+        """Logs the counts, where there are any."""
+        if counts := self.take():
+            self.log.info("dead credentials refused", counts=counts)

@@ -1,16 +1,14 @@
 """Deletes rows that can never be used again, in small batches, so that no table grows with the age of the mesh."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
 
 from mesh.errors import Unavailable
-from mesh.runtime.interruption import Interruption
+from mesh.runtime.periodic import Periodic
 from mesh.storage.database import Database
 
-PURGE_SECONDS = 60.0
 BATCH = 1000
 KEPT_AFTER_EXPIRY = timedelta(days=1)
 """Longer than any grace or clock difference, for whoever looks into an incident."""
@@ -40,11 +38,14 @@ STATEMENTS = tuple(
     )
 )
 """$1: rows whose time ended before it; $2: how many."""
-_log = structlog.get_logger("authmesh.purge")
 
 
-class Retention:
+class Retention(Periodic):
     """Deletes what is past use."""
+
+    name = "retention"
+    seconds = 60.0
+    log = structlog.get_logger("authmesh.retention")
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
         """Args:
@@ -54,20 +55,16 @@ class Retention:
         self._database = database
         self._clock = clock
 
-    async def run(self) -> None:
-        """Purges every minute, for ever. A task of the server."""
-        interruption = Interruption(_log, "purge interrupted")
-        while True:
-            try:
-                while await self.purge_once():
-                    pass
-                interruption.ended()
-            except Unavailable as error:
-                interruption.failed(reason=error.reason)
-            await asyncio.sleep(PURGE_SECONDS)
-
-    async def purge_once(self) -> bool:
-        """Deletes a batch of each kind. True when there may be more."""
+    async def step(self) -> bool:
+        """Deletes a batch of each kind."""
         before = self._clock() - KEPT_AFTER_EXPIRY
-        tags = [await self._database.execute(statement, before, BATCH) for statement in STATEMENTS]
+        tags, failed = [], None
+        for statement in STATEMENTS:
+            try:
+                tags.append(await self._database.execute(statement, before, BATCH))
+            except Unavailable as error:
+                # One that takes too long must not keep the others from their tables.
+                failed = error
+        if failed:
+            raise failed
         return f"DELETE {BATCH}" in tags

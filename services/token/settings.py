@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from mesh.settings import ProcessSettings
+from mesh.settings import DatabaseSettings, EventSettings, ProcessSettings
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 from services.token.keys.schedule import KeyPolicy
 from services.token.keys.signer import Algorithm
@@ -33,7 +33,7 @@ _PERIODS = {
 }
 
 
-class TokenSettings(ProcessSettings):
+class TokenSettings(ProcessSettings, DatabaseSettings, EventSettings):
     """Settings of Token, beside those that every process has."""
 
     signing_keys: SigningKeys = SigningKeys.LOCAL

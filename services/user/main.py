@@ -2,12 +2,10 @@
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import partial
 
 from authmesh.user.v1.user_directory_pb2_grpc import add_UserDirectoryServicer_to_server
 from authmesh.user.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 
-from mesh.aws import open_client
 from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.commands import CommandSink
 from mesh.outbox.sinks.events import EventBridgeSink
@@ -33,30 +31,25 @@ def clock() -> datetime:
 async def main() -> None:
     """Runs User until it is told to stop."""
     settings = UserSettings.load()
-    async with AsyncExitStack() as parts:
-        database = await parts.enter_async_context(Database.open(settings.database_url.get_secret_value()))
-        channel = await parts.enter_async_context(open_channel(settings.egress))
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database.of(settings))
+        channel = await stack.enter_async_context(open_channel(settings.egress))
         work = Work(database, "user", clock=clock)
-        relay = Relay(
-            work,
-            [
-                EventBridgeSink(partial(open_client, "events", settings), settings.event_bus),
-                MessageSink(partial(open_client, "sns", settings), settings.messages_topic_arn),
-                CommandSink(channel),
-            ],
-        )
-        authentication = Authentication.for_mesh(channel, settings, Denials(work))
-        directory = Profiles(work)
+        denials = Denials(work)
+        profiles = Profiles(work)
         administration = Administration(work, ChannelCourier(channel, settings.at_once_seconds))
         await serve(
             settings,
             services=[
-                (add_UserServiceServicer_to_server, UserService(directory, administration)),  # type: ignore[abstract] # DeleteUser is to come
-                (add_UserDirectoryServicer_to_server, UserDirectory(directory)),
+                (add_UserServiceServicer_to_server, UserService(profiles, administration)),  # type: ignore[abstract] # DeleteUser is to come
+                (add_UserDirectoryServicer_to_server, UserDirectory(profiles)),
             ],
-            authentication=authentication,
-            checks={"database": lambda: database.healthy, **authentication.checks},
-            tasks=[database.watch, relay.run, *authentication.tasks],
+            authentication=Authentication.for_mesh(channel, settings, denials),
+            parts=[
+                database,
+                Relay(work, [EventBridgeSink.of(settings), MessageSink.of(settings), CommandSink(channel)]),
+                denials,
+            ],
         )
 
 

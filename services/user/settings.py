@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from mesh.settings import ProcessSettings
+from mesh.settings import DatabaseSettings, EventSettings, MessageSettings, ProcessSettings
 
 
-class UserSettings(ProcessSettings):
+class UserSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSettings):
     """User's own settings."""
 
     at_once_seconds: float = Field(default=2, gt=0)

@@ -223,6 +223,10 @@ def around(block: Callable[[Call], AbstractAsyncContextManager[None]]) -> Stage:
     return stage
 
 
-def admit(_: Rpc, proceed: Handler) -> Handler:
-    """A stage that lets everything through."""
-    return proceed
+class AdmitAll:
+    """An authentication that lets everything through."""
+
+    parts = ()
+
+    def __call__(self, rpc: Rpc, proceed: Handler) -> Handler:
+        return proceed

@@ -9,19 +9,16 @@ from authmesh.resource.v1 import resource_service_pb2_grpc
 from authmesh.user.v1 import user_directory_pb2_grpc
 
 from mesh.rpc.server import run, serve
+from mesh.runtime.part import Part
 from mesh.settings import ProcessSettings
-from tests.kit.calls import CHANGE, FOUND, Changes, Directory, admit
+from tests.kit.calls import CHANGE, FOUND, AdmitAll, Changes, Directory
 
 SETTINGS = {
     "NODE": "user",
     "EGRESS": "/nowhere",
-    "DATABASE_URL": "postgresql://nobody@/nothing",
     "REDIS_URL": "unix:///nowhere",
     "ISSUER": "https://localhost",
     "AUDIENCE": "authmesh",
-    "AWS_REGION": "eu-central-1",
-    "EVENT_BUS": "authmesh",
-    "MESSAGES_TOPIC_ARN": "arn:aws:sns:eu-central-1:000000000000:messages",
 }
 
 
@@ -44,12 +41,23 @@ async def main() -> None:
         yield CHANGE
         await asyncio.Event().wait()
 
-    async def work() -> None:
-        try:
-            await until("break")
-        finally:
-            print("background ended", flush=True)
-        raise KeyError("broken")
+    class File(Part):
+        name = "file"
+        ready = property(lambda self: not (directory / "unready").exists())
+
+        async def run(self) -> None:
+            try:
+                await until("break")
+            finally:
+                print("background ended", flush=True)
+            raise KeyError("broken")
+
+    class Other(Part):
+        name = "other"
+        ready = True
+
+        async def run(self) -> None:
+            """Has nothing to do."""
 
     await serve(
         settings,
@@ -57,9 +65,8 @@ async def main() -> None:
             (user_directory_pb2_grpc.add_UserDirectoryServicer_to_server, Directory(lookup)),
             (resource_service_pb2_grpc.add_ResourceServiceServicer_to_server, Changes(watch)),
         ],
-        authentication=admit,
-        checks={"file": lambda: not (directory / "unready").exists(), "other": lambda: True},
-        tasks=[work],
+        authentication=AdmitAll(),
+        parts=[File(), Other()],
     )
     print("returned", flush=True)
 

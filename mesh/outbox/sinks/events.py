@@ -4,17 +4,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from authmesh.audit.v1 import audit_event_pb2
 from google.protobuf import json_format
 
 from mesh.audit import subject_keys, tombstone
+from mesh.aws import open_client
 from mesh.errors import Unavailable
 from mesh.outbox.sink import BatchResult, DeadLetter, Entry, Sink, join
 from mesh.outbox.sinks.aws_errors import is_malformed, is_passing, is_throttling, send_apart
 from mesh.outbox.sinks.numbering import is_known, number_events
 from mesh.outbox.work import Work
+from mesh.settings import EventSettings
 
 ENTRIES_PER_CALL = 10
 """PutEvents takes at most ten."""
@@ -44,6 +47,11 @@ class EventBridgeSink(Sink):
         self._open = open_events
         self._bus = bus
         self._forget_at = time.monotonic()
+
+    @classmethod
+    def of(cls, settings: EventSettings) -> Self:
+        """The sink of a service."""
+        return cls(partial(open_client, "events", settings), settings.event_bus)
 
     async def prepare(self, work: Work) -> None:
         """Numbers, chains and seals new events; now and then throws away the keys of days that are over."""

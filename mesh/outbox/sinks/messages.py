@@ -4,10 +4,13 @@ are in them.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
+from mesh.aws import open_client
 from mesh.outbox.sink import BatchResult, DeadLetter, Entry, Sink
 from mesh.outbox.sinks.aws_errors import is_malformed, is_passing, is_throttling, send_apart
+from mesh.settings import MessageSettings
 
 
 class MessageSink(Sink):
@@ -23,6 +26,11 @@ class MessageSink(Sink):
         """
         self._open = open_sns
         self._topic_arn = topic_arn
+
+    @classmethod
+    def of(cls, settings: MessageSettings) -> Self:
+        """The sink of a service."""
+        return cls(partial(open_client, "sns", settings), settings.messages_topic_arn)
 
     def connect(self) -> AbstractAsyncContextManager[Any]:
         """A client, for as long as the relay runs."""

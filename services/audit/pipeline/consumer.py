@@ -6,7 +6,6 @@ the receive counts of good messages. The process is ready all the while: nothing
 """
 
 import asyncio
-import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
+from mesh.runtime.backoff import Backoff
+from mesh.runtime.part import Part
 from mesh.telemetry.embedded_metric import embedded
 from services.audit.pipeline.envelope import EnvelopeError, Intake, Record
 from services.audit.pipeline.metrics import NOT_STORED
@@ -61,8 +62,10 @@ class _Held:
     record: Record
 
 
-class Consumer:
+class Consumer(Part):
     """Moves events until it is cancelled. Any number of replicas may run."""
+
+    name = "consumer"
 
     def __init__(
         self,
@@ -90,10 +93,10 @@ class Consumer:
         self._intake = intake
         self._held: list[_Held] = []
         self._stored: OrderedDict[tuple[str, int, bytes], None] = OrderedDict()
-        self._failures = 0
+        self._backoff = Backoff(*BACKOFF_SECONDS)
 
     async def run(self) -> None:
-        """Consumes until it is cancelled; then stores what it holds, and ends. A task of the server."""
+        """Consumes until it is cancelled; then stores what it holds, and ends."""
         async with self._open_sqs() as sqs, self._open_s3() as s3:
             try:
                 while True:
@@ -111,19 +114,16 @@ class Consumer:
         try:
             await step
         except _AWS_ERRORS as error:
-            first, longest = BACKOFF_SECONDS
-            # Jitter: consumers that failed together don't come back together.
-            pause = min(longest, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
-            self._failures += 1
+            pause = self._backoff.failed()
             _log.warning(
-                "AWS failed", error=_name(error), failures=self._failures, pause=round(pause, 2),
+                "AWS failed", error=_name(error), failures=self._backoff.failures, pause=round(pause, 2),
                 **embedded({NOT_STORED: (max(1, len(self._held)), "Count")}),
             )  # fmt: skip
             with suppress(*_AWS_ERRORS):
                 await self._keep(sqs)
             await asyncio.sleep(pause)
             return False
-        self._failures = 0
+        self._backoff.succeeded()
         return True
 
     async def _gather(self, sqs: "SQSClient") -> None:

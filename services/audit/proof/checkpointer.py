@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from mesh.errors import Unavailable
 from mesh.runtime.interruption import Interruption
+from mesh.runtime.part import Part
 from mesh.storage.database import Database, Transaction
 from mesh.telemetry.embedded_metric import embedded
 from services.audit.pipeline.metrics import CHECKPOINTS
@@ -36,8 +37,10 @@ _LOCK = "SELECT number, hash, time FROM checkpoint_chain FOR UPDATE SKIP LOCKED"
 _log = structlog.get_logger("authmesh.audit")
 
 
-class Checkpointer:
+class Checkpointer(Part):
     """Signs checkpoints until it is cancelled."""
+
+    name = "checkpointer"
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class Checkpointer:
         self._behind: dict[str, int] = {}
 
     async def run(self) -> None:
-        """A task of the server."""
+        """Signs until it is cancelled."""
         interruption = Interruption(_log, "no checkpoint")
         async with self._open_s3() as s3, self._open_kms() as kms:
             while True:

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 import structlog
 
 from mesh.errors import Unavailable
+from mesh.runtime.part import Part
 from services.audit.reading.projection import Projection
 from services.audit.trail import merkle
 from services.audit.trail.archive import Archive, read_all
@@ -30,8 +31,10 @@ _KEY = re.compile(rf"{PREFIX}source=([a-z][a-z0-9-]*)/dt=(\d{{4}}-\d\d-\d\d)/[^/
 _log = structlog.get_logger("authmesh.audit")
 
 
-class Projector:
+class Projector(Part):
     """Reads objects into the projection."""
+
+    name = "projector"
 
     def __init__(self, projection: Projection) -> None:
         self._projection = projection
@@ -46,7 +49,7 @@ class Projector:
         self._grown.set()
 
     async def run(self) -> None:
-        """Projects what `stored` was told, for ever. A task of the server."""
+        """Projects what `stored` was told."""
         while True:
             self._grown.clear()
             try:

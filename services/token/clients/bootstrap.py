@@ -7,6 +7,7 @@ import structlog
 
 from mesh.errors import Unavailable
 from mesh.outbox.work import Work
+from mesh.runtime.part import Part
 from services.token import events
 from services.token.clients.client import Client
 from services.token.clients.store import add_client, find_client
@@ -15,10 +16,12 @@ PAUSE_SECONDS = 0.5
 _log = structlog.get_logger("authmesh.clients")
 
 
-class ClientBootstrap:
+class ClientBootstrap(Part):
     """Takes the clients of the file over into the database, which has the say from then on: what an administrator
     changed or deleted stays so.
     """
+
+    name = "clients"
 
     def __init__(self, work: Work, clients: Mapping[str, Client]) -> None:
         """Args:
@@ -30,8 +33,13 @@ class ClientBootstrap:
         self.sown = False
         """Whether that is done. Until then this process knows no clients to serve."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether there are clients to serve."""
+        return self.sown
+
     async def run(self) -> None:
-        """Sows once, as soon as the database answers. A task of the server."""
+        """Sows once, as soon as the database answers."""
         while not self.sown:
             try:
                 await self.apply()

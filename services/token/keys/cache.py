@@ -9,22 +9,24 @@ from datetime import datetime
 
 import structlog
 
-from mesh.errors import MeshError, Reason, Unavailable
-from mesh.runtime.interruption import Interruption
+from mesh.errors import Reason, Unavailable
+from mesh.runtime.periodic import Periodic
 from services.token.keys.key import SigningKey, State, in_state, jwks
 from services.token.keys.key_manager import Custodies
 from services.token.keys.schedule import MAX_VIEW_AGE
 from services.token.keys.signer import Signer
 from services.token.keys.store import KeyStore
 
-POLL_SECONDS = 1.0
-"""How often the keys are read: how long one that another replica retired or revoked may go on signing here."""
-
 _log = structlog.get_logger("authmesh.keys")
 
 
-class KeyCache:
+class KeyCache(Periodic):
     """The view. Signs with the active key of whoever decided last, whichever replica that was."""
+
+    name = "signing_keys"
+    seconds = 1.0
+    """How long a key that another replica retired or revoked may go on signing here."""
+    log = _log
 
     def __init__(
         self,
@@ -107,16 +109,14 @@ class KeyCache:
                         error=str(error),
                     )
 
-    async def run(self) -> None:
-        """Keeps the view fresh, for ever. A task of the server."""
-        interruption = Interruption(_log, "signing keys not read")
-        while True:
-            try:
-                await self.refresh()
-                interruption.ended()
-            except MeshError as error:
-                interruption.failed(error=str(error))
-            await asyncio.sleep(POLL_SECONDS)
+    @property
+    def ready(self) -> bool:
+        """Whether the keys were read."""
+        return self.loaded
+
+    async def step(self) -> None:
+        """Keeps the view fresh."""
+        await self.refresh()
 
     def _usable(self) -> SigningKey | None:
         if self._monotonic() - self._read_at > MAX_VIEW_AGE.total_seconds():

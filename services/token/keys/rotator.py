@@ -2,16 +2,15 @@
 find it done.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 
 import structlog
 
-from mesh.errors import MeshError, Reason, Unavailable
+from mesh.errors import Reason, Unavailable
 from mesh.outbox.work import UnitOfWork, Work
-from mesh.runtime.interruption import Interruption
+from mesh.runtime.periodic import Periodic
 from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
 from services.token import events
 from services.token.keys.key import SigningKey, State, Step, Transition, in_state, jwks, next_step
@@ -20,14 +19,17 @@ from services.token.keys.schedule import KeyPolicy
 from services.token.keys.signer import Algorithm
 from services.token.keys.store import KeyStore
 
-TURN_SECONDS = 1.0
-_LONGEST_PAUSE = 30.0
 _TRIAL = b"a key that can't sign must not take over"
 _log = structlog.get_logger("authmesh.keys")
 
 
-class KeyRotator:
+class KeyRotator(Periodic):
     """Makes the next key, has it take over, and clears away what was."""
+
+    name = "key_rotator"
+    seconds = 1.0
+    longest = 30.0
+    log = _log
 
     def __init__(
         self,
@@ -56,25 +58,14 @@ class KeyRotator:
         self._algorithm: Algorithm = algorithm
         self._first = first
         self._changed = changed
+        self._noted = False
 
-    async def run(self) -> None:
-        """Does what is due, for ever. A task of the server."""
-        pause = TURN_SECONDS
-        noted = False
-        interruption = Interruption(_log, "signing keys not moved on")
-        while True:
-            try:
-                if not noted:
-                    await self._store.note_pace(self._policy.pace)
-                    noted = True
-                while await self.turn():
-                    pass
-                pause = TURN_SECONDS
-                interruption.ended()
-            except MeshError as error:
-                interruption.failed(error=str(error))
-                pause = min(2 * pause, _LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+    async def step(self) -> bool:
+        """Does what is due."""
+        if not self._noted:
+            await self._store.note_pace(self._policy.pace)
+            self._noted = True
+        return await self.turn()
 
     async def turn(self) -> bool:
         """Takes the most urgent step. False when nothing is due.

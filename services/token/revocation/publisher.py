@@ -7,7 +7,6 @@ from PostgreSQL. See `mesh.tokens.feed` for the reading side.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from mesh.errors import MeshError
+from mesh.runtime.backoff import Backoff
 from mesh.runtime.interruption import Interruption
+from mesh.runtime.part import Part
 from mesh.storage.redis_address import RedisAddress
 from mesh.tokens.feed import HEARTBEAT_SECONDS, STREAM, decode, encode, heartbeat_stream
 from services.token.revocation.log import RevocationLog, Tail
@@ -36,10 +37,12 @@ _PASSED = "equal or smaller"
 _log = structlog.get_logger("authmesh.publisher")
 
 
-class Publisher:
+class Publisher(Part):
     """Publishes what the log got: at once what this process appended, at the next heartbeat what another one did and
     died.
     """
+
+    name = "publisher"
 
     def __init__(
         self, redis_url: str, log: RevocationLog, *, stream: str = STREAM, clock: Callable[[], float] = time.monotonic
@@ -58,9 +61,8 @@ class Publisher:
         self._interruption = Interruption(_log, "publishing interrupted", clock=clock)
 
     async def run(self) -> None:
-        """Publishes for ever, whatever happens to Redis and PostgreSQL. A task of the server."""
-        shortest, longest = _BACKOFF_SECONDS
-        pause = shortest
+        """Publishes, whatever happens to Redis and PostgreSQL."""
+        backoff = Backoff(*_BACKOFF_SECONDS)
         while True:
             started = self._clock()
             try:
@@ -68,8 +70,9 @@ class Publisher:
                     await self._publish(redis)
             except (RedisError, OSError, MeshError, TimeoutError) as error:
                 self._interruption.failed(error=type(error).__name__)
-            pause = shortest if self._clock() - started > longest else min(2 * pause, longest)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            if self._clock() - started > _BACKOFF_SECONDS[1]:
+                backoff.succeeded()
+            await asyncio.sleep(backoff.failed())
 
     async def _publish(self, redis: Redis) -> None:
         while True:

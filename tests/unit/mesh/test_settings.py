@@ -1,6 +1,6 @@
 import pytest
 
-from mesh.settings import Environment, ProcessSettings
+from mesh.settings import DatabaseSettings, Environment, EventSettings, MessageSettings, ProcessSettings
 
 COMPLETE = {
     "NODE": "user",
@@ -16,6 +16,10 @@ COMPLETE = {
 }
 
 
+class AllSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSettings):
+    """Of a service that has everything."""
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, value in COMPLETE.items():
@@ -24,7 +28,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> None:
-    settings = ProcessSettings.load()
+    settings = AllSettings.load()
     assert settings.node == "user"
     assert settings.environment is Environment.PRODUCTION
     assert "secret" not in repr(settings)
@@ -34,7 +38,7 @@ def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> 
 def test_a_missing_variable_is_named(environment: pytest.MonkeyPatch, name: str) -> None:
     environment.delenv(name)
     with pytest.raises(SystemExit) as stopped:
-        ProcessSettings.load()
+        AllSettings.load()
     assert str(stopped.value) == f"authmesh: environment variable {name}: Field required"
 
 
@@ -53,6 +57,12 @@ def test_a_wrong_value_is_refused_by_name_and_never_repeated(
 ) -> None:
     environment.setenv(name, value)
     with pytest.raises(SystemExit) as stopped:
-        ProcessSettings.load()
+        AllSettings.load()
     assert name in str(stopped.value)
     assert value not in str(stopped.value) or value == "0"
+
+
+def test_a_service_without_a_database_events_and_messages_names_none(environment: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "AWS_REGION", "EVENT_BUS", "MESSAGES_TOPIC_ARN"):
+        environment.delenv(name)
+    assert ProcessSettings.load().node == "user"

@@ -15,23 +15,22 @@ from mesh.outbox.sink import BatchResult, Entry
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.sinks.messages import MessageSink
 from mesh.outbox.work import Work
-from mesh.settings import ProcessSettings
+from mesh.settings import AwsSettings
 from mesh.storage.database import Database
 from tests.integration.mesh.outbox.test_outbox import is_empty, relaying, until
-from tests.kit.server_process import SETTINGS
 
 OpenClient = Callable[[str], Awaitable[Any]]
 
 
 @pytest.fixture
-def settings(aws_server: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> ProcessSettings:
-    for name, value in {**SETTINGS, "SOCKET": "/nowhere", **aws_server.environment}.items():
+def settings(aws_server: AwsEmulator, monkeypatch: pytest.MonkeyPatch) -> AwsSettings:
+    for name, value in {"AWS_REGION": "eu-central-1", **aws_server.environment}.items():
         monkeypatch.setenv(name, value)
-    return ProcessSettings.load()
+    return AwsSettings.load()
 
 
 @pytest.fixture
-async def client(settings: ProcessSettings) -> AsyncIterator[OpenClient]:
+async def client(settings: AwsSettings) -> AsyncIterator[OpenClient]:
     async with AsyncExitStack() as stack:
 
         async def opened(service: str) -> Any:
@@ -58,7 +57,7 @@ async def received(sqs: Any, url: str, number: int) -> list[str]:
 
 
 async def test_events_come_through_the_bus_with_their_chain_intact(
-    database: Database, settings: ProcessSettings, client: OpenClient
+    database: Database, settings: AwsSettings, client: OpenClient
 ) -> None:
     events, sqs = await client("events"), await client("sqs")
     await events.create_event_bus(Name="audit-test")
@@ -93,7 +92,7 @@ async def test_events_come_through_the_bus_with_their_chain_intact(
 
 
 async def test_a_message_comes_to_the_topics_subscribers_with_its_kind(
-    database: Database, settings: ProcessSettings, client: OpenClient
+    database: Database, settings: AwsSettings, client: OpenClient
 ) -> None:
     sns, sqs = await client("sns"), await client("sqs")
     topic = (await sns.create_topic(Name="messages-test"))["TopicArn"]
@@ -115,7 +114,7 @@ async def test_a_message_comes_to_the_topics_subscribers_with_its_kind(
     assert notification["MessageAttributes"]["kind"]["Value"] == "verify_email"
 
 
-async def test_a_topic_that_is_not_there_keeps_the_message(database: Database, settings: ProcessSettings) -> None:
+async def test_a_topic_that_is_not_there_keeps_the_message(database: Database, settings: AwsSettings) -> None:
     work = Work(database, "auth")
     topic = "arn:aws:sns:us-east-1:000000000000:absent"
     async with relaying(work, MessageSink(lambda: open_client("sns", settings), topic)):

@@ -248,7 +248,7 @@ async def test_a_server_that_takes_no_changes_is_an_outage_for_changes_only(url:
 async def test_the_watch_says_once_that_changes_are_refused_and_that_they_are_taken_again(url: str) -> None:
     with structlog.testing.capture_logs() as logs:
         async with Database.open(url, size=2) as database:
-            watching = asyncio.create_task(database.watch())
+            watching = asyncio.create_task(database.run())
 
             async def said(count: int) -> list[str]:
                 await until(lambda: len(logs) >= count, 20)
@@ -393,7 +393,7 @@ async def test_a_server_that_lets_nobody_in_is_an_outage_not_a_fault(url: str, w
         with pytest.raises(Unavailable) as outage:
             await database.fetchval("SELECT 1")
         assert "wrong" not in str(outage.value)
-        watching = asyncio.create_task(database.watch())
+        watching = asyncio.create_task(database.run())
         await asyncio.sleep(0.05)
         assert not watching.done()
         assert not database.healthy
@@ -412,7 +412,7 @@ async def test_a_statement_that_hangs_is_given_up_and_so_is_its_session(
 
 async def test_a_frozen_session_makes_the_database_unhealthy_until_another_one_takes_its_place(url: str) -> None:
     async with Database.open(url, size=1) as database:
-        watching = asyncio.create_task(database.watch())
+        watching = asyncio.create_task(database.run())
         await until(lambda: database.healthy)
         frozen = await pid_of(database)
         os.kill(frozen, signal.SIGSTOP)
@@ -433,7 +433,7 @@ async def test_a_killed_server_is_an_outage_and_is_found_again_without_a_restart
             supervised(server.program, tmp_path / "processes") as child,
             Database.open(server.admin_url) as database,
         ):
-            watching = asyncio.create_task(database.watch())
+            watching = asyncio.create_task(database.run())
             await until(lambda: database.healthy)
             assert child.pid
             os.kill(child.pid, signal.SIGKILL)

@@ -171,7 +171,7 @@ async def server() -> AsyncIterator[Server]:
         server.add_insecure_port(f"unix:{socket}")
         await server.start()
         made.channel = await stack.enter_async_context(aio.insecure_channel(f"unix:{socket}", options=OPTIONS))
-        tasks = [asyncio.create_task(task()) for task in made.authentication.tasks]
+        tasks = [asyncio.create_task(part.run()) for part in made.authentication.parts]
         async with asyncio.timeout(5):
             while not made.keys.loaded:
                 await asyncio.sleep(0.01)

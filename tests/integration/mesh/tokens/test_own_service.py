@@ -63,9 +63,9 @@ async def greeter(valkey_url: str) -> AsyncIterator[tuple[GrpcClient, Mint, Cont
         environment = {
             "PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "NODE": "greeter",
             "SOCKET": f"{folder}/s",
-            "EGRESS": f"{folder}/egress", "DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": valkey_url,
+            "EGRESS": f"{folder}/egress", "REDIS_URL": valkey_url,
             "ISSUER": ISSUER,
-            "AUDIENCE": AUDIENCE, "AWS_REGION": "eu-central-1", "EVENT_BUS": "none", "MESSAGES_TOPIC_ARN": "arn:none",
+            "AUDIENCE": AUDIENCE,
         }  # fmt: skip
         with (folder / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(

@@ -85,7 +85,7 @@ class Auth:
         self.token = Token()
         self.work = Work(database, "auth", clock=self.clock)
         self.denials = AnonymousDenials(self.work)
-        self.upkeep = Retention(database, self.clock)
+        self.retention = Retention(database, self.clock)
         self.credentials = CredentialLifecycle(self.work)
         self.use_hasher(Hasher(**WEAK))
 

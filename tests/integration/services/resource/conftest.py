@@ -98,7 +98,7 @@ class Replica:
     channel: aio.Channel
     changes: ChangeLog
     claims: ShareClaims
-    housekeeping: Retention
+    retention: Retention
     tokens: ResumeTokens
     watch: Watch
     admission: Admission
@@ -192,8 +192,8 @@ async def replica(database: Database, addresses: Addresses, clock: Clock) -> Asy
         await server.start()
         following = asyncio.create_task(watch.run())
         async with open_channel(socket) as channel:
-            housekeeping = Retention(database, changes, timedelta(days=7), clock=clock)
-            yield Replica(channel, changes, claims, housekeeping, tokens, watch, admission)
+            retention = Retention(database, changes, timedelta(days=7), clock=clock)
+            yield Replica(channel, changes, claims, retention, tokens, watch, admission)
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following

@@ -184,7 +184,7 @@ async def test_a_request_id_is_forgotten_after_a_day(service: Service, running: 
     other = await owner.create("plan", "b", request_id)
     assert other.name != made.name
     service.clock.moved *= 2
-    await running.housekeeping.purge()
+    await running.retention.step()
     assert await service.database.fetchval("SELECT count(*) FROM creations") == 0
 
 

@@ -209,7 +209,7 @@ async def test_a_token_from_before_the_purge_says_to_list_again(
     await owner.create()
     await until_numbered(service)
     service.clock.moved = timedelta(days=7, seconds=1)
-    await running.housekeeping.purge()
+    await running.retention.step()
     assert await service.database.fetchval("SELECT count(*) FROM changes") == 0
     with refused(InvalidArgument, Reason.FIELD_INVALID, "resume_token"):
         async with owner.watch(old) as messages:

@@ -19,7 +19,9 @@ DOCS = Path(__file__).parents[4] / "docs"
 def settings_of(node: str) -> type[ProcessSettings]:
     module = importlib.import_module(f"services.{node}.settings")
     found: type[ProcessSettings] = next(
-        value for name, value in vars(module).items() if name.endswith("Settings") and value is not ProcessSettings
+        value
+        for name, value in vars(module).items()
+        if name.endswith("Settings") and value.__module__ == module.__name__
     )
     return found
 

@@ -18,10 +18,10 @@ from tests.kit.calls import (
     JWKS,
     LOOKUP,
     REQUEST,
+    AdmitAll,
     Changes,
     Directory,
     Keys,
-    admit,
     found,
     refusal,
     serving,
@@ -195,7 +195,9 @@ async def test_a_handlers_own_timeout_is_no_deadline_of_the_call() -> None:
 async def test_draining_ends_streams_and_lets_other_calls_finish() -> None:
     gate = Gate()
     admission = Admission(5)
-    async with serving(Directory(gate.lookup), Changes(gate.watch), stages=[error_table, admission, admit]) as channel:
+    async with serving(
+        Directory(gate.lookup), Changes(gate.watch), stages=[error_table, admission, AdmitAll()]
+    ) as channel:
         call, watching = asyncio.ensure_future(unary(channel)), stream(channel)
         assert await watching.read() == CHANGE.SerializeToString()
         await gate.arrived(2)

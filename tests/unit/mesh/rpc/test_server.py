@@ -27,8 +27,8 @@ from tests.kit import server_process
 from tests.kit.calls import (
     CHANGE,
     FOUND,
+    AdmitAll,
     Directory,
-    admit,
     dialled,
     found,
     health,
@@ -266,4 +266,4 @@ async def test_a_service_that_the_contract_does_not_have_is_refused_at_boot(monk
     for name, value in {**server_process.SETTINGS, "SOCKET": "/nowhere/s"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="not in the contract: nobody"):
-        await serve(ProcessSettings.load(), services=[(add, None)], authentication=admit, checks={})
+        await serve(ProcessSettings.load(), services=[(add, None)], authentication=AdmitAll())

@@ -572,10 +572,10 @@ async def test_it_can_be_revoked_and_what_was_used_is_purged(clients: Clients) -
     (event,) = await clients.token.events("token.revoked")
     assert (event.client, event.subject, event.session) == ("clients/backend", "", "")
     purge = Retention(clients.token.database, clock=clients.token.clock)
-    await purge.purge_once()
+    await purge.step()
     assert await clients.token.database.fetchval("SELECT count(*) FROM client_assertions") == 1
     clients.token.clock.pass_by(days=2)
-    await purge.purge_once()
+    await purge.step()
     assert await clients.token.database.fetchval("SELECT count(*) FROM client_assertions") == 0
 
 

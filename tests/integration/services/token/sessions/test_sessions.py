@@ -385,7 +385,7 @@ async def test_rows_that_can_never_be_used_again_are_purged_and_no_others(token:
     young = await token.refresh(old.refresh_token)
     token.clock.pass_by(days=7)
     purge = Retention(token.database, clock=token.clock)
-    assert not await purge.purge_once()
+    assert not await purge.step()
     count = (
         "SELECT (SELECT count(*) FROM refresh_tokens), (SELECT count(*) FROM sessions), (SELECT "
         "count(*) FROM revocations)"
@@ -394,5 +394,5 @@ async def test_rows_that_can_never_be_used_again_are_purged_and_no_others(token:
     assert tuple(await token.database.fetchrow(count) or ()) == (1, 1, 1)
     await token.refresh(young.refresh_token)
     token.clock.pass_by(days=120)
-    await purge.purge_once()
+    await purge.step()
     assert tuple(await token.database.fetchrow(count) or ()) == (0, 0, 1)
