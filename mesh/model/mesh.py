@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -26,9 +26,6 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
-Model = TypeVar("Model", bound=BaseModel)
-
-
 class MeshFileError(ValueError):
     """mesh.yaml is not a mesh. The message names the file and every key at fault."""
 
@@ -39,9 +36,6 @@ def parse_duration(value: object) -> timedelta:
     Raises:
         ValueError: anything else; a bare number too, because its unit would be a guess.
     """
-    if isinstance(value, timedelta):
-        # Of a model that was read before, and is put together anew.
-        return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a duration is a number and ms, s, m or h: 250ms, 15s")
@@ -78,20 +72,20 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 
 
-class StrictModel(BaseModel):
+class _Model(BaseModel):
     """Strict and frozen; keys in YAML are lowerCamelCase, as in App Mesh's resources."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
 
 
-class PortMapping(StrictModel):
+class PortMapping(_Model):
     """Where a listener listens."""
 
     port: Port
     protocol: Literal["grpc", "http2"]
 
 
-class HealthCheck(StrictModel):
+class HealthCheck(_Model):
     """Active gRPC health checks (grpc.health.v1) by every client of the node."""
 
     interval: Duration
@@ -100,13 +94,13 @@ class HealthCheck(StrictModel):
     unhealthy_threshold: Annotated[int, Field(ge=1, le=10)]
 
 
-class GrpcConnectionPool(StrictModel):
+class GrpcConnectionPool(_Model):
     """How much of a node's work may be under way at once, seen from one sidecar."""
 
     max_requests: Positive
 
 
-class OutlierDetection(StrictModel):
+class OutlierDetection(_Model):
     """When clients leave an endpoint alone for a while."""
 
     max_server_errors: Positive
@@ -115,7 +109,7 @@ class OutlierDetection(StrictModel):
     max_ejection_percent: Annotated[int, Field(ge=0, le=100)]
 
 
-class NodeListener(StrictModel):
+class NodeListener(_Model):
     """The listener of a virtual node."""
 
     port_mapping: PortMapping
@@ -124,7 +118,7 @@ class NodeListener(StrictModel):
     outlier_detection: OutlierDetection
 
 
-class VirtualNode(StrictModel):
+class VirtualNode(_Model):
     """A service of the mesh: the process and the sidecar beside it. Its SPIFFE id is
     `spiffe://<trust domain>/<name>`.
     """
@@ -135,14 +129,14 @@ class VirtualNode(StrictModel):
     """Virtual services that it may call."""
 
 
-class WeightedTarget(StrictModel):
+class WeightedTarget(_Model):
     """A share of a route's calls."""
 
     virtual_node: Name
     weight: Annotated[int, Field(ge=0, le=100)]
 
 
-class GrpcRouteAction(StrictModel):
+class GrpcRouteAction(_Model):
     """Where the calls of a route go."""
 
     weighted_targets: Annotated[tuple[WeightedTarget, ...], Field(min_length=1, max_length=10)]
@@ -154,14 +148,14 @@ class GrpcRouteAction(StrictModel):
         return self
 
 
-class GrpcRouteMatch(StrictModel):
+class GrpcRouteMatch(_Model):
     """Which calls a route takes: a proto service, or one method of it."""
 
     service_name: str
     method_name: str | None = None
 
 
-class GrpcTimeout(StrictModel):
+class GrpcTimeout(_Model):
     """How long a call may take, whatever deadline its caller has set, or none."""
 
     per_request: Duration
@@ -171,7 +165,7 @@ class GrpcTimeout(StrictModel):
     than the heartbeats of every stream."""
 
 
-class GrpcRetryPolicy(StrictModel):
+class GrpcRetryPolicy(_Model):
     """Retries at the caller's egress. Applied to methods that declare an `idempotency_level`, and to no other."""
 
     max_retries: Annotated[int, Field(ge=0, le=5)]
@@ -183,7 +177,7 @@ class GrpcRetryPolicy(StrictModel):
     tcp_retry_events: tuple[Literal["connection-error"], ...] = ()
 
 
-class GrpcRoute(StrictModel):
+class GrpcRoute(_Model):
     """One route of a virtual router."""
 
     match: GrpcRouteMatch
@@ -198,14 +192,14 @@ class GrpcRoute(StrictModel):
         return self
 
 
-class Route(StrictModel):
+class Route(_Model):
     """A named route."""
 
     name: Name
     grpc_route: GrpcRoute
 
 
-class VirtualRouter(StrictModel):
+class VirtualRouter(_Model):
     """Spreads the calls of a virtual service over nodes."""
 
     name: Name
@@ -213,14 +207,14 @@ class VirtualRouter(StrictModel):
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
 
 
-class VirtualService(StrictModel):
+class VirtualService(_Model):
     """A name that callers use, and the router behind it."""
 
     name: str
     virtual_router: Name
 
 
-class GatewayRouteMatch(StrictModel):
+class GatewayRouteMatch(_Model):
     """Which calls from outside a gateway route takes: one proto service (App Mesh's gateway routes never match a
     method).
     """
@@ -228,7 +222,7 @@ class GatewayRouteMatch(StrictModel):
     service_name: str
 
 
-class GatewayRoute(StrictModel):
+class GatewayRoute(_Model):
     """Opens one proto service to the outside."""
 
     name: Name
@@ -236,7 +230,7 @@ class GatewayRoute(StrictModel):
     virtual_service: str
 
 
-class TokenBucket(StrictModel):
+class TokenBucket(_Model):
     """`requests` at once, refilled evenly within `interval`."""
 
     requests: Positive
@@ -248,7 +242,7 @@ class TokenBucket(StrictModel):
         return self.requests / self.interval.total_seconds()
 
 
-class ClientLimit(StrictModel):
+class ClientLimit(_Model):
     """How much is taken from one client, and from the networks that it may have to itself (ours).
 
     Buckets nest: a call takes a token from its address, its network and its site. Nobody is given one IPv6 address, so
@@ -287,14 +281,14 @@ class RateLimit(ClientLimit):
     """For all clients of one gateway together, beyond their shares."""
 
 
-class Cors(StrictModel):
+class Cors(_Model):
     """Which web pages may call (ours). Origins are exact: scheme, host, port."""
 
     origins: tuple[Origin, ...] = ()
     max_age: Duration
 
 
-class VirtualGateway(StrictModel):
+class VirtualGateway(_Model):
     """The public edge. Everything but the listener is ours."""
 
     name: Name
@@ -318,14 +312,14 @@ class VirtualGateway(StrictModel):
     """RPC paths that cookies reach and may be set by. To all others no cookie goes, and from them none comes."""
 
 
-class Jwks(StrictModel):
+class Jwks(_Model):
     """Where every sidecar gets the keys that tokens are verified with (ours)."""
 
     virtual_service: str
     path: str
 
 
-class Mesh(StrictModel):
+class Mesh(_Model):
     """The whole mesh."""
 
     name: Name
@@ -416,31 +410,17 @@ def load_mesh(path: Path | None = None) -> Mesh:
     Raises:
         MeshFileError: it can't be read, is no YAML, or is not a mesh; the message names the file and the keys.
     """
-    return read_model(path or DEFAULT_FILE, Mesh)
-
-
-def read_model(file: Path, model: type[Model]) -> Model:
-    """Reads a YAML file of one shape.
-
-    Raises:
-        MeshFileError: it can't be read, is not YAML, or has another shape; the message names the file and the keys.
-    """
+    file = path or DEFAULT_FILE
     try:
         # Strict models take tuples for tuples; YAML has only lists.
-        return model.model_validate(_tuples(yaml.safe_load(file.read_text(encoding="utf-8"))))
+        return Mesh.model_validate(_tuples(yaml.safe_load(file.read_text(encoding="utf-8"))))
     except OSError as error:
         raise MeshFileError(f"{file}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise MeshFileError(f"{file}: {error}") from error
     except ValidationError as error:
-        raise MeshFileError(told(file, error)) from error
-
-
-def told(file: Path, error: ValidationError) -> str:
-    """What is wrong with a file, a line for each key at fault."""
-    return "\n".join(
-        f"{file}: {_key(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-    )
+        lines = [f"{file}: {_key(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
+        raise MeshFileError("\n".join(lines)) from error
 
 
 def _targets(routes: Sequence[Route]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Lambda form runs for real: the template with CodeBucket in an emulator of its own, from the bus to the bucket and
+"""The Lambda form runs for real: the stack of functions in an emulator of its own, from the bus to the bucket and
 from the topic to SES."""
 
 import asyncio
@@ -14,7 +14,6 @@ import pytest
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh import lambda_batch
-from mesh.local import event_stack
 from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator
 from mesh.local.infra import PROJECT
@@ -25,6 +24,7 @@ from tests.conftest import held
 from tests.integration.services.audit.conftest import until
 from tests.kit.envelopes import envelope, event
 from tests.kit.lambda_events import Context, failures, record
+from tests.kit.stacks import deploy
 
 SENDER = "security@example.org"
 PACKAGE = runpy.run_path(str(PROJECT / "deploy" / "aws" / "package.py"))
@@ -47,24 +47,14 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         aws_emulator.running(folder / "aws", services=(*aws_emulator.SERVICES, "lambda", "ses"))
     ) as emulator:
         account = AwsAccount.of_emulator(emulator)
-        async with (
-            account.client("s3") as s3,
-            account.client("sesv2") as ses,
-            account.client("cloudformation") as cloudformation,
-        ):
+        async with account.client("s3") as s3, account.client("sesv2") as ses:
             await s3.create_bucket(Bucket="functions")
             await s3.put_object(Bucket="functions", Key=archive.name, Body=archive.read_bytes())
             await ses.create_email_identity(EmailIdentity=SENDER)
-            parameters = {"CodeBucket": "functions", "CodeKey": archive.name, "MailFrom": SENDER}
-            await cloudformation.create_stack(
-                StackName="authmesh-events",
-                TemplateBody=event_stack.TEMPLATE.read_text(),
-                Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-                Capabilities=["CAPABILITY_IAM"],
-            )
-            found = await event_stack._settled(cloudformation)
-        assert found["StackStatus"] == "CREATE_COMPLETE", found
-        yield Stack(account, dict(event_stack._outputs(found)))
+        parameters = {"CodeBucket": "functions", "CodeKey": archive.name, "MailFrom": SENDER}
+        made = (await deploy(account, "network", "events", "functions", parameters=parameters))["events"].found
+        assert made is not None
+        yield Stack(account, dict(made.outputs))
 
 
 async def lines(s3: Any, bucket: str) -> list[dict[str, Any]]:
