@@ -5,7 +5,7 @@ PYTHON ?= python3
 APP := .venv/app
 INFRA := .venv/infra
 BIN := $(APP)/bin
-export EDGE_PORT EDGE_HOST CORS_ORIGINS
+export EDGE_PORT EDGE_HOST CORS_ORIGINS MESH
 export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
 # They would bring other code than this checkout's, or put packages elsewhere.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
@@ -21,7 +21,7 @@ PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run-mesh: $(APP)/.runtime $(INFRA)/.installed ## start the whole mesh on this machine; Ctrl-C stops it (EDGE_PORT=8443 EDGE_HOST=localhost CORS_ORIGINS=)
+run-mesh: $(APP)/.runtime $(INFRA)/.installed ## start the whole mesh on this machine; Ctrl-C stops it (EDGE_PORT=8443 EDGE_HOST=localhost CORS_ORIGINS= MESH=)
 	@exec $(BIN)/authmesh run
 
 test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS='-k name' passes options to pytest)
@@ -74,8 +74,8 @@ clean: ## drop the state of the local mesh and both environments
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 pins: $(APP)/.dev ## compile requirements/*.txt from pyproject.toml
-	for group in app dev infra; do \
-	  case $$group in app) what="pyproject.toml";; dev) what="pyproject.toml --group dev -c requirements/app.txt";; infra) what="--group infra";; esac; \
+	for group in app build dev infra; do \
+	  case $$group in app) what="pyproject.toml";; build) what="--group build -c requirements/app.txt";; dev) what="pyproject.toml --group dev -c requirements/app.txt";; infra) what="--group infra";; esac; \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url $$what -o requirements/$$group.txt || exit 1; \
 	done
 
@@ -94,10 +94,10 @@ endef
 .PHONY: always
 always:
 
-$(APP)/.runtime: requirements/app.txt pyproject.toml mesh/local/authmesh.sh .venv/place
+$(APP)/.runtime: requirements/app.txt requirements/build.txt pyproject.toml mesh/local/authmesh.sh .venv/place
 	$(call venv,$(APP))
 	@echo "Installing what the mesh needs ($(APP), some 30 s once)"
-	@$(BIN)/python $(PIP_INSTALL) -r requirements/app.txt
+	@$(BIN)/python $(PIP_INSTALL) -r requirements/app.txt -r requirements/build.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@# Relative: the path of the checkout may have letters that the locale has not.
 	@printf '../../../../..\n../../../../../gen\n' | tee $(APP)/lib/python3*/site-packages/_authmesh.pth > /dev/null

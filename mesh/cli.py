@@ -99,8 +99,8 @@ def run() -> None:
 
     EDGE_PORT chooses the public port (8443; 0 for any), EDGE_HOST the name or address that clients call (localhost;
     another one opens the edge to the network), CORS_ORIGINS the web pages that may call, AUTHMESH_HOME where everything
-    is kept (.mesh). DATABASE_URL, REDIS_URL and AWS_ENDPOINT_URL use servers of yours. Settings of services, such as
-    SIGNING_ALGORITHM, are passed on to them.
+    is kept (.mesh). MESH names a mesh file of a service of yours, which runs with the others. DATABASE_URL, REDIS_URL
+    and AWS_ENDPOINT_URL use servers of yours. Settings of services, such as SIGNING_ALGORITHM, are passed on to them.
     """
     from mesh.local.options import Options
     from mesh.local.run import run as run_mesh
@@ -178,7 +178,8 @@ def call(
     from mesh.local.state_dir import StateDir
     from mesh.local.status import read_status
 
-    found = read_status(StateDir.chosen().status)
+    home = StateDir.chosen()
+    found = read_status(home.status)
     if not found.edge or not found.ca_file:
         _fail(f"the mesh is {found.state} and has no edge yet: wait until `authmesh status` says ready")
     # After the cheap refusals: grpc takes a third of a second to import.
@@ -189,7 +190,7 @@ def call(
         request = sys.stdin.read()
     if token == "-":
         token = sys.stdin.read().strip()
-    contract = Contract.load()
+    contract = Contract.read(home.contract) if home.contract.exists() else Contract.load()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         rpc = find_rpc(contract, method)

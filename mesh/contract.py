@@ -135,6 +135,19 @@ class Contract:
         """
         return cls(file.read_bytes(), file)
 
+    def joined(self, other: "Contract", file: Path) -> "Contract":
+        """Both contracts as one, whose descriptor set is written to `file`. Of files that both have, ours stand.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        files = descriptor_pb2.FileDescriptorSet.FromString(self.descriptors)
+        known = {found.name for found in files.file}
+        theirs = descriptor_pb2.FileDescriptorSet.FromString(other.descriptors).file
+        files.file.extend(found for found in theirs if found.name not in known)
+        file.write_bytes(descriptors := files.SerializeToString())
+        return Contract(descriptors, file)
+
     @cached_property
     def _files(self) -> descriptor_pb2.FileDescriptorSet:
         return descriptor_pb2.FileDescriptorSet.FromString(self.descriptors)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from mesh.local.edge_address import LOCALHOST, edge_host
@@ -31,6 +32,8 @@ class Options:
     """Use this PostgreSQL server: address of a role that may make roles and databases."""
     aws_endpoint_url: str | None = None
     """Use these AWS APIs."""
+    mesh_file: Path | None = None
+    """Of a service of one's own, to be run with the others (`mesh.model.addition`)."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """All variables: credentials for those AWS APIs, settings of services (`mesh.local.service_settings`)."""
     rate_limit_factor: int = 1
@@ -52,6 +55,7 @@ class Options:
             redis_url=_url(environment, "REDIS_URL", REDIS_SCHEMES),
             database_url=_url(environment, "DATABASE_URL", ("postgresql",)),
             aws_endpoint_url=_url(environment, "AWS_ENDPOINT_URL", ("http", "https")),
+            mesh_file=Path(environment["MESH"]).absolute() if environment.get("MESH") else None,
             environment=dict(environment),
             rate_limit_factor=_number(environment, "RATE_LIMIT_FACTOR", 1, 10_000),
             jwks_cache=_number(environment, "JWKS_CACHE_SECONDS", DEFAULT_JWKS_CACHE, 3600),

@@ -5,10 +5,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from mesh.contract import Contract
 from mesh.local import databases, demo, event_stack, inbox, servers, service_settings, sockets
@@ -16,6 +18,7 @@ from mesh.local import topology as nodes
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
 from mesh.local.child import Child, Health
 from mesh.local.components import sidecar
+from mesh.local.components.service import OwnCommand
 from mesh.local.console import PlainConsole, open_console
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.emulator_gaps import save_state
@@ -32,7 +35,8 @@ from mesh.local.secret_file import load_or_create, write_private
 from mesh.local.state_dir import StateDir, place
 from mesh.local.status import Demo, Row, Runner, State, Status
 from mesh.local.supervisor import Supervisor
-from mesh.model.mesh import Mesh, load_mesh
+from mesh.model.addition import load_addition
+from mesh.model.mesh import Mesh, MeshFileError, load_mesh, told
 
 UPSTREAM_TIMEOUT = 30.0
 """Seconds from all processes healthy to all of them reachable through the sidecars."""
@@ -140,7 +144,7 @@ class LocalMesh:
         if left:
             self._console.line(f"ended {len(left)} processes that a killed run had left")
         home.rotate_logs()
-        mesh, contract = load_mesh(), Contract.load()
+        mesh, contract, own = self._definition()
         service_settings.refuse_others(mesh.nodes, self._choices.environment)
         edge = self._edge_address()
         self._sockets = sockets.socket_directory(home.path)
@@ -156,6 +160,7 @@ class LocalMesh:
             self._authorities(mesh, edge),
             self._ports,
             self._choices,
+            own,
         )
         self._publish(edge=edge.url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
         planned = databases.plan(standing.database_url, tuple(mesh.nodes), home.secrets)
@@ -185,6 +190,24 @@ class LocalMesh:
         )
         self._say_ready(edge, user)
         await self._say_which_keys_sign(here)
+
+    def _definition(self) -> tuple[Mesh, Contract, Mapping[str, OwnCommand]]:
+        """The mesh, its contract, and how the services start that are not ours."""
+        mesh, contract, file = load_mesh(), Contract.load(), self._choices.mesh_file
+        if file is None:
+            self._home.contract.unlink(missing_ok=True)
+            return mesh, contract, {}
+        try:
+            addition = load_addition(file)
+            mesh, contract = (
+                addition.added_to(mesh),
+                contract.joined(addition.contract_of(file), self._home.contract),
+            )
+        except ValidationError as error:
+            raise LocalMeshError(told(file, error)) from None
+        except (MeshFileError, OSError) as error:
+            raise LocalMeshError(str(error)) from None
+        return mesh, contract, {node: OwnCommand.of(command, file) for node, command in addition.commands.items()}
 
     def _edge_address(self) -> EdgeAddress:
         host, wanted = self._choices.edge_host, self._choices.edge_port

@@ -55,6 +55,11 @@ class StateDir:
         return self.path / "memory.json"
 
     @property
+    def contract(self) -> Path:
+        """The contract with that of a service of one's own, where the mesh has one."""
+        return self.path / "contract.binpb"
+
+    @property
     def secrets(self) -> Path:
         """Passwords and keys."""
         return self.path / "secrets"

@@ -47,6 +47,8 @@ class Topology:
     """The ingress of each node."""
     choices: Options
     """What its user wants."""
+    own: Mapping[str, service.OwnCommand]
+    """How the services start that are not ours."""
 
     @classmethod
     def chosen(
@@ -59,6 +61,7 @@ class Topology:
         authorities: MeshAuthorities,
         ports: HeldPorts,
         choices: Options,
+        own: Mapping[str, service.OwnCommand],
     ) -> "Topology":
         """With a port for each node's ingress.
 
@@ -66,7 +69,7 @@ class Topology:
             LocalMeshError: there are no free ports.
         """
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
-        return cls(home, infra, sockets, edge, mesh, authorities, addresses, choices)
+        return cls(home, infra, sockets, edge, mesh, authorities, addresses, choices, own)
 
     @property
     def gateway(self) -> str:
@@ -147,7 +150,9 @@ def services(
             **_own_settings(layout, node, events),
             **service_settings.chosen(node, layout.choices.environment),
         }
-        programs.append(service.program(node, socket, environment, layout.home.log(node), probes[node]))
+        programs.append(
+            service.program(node, socket, environment, layout.home.log(node), probes[node], layout.own.get(node))
+        )
     return programs
 
 
@@ -215,7 +220,7 @@ def _envoy(layout: Topology, contract: Contract, node: str, name: str) -> Progra
         else (),
         public_certificates=layout.authorities.public_certificates if is_edge else None,
         cors_origins=layout.choices.cors_origins,
-        openapi=contract.descriptor_file.with_name("openapi.json") if is_edge else None,
+        openapi=Contract.load().descriptor_file.with_name("openapi.json") if is_edge else None,
         rate_limit_factor=layout.choices.rate_limit_factor,
     )
     files = render(

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -26,6 +26,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
 class MeshFileError(ValueError):
     """mesh.yaml is not a mesh. The message names the file and every key at fault."""
 
@@ -36,6 +39,9 @@ def parse_duration(value: object) -> timedelta:
     Raises:
         ValueError: anything else; a bare number too, because its unit would be a guess.
     """
+    if isinstance(value, timedelta):
+        # Of a model that was read before, and is put together anew.
+        return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a duration is a number and ms, s, m or h: 250ms, 15s")
@@ -72,20 +78,20 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 
 
-class _Model(BaseModel):
+class StrictModel(BaseModel):
     """Strict and frozen; keys in YAML are lowerCamelCase, as in App Mesh's resources."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
 
 
-class PortMapping(_Model):
+class PortMapping(StrictModel):
     """Where a listener listens."""
 
     port: Port
     protocol: Literal["grpc", "http2"]
 
 
-class HealthCheck(_Model):
+class HealthCheck(StrictModel):
     """Active gRPC health checks (grpc.health.v1) by every client of the node."""
 
     interval: Duration
@@ -94,13 +100,13 @@ class HealthCheck(_Model):
     unhealthy_threshold: Annotated[int, Field(ge=1, le=10)]
 
 
-class GrpcConnectionPool(_Model):
+class GrpcConnectionPool(StrictModel):
     """How much of a node's work may be under way at once, seen from one sidecar."""
 
     max_requests: Positive
 
 
-class OutlierDetection(_Model):
+class OutlierDetection(StrictModel):
     """When clients leave an endpoint alone for a while."""
 
     max_server_errors: Positive
@@ -109,7 +115,7 @@ class OutlierDetection(_Model):
     max_ejection_percent: Annotated[int, Field(ge=0, le=100)]
 
 
-class NodeListener(_Model):
+class NodeListener(StrictModel):
     """The listener of a virtual node."""
 
     port_mapping: PortMapping
@@ -118,7 +124,7 @@ class NodeListener(_Model):
     outlier_detection: OutlierDetection
 
 
-class VirtualNode(_Model):
+class VirtualNode(StrictModel):
     """A service of the mesh: the process and the sidecar beside it. Its SPIFFE id is
     `spiffe://<trust domain>/<name>`.
     """
@@ -129,14 +135,14 @@ class VirtualNode(_Model):
     """Virtual services that it may call."""
 
 
-class WeightedTarget(_Model):
+class WeightedTarget(StrictModel):
     """A share of a route's calls."""
 
     virtual_node: Name
     weight: Annotated[int, Field(ge=0, le=100)]
 
 
-class GrpcRouteAction(_Model):
+class GrpcRouteAction(StrictModel):
     """Where the calls of a route go."""
 
     weighted_targets: Annotated[tuple[WeightedTarget, ...], Field(min_length=1, max_length=10)]
@@ -148,14 +154,14 @@ class GrpcRouteAction(_Model):
         return self
 
 
-class GrpcRouteMatch(_Model):
+class GrpcRouteMatch(StrictModel):
     """Which calls a route takes: a proto service, or one method of it."""
 
     service_name: str
     method_name: str | None = None
 
 
-class GrpcTimeout(_Model):
+class GrpcTimeout(StrictModel):
     """How long a call may take, whatever deadline its caller has set, or none."""
 
     per_request: Duration
@@ -165,7 +171,7 @@ class GrpcTimeout(_Model):
     than the heartbeats of every stream."""
 
 
-class GrpcRetryPolicy(_Model):
+class GrpcRetryPolicy(StrictModel):
     """Retries at the caller's egress. Applied to methods that declare an `idempotency_level`, and to no other."""
 
     max_retries: Annotated[int, Field(ge=0, le=5)]
@@ -177,7 +183,7 @@ class GrpcRetryPolicy(_Model):
     tcp_retry_events: tuple[Literal["connection-error"], ...] = ()
 
 
-class GrpcRoute(_Model):
+class GrpcRoute(StrictModel):
     """One route of a virtual router."""
 
     match: GrpcRouteMatch
@@ -192,14 +198,14 @@ class GrpcRoute(_Model):
         return self
 
 
-class Route(_Model):
+class Route(StrictModel):
     """A named route."""
 
     name: Name
     grpc_route: GrpcRoute
 
 
-class VirtualRouter(_Model):
+class VirtualRouter(StrictModel):
     """Spreads the calls of a virtual service over nodes."""
 
     name: Name
@@ -207,14 +213,14 @@ class VirtualRouter(_Model):
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
 
 
-class VirtualService(_Model):
+class VirtualService(StrictModel):
     """A name that callers use, and the router behind it."""
 
     name: str
     virtual_router: Name
 
 
-class GatewayRouteMatch(_Model):
+class GatewayRouteMatch(StrictModel):
     """Which calls from outside a gateway route takes: one proto service (App Mesh's gateway routes never match a
     method).
     """
@@ -222,7 +228,7 @@ class GatewayRouteMatch(_Model):
     service_name: str
 
 
-class GatewayRoute(_Model):
+class GatewayRoute(StrictModel):
     """Opens one proto service to the outside."""
 
     name: Name
@@ -230,7 +236,7 @@ class GatewayRoute(_Model):
     virtual_service: str
 
 
-class TokenBucket(_Model):
+class TokenBucket(StrictModel):
     """`requests` at once, refilled evenly within `interval`."""
 
     requests: Positive
@@ -242,7 +248,7 @@ class TokenBucket(_Model):
         return self.requests / self.interval.total_seconds()
 
 
-class ClientLimit(_Model):
+class ClientLimit(StrictModel):
     """How much is taken from one client, and from the networks that it may have to itself (ours).
 
     Buckets nest: a call takes a token from its address, its network and its site. Nobody is given one IPv6 address, so
@@ -281,14 +287,14 @@ class RateLimit(ClientLimit):
     """For all clients of one gateway together, beyond their shares."""
 
 
-class Cors(_Model):
+class Cors(StrictModel):
     """Which web pages may call (ours). Origins are exact: scheme, host, port."""
 
     origins: tuple[Origin, ...] = ()
     max_age: Duration
 
 
-class VirtualGateway(_Model):
+class VirtualGateway(StrictModel):
     """The public edge. Everything but the listener is ours."""
 
     name: Name
@@ -312,14 +318,14 @@ class VirtualGateway(_Model):
     """RPC paths that cookies reach and may be set by. To all others no cookie goes, and from them none comes."""
 
 
-class Jwks(_Model):
+class Jwks(StrictModel):
     """Where every sidecar gets the keys that tokens are verified with (ours)."""
 
     virtual_service: str
     path: str
 
 
-class Mesh(_Model):
+class Mesh(StrictModel):
     """The whole mesh."""
 
     name: Name
@@ -410,17 +416,31 @@ def load_mesh(path: Path | None = None) -> Mesh:
     Raises:
         MeshFileError: it can't be read, is no YAML, or is not a mesh; the message names the file and the keys.
     """
-    file = path or DEFAULT_FILE
+    return read_model(path or DEFAULT_FILE, Mesh)
+
+
+def read_model(file: Path, model: type[Model]) -> Model:
+    """Reads a YAML file of one shape.
+
+    Raises:
+        MeshFileError: it can't be read, is not YAML, or has another shape; the message names the file and the keys.
+    """
     try:
         # Strict models take tuples for tuples; YAML has only lists.
-        return Mesh.model_validate(_tuples(yaml.safe_load(file.read_text(encoding="utf-8"))))
+        return model.model_validate(_tuples(yaml.safe_load(file.read_text(encoding="utf-8"))))
     except OSError as error:
         raise MeshFileError(f"{file}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise MeshFileError(f"{file}: {error}") from error
     except ValidationError as error:
-        lines = [f"{file}: {_key(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
-        raise MeshFileError("\n".join(lines)) from error
+        raise MeshFileError(told(file, error)) from error
+
+
+def told(file: Path, error: ValidationError) -> str:
+    """What is wrong with a file, a line for each key at fault."""
+    return "\n".join(
+        f"{file}: {_key(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
+    )
 
 
 def _targets(routes: Sequence[Route]) -> list[str]:

@@ -1,9 +1,8 @@
-"""The listings of docs/services.md, compiled and run, in front of a real Valkey; only Token is a stand-in behind the
+"""The service of docs/services.md, compiled and run, in front of a real Valkey; only Token is a stand-in behind the
 egress."""
 
 import asyncio
 import os
-import re
 import sys
 import tempfile
 import time
@@ -23,16 +22,9 @@ from mesh.rpc.channel import OPTIONS
 from mesh.tokens.feed import STREAM
 from tests.integration.mesh.tokens.test_authentication import described
 from tests.kit.envoy_chain import JWKS, StandIn, eventually
+from tests.kit.greeter import make
 from tests.kit.protocols import CONTRACT, GrpcClient, method
 from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
-
-PROJECT = Path(__file__).resolve().parents[4]
-
-
-def listing(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", (PROJECT / "docs" / "services.md").read_text(), re.DOTALL)
-    assert found is not None
-    return found[1]
 
 
 @pytest.fixture
@@ -40,19 +32,7 @@ async def greeter(valkey_url: str) -> AsyncIterator[tuple[GrpcClient, Mint, Cont
     mint = Mint()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="own-")))
-        (folder / "greeter.proto").write_text(listing("proto"))
-        (folder / "service.py").write_text(listing("python"))
-        includes = [f"-I{folder}", f"-I{PROJECT}/protos", f"-I{PROJECT}/protos/third_party"]
-        outputs = [
-            f"--python_out={folder}",
-            f"--grpc_python_out={folder}",
-            "--include_imports",
-            f"--descriptor_set_out={folder}/greeter.binpb",
-        ]
-        compiler = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "grpc_tools.protoc", *includes, *outputs, "greeter.proto"
-        )
-        assert await compiler.wait() == 0
+        await make(folder)
         token = StandIn(folder / "egress", CONTRACT)
         token.answers[JWKS] = [httpbody_pb2.HttpBody(data=await mint.jwks())]
         token.answers[method("TokenIssuer/GetRevocationSnapshot").path] = [

@@ -147,7 +147,7 @@ async def test_of_thousands_that_arrive_at_once_each_is_served_or_told_why_not()
         server.touch("finish")
         answers = await asyncio.gather(*calls, return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, aio.AioRpcError)]
-    assert {read(answer).reason for answer in refused} == {"OVERLOADED"}
+    assert {read(answer).reason for answer in refused} <= {"OVERLOADED"}
     assert [answer for answer in answers if not isinstance(answer, aio.AioRpcError)]
 
 
