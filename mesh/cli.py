@@ -7,15 +7,14 @@ import signal
 import sys
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
+from mesh.operator.errors import OperatorError
 
 GROUP = "authmesh.commands"
 
@@ -78,19 +77,14 @@ def main() -> None:
     """The entrance: errors that are for the person at the keyboard are one line and exit code 1."""
     try:
         app(prog_name="authmesh")
-    except LocalMeshError as error:
-        _fail(str(error))
+    except OperatorError as error:
+        terminal.fail(str(error))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has gone (`authmesh inbox | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _fail(message: str) -> NoReturn:
-    terminal.lines(f"authmesh: {message}", error=True)
-    sys.exit(1)
 
 
 @app.command()
@@ -104,20 +98,20 @@ def run() -> None:
     """
     from mesh.local.options import Options
     from mesh.local.run import run as run_mesh
-    from mesh.local.state_dir import StateDir
     from mesh.model.agreement import RenderError
+    from mesh.operator.state_dir import StateDir
 
     try:
         run_mesh(StateDir.chosen(), Options.of())
     except RenderError as error:
-        _fail(str(error))
+        terminal.fail(str(error))
 
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="The whole status as JSON.")] = False) -> None:
     """Show the mesh that runs here."""
-    from mesh.local.state_dir import StateDir
-    from mesh.local.status import read_status
+    from mesh.operator.state_dir import StateDir
+    from mesh.operator.status import read_status
 
     found = read_status(StateDir.chosen().status)
     if as_json:
@@ -142,8 +136,8 @@ def inbox(
     import json
 
     from mesh.local import inbox as local_inbox
-    from mesh.local.state_dir import StateDir
-    from mesh.local.status import read_status
+    from mesh.operator.state_dir import StateDir
+    from mesh.operator.status import read_status
 
     home = StateDir.chosen()
     read_status(home.status)
@@ -175,13 +169,10 @@ def call(
 ) -> None:
     """Call any RPC through the edge, over gRPC. A stream prints one JSON object a line."""
     from mesh.contract import Contract
-    from mesh.local.state_dir import StateDir
-    from mesh.local.status import read_status
+    from mesh.operator.target import Target
 
-    home = StateDir.chosen()
-    found = read_status(home.status)
-    if not found.edge or not found.ca_file:
-        _fail(f"the mesh is {found.state} and has no edge yet: wait until `authmesh status` says ready")
+    target = Target()
+    edge = target.edge()
     # After the cheap refusals: grpc takes a third of a second to import.
     from mesh.operator.dynamic_client import CallError, find_rpc, parse_request
     from mesh.operator.dynamic_client import call as call_rpc
@@ -190,16 +181,16 @@ def call(
         request = sys.stdin.read()
     if token == "-":
         token = sys.stdin.read().strip()
-    contract = Contract.read(home.contract) if home.contract.exists() else Contract.load()
+    own = target.home.contract
+    contract = Contract.read(own) if own.exists() else Contract.load()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         rpc = find_rpc(contract, method)
         message = parse_request(contract, rpc, request)
-        target = found.edge.removeprefix("https://")
-        for answer in call_rpc(contract, rpc, message, target=target, ca_file=Path(found.ca_file), token=token):
+        for answer in call_rpc(contract, rpc, message, target=edge.address, ca_file=edge.ca_file, token=token):
             terminal.lines(answer)
     except CallError as error:
-        _fail(str(error))
+        terminal.fail(str(error))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mesh.local.errors import LocalMeshError, explain
-from mesh.local.secret_file import private_directory, write_private
+from mesh.operator.errors import OperatorError, explain
+from mesh.operator.secret_file import private_directory, write_private
 
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 LEAF_LIFETIME = dt.timedelta(hours=24)
@@ -53,7 +53,7 @@ class Authority:
                 authority.
 
         Raises:
-            LocalMeshError: its files can't be read or written.
+            OperatorError: its files can't be read or written.
         """
         certificate_file, key_file = directory / f"{name}.crt", directory / f"{name}.key"
         try:
@@ -67,11 +67,11 @@ class Authority:
         except OSError as error:
             raise explain(error, f"read the certificate authority in {directory}") from None
         except ValueError:
-            raise LocalMeshError(
+            raise OperatorError(
                 f"the certificate authority in {directory} is damaged: remove that directory and start again"
             ) from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise LocalMeshError(f"{key_file} is no EC key: remove it and start again")
+            raise OperatorError(f"{key_file} is no EC key: remove it and start again")
         return cls(certificate, key)
 
     @classmethod
@@ -144,7 +144,7 @@ class MeshAuthorities:
             edge_names: What clients call the edge. Other DNS names get another authority, which can certify no others.
 
         Raises:
-            LocalMeshError: files can't be read or written.
+            OperatorError: files can't be read or written.
         """
         private_directory(keys)
         private_directory(certificates)
@@ -167,7 +167,7 @@ class MeshAuthorities:
         """Gives each node a new identity, and the edge a new public certificate.
 
         Raises:
-            LocalMeshError: files can't be written.
+            OperatorError: files can't be written.
         """
         for node in nodes:
             certificate, key = self.identities.issue(
@@ -225,11 +225,4 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def new_signing_key(algorithm: str) -> bytes:
-    """A new private key as PEM, for signing tokens: EC P-256, or RSA for RS256."""
-    return _key_pem(
-        rsa.generate_private_key(65537, 2048) if algorithm == "RS256" else ec.generate_private_key(ec.SECP256R1())
     )

@@ -6,12 +6,12 @@ import os
 import re
 import signal
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 
-from mesh.local.errors import explain
 from mesh.local.journal import Journal
 from mesh.local.process import Program
+from mesh.operator.errors import explain
+from mesh.operator.status import Health
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
@@ -29,14 +29,6 @@ DETAIL = re.compile(r"DETAIL: +(.*)")
 DESCRIPTOR = re.compile(r"/proc/self/fd/\d+")
 MISSED_PROBES = 2
 """Probes that a healthy process may miss: one is a busy machine."""
-
-
-class Health(StrEnum):
-    """As `status.json` says it."""
-
-    STARTING = "starting"
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
 
 
 class Child:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mesh.local.child import Health
-from mesh.local.status import State
 from mesh.operator import terminal
+from mesh.operator.status import Health, State
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from mesh.local.status import Row, Status
+    from mesh.operator.status import Row, Status
 
 COLOURS = {Health.HEALTHY: "green", Health.STARTING: "yellow", Health.UNHEALTHY: "red"}
 

@@ -22,10 +22,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import asyncpg
 
 from mesh.local.child import last_line
-from mesh.local.errors import LocalMeshError, explain
-from mesh.local.secret_file import load_or_create_password, write_private
-from mesh.local.state_dir import StateDir
-from mesh.local.status import read_status
+from mesh.operator.errors import OperatorError, explain
+from mesh.operator.secret_file import load_or_create_password, write_private
 
 SCRAM_ITERATIONS = 4096
 """PostgreSQL's own default. The passwords are 192 random bits: more would only cost time at each connection."""
@@ -70,7 +68,7 @@ def plan(admin_url: str, nodes: Sequence[str], secrets_directory: Path) -> list[
     """The databases of the nodes that have migrations.
 
     Raises:
-        LocalMeshError: their passwords can't be read or written.
+        OperatorError: their passwords can't be read or written.
     """
     return [
         ServiceDatabase(
@@ -89,7 +87,7 @@ async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
     not, and it takes some ms.
 
     Raises:
-        LocalMeshError: the server can't be reached or refuses, or a migration fails.
+        OperatorError: the server can't be reached or refuses, or a migration fails.
     """
     made = await _made(databases)
     there = [database for database in databases if database.name in made]
@@ -102,11 +100,11 @@ async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
         for database in behind:
             await _make(database)
     except asyncpg.DiskFullError as error:
-        raise LocalMeshError(
+        raise OperatorError(
             f"the databases can't be made: no space is left on the device ({_first_line(error)}): free some"
         ) from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise LocalMeshError(
+        raise OperatorError(
             f"the databases can't be made on {_without_password(behind[0].admin_url)}: {_first_line(error)}"
         ) from None
     await _migrate(behind, log)
@@ -117,7 +115,7 @@ async def identity(database: ServiceDatabase) -> str:
     """What tells this database from one that was made again under the same name.
 
     Raises:
-        LocalMeshError: it can't be reached.
+        OperatorError: it can't be reached.
     """
     try:
         connection = await asyncpg.connect(database.url, timeout=5)
@@ -130,7 +128,7 @@ async def identity(database: ServiceDatabase) -> str:
         finally:
             await connection.close()
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise LocalMeshError(f"the database {database.name} does not answer: {_first_line(error)}") from None
+        raise OperatorError(f"the database {database.name} does not answer: {_first_line(error)}") from None
 
 
 async def _made(databases: Sequence[ServiceDatabase]) -> set[str]:
@@ -215,7 +213,7 @@ async def _migrate(databases: Sequence[ServiceDatabase], log: Path) -> None:
     except OSError as error:
         raise explain(error, "run the migrations") from None
     if code:
-        raise LocalMeshError(f"a migration failed: {last_line(log)}; see {log}")
+        raise OperatorError(f"a migration failed: {last_line(log)}; see {log}")
 
 
 def newest_revision(package: str) -> str | None:
@@ -288,25 +286,6 @@ def publish_urls(databases: Sequence[ServiceDatabase], file: Path) -> None:
     service.
 
     Raises:
-        LocalMeshError: it can't be written.
+        OperatorError: it can't be written.
     """
     write_private(file, json.dumps({database.node: database.url for database in databases}).encode())
-
-
-def running_url(node: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Address of a service's database in the mesh that runs on this machine, with the service's own role.
-
-    Raises:
-        LocalMeshError: no mesh runs, or it has no such database.
-    """
-    home = StateDir.chosen(environment)
-    read_status(home.status)
-    try:
-        urls = json.loads(home.database_urls.read_bytes())
-    except (OSError, ValueError):
-        urls = {}
-    if node not in urls:
-        raise LocalMeshError(
-            f"the mesh in {home.path} has no database of {node} yet: wait until `authmesh status` says ready"
-        )
-    return str(urls[node])

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mesh.local import inbox
-from mesh.local.errors import LocalMeshError
-from mesh.local.secret_file import load_or_create_password
+from mesh.operator.errors import OperatorError
+from mesh.operator.secret_file import load_or_create_password
 
 EMAIL = "demo@authmesh.example"
 CLIENT_ID = "demo"
@@ -41,7 +41,7 @@ class Edge:
         """Status and JSON of a call.
 
         Raises:
-            LocalMeshError: no answer.
+            OperatorError: no answer.
         """
         return await asyncio.to_thread(self._call, path, json.dumps(body).encode())
 
@@ -49,7 +49,7 @@ class Edge:
         """A JSON document.
 
         Raises:
-            LocalMeshError: no answer.
+            OperatorError: no answer.
         """
         return (await asyncio.to_thread(self._call, path, None))[1]
 
@@ -71,14 +71,14 @@ class Edge:
             except ValueError:
                 return error.code, {"message": body_text.decode(errors="replace")[:200]}
         except OSError as error:
-            raise LocalMeshError(f"the edge at {self.url} does not answer: {error}") from None
+            raise OperatorError(f"the edge at {self.url} does not answer: {error}") from None
 
 
 def demo_user(secrets: Path) -> DemoUser:
     """The demo user's name and password.
 
     Raises:
-        LocalMeshError: the password file can't be read or written.
+        OperatorError: the password file can't be read or written.
     """
     return DemoUser(EMAIL, load_or_create_password(secrets / "demo-password"))
 
@@ -87,7 +87,7 @@ async def ensure(user: DemoUser, edge: Edge, inbox_file: Path) -> None:
     """Makes the user, unless it can sign in already.
 
     Raises:
-        LocalMeshError: a step was refused, or the code did not arrive.
+        OperatorError: a step was refused, or the code did not arrive.
     """
     credentials = {"email": user.email, "password": user.password}
     status, _ = await edge.post("/v1/auth:signIn", credentials | {"clientId": user.client_id})
@@ -101,7 +101,7 @@ async def ensure(user: DemoUser, edge: Edge, inbox_file: Path) -> None:
         await _succeed(edge, "/v1/auth:resendCode", {"email": user.email})
         code = await _code(inbox_file, user.email, before)
     if code is None:
-        raise LocalMeshError(
+        raise OperatorError(
             f"no code for {user.email} came into the inbox within {TIMEOUT:.0f} s: see the logs of auth and aws"
         )
     await _succeed(edge, "/v1/auth:verifyEmail", {"email": user.email, "code": code})
@@ -110,7 +110,7 @@ async def ensure(user: DemoUser, edge: Edge, inbox_file: Path) -> None:
 async def _succeed(edge: Edge, path: str, body: dict[str, Any]) -> None:
     status, answer = await edge.post(path, body)
     if status != 200:
-        raise LocalMeshError(f"the demo user can't be made: {path} answered {status}: {answer.get('message', answer)}")
+        raise OperatorError(f"the demo user can't be made: {path} answered {status}: {answer.get('message', answer)}")
 
 
 async def _code(inbox_file: Path, email: str, known: int) -> str | None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from mesh.local import authority
-from mesh.local.errors import LocalMeshError
 from mesh.local.ports import HOST, is_free
+from mesh.operator.errors import OperatorError
 
 LOCALHOST = "localhost"
 LOOPBACK = (HOST, "::1")
@@ -24,17 +24,17 @@ def edge_host(text: str) -> str:
     """The host that EDGE_HOST names: an IP address, or a DNS name.
 
     Raises:
-        LocalMeshError: it is neither, or none that a client can call.
+        OperatorError: it is neither, or none that a client can call.
     """
     host = text.lower()
     address = _ip(host)
     if address is not None and (address.is_unspecified or address.is_multicast or getattr(address, "scope_id", None)):
-        raise LocalMeshError(
+        raise OperatorError(
             f"EDGE_HOST={text} is not an address that a client can call: name this machine's own, "
             f"such as {own_address()}"
         )
     if address is None and (not _NAME.fullmatch(host) or host.replace(".", "").isdigit()):
-        raise LocalMeshError(
+        raise OperatorError(
             f"EDGE_HOST={text} is not a host: write an IP address or a DNS name, without scheme and port"
         )
     return str(address) if address else host
@@ -55,7 +55,7 @@ class EdgeAddress:
         """The address with this host (`edge_host`) and this port.
 
         Raises:
-            LocalMeshError: the host is not this machine.
+            OperatorError: the host is not this machine.
         """
         loopback = tuple(address for address in LOOPBACK if _is_own(address))
         if host == LOCALHOST:
@@ -65,7 +65,7 @@ class EdgeAddress:
             # Whatever it resolves to, and whatever other machines take it for.
             return cls(host, port, loopback if _is_loopback(host) else (EVERYWHERE, *loopback[1:]))
         if not _is_own(host):
-            raise LocalMeshError(f"EDGE_HOST={host} is not an address of this machine: {own_address()} is")
+            raise OperatorError(f"EDGE_HOST={host} is not an address of this machine: {own_address()} is")
         return cls(host, port, tuple(dict.fromkeys((*loopback, host))))
 
     @property
@@ -93,7 +93,7 @@ class EdgeAddress:
         """Whether it could listen now, on each of its addresses.
 
         Raises:
-            LocalMeshError: the port needs a privilege that we don't have.
+            OperatorError: the port needs a privilege that we don't have.
         """
         return all(is_free(self.port, address) for address in self.listening)
 

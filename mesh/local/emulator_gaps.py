@@ -14,8 +14,8 @@ restarted, in order, once. What a later kill loses are the messages that waited 
 
 from collections.abc import Mapping
 
-from mesh.local.aws_account import AwsAccount
 from mesh.local.child import Child
+from mesh.operator.aws_account import AwsAccount
 
 RETENTION_MODE = "COMPLIANCE"
 RETENTION_DAYS = 365

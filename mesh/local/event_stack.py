@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from mesh.local.aws_account import AwsAccount
 from mesh.local.emulator_gaps import fill_gaps
-from mesh.local.errors import LocalMeshError
-from mesh.local.infra import PROJECT
+from mesh.operator.aws_account import AwsAccount
+from mesh.operator.errors import OperatorError
+from mesh.operator.state_dir import PROJECT
 
 TEMPLATE = PROJECT / "deploy" / "aws" / "events.yaml"
 STACK = "authmesh-events"
@@ -39,6 +39,8 @@ class EventStack:
     acknowledgement_key: str
     inbox_queue_url: str
     notices_queue_url: str
+    outputs: Mapping[str, str]
+    """All of the stack's."""
 
 
 async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
@@ -48,7 +50,7 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
         The stack, and whether anything was made or changed.
 
     Raises:
-        LocalMeshError: the account can't be reached, or CloudFormation refuses.
+        OperatorError: the account can't be reached, or CloudFormation refuses.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -74,18 +76,19 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
                 acknowledgement_key=outputs["AcknowledgementKeyArn"],
                 inbox_queue_url=await _inbox(clients["sqs"], clients["sns"], outputs["MessagesTopicArn"]),
                 notices_queue_url=outputs["NoticesQueueUrl"],
+                outputs=outputs,
             )
             return made, changed
     except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
         hint = "" if account.emulated else "; unset AWS_ENDPOINT_URL to have an emulator started for you"
-        raise LocalMeshError(f"the event stack can't be made in {account.endpoint_url}: {error}{hint}") from None
+        raise OperatorError(f"the event stack can't be made in {account.endpoint_url}: {error}{hint}") from None
 
 
 async def public_key(account: AwsAccount, key: str) -> bytes:
     """The public half of a key that signs something of the audit trail, in PEM.
 
     Raises:
-        LocalMeshError: KMS doesn't give it.
+        OperatorError: KMS doesn't give it.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
@@ -94,7 +97,7 @@ async def public_key(account: AwsAccount, key: str) -> bytes:
         async with account.client("kms") as kms:
             answer = await kms.get_public_key(KeyId=key)
     except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
-        raise LocalMeshError(
+        raise OperatorError(
             f"a public key of the audit trail can't be had from {account.endpoint_url}: {error}"
         ) from None
     return load_der_public_key(answer["PublicKey"]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -130,7 +133,7 @@ async def _stack_outputs(cloudformation: Any) -> tuple[Mapping[str, str], bool]:
         await cloudformation.execute_change_set(ChangeSetName=change_set)
     done = await _settled(cloudformation)
     if done["StackStatus"] not in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}:
-        raise LocalMeshError(
+        raise OperatorError(
             f"CloudFormation could not make {STACK}: {done['StackStatus']}: "
             f"{done.get('StackStatusReason') or 'no reason given'}"
         )
@@ -149,7 +152,7 @@ async def _has_changes(cloudformation: Any, change_set: str) -> bool:
     reason = found.get("StatusReason", "")
     if "didn't contain changes" in reason or "No updates" in reason:
         return False
-    raise LocalMeshError(f"CloudFormation refuses {TEMPLATE.name}: {reason}")
+    raise OperatorError(f"CloudFormation refuses {TEMPLATE.name}: {reason}")
 
 
 async def _settled(cloudformation: Any, *, gone: bool = False) -> Any:

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from mesh.local.aws_account import AwsAccount
-from mesh.local.errors import explain
+from mesh.operator.aws_account import AwsAccount
+from mesh.operator.errors import explain
 
 RETRY_PAUSE = 0.5
 LONG_POLL = 10
@@ -46,7 +46,7 @@ def read(file: Path, email: str | None = None) -> list[Message]:
     """The messages, newest last; only those to `email` if it is given.
 
     Raises:
-        LocalMeshError: the file can't be read.
+        OperatorError: the file can't be read.
     """
     try:
         with file.open() as stream:
@@ -74,7 +74,7 @@ async def collect(account: AwsAccount, queue_url: str, file: Path) -> None:
     """Moves messages from the queue to the file until cancelled. A queue that is out of reach is asked again.
 
     Raises:
-        LocalMeshError: the file can't be written.
+        OperatorError: the file can't be written.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 

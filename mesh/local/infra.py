@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.local.errors import LocalMeshError
-
-PROJECT = Path(__file__).resolve().parents[2]
+from mesh.operator.errors import OperatorError
+from mesh.operator.state_dir import PROJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +24,13 @@ class Infra:
         """The environment that `AUTHMESH_INFRA` names; by default `.venv/infra` of the project.
 
         Raises:
-            LocalMeshError: there is none.
+            OperatorError: there is none.
         """
         root = Path(environment.get("AUTHMESH_INFRA") or PROJECT / ".venv" / "infra")
         found = sorted(root.glob("lib/python3*/site-packages"))
         python = root / "bin" / "python"
         if not found or not python.exists():
-            raise LocalMeshError(
+            raise OperatorError(
                 f"no server environment in {root}: `make run-mesh` installs it; or set AUTHMESH_INFRA to where it is"
             )
         return cls(python=python, packages=found[-1])
@@ -55,14 +54,14 @@ class Infra:
 
     def require_ministack(self) -> None:
         """Raises:
-        LocalMeshError: the AWS emulator, which `python` runs, is missing.
+        OperatorError: the AWS emulator, which `python` runs, is missing.
         """
         self._file("ministack", "ministack/app.py")
 
     def _file(self, distribution: str, pattern: str) -> Path:
         found = sorted(self.packages.glob(pattern))
         if not found:
-            raise LocalMeshError(
+            raise OperatorError(
                 f"{distribution} is missing in {self.packages}: remove that environment and run "
                 f"`make run-mesh`, which installs it"
             )

@@ -8,8 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from mesh.local.process import Identity
-from mesh.local.state_dir import place
+from mesh.operator.identity import Identity
+from mesh.operator.state_dir import place
 
 
 class Journal:

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mesh.local.edge_address import LOCALHOST, edge_host
-from mesh.local.errors import LocalMeshError
 from mesh.model.mesh import parse_origin
+from mesh.operator.errors import OperatorError
 
 DEFAULT_EDGE_PORT = 8443
 DEFAULT_JWKS_CACHE = 60
@@ -46,7 +46,7 @@ class Options:
         """What the variables say that are called as its fields are. Empty is unset.
 
         Raises:
-            LocalMeshError: a variable makes no sense; it is named.
+            OperatorError: a variable makes no sense; it is named.
         """
         return cls(
             edge_port=_port(environment.get("EDGE_PORT") or str(DEFAULT_EDGE_PORT)),
@@ -64,7 +64,7 @@ class Options:
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise LocalMeshError(f"EDGE_PORT={text} is no port: a number from 1 to 65535, or 0 for any that is free")
+        raise OperatorError(f"EDGE_PORT={text} is no port: a number from 1 to 65535, or 0 for any that is free")
     return int(text)
 
 
@@ -72,13 +72,13 @@ def _origins(text: str) -> tuple[str, ...]:
     try:
         return tuple(parse_origin(origin.strip()) for origin in text.split(",") if origin.strip())
     except ValueError as error:
-        raise LocalMeshError(f"CORS_ORIGINS: {error}") from None
+        raise OperatorError(f"CORS_ORIGINS: {error}") from None
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = environment.get(name) or str(default)
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
-        raise LocalMeshError(f"{name}={text} is no good: a number from 1 to {most}")
+        raise OperatorError(f"{name}={text} is no good: a number from 1 to {most}")
     return int(text)
 
 
@@ -86,5 +86,5 @@ def _url(environment: Mapping[str, str], name: str, schemes: tuple[str, ...]) ->
     text = environment.get(name) or None
     if text is not None and urlsplit(text).scheme not in schemes:
         # The address itself stays out of it: there may be a password in it.
-        raise LocalMeshError(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        raise OperatorError(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     return text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mesh.local.secret_file import write_private
+from mesh.operator.secret_file import write_private
 
 
 class PersistedState(BaseModel):
@@ -29,6 +29,6 @@ class PersistedState(BaseModel):
 
     def write(self, file: Path) -> None:
         """Raises:
-        LocalMeshError: it can't be written.
+        OperatorError: it can't be written.
         """
         write_private(file, self.model_dump_json(exclude_none=True).encode())

@@ -7,7 +7,7 @@ import random
 import socket
 from pathlib import Path
 
-from mesh.local.errors import LocalMeshError
+from mesh.operator.errors import OperatorError
 
 LOWEST = 15000
 HOST = "127.0.0.1"
@@ -29,7 +29,7 @@ def is_free(port: int, host: str = HOST) -> bool:
     """Whether a server could listen on the port of an address of ours now.
 
     Raises:
-        LocalMeshError: the port needs a privilege that we don't have.
+        OperatorError: the port needs a privilege that we don't have.
     """
     with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
         # A port that only closed connections linger on can be listened on.
@@ -40,7 +40,7 @@ def is_free(port: int, host: str = HOST) -> bool:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
-            raise LocalMeshError(
+            raise OperatorError(
                 f"cannot listen on port {port} ({error.strerror}): choose one above 1023 with EDGE_PORT="
             ) from None
     return True
@@ -50,7 +50,7 @@ def free_port(avoid: frozenset[int] = frozenset()) -> int:
     """A port that is free now, at random, so that two meshes that start together rarely meet.
 
     Raises:
-        LocalMeshError: none was found.
+        OperatorError: none was found.
     """
     highest = _highest()
     lowest = LOWEST if highest - LOWEST >= 1000 else 1024
@@ -58,7 +58,7 @@ def free_port(avoid: frozenset[int] = frozenset()) -> int:
         port = random.randint(lowest, highest)
         if port not in avoid and is_free(port):
             return port
-    raise LocalMeshError(f"no free port between {lowest} and {highest} on {HOST}")
+    raise OperatorError(f"no free port between {lowest} and {highest} on {HOST}")
 
 
 class HeldPorts:
@@ -75,24 +75,24 @@ class HeldPorts:
         """Takes this port of an address.
 
         Raises:
-            LocalMeshError: somebody else has it.
+            OperatorError: somebody else has it.
         """
         if not is_free(port, host):
-            raise LocalMeshError(f"port {port} is in use")
+            raise OperatorError(f"port {port} is in use")
         held = socket.socket(_family(host), socket.SOCK_STREAM)
         self._sockets.append(held)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             held.bind((host, port))
         except OSError as error:
-            raise LocalMeshError(f"port {port} is in use ({error.strerror})") from None
+            raise OperatorError(f"port {port} is in use ({error.strerror})") from None
         return port
 
     def hold_any(self) -> int:
         """Takes a free port.
 
         Raises:
-            LocalMeshError: none was found.
+            OperatorError: none was found.
         """
         return self.hold(free_port())
 

@@ -13,30 +13,31 @@ from typing import Any
 from pydantic import ValidationError
 
 from mesh.contract import Contract
-from mesh.local import databases, demo, event_stack, inbox, servers, service_settings, sockets
+from mesh.local import databases, demo, event_stack, inbox, servers, service_settings, sockets, state_dir
 from mesh.local import topology as nodes
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
-from mesh.local.child import Child, Health
+from mesh.local.child import Child
 from mesh.local.components import sidecar
 from mesh.local.components.service import OwnCommand
 from mesh.local.console import PlainConsole, open_console
 from mesh.local.edge_address import EdgeAddress
 from mesh.local.emulator_gaps import save_state
-from mesh.local.errors import LocalMeshError
 from mesh.local.health import GrpcHealth
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
 from mesh.local.options import DEFAULT_EDGE_PORT, Options
 from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import HeldPorts, free_port
-from mesh.local.process import Identity, age
+from mesh.local.process import age
 from mesh.local.process_memory import pss_mb
-from mesh.local.secret_file import load_or_create, write_private
-from mesh.local.state_dir import StateDir, place
-from mesh.local.status import Demo, Row, Runner, State, Status
 from mesh.local.supervisor import Supervisor
 from mesh.model.addition import load_addition
 from mesh.model.mesh import Mesh, MeshFileError, load_mesh, told
+from mesh.operator.errors import OperatorError
+from mesh.operator.identity import Identity
+from mesh.operator.secret_file import load_or_create, write_private
+from mesh.operator.state_dir import StateDir, place
+from mesh.operator.status import Demo, Health, Row, Runner, State, Status
 
 UPSTREAM_TIMEOUT = 30.0
 """Seconds from all processes healthy to all of them reachable through the sidecars."""
@@ -46,12 +47,12 @@ def run(home: StateDir, choices: Options) -> None:
     """Runs the mesh until SIGINT, SIGTERM or SIGHUP.
 
     Raises:
-        LocalMeshError: it can't be started, or something of it broke for good. All that was started is stopped again.
+        OperatorError: it can't be started, or something of it broke for good. All that was started is stopped again.
     """
     infra = Infra.find()
-    home.prepare()
+    state_dir.prepare(home)
     os.umask(0o077)
-    with home.locked():
+    with state_dir.locked(home):
         asyncio.run(_until_told(LocalMesh(home, infra, choices)))
 
 
@@ -62,7 +63,7 @@ async def _until_told(mesh: "LocalMesh") -> None:
         loop.add_signal_handler(number, told.set)
     try:
         await _first_of(mesh.live(), told)
-    except LocalMeshError as error:
+    except OperatorError as error:
         await mesh.stop(str(error))
         raise
     except BaseException as error:
@@ -105,7 +106,7 @@ class LocalMesh:
         """Starts everything, then keeps it until cancelled.
 
         Raises:
-            LocalMeshError: it can't be started, or something of it broke for good.
+            OperatorError: it can't be started, or something of it broke for good.
         """
         async with _one_failure(), asyncio.TaskGroup() as group:
             group.create_task(self._publish_changes(), name="status")
@@ -143,7 +144,7 @@ class LocalMesh:
         left = await asyncio.to_thread(Journal(home.journal).end_leftovers)
         if left:
             self._console.line(f"ended {len(left)} processes that a killed run had left")
-        home.rotate_logs()
+        state_dir.rotate_logs(home)
         mesh, contract, own = self._definition()
         service_settings.refuse_others(mesh.nodes, self._choices.environment)
         edge = self._edge_address()
@@ -204,9 +205,9 @@ class LocalMesh:
                 contract.joined(addition.contract_of(file), self._home.contract),
             )
         except ValidationError as error:
-            raise LocalMeshError(told(file, error)) from None
+            raise OperatorError(told(file, error)) from None
         except (MeshFileError, OSError) as error:
-            raise LocalMeshError(str(error)) from None
+            raise OperatorError(str(error)) from None
         return mesh, contract, {node: OwnCommand.of(command, file) for node, command in addition.commands.items()}
 
     def _edge_address(self) -> EdgeAddress:
@@ -218,7 +219,7 @@ class LocalMesh:
         edge = EdgeAddress.of(host, wanted)
         if not edge.is_free():
             other = DEFAULT_EDGE_PORT + 1000 if wanted == DEFAULT_EDGE_PORT else DEFAULT_EDGE_PORT
-            raise LocalMeshError(
+            raise OperatorError(
                 f"port {wanted} is in use: stop what listens there, or choose another: make run-mesh EDGE_PORT={other}"
             )
         for address in edge.listening:
@@ -266,7 +267,7 @@ class LocalMesh:
         while True:
             if emulator.restarts != seen and emulator.health is Health.HEALTHY:
                 seen = emulator.restarts
-                with contextlib.suppress(LocalMeshError):
+                with contextlib.suppress(OperatorError):
                     await event_stack.ensure(standing.account)
             await asyncio.sleep(1)
 
@@ -289,7 +290,7 @@ class LocalMesh:
             waiting = [name for name, clusters in missing.items() if clusters]
             if waiting and loop.time() > deadline:
                 told = "; ".join(f"{name} to {', '.join(missing[name])}" for name in waiting)
-                raise LocalMeshError(
+                raise OperatorError(
                     f"no way through the mesh after {UPSTREAM_TIMEOUT:.0f} s: {told}; see {self._home.logs}"
                 )
             if waiting:
@@ -357,8 +358,9 @@ class LocalMesh:
         self._status = self._status.model_copy(update=changes | {"processes": rows})
         self._console.show(self._status)
         try:
-            self._status.write(self._home.status)
-        except LocalMeshError as error:
+            # It holds the demo user's password.
+            write_private(self._home.status, self._status.model_dump_json(indent=1).encode() + b"\n")
+        except OperatorError as error:
             # The mesh itself goes on: a full disk is no reason to end it.
             self._console.line(str(error))
 

@@ -4,16 +4,17 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh.local.aws_account import AwsAccount
 from mesh.local.child import Child
 from mesh.local.components import aws_emulator, postgres, valkey
-from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
 from mesh.local.options import Options
 from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import free_port, is_free
-from mesh.local.state_dir import StateDir
 from mesh.local.supervisor import Supervisor
+from mesh.operator.aws_account import AwsAccount
+from mesh.operator.errors import OperatorError
+from mesh.operator.secret_file import write_private
+from mesh.operator.state_dir import StateDir
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ async def start(
     """Starts those that the user doesn't bring. Returns before they are healthy.
 
     Raises:
-        LocalMeshError: one can't be started.
+        OperatorError: one can't be started.
     """
     emulator = None
     if choices.aws_endpoint_url:
@@ -49,9 +50,9 @@ async def start(
         if memory.aws_port is None or not is_free(memory.aws_port):
             memory.aws_port = free_port()
         prepared = aws_emulator.prepare(infra, home.path / "aws", port=memory.aws_port, log=home.log("aws"))
-        account = AwsAccount.of_emulator(prepared)
+        account = prepared.account
         (emulator,) = supervisor.start([prepared.program])
-    account.publish(home.aws_environment)
+    write_private(home.aws_environment, account.published.encode())
     children = [emulator] if emulator else []
     if choices.redis_url:
         await _check_redis(choices.redis_url)
@@ -80,7 +81,7 @@ async def _check_redis(url: str) -> None:
         async with asyncio.timeout(5), RedisAddress.parse(url).connect("authmesh", name="authmesh") as client:
             await client.ping()
     except (OSError, TimeoutError, ValueError, redis.RedisError) as error:
-        raise LocalMeshError(f"REDIS_URL does not answer: {error}; unset it to have Valkey started for you") from None
+        raise OperatorError(f"REDIS_URL does not answer: {error}; unset it to have Valkey started for you") from None
 
 
 async def _check_postgres(url: str) -> None:
@@ -90,6 +91,6 @@ async def _check_postgres(url: str) -> None:
         connection = await asyncpg.connect(url, timeout=5)
         await connection.close()
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise LocalMeshError(
+        raise OperatorError(
             f"DATABASE_URL does not answer: {error}; unset it to have PostgreSQL started for you"
         ) from None

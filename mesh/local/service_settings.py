@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from mesh.local.errors import LocalMeshError
+from mesh.operator.errors import OperatorError
+from mesh.operator.local_service import local_service
 
 OF_THE_MACHINE = frozenset(
     (
@@ -25,8 +26,6 @@ OF_THE_MACHINE = frozenset(
     )
 )
 """Every process has them, and so may a shell, for other programs: not read, without a word."""
-OF_THE_STACK = frozenset(("NOTICES_QUEUE_URL", "AUDIT_QUEUE_URL", "AUDIT_BUCKET", "AUDIT_CHECKPOINT_KEY"))
-"""What deploy/aws/events.yaml makes. Of another stack they would lead into its trail: refused."""
 OF_THE_MESH = frozenset(("DATABASE_URL", "REDIS_URL", "AWS_ENDPOINT_URL", "JWKS_CACHE_SECONDS", "RATE_LIMIT_FACTOR"))
 """Chosen for all processes at once: see `mesh.local.options`."""
 
@@ -35,18 +34,19 @@ def chosen(node: str, environment: Mapping[str, str]) -> dict[str, str]:
     """The settings of a service that the environment has. Empty is unset."""
     return {
         name: environment[name]
-        for name in sorted(_variables(node) - OF_THE_MACHINE - OF_THE_STACK - OF_THE_MESH)
+        for name in sorted(_variables(node) - OF_THE_MACHINE - local_service(node).outputs.keys() - OF_THE_MESH)
         if environment.get(name)
     }
 
 
 def refuse_others(nodes: Iterable[str], environment: Mapping[str, str]) -> None:
     """Raises:
-    LocalMeshError: the environment has a setting that can't be chosen here; it is named.
+    OperatorError: the environment has a setting that can't be chosen here; it is named.
     """
-    known = frozenset[str]().union(*map(_variables, nodes))
-    if wrong := sorted(name for name in known & OF_THE_STACK if environment.get(name)):
-        raise LocalMeshError(f"{wrong[0]} can't be chosen for a local mesh, which makes its own event stack: unset it")
+    # Of another stack they would lead into its trail.
+    made_here = {name for node in nodes for name in local_service(node).outputs}
+    if wrong := sorted(name for name in made_here if environment.get(name)):
+        raise OperatorError(f"{wrong[0]} can't be chosen for a local mesh, which makes its own event stack: unset it")
 
 
 @cache

@@ -9,8 +9,8 @@ import stat
 import tempfile
 from pathlib import Path
 
-from mesh.local.errors import LocalMeshError, explain
 from mesh.local.process import Account
+from mesh.operator.errors import OperatorError, explain
 
 PATH_LIMIT = 107
 LONGEST_NAME = 40
@@ -22,7 +22,7 @@ def socket_directory(owner: Path, suffix: str = "", account: Account | None = No
     that a start clears what a killed run left in it.
 
     Raises:
-        LocalMeshError: the temporary directory is too deep, or something of somebody else has that name.
+        OperatorError: the temporary directory is too deep, or something of somebody else has that name.
     """
     name = (
         "authmesh-" + hashlib.sha256(b"%d %s" % (os.geteuid(), os.fsencode(owner.resolve()))).hexdigest()[:12] + suffix
@@ -46,12 +46,12 @@ def remove(path: Path) -> None:
     """Removes such a directory, if it is one and ours to remove.
 
     Raises:
-        LocalMeshError: the name belongs to somebody else.
+        OperatorError: the name belongs to somebody else.
     """
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(found.st_mode) or (os.geteuid() != 0 and found.st_uid != os.geteuid()):
-        raise LocalMeshError(f"{path} belongs to somebody else: remove it, or set TMPDIR to a directory of your own")
+        raise OperatorError(f"{path} belongs to somebody else: remove it, or set TMPDIR to a directory of your own")
     shutil.rmtree(path)

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mesh.local.child import Child, Health, last_words
-from mesh.local.errors import LocalMeshError
+from mesh.local.child import Child, last_words
 from mesh.local.journal import Journal
 from mesh.local.process import Program
+from mesh.operator.errors import OperatorError
+from mesh.operator.status import Health
 
 START_TIMEOUT = 60.0
 """Seconds that a program may take to become healthy before the start is given up."""
@@ -40,7 +41,7 @@ class Supervisor:
         """Returns when all of them have been healthy.
 
         Raises:
-            LocalMeshError: one ended again and again, or `timeout` seconds passed.
+            OperatorError: one ended again and again, or `timeout` seconds passed.
         """
         waiting = {asyncio.create_task(child.settled.wait()): child for child in children}
         try:
@@ -50,11 +51,11 @@ class Supervisor:
                     for task in done:
                         child = waiting.pop(task)
                         if child.failure:
-                            raise LocalMeshError(child.failure)
+                            raise OperatorError(child.failure)
         except TimeoutError:
             child = next(iter(waiting.values()))
             lacks = f" (it waits for {', '.join(child.lacks)})" if child.lacks else ""
-            raise LocalMeshError(
+            raise OperatorError(
                 f"{child.program.name} was not healthy after {timeout:.0f} s{lacks}: {last_words(child.program)}"
             ) from None
         finally:
@@ -80,7 +81,7 @@ async def supervised(program: Program, journal: Path) -> AsyncIterator[Child]:
     same journal left.
 
     Raises:
-        LocalMeshError: it does not become healthy.
+        OperatorError: it does not become healthy.
     """
     Journal(journal).end_leftovers()
     supervisor = Supervisor(journal)

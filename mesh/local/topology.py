@@ -1,36 +1,28 @@
 """The processes of the mesh itself: for each node of mesh.yaml a service and its sidecar, and the edge."""
 
-import importlib.util
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mesh.contract import Contract
 from mesh.local import service_settings
-from mesh.local.authority import MeshAuthorities, new_signing_key
+from mesh.local.authority import MeshAuthorities
 from mesh.local.components import service, sidecar
 from mesh.local.databases import ServiceDatabase
 from mesh.local.edge_address import EdgeAddress
-from mesh.local.errors import LocalMeshError
 from mesh.local.event_stack import EventStack
 from mesh.local.health import GrpcHealth
 from mesh.local.infra import Infra
 from mesh.local.options import Options
 from mesh.local.ports import HOST, HeldPorts
 from mesh.local.process import Program
-from mesh.local.secret_file import load_or_create
 from mesh.local.servers import Servers
-from mesh.local.state_dir import StateDir
 from mesh.model.mesh import Mesh
+from mesh.operator.local_service import LocalPlace, local_service
+from mesh.operator.state_dir import StateDir
 from mesh.render.envoy import Address, Placement, TokenRules, render
 
 AUDIENCE = "authmesh"
-KEY_LEAD_MARGIN = 30
-"""Seconds that a new signing key is in the JWKS beyond the time that anybody here keeps it."""
-CHECKPOINT_SECONDS = 60
-"""Between two checkpoints of the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +58,7 @@ class Topology:
         """With a port for each node's ingress.
 
         Raises:
-            LocalMeshError: there are no free ports.
+            OperatorError: there are no free ports.
         """
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
         return cls(home, infra, sockets, edge, mesh, authorities, addresses, choices, own)
@@ -93,7 +85,7 @@ def sidecars(layout: Topology, contract: Contract) -> list[Program]:
     """The sidecar of each node.
 
     Raises:
-        LocalMeshError: there is no Envoy, or files can't be written.
+        OperatorError: there is no Envoy, or files can't be written.
         RenderError: mesh.yaml disagrees with the access rules.
     """
     return [_envoy(layout, contract, node, f"{node}-sidecar") for node in layout.mesh.nodes]
@@ -103,7 +95,7 @@ def edge(layout: Topology, contract: Contract) -> Program:
     """The edge.
 
     Raises:
-        LocalMeshError: there is no Envoy, or files can't be written.
+        OperatorError: there is no Envoy, or files can't be written.
         RenderError: mesh.yaml disagrees with the access rules.
     """
     return _envoy(layout, contract, layout.gateway, layout.gateway)
@@ -126,7 +118,7 @@ def services(
         probes: Gets the health probe of each, to be closed at the end.
 
     Raises:
-        LocalMeshError: the signing key can't be read or written.
+        OperatorError: the signing key can't be read or written.
     """
     urls = {database.node: database.url for database in databases}
     programs = []
@@ -157,48 +149,10 @@ def services(
 
 
 def _own_settings(layout: Topology, node: str, events: EventStack) -> dict[str, str]:
-    """What one service needs and the others don't: the only place where the local mesh knows services apart."""
-    match node:
-        case "token":
-            return _token_settings(layout)
-        case "auth":
-            return {"NOTICES_QUEUE_URL": events.notices_queue_url}
-        case "audit":
-            return {
-                "AUDIT_QUEUE_URL": events.audit_queue_url,
-                "AUDIT_BUCKET": events.audit_bucket,
-                "AUDIT_CHECKPOINT_KEY": events.checkpoint_key,
-                "CHECKPOINT_SECONDS": str(CHECKPOINT_SECONDS),
-            }
-        case _:
-            return {}
-
-
-def _token_settings(layout: Topology) -> dict[str, str]:
-    """Where Token's keys are, and clocks that fit each other: what the user chooses of them moves the others along."""
-    environment = layout.choices.environment
-    key_file, secret_file = layout.home.secrets / "signing-key.pem", layout.home.secrets / "signing-secret"
-    load_or_create(key_file, partial(new_signing_key, environment.get("SIGNING_ALGORITHM") or "ES256"))
-    load_or_create(secret_file, partial(secrets.token_bytes, 32))
-    package = _package_directory("services.token")
-    longest_cache = environment.get("JWKS_MAX_CACHE_SECONDS") or str(layout.choices.jwks_cache)
-    lead = float(longest_cache) + KEY_LEAD_MARGIN if longest_cache.isdecimal() else None
-    local_keys = (environment.get("SIGNING_KEYS") or "local") == "local"
-    return {
-        "SIGNING_SECRET_FILE": str(secret_file),
-        **({"SIGNING_KEY_FILE": str(key_file)} if local_keys else {}),
-        "JWKS_MAX_CACHE_SECONDS": longest_cache,
-        **({"SIGNING_LEAD_SECONDS": str(lead)} if lead else {}),
-        "CLIENTS_FILE": str(package / "clients.yaml"),
-        "ROLES_FILE": str(package / "roles.yaml"),
-    }
-
-
-def _package_directory(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise LocalMeshError(f"the package {package} is not installed: `make run-mesh` installs it")
-    return Path(next(iter(spec.submodule_search_locations)))
+    """What the service says that it needs here (`mesh.operator.local_service`)."""
+    found = local_service(node)
+    place = LocalPlace(layout.home.secrets, layout.choices.environment, layout.choices.jwks_cache)
+    return {name: events.outputs[output] for name, output in found.outputs.items()} | dict(found.settings(place))
 
 
 def _envoy(layout: Topology, contract: Contract, node: str, name: str) -> Program:

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import unicodedata
+from typing import NoReturn
 
 # Controls and formats, what is half of a character, and the separators that end a line.
 _SEEN = re.compile(r"[ -~]*")
@@ -37,6 +38,12 @@ def line(text: str = "", *, error: bool = False) -> None:
 def lines(text: str, *, error: bool = False) -> None:
     """Prints text of several lines, at once: see `escaped_lines`."""
     _print(escaped_lines(text), error=error)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Ends the command with one line that says why."""
+    lines(f"authmesh: {message}", error=True)
+    sys.exit(status)
 
 
 def _print(text: str, *, error: bool) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from enum import Enum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
 import structlog
@@ -17,7 +17,9 @@ from mesh.errors import Reason, Unavailable
 from mesh.origin import current_origin
 from mesh.runtime.part import Part
 from mesh.runtime.shares import FairQueue
-from mesh.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from mesh.settings import DatabaseSettings
 
 ACQUIRE_SECONDS = 3.0
 LOCK_SECONDS = 2.0
@@ -171,7 +173,7 @@ class Database(Part):
             pool.terminate()
 
     @classmethod
-    def of(cls, settings: DatabaseSettings, *, plan_for_values: bool = False) -> AbstractAsyncContextManager[Self]:
+    def of(cls, settings: "DatabaseSettings", *, plan_for_values: bool = False) -> AbstractAsyncContextManager[Self]:
         """The database of a service. See `open`."""
         return cls.open(settings.database_url.get_secret_value(), plan_for_values=plan_for_values)
 

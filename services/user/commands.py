@@ -5,16 +5,15 @@ It works on User's own database, beside the running process, whose relay then te
 """
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 
 import typer
 
 from mesh.errors import MeshError, NotFound
-from mesh.local.databases import running_url
-from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
+from mesh.operator.errors import OperatorError
+from mesh.operator.target import DatabaseUrlOption, Target
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.user import roles
@@ -39,9 +38,9 @@ Role = Annotated[str, typer.Option(help="The role.")]
 
 
 @commands.command("list")
-def list_holders() -> None:
+def list_holders(database_url: DatabaseUrlOption = None) -> None:
     """Show who has a role."""
-    holders = _do(lambda administration: administration.holders())
+    holders = _do(database_url, lambda administration: administration.holders())
     for user in holders:
         terminal.line(f"{user.name}  {user.email}  {', '.join(user.roles)}{'  disabled' if user.disabled else ''}")
     if not holders:
@@ -49,47 +48,30 @@ def list_holders() -> None:
 
 
 @commands.command()
-def grant(email: Email, role: Role = roles.ADMIN) -> None:
+def grant(email: Email, role: Role = roles.ADMIN, database_url: DatabaseUrlOption = None) -> None:
     """Give a user a role. The user's next sign-in or refresh brings it."""
-    user = _do(lambda administration: administration.grant(email, role), email)
+    user = _do(database_url, lambda administration: administration.grant(email, role), email)
     terminal.line(f"{user.name} ({user.email}) has the roles: {', '.join(user.roles)}")
 
 
 @commands.command()
-def revoke(email: Email, role: Role = roles.ADMIN) -> None:
+def revoke(email: Email, role: Role = roles.ADMIN, database_url: DatabaseUrlOption = None) -> None:
     """Take a role from a user, also from the last administrator. Tokens that carry it are refused within seconds."""
-    user = _do(lambda administration: administration.revoke(email, role), email)
+    user = _do(database_url, lambda administration: administration.revoke(email, role), email)
     held = f"the roles: {', '.join(user.roles)}" if user.roles else "no role"
     terminal.line(f"{user.name} ({user.email}) has {held}")
 
 
-def database_url(environment: Mapping[str, str]) -> str:
-    """Address of User's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be
-    anybody's.
-
-    Raises:
-        LocalMeshError: there is neither.
-    """
-    if environment.get("NODE") == "user" and (url := environment.get("DATABASE_URL")):
-        return url
-    return running_url("user", environment)
-
-
-def _do(action: Callable[[Administration], Awaitable[Answer]], email: str = "") -> Answer:
+def _do(database_url: str | None, action: Callable[[Administration], Awaitable[Answer]], email: str = "") -> Answer:
     """Works on User's database and writes the events and the commands that User's own methods would write."""
 
     async def run() -> Answer:
-        async with Database.open(database_url(os.environ), size=1) as database:
+        async with Database.open(Target.of("user", database_url).database_url("user"), size=1) as database:
             return await action(Administration(Work(database, "user", actor=OPERATOR), NoCourier()))
 
     try:
         return asyncio.run(run())
     except NotFound:
-        _fail(f"nobody with the address {email} has an account: sign up and verify the address first")
-    except (MeshError, LocalMeshError) as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    terminal.lines(f"authmesh: {message}", error=True)
-    raise typer.Exit(1)
+        terminal.fail(f"nobody with the address {email} has an account: sign up and verify the address first")
+    except (MeshError, OperatorError) as error:
+        terminal.fail(str(error))

@@ -27,7 +27,6 @@ from grpc import aio
 from mesh.contract import Contract
 from mesh.ids import uuid7
 from mesh.local import event_stack
-from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator, postgres
 from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
@@ -170,7 +169,7 @@ async def latencies(stack: AsyncExitStack, db: Database, directory: Path) -> lis
     """Seconds from commit to S3 of single events, through the stack that `make run-mesh` uses."""
     emulator = await stack.enter_async_context(aws_emulator.running(directory))
     os.environ |= emulator.environment
-    account = AwsAccount.of_emulator(emulator)
+    account = emulator.account
     events, _ = await event_stack.ensure(account)
     committed: dict[str, float] = {}
     arrived: dict[str, float] = {}

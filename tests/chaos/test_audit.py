@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.state_dir import StateDir
+from mesh.operator.state_dir import StateDir
 from services.audit.proof.findings import Report
 from services.audit.proof.statement import PinnedKey
 from services.audit.proof.verification import verify

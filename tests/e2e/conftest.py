@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mesh.local.aws_account import AwsAccount
+from mesh.operator.aws_account import AwsAccount
 from tests.conftest import held
 from tests.kit.protocols import Client, SidecarClient, open_clients
 

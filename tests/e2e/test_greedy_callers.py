@@ -14,7 +14,7 @@ import asyncpg
 import grpc
 from grpc import aio
 
-from mesh.local.databases import running_url
+from mesh.operator.target import Target
 from mesh.rpc.channel import OPTIONS
 from tests.e2e.conftest import Person, RunningMesh, sign_up
 from tests.kit.protocols import GrpcClient
@@ -42,7 +42,9 @@ async def next_added(changes: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:
 
 async def share_with_a_thousand(mesh: RunningMesh, name: str) -> None:
     """As a thousand calls of ShareResource do, whose people exist."""
-    database = await asyncpg.connect(running_url("resource", os.environ | {"AUTHMESH_HOME": str(mesh.home)}))
+    database = await asyncpg.connect(
+        Target(environment=os.environ | {"AUTHMESH_HOME": str(mesh.home)}).database_url("resource")
+    )
     await database.execute(
         """
         INSERT INTO shares (id, resource_id, grantee, holder_id, role, create_time)

@@ -14,10 +14,10 @@ from mesh.local.components import aws_front
 from mesh.local.infra import Infra
 from mesh.local.ports import HOST, free_port
 from mesh.local.process import Program
-from mesh.local.secret_file import load_or_create, load_or_create_password, private_directory
 from mesh.local.supervisor import supervised
+from mesh.operator.aws_account import REGION, AwsAccount
+from mesh.operator.secret_file import load_or_create, load_or_create_password, private_directory
 
-REGION = "us-east-1"
 SERVICES = ("cloudformation", "events", "kms", "s3", "sns", "sqs")
 """What the mesh needs. CloudFormation makes resources of others too; nobody can call their APIs."""
 
@@ -35,6 +35,11 @@ class AwsEmulator:
     def endpoint_url(self) -> str:
         """Value for AWS_ENDPOINT_URL."""
         return f"http://{HOST}:{self.port}"
+
+    @property
+    def account(self) -> AwsAccount:
+        """The account that it serves."""
+        return AwsAccount(self.endpoint_url, REGION, self.environment, emulated=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -63,7 +68,7 @@ def prepare(
         services: APIs that may be called.
 
     Raises:
-        LocalMeshError: it is not installed, or the directory can't be written.
+        OperatorError: it is not installed, or the directory can't be written.
     """
     private_directory(directory)
     temporary = private_directory(directory / "tmp")
@@ -116,7 +121,7 @@ async def running(
     """An emulator for the length of a block.
 
     Raises:
-        LocalMeshError: it can't be started.
+        OperatorError: it can't be started.
     """
     emulator = prepare(infra or Infra.find(), directory, services=services)
     async with supervised(emulator.program, directory / "processes"):

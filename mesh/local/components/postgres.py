@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from mesh.local.errors import LocalMeshError, explain
 from mesh.local.infra import Infra
 from mesh.local.process import Account, Program
-from mesh.local.secret_file import load_or_create_password, private_directory
 from mesh.local.sockets import remove, socket_directory
 from mesh.local.supervisor import supervised
+from mesh.operator.errors import OperatorError, explain
+from mesh.operator.secret_file import load_or_create_password, private_directory
 
 SUPERUSER = "postgres"
 SETTINGS = {
@@ -81,7 +81,7 @@ async def prepare(
         durable: whether commits are flushed to disk. Tests don't need it.
 
     Raises:
-        LocalMeshError: there are no binaries, or the directory can't be used.
+        OperatorError: there are no binaries, or the directory can't be used.
     """
     private_directory(directory)
     data = directory / "data"
@@ -131,7 +131,7 @@ async def running(directory: Path, *, infra: Infra | None = None, durable: bool 
     """A server for the length of a block. What it holds stays in `directory` and is there again next time.
 
     Raises:
-        LocalMeshError: it can't be started.
+        OperatorError: it can't be started.
     """
     postgres = await prepare(infra or Infra.find(), directory, durable=durable)
     try:
@@ -156,7 +156,7 @@ def _nobody() -> Account:
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
-        raise LocalMeshError(
+        raise OperatorError(
             "PostgreSQL does not run as root and this system has no account `nobody`: start as an ordinary user"
         ) from None
     return Account(entry.pw_uid, entry.pw_gid)
@@ -217,7 +217,7 @@ def _copy(installation: Path, directory: Path) -> tuple[Path, Path]:
                     entry.chmod(0o755 if entry.is_dir() or os.access(entry, os.X_OK) or ".so" in entry.name else 0o644)
     except shutil.Error as errors:
         remove(copy)
-        raise LocalMeshError(f"cannot copy PostgreSQL to {copy}: {errors.args[0][0][2]}") from None
+        raise OperatorError(f"cannot copy PostgreSQL to {copy}: {errors.args[0][0][2]}") from None
     except OSError as error:
         remove(copy)
         raise explain(error, f"copy PostgreSQL to {copy}") from None
@@ -271,7 +271,7 @@ async def _make_cluster(installation: Path, data: Path, password: str, account: 
             if line.startswith("initdb: ") or "FATAL" in line
         ]
         why = said[0].strip().replace(path, str(new)) if said else f"initdb: exit {process.returncode}"
-        raise LocalMeshError(f"the database can't be made in {data}: {why}")
+        raise OperatorError(f"the database can't be made in {data}: {why}")
     if account:
         _give(new, account)
     new.rename(data)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mesh.local import probes
-from mesh.local.errors import explain
 from mesh.local.infra import Infra
 from mesh.local.process import Program
-from mesh.local.secret_file import private_directory, write_private
+from mesh.operator.errors import explain
+from mesh.operator.secret_file import private_directory, write_private
 
 LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error,misc:error")
 """That it was asked to end is no warning; nor is it that Token's keys can't be had yet while Token starts, and when
@@ -41,7 +41,7 @@ def program(
         sockets: Unix sockets that it makes: removed before each start.
 
     Raises:
-        LocalMeshError: there is no Envoy, or the files can't be written.
+        OperatorError: there is no Envoy, or the files can't be written.
     """
     private_directory(config)
     try:

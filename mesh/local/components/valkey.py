@@ -11,9 +11,9 @@ from urllib.parse import quote
 from mesh.local import probes
 from mesh.local.infra import Infra
 from mesh.local.process import Program
-from mesh.local.secret_file import load_or_create_password, private_directory, write_private
 from mesh.local.sockets import remove, socket_directory
 from mesh.local.supervisor import supervised
+from mesh.operator.secret_file import load_or_create_password, private_directory, write_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def prepare(infra: Infra, directory: Path, sockets: Path, *, log: Path | None = 
         sockets: directory for its socket, private to this account.
 
     Raises:
-        LocalMeshError: there is no binary, or the directory can't be written.
+        OperatorError: there is no binary, or the directory can't be written.
     """
     private_directory(directory)
     password = load_or_create_password(directory / "password")
@@ -76,7 +76,7 @@ async def running(directory: Path, *, infra: Infra | None = None) -> AsyncIterat
     """A server for the length of a block.
 
     Raises:
-        LocalMeshError: it can't be started.
+        OperatorError: it can't be started.
     """
     private_directory(directory)
     sockets = socket_directory(directory, ".vk")

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from mesh.operator import terminal
+from mesh.operator.target import EndpointOption
 from services.audit.commands import trail_location as opened
 from services.audit.commands.trail_location import (
     AcknowledgementKeyOption,
     BucketOption,
-    EndpointOption,
     KeyOption,
     fail,
 )

@@ -6,7 +6,6 @@ acknowledged. Of `export`: 0 all of it, 1 something was left out, 2 it failed.
 """
 
 import json
-import os
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,13 +15,14 @@ from typing import Annotated, Any
 import typer
 
 from mesh.operator import terminal
+from mesh.operator.errors import OperatorError
+from mesh.operator.target import DatabaseUrlOption, EndpointOption, Target
 from services.audit.commands import acknowledge, redrive, reveal
 from services.audit.commands import trail_location as opened
 from services.audit.commands.trail_location import (
     AcknowledgementKeyOption,
     BucketOption,
     CopyOption,
-    EndpointOption,
     KeyOption,
     fail,
 )
@@ -116,9 +116,10 @@ def tail(
     """Follow the events as they are recorded, through the edge."""
     import signal
 
-    found = opened.status()
-    if not found.edge or not found.ca_file:
-        fail(f"the mesh is {found.state} and has no edge yet: wait until `authmesh status` says ready")
+    try:
+        edge = Target().edge()
+    except OperatorError as error:
+        fail(str(error))
     from mesh.contract import Contract
     from mesh.operator.dynamic_client import CallError, call, find_rpc, parse_request
 
@@ -131,9 +132,7 @@ def tail(
         request = parse_request(
             contract, rpc, json.dumps({"type": event_type, "resumeToken": resume_token, "showOffChain": True})
         )
-        for answer in call(
-            contract, rpc, request, target=found.edge.removeprefix("https://"), ca_file=Path(found.ca_file), token=token
-        ):
+        for answer in call(contract, rpc, request, target=edge.address, ca_file=edge.ca_file, token=token):
             if as_json:
                 terminal.line(answer)
             elif event := (message := json.loads(answer)).get("event"):
@@ -146,19 +145,18 @@ def tail(
 def rebuild(
     bucket: BucketOption = None,
     endpoint_url: EndpointOption = None,
+    database_url: DatabaseUrlOption = None,
 ) -> None:
     """Make the projection that queries read again from S3. The mesh may run; who watches sees every event again."""
     from mesh.errors import MeshError
-    from mesh.local.databases import running_url
     from mesh.storage.database import Database
     from services.audit.reading.projection import Projection
     from services.audit.reading.projector import Projector
 
     async def work() -> int:
-        here = os.environ.get("DATABASE_URL") if os.environ.get("NODE") == "audit" else None
         account = opened.account(bucket, endpoint_url)
         async with (
-            Database.open(here or running_url("audit", os.environ), size=2) as database,
+            Database.open(Target.of("audit", database_url).database_url("audit"), size=2) as database,
             opened.bucket_of(account) as archive,
         ):
             projection = Projection(database)

@@ -7,17 +7,14 @@ only.)
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesh.local.aws_account import ANY_KEY, AwsAccount
-from mesh.local.components.aws_emulator import REGION
-from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
+from mesh.operator.errors import OperatorError
+from mesh.operator.target import Target
 from services.audit.pipeline.envelope import EnvelopeError, read
 
 if TYPE_CHECKING:
@@ -112,12 +109,12 @@ def command(
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        account = AwsAccount.running() if queue_url is None else None
-    except LocalMeshError as error:
-        _fail(f"{error}; or name a queue with --queue-url")
+        account = Target().aws(endpoint_url, named=queue_url is not None)
+    except OperatorError as error:
+        terminal.fail(f"{error}; or name a queue with --queue-url")
 
     async def work() -> tuple[int, int]:
-        async with account.client("sqs") if account else _sqs(endpoint_url) as sqs:
+        async with account.client("sqs") as sqs:
             url = queue_url or (await sqs.get_queue_url(QueueName=QUEUE))["QueueUrl"]
             return await redrive(
                 sqs, dead_letters_url=dead_letters_url or f"{url}-dlq", queue_url=url, everything=everything
@@ -126,27 +123,10 @@ def command(
     try:
         moved, left = asyncio.run(work())
     except (BotoCoreError, ClientError) as error:
-        _fail(f"dead letters can't be moved: {error}")
+        terminal.fail(f"dead letters can't be moved: {error}")
     terminal.line(f"{moved} moved back")
     if left:
         terminal.line(
             f"{left} left: they hold no event that can be stored, or SQS did not take them "
             f"(--everything moves the former all the same)"
         )
-
-
-@asynccontextmanager
-async def _sqs(endpoint_url: str | None) -> AsyncIterator["SQSClient"]:
-    from aiobotocore.session import get_session
-
-    options: dict[str, Any] = {"endpoint_url": endpoint_url}
-    if endpoint_url and not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_PROFILE"):
-        # An emulator of the user's: it takes any.
-        options |= {"region_name": REGION} | {name.lower(): value for name, value in ANY_KEY.items()}
-    async with get_session().create_client("sqs", **options) as sqs:
-        yield sqs
-
-
-def _fail(message: str) -> NoReturn:
-    terminal.lines(f"authmesh: {message}", error=True)
-    raise typer.Exit(1)

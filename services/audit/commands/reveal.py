@@ -8,11 +8,10 @@ the pod of that service. Reveal what was verified: `audit verify` needs no keys.
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
-from typing import NoReturn
+from typing import Annotated
 
 import typer
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
@@ -21,39 +20,35 @@ from google.protobuf import json_format
 from mesh.audit.personal import SealError, key_names, reveal
 from mesh.audit.subject_keys import held
 from mesh.errors import Unavailable
-from mesh.local.databases import running_url
-from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
+from mesh.operator.errors import OperatorError
+from mesh.operator.target import Target
 from mesh.storage.database import Database
 
 
 class Keyrings:
     """The keys of each source, read from its database when the first event of it comes."""
 
-    def __init__(self, stack: AsyncExitStack, environment: Mapping[str, str]) -> None:
+    def __init__(self, stack: AsyncExitStack, target: Target) -> None:
         """Args:
         stack: Closes the databases.
-        environment: Names this pod's database (`NODE`, `DATABASE_URL`), or the local mesh.
+        target: Has the databases.
         """
         self._stack = stack
-        self._environment = environment
+        self._target = target
         self._databases: dict[str, Database] = {}
 
     async def keys(self, source: str, names: Iterable[str]) -> Mapping[str, bytes | None]:
         """What there is of keys.
 
         Raises:
-            LocalMeshError: there is no way to the source's database from here.
+            OperatorError: there is no way to the source's database from here.
             Unavailable: it is out of reach.
         """
         if source not in self._databases:
-            self._databases[source] = await self._stack.enter_async_context(Database.open(self._url(source), size=1))
+            opened = Database.open(self._target.database_url(source), size=1)
+            self._databases[source] = await self._stack.enter_async_context(opened)
         return await held(self._databases[source], list(names))
-
-    def _url(self, source: str) -> str:
-        if self._environment.get("NODE") == source and (url := self._environment.get("DATABASE_URL")):
-            return url
-        return running_url(source, self._environment)
 
 
 async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterator[str]:
@@ -65,7 +60,7 @@ async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterato
         keyrings: The keys.
 
     Raises:
-        LocalMeshError, Unavailable: keys are not to be had.
+        OperatorError, Unavailable: keys are not to be had.
         SealError: a line's data was changed, or the line is no event.
     """
     for line in lines:
@@ -84,22 +79,30 @@ async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterato
         yield json.dumps(opened if inner is document else document | {"event": opened})
 
 
-def command() -> None:
+def command(
+    database_urls: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--database-url",
+            metavar="SOURCE=URL",
+            help="postgresql://… of a source's database; may be given again. By default that of this pod, or those of "
+            "the mesh that runs here.",
+        ),
+    ] = None,
+) -> None:
     """Open the personal data in events, read from standard input as JSON lines. What was erased is shown as
     `erased`.
     """
+    named = dict(pair.partition("=")[::2] for pair in database_urls or ())
+    if not all(named.values()):
+        terminal.fail("--database-url takes SOURCE=URL: auth=postgresql://…")
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
-            async for line in reveal_lines(sys.stdin, Keyrings(stack, os.environ)):
+            async for line in reveal_lines(sys.stdin, Keyrings(stack, Target(named))):
                 terminal.line(line)
 
     try:
         asyncio.run(work())
-    except (LocalMeshError, Unavailable, SealError) as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    terminal.lines(f"authmesh: {message}", error=True)
-    raise typer.Exit(1)
+    except (OperatorError, Unavailable, SealError) as error:
+        terminal.fail(str(error))

@@ -1,20 +1,17 @@
 """Where commands find the trail: a copy on disk, a bucket that was named, or the mesh that runs on this machine."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mesh.local.errors import LocalMeshError
-from mesh.local.state_dir import StateDir
-from mesh.local.status import read_status
 from mesh.operator import terminal
+from mesh.operator.errors import OperatorError
+from mesh.operator.target import Target
 
 FAILED = 2
 """Exit status: it could not be done."""
@@ -22,9 +19,6 @@ FAILED = 2
 BucketOption = Annotated[
     str | None,
     typer.Option(envvar="AUDIT_BUCKET", help="The bucket of the trail; by default that of the mesh that runs here."),
-]
-EndpointOption = Annotated[
-    str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where the AWS APIs are, if not in AWS.")
 ]
 CopyOption = Annotated[
     Path | None,
@@ -67,35 +61,18 @@ def account(bucket: str | None, endpoint_url: str | None) -> Account:
     """The account of the bucket that was named, or of the mesh that runs here.
 
     Raises:
-        LocalMeshError: there is neither.
+        OperatorError: there is neither.
     """
-    from mesh.local.aws_account import AwsAccount
-
-    if bucket is not None:
-        return Account(bucket, partial(_client, endpoint_url), is_local=False)
-    found = status()
-    if not found.audit_bucket:
-        raise LocalMeshError(
-            f"the mesh is {found.state} and has no bucket yet: wait until `authmesh status` says ready"
-        )
-    return Account(found.audit_bucket, AwsAccount.running().client, is_local=True)
-
-
-@asynccontextmanager
-async def _client(endpoint_url: str | None, service: str, **config: Any) -> AsyncIterator[Any]:
-    from aiobotocore.config import AioConfig
-    from aiobotocore.session import get_session
-
-    from mesh.local.aws_account import ANY_KEY
-    from mesh.local.components.aws_emulator import REGION
-
-    options: dict[str, Any] = {"endpoint_url": endpoint_url}
-    if endpoint_url and not os.environ.get("AWS_ACCESS_KEY_ID") and not os.environ.get("AWS_PROFILE"):
-        # An emulator of the user's: it takes any.
-        options |= {"region_name": REGION} | {name.lower(): value for name, value in ANY_KEY.items()}
-    session: Any = get_session()
-    async with session.create_client(service, config=AioConfig(**config), **options) as client:
-        yield client
+    target = Target()
+    aws = target.aws(endpoint_url, named=bucket is not None)
+    if bucket is None:
+        found = target.status()
+        bucket = found.audit_bucket
+        if not bucket:
+            raise OperatorError(
+                f"the mesh is {found.state} and has no bucket yet: wait until `authmesh status` says ready"
+            )
+    return Account(bucket, aws.client, is_local=aws.is_local)
 
 
 @asynccontextmanager
@@ -125,7 +102,7 @@ async def archive(directory: Path | None, bucket: str | None, endpoint_url: str 
 
 def keys(key: Path | None, acknowledgement_key: Path | None) -> tuple[Any, Any]:
     """The pinned keys of checkpoints and of acknowledgements; for the latter None when none is known."""
-    home = StateDir.chosen()
+    home = Target().home
     if acknowledgement_key is None and key is None and home.acknowledgement_key.exists():
         acknowledgement_key = home.acknowledgement_key
     return _pinned(key or home.audit_key, "--key"), _pinned(
@@ -144,21 +121,13 @@ def _pinned(file: Path, option: str) -> Any:
         fail(f"{file}: {error}")
 
 
-def status() -> Any:
-    """That of the mesh that runs here."""
-    try:
-        return read_status(StateDir.chosen().status)
-    except LocalMeshError as error:
-        fail(f"{error}; or name a bucket with --bucket")
-
-
 def run(work: Coroutine[Any, Any, Any]) -> Any:
     """Carries out what a command does; ends with a line that says why where it can't be done."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return asyncio.run(work)
-    except LocalMeshError as error:
+    except OperatorError as error:
         fail(str(error))
     except (BotoCoreError, ClientError, OSError) as error:
         fail(f"the trail can't be read: {error}")
@@ -183,5 +152,4 @@ def bar(unit: str = "events") -> Iterator[Any]:
 
 def fail(message: str) -> NoReturn:
     """Ends the command."""
-    terminal.lines(f"authmesh: {message}", error=True)
-    raise typer.Exit(FAILED)
+    terminal.fail(message, FAILED)

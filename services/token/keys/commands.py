@@ -7,18 +7,17 @@ nor any private key. From elsewhere the same is done with `authmesh call KeyServ
 """
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from mesh.errors import MeshError
-from mesh.local.databases import running_url
-from mesh.local.errors import LocalMeshError
 from mesh.operator import terminal
+from mesh.operator.errors import OperatorError
+from mesh.operator.target import DatabaseUrlOption, Target
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.token.keys.admin import KeyAdmin
@@ -40,26 +39,29 @@ def _group() -> None:
 
 
 @commands.command("list")
-def list_keys() -> None:
+def list_keys(database_url: DatabaseUrlOption = None) -> None:
     """Show the keys, newest first."""
-    for line in _do(_list):
+    for line in _do(database_url, _list):
         terminal.line(line)
 
 
 @commands.command()
-def rotate() -> None:
+def rotate(database_url: DatabaseUrlOption = None) -> None:
     """Have the next key take over as soon as every verifier knows it."""
 
     async def order(orders: KeyAdmin) -> str:
         key, due = await orders.rotate()
         return f"{key.key_id} signs from {due:%Y-%m-%d %H:%M:%S} UTC on"
 
-    terminal.line(_do(order))
+    terminal.line(_do(database_url, order))
 
 
 # A thumbprint may begin with `-`, and is not an option then.
 @commands.command(context_settings={"ignore_unknown_options": True})
-def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authmesh keys list` shows it.")]) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authmesh keys list` shows it.")],
+    database_url: DatabaseUrlOption = None,
+) -> None:
     """Refuse every token that a key has signed. People refresh, or sign in again; nobody's session ends."""
 
     async def order(orders: KeyAdmin) -> str:
@@ -68,7 +70,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authme
             f"{key_id} is revoked: services refuse its tokens within a second, sidecars when they read the JWKS again"
         )
 
-    terminal.line(_do(order))
+    terminal.line(_do(database_url, order))
 
 
 async def _list(orders: KeyAdmin) -> list[str]:
@@ -87,29 +89,26 @@ async def _list(orders: KeyAdmin) -> list[str]:
     return lines
 
 
-def _do(order: Callable[[KeyAdmin], Awaitable[Answer]]) -> Answer:
+def _do(database_url: str | None, order: Callable[[KeyAdmin], Awaitable[Answer]]) -> Answer:
     async def carry_out() -> Answer:
-        async with open_orders(os.environ) as orders:
+        async with open_orders(Target.of("token", database_url)) as orders:
             return await order(orders)
 
     try:
         return asyncio.run(carry_out())
-    except (MeshError, LocalMeshError) as error:
-        _fail(str(error))
+    except (MeshError, OperatorError) as error:
+        terminal.fail(str(error))
 
 
 @asynccontextmanager
-async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyAdmin]:
-    """Orders for Token's database: of this pod, or of the mesh that runs on this machine. `DATABASE_URL` alone may be
-    anybody's.
+async def open_orders(target: Target) -> AsyncIterator[KeyAdmin]:
+    """Orders for Token's database.
 
     Raises:
-        LocalMeshError: there is neither.
+        OperatorError: there is no database to be found.
         Unavailable: DEPENDENCY_UNAVAILABLE.
     """
-    in_pod = environment.get("NODE") == "token" and environment.get("DATABASE_URL")
-    url = environment["DATABASE_URL"] if in_pod else running_url("token", environment)
-    async with Database.open(url, size=1) as database:
+    async with Database.open(target.database_url("token"), size=1) as database:
         store = KeyStore(database)
         yield KeyAdmin(
             Work(database, "token", actor=OPERATOR),
@@ -117,8 +116,3 @@ async def open_orders(environment: Mapping[str, str]) -> AsyncIterator[KeyAdmin]
             RevocationLog(database),
             await store.pace() or KeyPolicy().pace,
         )
-
-
-def _fail(message: str) -> NoReturn:
-    terminal.lines(f"authmesh: {message}", error=True)
-    raise typer.Exit(1)

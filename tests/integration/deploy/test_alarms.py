@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from mesh.cloudformation.stacks import chosen
-from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator
+from mesh.operator.aws_account import AwsAccount
 from mesh.outbox.lag import OLDEST, PARKED
 from mesh.telemetry.embedded_metric import NAMESPACE
 from services.audit.pipeline.metrics import CHECKPOINTS, NOT_STORED
@@ -81,7 +81,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     async with held(
         aws_emulator.running(tmp_path_factory.mktemp("alarms"), services=(*aws_emulator.SERVICES, "monitoring"))
     ) as emulator:
-        account = AwsAccount.of_emulator(emulator)
+        account = emulator.account
         await deploy_all(account)
         physical = await physical_ids(account)
         async with account.client("sns") as sns, account.client("sqs") as sqs:

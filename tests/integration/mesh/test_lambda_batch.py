@@ -14,6 +14,7 @@ from mesh import lambda_batch
 from mesh.aws import open_client
 from mesh.lambda_batch import RESERVE_SECONDS, Batch
 from mesh.local.components import aws_emulator
+from mesh.operator.aws_account import REGION
 from services.audit.settings import AuditSettings
 from tests.kit.lambda_events import Context, failures, record
 
@@ -57,9 +58,7 @@ async def queue(aws_server: aws_emulator.AwsEmulator, monkeypatch: pytest.Monkey
     async with AsyncExitStack() as stack:
         for name, value in aws_server.environment.items():
             monkeypatch.setenv(name, value)
-        settings = AuditSettings.model_construct(
-            aws_region=aws_emulator.REGION, aws_endpoint_url=aws_server.endpoint_url
-        )
+        settings = AuditSettings.model_construct(aws_region=REGION, aws_endpoint_url=aws_server.endpoint_url)
         sqs = await stack.enter_async_context(open_client("sqs", settings))
         url = (await sqs.create_queue(QueueName=f"batch-{uuid4()}", Attributes={"VisibilityTimeout": "600"}))[
             "QueueUrl"

@@ -8,7 +8,7 @@ import pytest
 from mesh.local import databases
 from mesh.local.components import postgres
 from mesh.local.databases import ServiceDatabase
-from mesh.local.errors import LocalMeshError
+from mesh.operator.errors import OperatorError
 
 NODES = ("auth", "token", "user", "resource", "audit")
 
@@ -92,7 +92,7 @@ async def test_a_database_made_again_is_another_one(made: list[ServiceDatabase])
 async def test_a_server_out_of_reach_is_named_without_its_password(tmp_path: Path) -> None:
     planned = databases.plan("postgresql://admin:s3cret@127.0.0.1:1/postgres", ["auth"], tmp_path)
     with pytest.raises(
-        LocalMeshError, match=r"the databases can't be made on postgresql://127.0.0.1:1/postgres"
+        OperatorError, match=r"the databases can't be made on postgresql://127.0.0.1:1/postgres"
     ) as raised:
         await databases.ensure(planned, tmp_path / "log")
     assert "s3cret" not in str(raised.value)

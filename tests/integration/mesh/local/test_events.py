@@ -12,19 +12,20 @@ from pathlib import Path
 import pytest
 
 from mesh.local import emulator_gaps, event_stack, inbox
-from mesh.local.aws_account import AwsAccount
-from mesh.local.child import Child, Health
+from mesh.local.child import Child
 from mesh.local.components import aws_emulator
 from mesh.local.emulator_gaps import save_state
-from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
 from mesh.local.supervisor import Supervisor
+from mesh.operator.aws_account import AwsAccount
+from mesh.operator.errors import OperatorError
+from mesh.operator.status import Health
 from tests.kit.conditions import until
 
 
 @pytest.fixture(scope="module")
 def account(aws_server: aws_emulator.AwsEmulator) -> AwsAccount:
-    return AwsAccount.of_emulator(aws_server)
+    return aws_server.account
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ async def emulator(tmp_path: Path) -> AsyncIterator[tuple[Child, AwsAccount]]:
     supervisor = Supervisor(tmp_path / "processes")
     (child,) = supervisor.start([prepared.program])
     await supervisor.healthy([child])
-    yield child, AwsAccount.of_emulator(prepared)
+    yield child, prepared.account
     await supervisor.stop()
 
 
@@ -202,5 +203,5 @@ async def test_an_emulator_that_was_killed_finds_its_stack_and_objects_again(
 
 async def test_an_account_out_of_reach_is_named() -> None:
     away = AwsAccount.of_user("http://127.0.0.1:1", {})
-    with pytest.raises(LocalMeshError, match=r"the event stack can't be made in http://127.0.0.1:1"):
+    with pytest.raises(OperatorError, match=r"the event stack can't be made in http://127.0.0.1:1"):
         await event_stack.ensure(away)

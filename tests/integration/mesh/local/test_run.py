@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mesh.local.process import Identity
+from mesh.operator.identity import Identity
 from tests.conftest import held
 from tests.e2e.conftest import AUTHMESH, RunningMesh, running
 from tests.kit.conditions import until

@@ -13,11 +13,11 @@ import redis.exceptions
 
 from mesh.local import sockets
 from mesh.local.components import aws_emulator, postgres, valkey
-from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
-from mesh.local.process import Identity
 from mesh.local.supervisor import Supervisor
+from mesh.operator.errors import OperatorError
+from mesh.operator.identity import Identity
 
 
 async def query(url: str, sql: str) -> object:
@@ -88,7 +88,7 @@ async def test_a_start_that_fails_quotes_postgresql_and_names_the_directory(tmp_
         pass
     (tmp_path / "data").chmod(0o755)
     with pytest.raises(
-        LocalMeshError, match=f'data directory "{tmp_path}/data" has invalid permissions: Permissions should be u=rwx'
+        OperatorError, match=f'data directory "{tmp_path}/data" has invalid permissions: Permissions should be u=rwx'
     ):
         async with postgres.running(tmp_path, durable=False):
             pass

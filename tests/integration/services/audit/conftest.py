@@ -16,6 +16,7 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 from mesh.aws import open_client
 from mesh.local.components import aws_emulator
 from mesh.model.mesh import load_mesh
+from mesh.operator.aws_account import REGION
 from services.audit.pipeline.consumer import Consumer
 from services.audit.pipeline.envelope import Intake, read
 from services.audit.settings import AuditSettings
@@ -156,7 +157,7 @@ class Aws:
 
 
 def settings(endpoint_url: str) -> AuditSettings:
-    return AuditSettings.model_construct(aws_region=aws_emulator.REGION, aws_endpoint_url=endpoint_url)
+    return AuditSettings.model_construct(aws_region=REGION, aws_endpoint_url=endpoint_url)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from mesh.aws import open_client
 from mesh.errors import MeshError
 from mesh.local.components import aws_emulator
+from mesh.operator.aws_account import REGION
 from services.auth.notifications import NoticeError, NotificationConsumer
 from services.auth.settings import AuthSettings
 from services.auth.sign_in import Attempt
@@ -131,7 +132,7 @@ async def test_notices_come_from_the_queue_and_poison_stays_in_it(
 ) -> None:
     for name, value in aws_server.environment.items():
         monkeypatch.setenv(name, value)
-    settings = AuthSettings.model_construct(aws_region=aws_emulator.REGION, aws_endpoint_url=aws_server.endpoint_url)
+    settings = AuthSettings.model_construct(aws_region=REGION, aws_endpoint_url=aws_server.endpoint_url)
     user_id = await auth.verified()
     async with open_client("sqs", settings) as sqs:
         url = (await sqs.create_queue(QueueName=f"notices-{uuid.uuid4()}", Attributes={"VisibilityTimeout": "600"}))[

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from mesh.local.authority import LOOPBACK, Authority, MeshAuthorities
-from mesh.local.errors import LocalMeshError
+from mesh.operator.errors import OperatorError
 
 NAMES = (x509.DNSName("localhost"),)
 
@@ -108,5 +108,5 @@ def test_authorities_are_kept(tmp_path: Path) -> None:
 def test_a_damaged_authority_is_named(tmp_path: Path) -> None:
     Authority.load_or_create(tmp_path, "mesh-ca", NAMES)
     (tmp_path / "mesh-ca.crt").write_text("no certificate")
-    with pytest.raises(LocalMeshError, match="damaged"):
+    with pytest.raises(OperatorError, match="damaged"):
         Authority.load_or_create(tmp_path, "mesh-ca", NAMES)

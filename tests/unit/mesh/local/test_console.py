@@ -5,9 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from mesh.local.child import Health
 from mesh.local.console import LiveConsole, PlainConsole, table
-from mesh.local.status import Row, State, Status
+from mesh.operator.status import Health, Row, State, Status
 
 
 def status(health: Health, restarts: int = 0) -> Status:

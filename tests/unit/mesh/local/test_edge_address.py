@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from mesh.local.edge_address import EVERYWHERE, EdgeAddress, edge_host, own_address
-from mesh.local.errors import LocalMeshError
+from mesh.operator.errors import OperatorError
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_host_is_a_name_or_an_address(text: str, host: str) -> None:
     ],
 )
 def test_what_no_client_can_call_is_refused(text: str) -> None:
-    with pytest.raises(LocalMeshError, match="EDGE_HOST="):
+    with pytest.raises(OperatorError, match="EDGE_HOST="):
         edge_host(text)
 
 
@@ -61,7 +61,7 @@ def test_an_address_of_this_machine_opens_that_one_beside_loopback() -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(LocalMeshError, match=f"203.0.113.7 is not an address of this machine: {own_address()} is"):
+    with pytest.raises(OperatorError, match=f"203.0.113.7 is not an address of this machine: {own_address()} is"):
         EdgeAddress.of("203.0.113.7", 8443)
 
 

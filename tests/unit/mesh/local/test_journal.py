@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from mesh.local.journal import Journal
-from mesh.local.process import Identity
-from mesh.local.state_dir import place
+from mesh.operator.identity import Identity
+from mesh.operator.state_dir import place
 
 STUBBORN = (
     "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mesh.local.errors import LocalMeshError
 from mesh.local.options import Options
+from mesh.operator.errors import OperatorError
 
 
 def test_empty_is_unset() -> None:
@@ -18,7 +18,7 @@ def test_empty_is_unset() -> None:
 
 @pytest.mark.parametrize("text", ["eighty", "-1", "65536", "80 ", "１２"])
 def test_a_port_that_is_none_is_named(text: str) -> None:
-    with pytest.raises(LocalMeshError, match="EDGE_PORT="):
+    with pytest.raises(OperatorError, match="EDGE_PORT="):
         Options.of({"EDGE_PORT": text})
 
 
@@ -31,7 +31,7 @@ def test_a_port_that_is_none_is_named(text: str) -> None:
     ],
 )
 def test_an_address_of_another_kind_is_named_but_not_repeated(name: str, url: str) -> None:
-    with pytest.raises(LocalMeshError, match=f"{name} must begin with") as raised:
+    with pytest.raises(OperatorError, match=f"{name} must begin with") as raised:
         Options.of({name: url})
     assert "secret" not in str(raised.value)
 
@@ -47,5 +47,5 @@ def test_origins_are_separated_by_commas() -> None:
     ("text", "right"), [("https://app.example/", "write https://app.example$"), ("*", "name each one")]
 )
 def test_an_origin_that_no_page_has_is_refused(text: str, right: str) -> None:
-    with pytest.raises(LocalMeshError, match=f"CORS_ORIGINS: .*{right}"):
+    with pytest.raises(OperatorError, match=f"CORS_ORIGINS: .*{right}"):
         Options.of({"CORS_ORIGINS": f"http://localhost:5173,{text}"})

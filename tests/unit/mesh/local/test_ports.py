@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from mesh.local.errors import LocalMeshError
 from mesh.local.ports import HOST, HeldPorts, free_port, is_free
+from mesh.operator.errors import OperatorError
 
 
 def test_a_free_port_is_below_the_ephemeral_ones() -> None:
@@ -16,7 +16,7 @@ def test_a_port_that_somebody_listens_on_is_busy() -> None:
     with socket.create_server((HOST, 0)) as server:
         port = server.getsockname()[1]
         assert not is_free(port)
-        with pytest.raises(LocalMeshError, match=f"port {port} is in use"):
+        with pytest.raises(OperatorError, match=f"port {port} is in use"):
             HeldPorts().hold(port)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.process import TETHER, Identity, age
+from mesh.local.process import TETHER, age
+from mesh.operator.identity import Identity
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from mesh.local import service_settings
-from mesh.local.errors import LocalMeshError
 from mesh.local.options import Options
 from mesh.model.mesh import load_mesh
+from mesh.operator.errors import OperatorError
+from mesh.operator.local_service import local_service
 from mesh.settings import ProcessSettings
 
 NODES = tuple(load_mesh().nodes)
+OF_THE_STACK = {name for node in NODES for name in local_service(node).outputs}
 DOCS = Path(__file__).parents[4] / "docs"
 
 
@@ -44,10 +46,10 @@ def test_a_service_gets_its_own_and_those_of_every_process() -> None:
     assert service_settings.chosen("audit", environment) == {"CHECKPOINT_SECONDS": "5", "LOG_LEVEL": "debug"}
 
 
-@pytest.mark.parametrize("name", sorted(service_settings.OF_THE_STACK))
+@pytest.mark.parametrize("name", sorted(OF_THE_STACK))
 def test_what_the_mesh_makes_itself_is_refused(name: str) -> None:
     service_settings.refuse_others(NODES, {name: ""})
-    with pytest.raises(LocalMeshError, match=f"{name} can't be chosen for a local mesh"):
+    with pytest.raises(OperatorError, match=f"{name} can't be chosen for a local mesh"):
         service_settings.refuse_others(NODES, {name: "other"})
 
 
@@ -64,7 +66,4 @@ def test_every_setting_that_the_docs_name_is_passed_on_or_refused() -> None:
         for name in named & service_settings.OF_THE_MESH
         if name.lower().removesuffix("_seconds") in Options.__slots__
     }
-    assert (
-        named - passed_on - of_the_mesh
-        == named & service_settings.OF_THE_STACK | named & service_settings.OF_THE_MACHINE
-    )
+    assert named - passed_on - of_the_mesh == named & OF_THE_STACK | named & service_settings.OF_THE_MACHINE

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mesh.local.errors import LocalMeshError
-from mesh.local.state_dir import StateDir
+from mesh.local.state_dir import locked, prepare, rotate_logs
+from mesh.operator.errors import OperatorError
+from mesh.operator.state_dir import StateDir
 
 
 def test_the_environment_chooses_it(tmp_path: Path) -> None:
@@ -21,7 +22,7 @@ def test_it_is_mesh_in_the_project_by_default() -> None:
 
 def test_it_is_private(tmp_path: Path) -> None:
     home = StateDir(tmp_path / "deep" / "er")
-    home.prepare()
+    prepare(home)
     assert home.path.stat().st_mode & 0o777 == 0o700
     assert home.secrets.stat().st_mode & 0o777 == 0o700
 
@@ -29,40 +30,40 @@ def test_it_is_private(tmp_path: Path) -> None:
 def test_a_second_instance_is_told_who_holds_the_first(tmp_path: Path) -> None:
     home = StateDir(tmp_path)
     with (
-        home.locked(),
-        pytest.raises(LocalMeshError, match=rf"runs in .* already \(pid {os.getpid()}\)"),
-        home.locked(),
+        locked(home),
+        pytest.raises(OperatorError, match=rf"runs in .* already \(pid {os.getpid()}\)"),
+        locked(home),
     ):
         pass
-    with home.locked():
+    with locked(home):
         pass
 
 
 def test_too_little_room_is_said_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * 2**20))
-    with pytest.raises(LocalMeshError, match="10 MiB left and the mesh needs"):
-        StateDir(tmp_path).prepare()
+    with pytest.raises(OperatorError, match="10 MiB left and the mesh needs"):
+        prepare(StateDir(tmp_path))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(LocalMeshError, match=r"permission denied.*AUTHMESH_HOME"):
-        StateDir(tmp_path / "mesh").prepare()
+    with pytest.raises(OperatorError, match=r"permission denied.*AUTHMESH_HOME"):
+        prepare(StateDir(tmp_path / "mesh"))
 
 
 def test_a_file_in_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "mesh").write_text("")
-    with pytest.raises(LocalMeshError, match=f"cannot make the directory {tmp_path / 'mesh'}"):
-        StateDir(tmp_path / "mesh").prepare()
+    with pytest.raises(OperatorError, match=f"cannot make the directory {tmp_path / 'mesh'}"):
+        prepare(StateDir(tmp_path / "mesh"))
 
 
 def test_logs_of_the_run_before_are_kept_once(tmp_path: Path) -> None:
     home = StateDir(tmp_path)
-    home.prepare()
+    prepare(home)
     home.log("auth").write_text("one")
-    home.rotate_logs()
+    rotate_logs(home)
     home.log("auth").write_text("two")
-    home.rotate_logs()
+    rotate_logs(home)
     assert [file.name for file in home.logs.iterdir()] == ["auth.log.1"]
     assert (home.logs / "auth.log.1").read_text() == "two"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.child import Child, Health, last_line, last_words
-from mesh.local.errors import LocalMeshError
+from mesh.local.child import Child, last_line, last_words
 from mesh.local.process import Program
 from mesh.local.supervisor import Supervisor
+from mesh.operator.errors import OperatorError
+from mesh.operator.status import Health
 from tests.kit.conditions import until
 
 SLEEP = ("/bin/sleep", "60")
@@ -78,26 +79,26 @@ async def test_one_that_never_starts_is_given_up_with_its_last_words(supervisor:
     children = supervisor.start(
         [program(tmp_path, argv=("/bin/sh", "-c", "echo no such database; exit 3"), healthy=never)]
     )
-    with pytest.raises(LocalMeshError, match=r"one does not start \(exit 3\): no such database; see .*one.log"):
+    with pytest.raises(OperatorError, match=r"one does not start \(exit 3\): no such database; see .*one.log"):
         await supervisor.healthy(children)
 
 
 async def test_one_that_is_never_healthy_is_given_up_after_a_while(supervisor: Supervisor, tmp_path: Path) -> None:
     children = supervisor.start([program(tmp_path, healthy=never)])
-    with pytest.raises(LocalMeshError, match="one was not healthy after 0 s"):
+    with pytest.raises(OperatorError, match="one was not healthy after 0 s"):
         await supervisor.healthy(children, timeout=0.2)
 
 
 async def test_a_program_that_cannot_be_executed_is_named(supervisor: Supervisor, tmp_path: Path) -> None:
     children = supervisor.start([program(tmp_path, argv=("/no/such/program",), healthy=never)])
-    with pytest.raises(LocalMeshError, match="cannot execute /no/such/program"):
+    with pytest.raises(OperatorError, match="cannot execute /no/such/program"):
         await supervisor.healthy(children)
 
 
 async def test_a_log_that_cannot_be_written_is_named(supervisor: Supervisor, tmp_path: Path) -> None:
     (tmp_path / "one.log").mkdir()
     children = supervisor.start([program(tmp_path)])
-    with pytest.raises(LocalMeshError, match="cannot start one"):
+    with pytest.raises(OperatorError, match="cannot start one"):
         await supervisor.healthy(children)
 
 

@@ -10,7 +10,8 @@ from google.protobuf import json_format
 
 from mesh.audit import subject_keys
 from mesh.audit.personal import SealError
-from mesh.local.errors import LocalMeshError
+from mesh.operator.errors import OperatorError
+from mesh.operator.target import Target
 from mesh.outbox.sinks.numbering import number_events
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
@@ -32,9 +33,7 @@ async def revealed(given: list[str], url: str) -> list[dict[str, str]]:
     async with AsyncExitStack() as stack:
         return [
             json.loads(line)
-            async for line in reveal_lines(
-                given, Keyrings(stack, {"NODE": "auth", "DATABASE_URL": url, "AUTHMESH_HOME": "/absent"})
-            )
+            async for line in reveal_lines(given, Keyrings(stack, Target({"auth": url}, {"AUTHMESH_HOME": "/absent"})))
         ]
 
 
@@ -60,7 +59,7 @@ async def test_personal_data_is_shown_until_it_is_erased(url: str, database: Dat
     async with database.transaction() as tx:
         await subject_keys.erase(tx, "users/ada")
     assert [event.get("email") for event in await revealed(sealed, url)] == ["erased", "bob@example.org", None]
-    with pytest.raises(LocalMeshError):
+    with pytest.raises(OperatorError):
         await revealed([sealed[0].replace('"auth"', '"user"')], url)
     with pytest.raises(SealError):
         await revealed([sealed[1].replace('"sequence": "2"', '"sequence": "1"')], url)

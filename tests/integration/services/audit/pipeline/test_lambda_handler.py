@@ -14,9 +14,9 @@ import pytest
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh import lambda_batch
-from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator
-from mesh.local.infra import PROJECT
+from mesh.operator.aws_account import AwsAccount
+from mesh.operator.state_dir import PROJECT
 from mesh.outbox.sink import Entry
 from mesh.outbox.sinks.events import EventBridgeSink
 from services.audit.pipeline import lambda_handler
@@ -46,7 +46,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     async with held(
         aws_emulator.running(folder / "aws", services=(*aws_emulator.SERVICES, "lambda", "ses"))
     ) as emulator:
-        account = AwsAccount.of_emulator(emulator)
+        account = emulator.account
         async with account.client("s3") as s3, account.client("sesv2") as ses:
             await s3.create_bucket(Bucket="functions")
             await s3.put_object(Bucket="functions", Key=archive.name, Body=archive.read_bytes())

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mesh.local.aws_account import AwsAccount
 from mesh.local.components.aws_emulator import AwsEmulator
+from mesh.operator.aws_account import AwsAccount
 from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.key import SigningKey
 from services.token.keys.key_manager import KeyManager, NewKey
@@ -31,7 +31,7 @@ def kms_client(account: AwsAccount) -> AbstractAsyncContextManager[Any]:
 
 @pytest.fixture(scope="session")
 async def kms(aws_server: AwsEmulator) -> AsyncIterator[Any]:
-    async with held(kms_client(AwsAccount.of_emulator(aws_server))) as client:
+    async with held(kms_client(aws_server.account)) as client:
         yield client
 
 

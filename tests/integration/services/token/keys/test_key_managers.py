@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from mesh.errors import Reason, Unavailable
-from mesh.local.aws_account import AwsAccount
+from mesh.operator.aws_account import AwsAccount
 from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
 from services.token.keys import kms as kms_module
 from services.token.keys.envelope import KmsRootedKeys

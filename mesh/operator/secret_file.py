@@ -5,14 +5,14 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from mesh.local.errors import explain
+from mesh.operator.errors import explain
 
 
 def write_private(file: Path, content: bytes) -> None:
     """Writes a file of mode 0600, whole or not at all.
 
     Raises:
-        LocalMeshError: it can't be written.
+        OperatorError: it can't be written.
     """
     new = file.with_name(f".{file.name}.new")
     try:
@@ -30,7 +30,7 @@ def private_directory(path: Path) -> Path:
     """The directory, made with mode 0700 if it is missing.
 
     Raises:
-        LocalMeshError: it can't be made.
+        OperatorError: it can't be made.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def load_or_create(file: Path, make: Callable[[], bytes]) -> bytes:
     """The secret in the file; made and written first if there is none.
 
     Raises:
-        LocalMeshError: it can't be read or written.
+        OperatorError: it can't be read or written.
     """
     try:
         return file.read_bytes()

@@ -3,11 +3,11 @@
 import errno
 
 
-class LocalMeshError(Exception):
+class OperatorError(Exception):
     """Something on this machine is in the way. The message is one line that says what it is and what to do."""
 
 
-def explain(error: OSError, doing: str) -> LocalMeshError:
+def explain(error: OSError, doing: str) -> OperatorError:
     """Says what an operating system error means for `doing` ("write /x/y"), and what helps."""
     where = f" ({error.filename})" if error.filename and str(error.filename) not in doing else ""
     match error.errno:
@@ -19,4 +19,4 @@ def explain(error: OSError, doing: str) -> LocalMeshError:
             advice = "too many open files: raise the limit (`ulimit -n 4096`)"
         case _:
             advice = error.strerror or str(error)
-    return LocalMeshError(f"cannot {doing}{where}: {advice}")
+    return OperatorError(f"cannot {doing}{where}: {advice}")

@@ -1,4 +1,4 @@
-"""`status.json`: what a local mesh says about itself, for scripts and for `authmesh status`. Replaced whole at every
+"""`status.json`: what a local mesh says about itself, for scripts and for commands. The runner writes it anew at every
 change.
 """
 
@@ -7,11 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mesh.local.child import Health
-from mesh.local.errors import LocalMeshError
-from mesh.local.process import Identity
-from mesh.local.secret_file import write_private
-from mesh.local.state_dir import place
+from mesh.operator.errors import OperatorError
+from mesh.operator.identity import Identity
+from mesh.operator.state_dir import place
 
 
 class State(StrEnum):
@@ -21,6 +19,14 @@ class State(StrEnum):
     READY = "ready"
     STOPPING = "stopping"
     FAILED = "failed"
+
+
+class Health(StrEnum):
+    """Of a process."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
 
 
 class Demo(BaseModel):
@@ -79,38 +85,30 @@ class Status(BaseModel):
     """Why it failed."""
     runner: Runner | None = None
 
-    def write(self, file: Path) -> None:
-        """Replaces the file. It holds the demo password: mode 0600.
-
-        Raises:
-            LocalMeshError: it can't be written.
-        """
-        write_private(file, self.model_dump_json(indent=1).encode() + b"\n")
-
 
 def read_status(file: Path) -> Status:
     """The status of the mesh that runs.
 
     Raises:
-        LocalMeshError: none runs: never started, stopped, failed, or killed.
+        OperatorError: none runs: never started, stopped, failed, or killed.
     """
     try:
         status = Status.model_validate_json(file.read_bytes())
     except FileNotFoundError:
-        raise LocalMeshError(f"no mesh runs in {file.parent}: `make run-mesh` starts one") from None
+        raise OperatorError(f"no mesh runs in {file.parent}: `make run-mesh` starts one") from None
     except PermissionError:
-        raise LocalMeshError(
+        raise OperatorError(
             f"{file} belongs to another account: only the one that started the mesh may read it"
         ) from None
     except (OSError, ValidationError):
-        raise LocalMeshError(f"{file} can't be read: start the mesh again with `make run-mesh`") from None
+        raise OperatorError(f"{file} can't be read: start the mesh again with `make run-mesh`") from None
     if status.state is State.FAILED:
-        raise LocalMeshError(f"the mesh in {file.parent} failed: {status.error}")
+        raise OperatorError(f"the mesh in {file.parent} failed: {status.error}")
     runner = status.runner
     if runner is not None and runner.place != place(file.parent):
-        raise LocalMeshError(
+        raise OperatorError(
             f"no mesh runs in {file.parent} (it was copied from another place): `make run-mesh` starts one"
         )
     if runner is None or not Identity(runner.pid, runner.started).alive():
-        raise LocalMeshError(f"no mesh runs in {file.parent} (the last one was killed): `make run-mesh` starts one")
+        raise OperatorError(f"no mesh runs in {file.parent} (the last one was killed): `make run-mesh` starts one")
     return status

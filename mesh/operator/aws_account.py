@@ -5,15 +5,14 @@ import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mesh.local.components.aws_emulator import REGION, AwsEmulator
-from mesh.local.errors import LocalMeshError
-from mesh.local.secret_file import write_private
-from mesh.local.state_dir import StateDir
-from mesh.local.status import read_status
+from mesh.operator.errors import OperatorError
+from mesh.operator.state_dir import StateDir
+from mesh.operator.status import read_status
 
+REGION = "us-east-1"
+"""Of emulators."""
 ANY_KEY = {"AWS_ACCESS_KEY_ID": "authmesh", "AWS_SECRET_ACCESS_KEY": "authmesh"}
 """For emulators of the user, which check none."""
 PASSED_ON = (
@@ -36,11 +35,6 @@ class AwsAccount:
     """Whether it is our own emulator, whose gaps are ours to fill."""
 
     @classmethod
-    def of_emulator(cls, emulator: AwsEmulator) -> "AwsAccount":
-        """The account that our emulator serves."""
-        return cls(emulator.endpoint_url, REGION, emulator.environment, emulated=True)
-
-    @classmethod
     def of_user(cls, endpoint_url: str, environment: Mapping[str, str]) -> "AwsAccount":
         """The account behind the user's endpoint. Without credentials it gets those that emulators take."""
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or REGION
@@ -59,7 +53,7 @@ class AwsAccount:
         """The account of the mesh that runs on this machine.
 
         Raises:
-            LocalMeshError: no mesh runs, or it has no account yet.
+            OperatorError: no mesh runs, or it has no account yet.
         """
         home = StateDir.chosen(environment)
         read_status(home.status)
@@ -67,19 +61,14 @@ class AwsAccount:
             published = dict(line.split("=", 1) for line in shlex.split(home.aws_environment.read_text()))
             return cls(published["AWS_ENDPOINT_URL"], published["AWS_REGION"], published, emulated=False)
         except (OSError, ValueError, KeyError):
-            raise LocalMeshError(
+            raise OperatorError(
                 f"the mesh in {home.path} has no AWS account yet: wait until `authmesh status` says ready"
             ) from None
 
-    def publish(self, file: Path) -> None:
-        """Notes the account in a private file, for commands beside the running mesh and for shells (`set -a; . FILE`).
-
-        Raises:
-            LocalMeshError: it can't be written.
-        """
-        write_private(
-            file, "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items())).encode()
-        )
+    @property
+    def published(self) -> str:
+        """The account as lines of a file: for commands beside the running mesh, and for shells (`set -a; . FILE`)."""
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.environment.items()))
 
     @asynccontextmanager
     async def client(self, service: str, **options: Any) -> AsyncIterator[Any]:
