@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mesh.cloudformation.deployment import Deployment, Found
 from mesh.cloudformation.stacks import Stack, chosen
-from mesh.local.aws_account import AwsAccount
+from mesh.operator.aws_account import AwsAccount
 
 CODE_BUCKET = "authmesh-code"
 PARAMETERS = {

@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 from mesh.cloudformation.deployment import Deployment
 from mesh.cloudformation.errors import AwsError
 from mesh.cloudformation.stacks import ORDER, TEMPLATES, chosen
-from mesh.local.aws_account import AwsAccount
 from mesh.local.components import aws_emulator
+from mesh.operator.aws_account import AwsAccount
 from tests.conftest import held
 from tests.kit.stacks import PARAMETERS
 
@@ -30,7 +30,7 @@ APIS = (*aws_emulator.SERVICES, "sts")
 async def account(tmp_path: Path) -> AsyncIterator[AwsAccount]:
     """An account in which nothing is."""
     async with held(aws_emulator.running(tmp_path / "aws", services=APIS)) as emulator:
-        yield AwsAccount.of_emulator(emulator)
+        yield emulator.account
 
 
 def _environment(account: AwsAccount) -> Mapping[str, str]:
@@ -275,7 +275,7 @@ def test_credentials_that_aws_refuses_are_one_line(code: str, said: str) -> None
 def test_colours_and_a_bar_are_for_terminals(tmp_path: Path) -> None:
     async def on_terminal() -> str:
         async with aws_emulator.running(tmp_path / "aws", services=APIS) as emulator:
-            environment = dict(_environment(AwsAccount.of_emulator(emulator))) | {
+            environment = dict(_environment(emulator.account)) | {
                 "TERM": "xterm-256color",
                 "COLUMNS": "200",
             }
