@@ -7,6 +7,7 @@ import signal
 import sys
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -191,6 +192,90 @@ def call(
             terminal.lines(answer)
     except CallError as error:
         terminal.fail(str(error))
+
+
+mesh_commands = typer.Typer(no_args_is_help=True, help="The mesh as files: check mesh.yaml, and render it.")
+app.add_typer(mesh_commands, name="mesh")
+
+MeshFile = Annotated[
+    Path | None, typer.Option("--file", help="A mesh.yaml; by default the one of this package.", show_default=False)
+]
+Issuer = Annotated[str, typer.Option(help="`iss` of access tokens: the address of the edge.")]
+Audience = Annotated[str, typer.Option(help="`aud` of access tokens.")]
+
+
+@mesh_commands.callback()
+def _mesh() -> None:
+    """The mesh as files: check mesh.yaml, and render it."""
+
+
+@mesh_commands.command()
+def check(file: MeshFile = None) -> None:
+    """Check mesh.yaml: its keys, the access rules of the contract, the memory that strangers can take, and every file
+    that an Envoy is given, by Envoy itself. Changes nothing.
+    """
+    from mesh.local import envoy_check
+    from mesh.render.envoy import TokenRules
+    from mesh.render.envoy.memory import held_by_edge, memory_fault
+    from mesh.render.request_size import request_limit
+
+    mesh, contract = _read_mesh(file)
+    for rpc in sorted(contract.rpcs.values(), key=lambda rpc: rpc.path):
+        if rpc.kind != "internal":
+            terminal.line(f"{rpc.path.strip('/')}: requests up to {request_limit(contract, rpc) // 1024} KiB")
+    for share in held_by_edge(mesh, contract):
+        held = f"{share.count:,} x {share.each // 1024} KiB = {share.total // 2**20:,} MiB"
+        terminal.line(f"{mesh.virtual_gateway.name}: {share.what}: {held}")
+    if fault := memory_fault(mesh, contract):
+        terminal.fail(fault)
+    wrong = False
+    for node, said in envoy_check.faults(mesh, contract, TokenRules("https://localhost", "authmesh", 60)):
+        terminal.lines(f"{node}: Envoy takes its files" if not said else f"{node}: Envoy refuses its files:\n{said}")
+        wrong = wrong or bool(said)
+    if wrong:
+        sys.exit(1)
+
+
+@mesh_commands.command()
+def render(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the files. Those of an earlier run go.")],
+    target: Annotated[str, typer.Option(help="What reads them: `envoy`.")] = "envoy",
+    file: MeshFile = None,
+    issuer: Issuer = "https://localhost:8443",
+    audience: Audience = "authmesh",
+) -> None:
+    """Write what each sidecar and the edge is given: `<node>/bootstrap.yaml` and the files that it reads.
+
+    The files expect certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`.
+    """
+    from mesh.model.agreement import RenderError
+    from mesh.render.envoy import TokenRules
+    from mesh.render.envoy.renderer import EnvoyRenderer
+    from mesh.render.output import OutputError, write
+
+    renderers = {found.target: found for found in (EnvoyRenderer(TokenRules(issuer, audience, 60)),)}
+    if target not in renderers:
+        terminal.fail(f"there is no target {target}: there are {', '.join(renderers)}")
+    mesh, contract = _read_mesh(file)
+    try:
+        written = write(renderers[target].render(mesh, contract), out)
+    except (RenderError, OutputError) as error:
+        terminal.fail(str(error))
+    terminal.line(f"{written} files in {out}")
+
+
+def _read_mesh(file: Path | None) -> Any:
+    """The mesh and its contract, which agree."""
+    from mesh.contract import Contract
+    from mesh.model.agreement import RenderError, check_agreement
+    from mesh.model.mesh import MeshFileError, load_mesh
+
+    try:
+        mesh, contract = load_mesh(file), Contract.load()
+        check_agreement(mesh, contract)
+    except (MeshFileError, RenderError) as error:
+        terminal.fail(str(error))
+    return mesh, contract
 
 
 if __name__ == "__main__":
