@@ -1,6 +1,6 @@
 """How long what is in an outbox has waited: the one figure that says whether a service still gets rid of its events.
 
-Logged as a metric (`mesh.telemetry.embedded_metric`), whose alarm is in deploy/aws/events.yaml.
+Logged as a metric (`mesh.telemetry.embedded_metric`), whose alarm is in deploy/aws/observability.yaml.
 """
 
 import asyncio

@@ -10,6 +10,7 @@ from protovalidate import Validator
 
 from mesh.contract import Rpc
 from mesh.errors import FieldViolation, InvalidArgument, Reason
+from mesh.resources import field_mask
 from mesh.rpc.call import Call, Handler
 from mesh.rpc.errors import VIOLATIONS
 from mesh.rpc.fields import violations
@@ -37,7 +38,9 @@ class Validation:
     def _hold(self, request: Message) -> None:
         found = list(islice(violations(request), VIOLATIONS))
         if not found and not self._validator.collect_violations(request):
-            return
+            if (wrong := field_mask.resolve(request)) is None:
+                return
+            found = [wrong]
         # Rules take time in the number of items: they are asked only when the look at all fields came to its end.
         if len(found) < VIOLATIONS:
             named = {item.field for item in found}

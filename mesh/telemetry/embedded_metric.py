@@ -1,7 +1,7 @@
 """Metrics as log lines, in CloudWatch's embedded metric format: a log agent is all it takes to have the metric and its
 alarm.
 
-Standard library only: Lambda functions use it too. The alarms are in deploy/aws/events.yaml.
+Standard library only: Lambda functions use it too. The alarms are in deploy/aws/observability.yaml.
 """
 
 import time

@@ -13,6 +13,7 @@ from authmesh.auth.v1 import (
 )
 from google.protobuf import empty_pb2
 
+from mesh.resources.request_id import parse_request_id
 from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
 from services.auth.credential_lifecycle import CredentialLifecycle
@@ -29,7 +30,7 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
 
     async def SignUp(self, request: auth_service_pb2.SignUpRequest, context: Any) -> auth_service_pb2.SignUpResponse:
         """Makes an account, once its address is verified."""
-        request_id = uuid.UUID(request.request_id) if request.request_id else None
+        request_id = parse_request_id(request.request_id)
         application = Application(request.email, request.password, request.display_name, request_id)
         await self._sign_ups.sign_up(application, _address())
         return auth_service_pb2.SignUpResponse()

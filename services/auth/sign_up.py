@@ -11,8 +11,9 @@ from datetime import timedelta
 
 from authmesh.user.v1 import user_directory_pb2
 
-from mesh.errors import FieldViolation, InvalidArgument, Reason, field_invalid
+from mesh.errors import Reason, field_invalid
 from mesh.outbox.work import UnitOfWork, Work
+from mesh.resources.request_id import request_id_reused
 from services.auth import events, throttle, verification
 from services.auth.account import SentCode, SignUp
 from services.auth.address import networks, normalise
@@ -208,10 +209,7 @@ class Registration:
         if earlier is None:
             return False
         if (earlier.email, earlier.display_name) != (email, application.display_name):
-            message = "was used for another sign-up in the last 24 hours: make a new one"
-            raise InvalidArgument(
-                Reason.REQUEST_ID_REUSED, f"request_id {message}", violations=(FieldViolation("request_id", message),)
-            )
+            raise request_id_reused("sign-up")
         return True
 
     async def _take(self, tx: UnitOfWork, limits: throttle.Limits, address: str) -> timedelta | None:

@@ -1,17 +1,14 @@
 """A resource, as one person sees it, and the rules of changing it."""
 
-import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from uuid import UUID
 
-from mesh.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason, field_invalid
-
-CHANGEABLE = ("display_name", "content")
-"""The fields that an update may name."""
+from mesh.errors import NotFound, PermissionDenied, Reason
+from mesh.resources.etag import etag_of
 
 
 class Role(IntEnum):
@@ -56,9 +53,8 @@ class Resource:
 
     @property
     def etag(self) -> str:
-        """Another one for each state, and nothing that a client could compute the next one from by habit."""
-        digest = hashlib.sha256(self.id.bytes + self.version.to_bytes(8)).digest()
-        return base64.urlsafe_b64encode(digest[:12]).decode()
+        """Another one for each state."""
+        return etag_of(self.name, self.version)
 
 
 def refusal(resource: Resource | None, needed: Role) -> NotFound | PermissionDenied | None:
@@ -74,38 +70,6 @@ def refusal(resource: Resource | None, needed: Role) -> NotFound | PermissionDen
     return None
 
 
-def require_etag(resource: Resource, etag: str) -> None:
-    """Makes sure that `etag`, if there is one, is that of the resource's present state.
-
-    Raises:
-        Aborted: ETAG_MISMATCH.
-    """
-    if etag and etag != resource.etag:
-        raise Aborted(Reason.ETAG_MISMATCH, "the resource was changed since it was read: read it again")
-
-
-def edited(current: Draft, given: Draft, paths: Sequence[str]) -> Draft:
-    """`current` with the fields that `paths` names taken from `given`; without paths, those that are set in `given`
-    (AIP-134).
-
-    Raises:
-        InvalidArgument: FIELD_INVALID, a path that cannot be changed.
-    """
-    check_paths(paths)
-    chosen = set(paths) or {field for field in CHANGEABLE if getattr(given, field)}
-    return Draft(*(getattr(given if field in chosen else current, field) for field in CHANGEABLE))
-
-
-def check_paths(paths: Sequence[str]) -> None:
-    """Refuses a mask that names a field which cannot be changed, whatever the resource.
-
-    Raises:
-        InvalidArgument: FIELD_INVALID `update_mask`.
-    """
-    for path in paths:
-        if path not in CHANGEABLE:
-            raise _not_changeable(path)
-
-
-def _not_changeable(path: str) -> InvalidArgument:
-    return field_invalid("update_mask", f"{path[:100]!r} can't be changed: only {' and '.join(CHANGEABLE)} can")
+def edited(current: Draft, given: Draft, fields: Collection[str]) -> Draft:
+    """`current` with these fields of `given`."""
+    return Draft(*(getattr(given if field in fields else current, field) for field in Draft.__slots__))

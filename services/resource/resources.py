@@ -2,17 +2,19 @@
 watch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from mesh.errors import FieldViolation, InvalidArgument, Reason, quota_exceeded
+from mesh.errors import quota_exceeded
 from mesh.outbox.work import Work
+from mesh.resources.etag import require_etag
+from mesh.resources.request_id import request_id_reused
 from services.resource import events, store
 from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
-from services.resource.resource import CHANGEABLE, Draft, Resource, Role, check_paths, edited, require_etag
+from services.resource.resource import Draft, Resource, Role, edited
 from services.resource.share import Change
 
 REQUEST_ID_LIFETIME = timedelta(hours=24)
@@ -81,25 +83,25 @@ class Resources:
         """
         return await store.page(self._work.database, caller, before, size)
 
-    async def update(self, caller: UUID, resource_id: UUID, given: Draft, paths: Sequence[str], etag: str) -> Resource:
-        """Changes the fields that `paths` names. An update that changes nothing writes nothing.
+    async def update(
+        self, caller: UUID, resource_id: UUID, given: Draft, fields: Collection[str], etag: str
+    ) -> Resource:
+        """Changes these fields. An update that changes nothing writes nothing.
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.
             PermissionDenied: ROLE_MISSING, the caller is a reader.
             Aborted: ETAG_MISMATCH.
-            InvalidArgument: FIELD_INVALID `update_mask`.
         """
-        check_paths(paths)
         async with self._gate.change(resource_id, caller, Role.EDITOR) as (tx, resource):
-            require_etag(resource, etag)
-            draft = edited(resource.draft, given, paths)
+            require_etag(resource.etag, etag)
+            draft = edited(resource.draft, given, fields)
             if draft == resource.draft:
                 return resource
             changed = replace(resource, draft=draft, version=resource.version + 1, updated_at=self._work.now())
             await store.update(tx, changed)
-            fields = [field for field in CHANGEABLE if getattr(draft, field) != getattr(resource.draft, field)]
-            tx.record(events.updated(changed, caller, fields))
+            written = [field for field in Draft.__slots__ if getattr(draft, field) != getattr(resource.draft, field)]
+            tx.record(events.updated(changed, caller, written))
             await self._changes.announce(tx, changed)
         return changed
 
@@ -112,7 +114,7 @@ class Resources:
             Aborted: ETAG_MISMATCH.
         """
         async with self._gate.change(resource_id, caller, Role.OWNER) as (tx, resource):
-            require_etag(resource, etag)
+            require_etag(resource.etag, etag)
             await self._changes.announce(tx, resource, removed=True)
             await store.delete(tx, resource.id)
             tx.record(events.deleted(resource, caller))
@@ -126,7 +128,6 @@ def _first_state(resource_id: UUID, owner: UUID, draft: Draft, now: datetime) ->
 
 def _repeated(earlier: store.Creation, caller: UUID, draft: Draft) -> Resource:
     if earlier.digest != draft.digest():
-        violation = FieldViolation("request_id", "was used for another resource: a new attempt takes a new id")
-        raise InvalidArgument(Reason.REQUEST_ID_REUSED, f"request_id: {violation.description}", violations=(violation,))
+        raise request_id_reused("resource")
     # The first answer is a function of what is remembered and of the draft, which is the same: no copy of it is kept.
     return _first_state(earlier.resource, caller, draft, earlier.created_at)

@@ -12,18 +12,15 @@ from google.protobuf import empty_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from mesh.errors import PermissionDenied, Reason, field_invalid
-from mesh.resources import page_token
-from mesh.rpc.call import current_call
+from mesh.resources.pagination import Paging
+from mesh.resources.request_id import parse_request_id
+from mesh.rpc.caller import caller_user, user_of
 from services.resource.resource import Draft, Resource, Role
 from services.resource.resources import Resources
 from services.resource.share import Grantee, Share
 from services.resource.share_claims import ShareClaims
 from services.resource.sharing import Sharing
 from services.resource.watch import Notice, Watch
-
-PAGE_SIZE = 50
-"""Items of a page when the request doesn't say."""
 
 _FIRST = UUID(int=0)
 _LAST = UUID(int=2**128 - 1)
@@ -43,26 +40,25 @@ class ResourceService(ResourceServiceServicer):
         self, request: resource_service_pb2.CreateResourceRequest, context: Context
     ) -> resource_service_pb2.Resource:
         """See the contract."""
-        request_id = UUID(request.request_id) if request.request_id else None
-        return _resource(await self._resources.create(_caller(), _draft(request.resource), request_id))
+        request_id = parse_request_id(request.request_id)
+        return _resource(await self._resources.create(caller_user(), _draft(request.resource), request_id))
 
     async def GetResource(
         self, request: resource_service_pb2.GetResourceRequest, context: Context
     ) -> resource_service_pb2.Resource:
         """See the contract."""
-        return _resource(await self._resources.get(_caller(), _id(request.name)))
+        return _resource(await self._resources.get(caller_user(), _id(request.name)))
 
     async def ListResources(
         self, request: resource_service_pb2.ListResourcesRequest, context: Context
     ) -> resource_service_pb2.ListResourcesResponse:
         """See the contract."""
-        caller = _caller()
-        list_name = f"resources/{caller}"
-        before = _place(list_name, request.page_token) if request.page_token else _LAST
-        page = await self._resources.page(caller, before, request.page_size or PAGE_SIZE)
+        caller = caller_user()
+        paging = Paging(request, f"resources/{caller}", UUID)
+        page = await self._resources.page(caller, paging.after or _LAST, paging.size)
         response = resource_service_pb2.ListResourcesResponse(resources=map(_resource, page.resources))
         if page.more:
-            response.next_page_token = page_token.encode(list_name, str(page.resources[-1].id))
+            response.next_page_token = paging.token_behind(page.resources[-1].id)
         return response
 
     async def UpdateResource(
@@ -72,7 +68,7 @@ class ResourceService(ResourceServiceServicer):
         given = request.resource
         return _resource(
             await self._resources.update(
-                _caller(), _id(given.name), _draft(given), request.update_mask.paths, given.etag
+                caller_user(), _id(given.name), _draft(given), request.update_mask.paths, given.etag
             )
         )
 
@@ -80,14 +76,14 @@ class ResourceService(ResourceServiceServicer):
         self, request: resource_service_pb2.DeleteResourceRequest, context: Context
     ) -> empty_pb2.Empty:
         """See the contract."""
-        await self._resources.delete(_caller(), _id(request.name), request.etag)
+        await self._resources.delete(caller_user(), _id(request.name), request.etag)
         return empty_pb2.Empty()
 
     async def ShareResource(
         self, request: resource_service_pb2.ShareResourceRequest, context: Context
     ) -> resource_service_pb2.Share:
         """See the contract."""
-        caller = _caller()
+        caller = caller_user()
         return _share(
             await self._sharing.share(caller, _id(request.name), _grantee(request, caller), Role(request.role))
         )
@@ -96,21 +92,17 @@ class ResourceService(ResourceServiceServicer):
         self, request: resource_service_pb2.ListSharesRequest, context: Context
     ) -> resource_service_pb2.ListSharesResponse:
         """See the contract."""
-        caller, resource_id = _caller(), _id(request.name)
-        list_name = f"shares/{resource_id}/{caller}"
-        after = _place(list_name, request.page_token) if request.page_token else _FIRST
-        size = request.page_size or PAGE_SIZE
-        shares = await self._sharing.page(caller, resource_id, after, size + 1)
-        response = resource_service_pb2.ListSharesResponse(shares=map(_share, shares[:size]))
-        if len(shares) > size:
-            response.next_page_token = page_token.encode(list_name, str(shares[size - 1].id))
-        return response
+        caller, resource_id = caller_user(), _id(request.name)
+        paging = Paging(request, f"shares/{resource_id}/{caller}", UUID)
+        found = await self._sharing.page(caller, resource_id, paging.after or _FIRST, paging.size + 1)
+        shares, next_page_token = paging.cut(found, lambda share: share.id)
+        return resource_service_pb2.ListSharesResponse(shares=map(_share, shares), next_page_token=next_page_token)
 
     async def UnshareResource(
         self, request: resource_service_pb2.UnshareResourceRequest, context: Context
     ) -> empty_pb2.Empty:
         """See the contract."""
-        caller = _caller()
+        caller = caller_user()
         await self._sharing.unshare(caller, _id(request.name), _grantee(request, caller))
         return empty_pb2.Empty()
 
@@ -118,7 +110,7 @@ class ResourceService(ResourceServiceServicer):
         self, request: resource_service_pb2.WatchResourcesRequest, context: Context
     ) -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:
         """See the contract."""
-        async for notice in self._watch.follow(_caller(), request.resume_token):
+        async for notice in self._watch.follow(caller_user(), request.resume_token):
             yield _notice(notice)
 
 
@@ -136,28 +128,8 @@ class ResourceDirectory(ResourceDirectoryServicer):
         return empty_pb2.Empty()
 
 
-def _caller() -> UUID:
-    call = current_call()
-    assert call is not None
-    assert call.claims is not None
-    try:
-        return UUID(call.claims.subject)
-    except ValueError:
-        # The token of a client itself (RFC 7523): its subject is the client's id.
-        raise PermissionDenied(
-            Reason.CALLER_NOT_ALLOWED, "resources belong to people: this takes a person's token"
-        ) from None
-
-
 def _id(name: str) -> UUID:
     return UUID(name.removeprefix("resources/"))
-
-
-def _place(list_name: str, token: str) -> UUID:
-    try:
-        return UUID(page_token.decode(list_name, token))
-    except ValueError:
-        raise field_invalid("page_token", "is not a token of this list") from None
 
 
 def _draft(message: resource_service_pb2.Resource) -> Draft:
@@ -169,8 +141,7 @@ def _grantee(
 ) -> Grantee:
     if request.WhichOneof("grantee") == "email":
         return Grantee(email=request.email)
-    user = request.user.removeprefix("users/")
-    return Grantee(user=caller if user == "me" else UUID(user))
+    return Grantee(user=user_of(request.user))
 
 
 def _resource(resource: Resource) -> resource_service_pb2.Resource:

@@ -18,10 +18,10 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from grpc import aio
 
-from mesh.errors import field_invalid
-from mesh.resources import page_token
+from mesh.resources.pagination import Paging
 from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
+from mesh.rpc.caller import caller_claims, user_of
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import Revocation
 from services.token.clients.credentials_grant import ClientCredentialsGrant
@@ -34,7 +34,6 @@ from services.token.sessions.sign_out import SessionManager
 from services.token.sessions.subjects import SubjectSync
 
 Context = aio.ServicerContext[Any, Any]
-DEFAULT_PAGE_SIZE = 50
 JWKS_MAX_AGE = 60
 """Seconds that a browser or a proxy may keep the JWKS."""
 
@@ -111,34 +110,28 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         self, request: token_service_pb2.ListSessionsRequest, context: Context
     ) -> token_service_pb2.ListSessionsResponse:
         """A page of sessions."""
-        claims = _claims()
-        user = _user("parent", request.parent, claims)
-        size = request.page_size or DEFAULT_PAGE_SIZE
-        list_name = f"users/{user}/sessions"
-        before = _page_start(list_name, request.page_token)
-        sessions = await self._sign_outs.live_sessions(user, before, size + 1)
-        page, more = sessions[:size], len(sessions) > size
+        user, current = user_of(request.parent), _current(caller_claims())
+        paging = Paging(request, f"users/{user}/sessions", uuid.UUID)
+        found = await self._sign_outs.live_sessions(user, paging.after, paging.size + 1)
+        page, next_page_token = paging.cut(found, lambda session: session.id)
         return token_service_pb2.ListSessionsResponse(
-            sessions=[session_message(session, _current(claims)) for session in page],
-            next_page_token=page_token.encode(list_name, str(page[-1].id)) if more else "",
+            sessions=[session_message(session, current) for session in page], next_page_token=next_page_token
         )
 
     async def RevokeSession(self, request: token_service_pb2.RevokeSessionRequest, context: Context) -> empty_pb2.Empty:
         """Ends a session."""
-        claims = _claims()
         session = request.name.split("/")[3]
-        named = _current(claims) if session == "current" else uuid.UUID(session)
+        named = _current(caller_claims()) if session == "current" else uuid.UUID(session)
         if named is not None:
-            await self._sign_outs.end_session(_user("name", request.name, claims), named)
+            await self._sign_outs.end_session(user_of(request.name), named)
         return empty_pb2.Empty()
 
     async def RevokeAllSessions(
         self, request: token_service_pb2.RevokeAllSessionsRequest, context: Context
     ) -> token_service_pb2.RevokeAllSessionsResponse:
         """Ends all sessions."""
-        claims = _claims()
-        keep = _current(claims) if request.except_current else None
-        count = await self._sign_outs.end_all_sessions(_user("parent", request.parent, claims), keep)
+        keep = _current(caller_claims()) if request.except_current else None
+        count = await self._sign_outs.end_all_sessions(user_of(request.parent), keep)
         return token_service_pb2.RevokeAllSessionsResponse(revoked_count=count)
 
     async def GetJwks(self, request: token_service_pb2.GetJwksRequest, context: Context) -> httpbody_pb2.HttpBody:
@@ -224,34 +217,8 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
                 )
 
 
-def _claims() -> Claims:
-    call = current_call()
-    # The access rules of these methods demand a token, and authentication denies by default.
-    assert call is not None
-    assert call.claims is not None
-    return call.claims
-
-
 def _current(claims: Claims) -> uuid.UUID | None:
     return uuid.UUID(claims.session) if claims.session else None
-
-
-def _user(field: str, name: str, claims: Claims) -> uuid.UUID:
-    user = name.split("/")[1]
-    try:
-        return uuid.UUID(claims.subject if user == "me" else user)
-    except ValueError as error:
-        # A client's own token: `me` is no user.
-        raise field_invalid(field, "this caller is no user and has no sessions") from error
-
-
-def _page_start(list_name: str, token: str) -> uuid.UUID | None:
-    if not token:
-        return None
-    try:
-        return uuid.UUID(page_token.decode(list_name, token))
-    except ValueError as error:
-        raise field_invalid("page_token", "is not a token of this list") from error
 
 
 def _json(content: Mapping[str, Any]) -> httpbody_pb2.HttpBody:

@@ -10,10 +10,11 @@ from authmesh.token.v1 import token_issuer_pb2
 from google.protobuf.message import Message
 
 from mesh.outbox.work import UnitOfWork, Work
+from mesh.resources.etag import require_etag
 from mesh.storage.database import Transaction
 from services.user import events
 from services.user import roles as rules
-from services.user.profile import User, demand_etag, not_found
+from services.user.profile import User, not_found
 from services.user.store import Users
 
 SET_SUBJECT_GRANTS = "/authmesh.token.v1.TokenIssuer/SetSubjectGrants"
@@ -58,7 +59,7 @@ class Administration:
         async with self._work.begin() as tx:
             administrators = await self._users.lock_administrators(tx)
             user = await self._locked(tx, user_id)
-            demand_etag(user, etag)
+            require_etag(user.etag, etag)
             if wanted == user.roles:
                 return user
             if rules.ADMIN not in wanted:

@@ -8,9 +8,10 @@ from typing import Any
 from authmesh.user.v1 import user_directory_pb2, user_directory_pb2_grpc, user_service_pb2, user_service_pb2_grpc
 from google.protobuf import empty_pb2
 
-from mesh.rpc.call import current_call
+from mesh.resources.pagination import Paging
+from mesh.rpc.caller import user_of
 from services.user.administration import Administration
-from services.user.profile import User, not_found
+from services.user.profile import User
 from services.user.profiles import Profiles
 
 
@@ -23,34 +24,34 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
 
     async def GetUser(self, request: user_service_pb2.GetUserRequest, context: Any) -> user_service_pb2.User:
         """Reads a profile."""
-        return _message(await self._directory.get(_user_id(request.name)))
+        return _message(await self._directory.get(user_of(request.name)))
 
     async def UpdateUser(self, request: user_service_pb2.UpdateUserRequest, context: Any) -> user_service_pb2.User:
         """Changes a profile."""
-        given = {"display_name": request.user.display_name} if request.user.display_name else {}
-        user = await self._directory.update(
-            _user_id(request.user.name), given, request.update_mask.paths, request.user.etag
-        )
-        return _message(user)
+        given = request.user
+        name = given.display_name if "display_name" in request.update_mask.paths else None
+        return _message(await self._directory.update(user_of(given.name), name, given.etag))
 
     async def ListUsers(
         self, request: user_service_pb2.ListUsersRequest, context: Any
     ) -> user_service_pb2.ListUsersResponse:
         """Lists profiles."""
-        users, next_page_token = await self._directory.page(request.page_size, request.page_token, request.email)
+        paging = Paging(request, f"users?email={request.email.lower()}", uuid.UUID)
+        found = await self._directory.page(paging.after, paging.size + 1, request.email)
+        users, next_page_token = paging.cut(found, lambda user: user.id)
         return user_service_pb2.ListUsersResponse(users=map(_message, users), next_page_token=next_page_token)
 
     async def SetRoles(self, request: user_service_pb2.SetRolesRequest, context: Any) -> user_service_pb2.User:
         """Replaces roles."""
-        return _message(await self._administration.set_roles(_user_id(request.name), request.roles, request.etag))
+        return _message(await self._administration.set_roles(user_of(request.name), request.roles, request.etag))
 
     async def DisableUser(self, request: user_service_pb2.DisableUserRequest, context: Any) -> user_service_pb2.User:
         """Forbids sign-in and ends sessions."""
-        return _message(await self._administration.set_disabled(_user_id(request.name), disabled=True))
+        return _message(await self._administration.set_disabled(user_of(request.name), disabled=True))
 
     async def EnableUser(self, request: user_service_pb2.EnableUserRequest, context: Any) -> user_service_pb2.User:
         """Allows sign-in again."""
-        return _message(await self._administration.set_disabled(_user_id(request.name), disabled=False))
+        return _message(await self._administration.set_disabled(user_of(request.name), disabled=False))
 
 
 class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
@@ -74,16 +75,6 @@ class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
             else self._directory.lookup(request.email)
         )
         return user_directory_pb2.LookupUserResponse(user_id=str((await named).id))
-
-
-def _user_id(name: str) -> uuid.UUID:
-    """The id in a resource name; of the caller for `users/me`. A client's own token has no user."""
-    call = current_call()
-    own = call.claims.subject if call and call.claims else ""
-    try:
-        return uuid.UUID(own if name == "users/me" else name.removeprefix("users/"))
-    except ValueError:
-        raise not_found() from None
 
 
 def _message(user: User) -> user_service_pb2.User:

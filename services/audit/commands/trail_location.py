@@ -64,7 +64,10 @@ def account(bucket: str | None, endpoint_url: str | None) -> Account:
         OperatorError: there is neither.
     """
     target = Target()
-    aws = target.aws(endpoint_url, named=bucket is not None)
+    try:
+        aws = target.aws(endpoint_url, named=bucket is not None)
+    except OperatorError as error:
+        raise OperatorError(f"{error}; or name a bucket with --bucket") from None
     if bucket is None:
         found = target.status()
         bucket = found.audit_bucket

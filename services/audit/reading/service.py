@@ -11,12 +11,9 @@ from grpc import aio
 
 from mesh.errors import field_invalid
 from mesh.model.event_types import EVENT_TYPES
-from mesh.resources import page_token
+from mesh.resources.pagination import Paging
 from services.audit.reading.projection import Filters, Projection, Standing
 from services.audit.reading.watch import Watch
-
-PAGE_SIZE = 50
-"""Events of a page when the request doesn't say."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,16 +35,15 @@ class AuditService(AuditServiceServicer):
         """See the contract."""
         interval = _time(request, "start_time"), _time(request, "end_time")
         filters = Filters(*interval, request.actor, request.subject, _known_type(request.type), request.show_off_chain)
-        list_name = f"audit-events/{filters}"
-        before = _place(list_name, request.page_token) if request.page_token else None
-        events, more = await self._projection.page(filters, before, request.page_size or PAGE_SIZE)
+        paging = Paging(request, f"audit-events/{filters}", _place)
+        events, more = await self._projection.page(filters, paging.after, paging.size)
         response = audit_service_pb2.QueryEventsResponse(
             events=[stored.event for stored in events], standings=[_STANDINGS[stored.standing] for stored in events]
         )
         if more:
             last = events[-1]
-            response.next_page_token = page_token.encode(
-                list_name, f"{(last.time - _EPOCH) // timedelta(microseconds=1)}.{last.position}"
+            response.next_page_token = paging.token_behind(
+                f"{(last.time - _EPOCH) // timedelta(microseconds=1)}.{last.position}"
             )
         return response
 
@@ -81,12 +77,13 @@ def _time(request: audit_service_pb2.QueryEventsRequest, field: str) -> datetime
         raise field_invalid(field, "is not a time between the years 1 and 9999") from None
 
 
-def _place(list_name: str, token: str) -> tuple[datetime, int]:
-    """Time and position in a page token, which any caller can make."""
-    try:
-        micros, position = page_token.decode(list_name, token).split(".")
-        if len(position) > 18:
-            raise ValueError
-        return _EPOCH + timedelta(microseconds=int(micros)), int(position)
-    except (ValueError, OverflowError):
-        raise field_invalid("page_token", "is not a token of this list") from None
+def _place(key: str) -> tuple[datetime, int]:
+    """Time and position in a page token.
+
+    Raises:
+        ValueError, OverflowError: it is not a place.
+    """
+    micros, position = key.split(".")
+    if len(position) > 18:
+        raise ValueError(position)
+    return _EPOCH + timedelta(microseconds=int(micros)), int(position)

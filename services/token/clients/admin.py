@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mesh.errors import (
-    Aborted,
     AlreadyExists,
     FieldViolation,
     InvalidArgument,
@@ -20,6 +19,7 @@ from mesh.errors import (
     field_invalid,
 )
 from mesh.outbox.work import UnitOfWork, Work
+from mesh.resources.etag import require_etag
 from mesh.tokens.denials import Denials
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
 from services.token import events
@@ -123,7 +123,7 @@ class ClientAdmin:
         """
         async with self._work.begin() as tx:
             known = _existing(await lock_client(tx, client_id))
-            _require_etag(known, etag)
+            require_etag(known.etag, etag)
             client = self._validated({**dict(known.client), **changes})
             if client == known.client:
                 return known
@@ -145,7 +145,7 @@ class ClientAdmin:
         """
         async with self._work.begin() as tx:
             known = _existing(await lock_client(tx, client_id))
-            _require_etag(known, etag)
+            require_etag(known.etag, etag)
             ended, issued = await end_sessions_of_client(tx, client_id, self._work.now())
             time = self._work.now()
             not_before = next_not_before_of_client(known.not_before, time, issued)
@@ -221,6 +221,15 @@ def _path(place: tuple[int | str, ...]) -> str:
     return f"client.{CONTRACT_NAMES.get(str(place[0]), place[0])}" if place else "client"
 
 
+def client_id_of(text: str) -> str:
+    """The text, which is a client's id.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return _CLIENT_ID.validate_python(text)
+
+
 def _check_id(client_id: str) -> None:
     try:
         _CLIENT_ID.validate_python(client_id)
@@ -234,11 +243,6 @@ def _existing(found: ClientRecord | None) -> ClientRecord:
     if found is None:
         raise NotFound(Reason.CLIENT_NOT_FOUND, "there is no such client")
     return found
-
-
-def _require_etag(registered: ClientRecord, etag: str) -> None:
-    if etag and etag != registered.etag:
-        raise Aborted(Reason.ETAG_MISMATCH, "the client has changed since: read it again")
 
 
 def _gives(before: Client, after: Client) -> bool:

@@ -1,7 +1,5 @@
 """The clients that may ask for tokens: what one is, and the validated file that the first ones come from."""
 
-import base64
-import hashlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from mesh.resources.etag import etag_of
 from mesh.resources.text import clean
 from mesh.storage.database import Transaction
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
@@ -120,8 +119,7 @@ class ClientRecord:
     @property
     def etag(self) -> str:
         """Another one for each state."""
-        digest = hashlib.sha256(f"{self.id} {self.version}".encode()).digest()
-        return base64.urlsafe_b64encode(digest[:12]).decode()
+        return etag_of(f"clients/{self.id}", self.version)
 
 
 class Clients(Protocol):

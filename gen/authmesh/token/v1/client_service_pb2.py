@@ -28,12 +28,13 @@ from authmesh.options.v1 import limit_pb2 as authmesh_dot_options_dot_v1_dot_lim
 from authmesh.options.v1 import text_pb2 as authmesh_dot_options_dot_v1_dot_text__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&authmesh/token/v1/client_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1f\x61uthmesh/options/v1/limit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"\xf3\x03\n\x06\x43lient\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x14\n\x0c\x63onfidential\x18\x03 \x01(\x08\x12\x1e\n\x06scopes\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x32\"\x04r\x02\x18\x64\x12\x38\n\x15\x61\x63\x63\x65ss_token_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x15refresh_idle_lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10session_lifetime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rrefresh_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\rsession_limit\x18\t \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x19\n\x11instance_required\x18\n \x01(\x08\x12\x1b\n\x04jwks\x18\x0b \x01(\tB\r\xbaH\x06r\x04\x18\x80\x80\x01\xe0\xc1\x18\x01\x12\x15\n\x04\x65tag\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x10\n\x08\x64isabled\x18\r \x01(\x08\"H\n\x13\x43reateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\"I\n\x10GetClientRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\"Q\n\x12ListClientsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Z\n\x13ListClientsResponse\x12*\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x19.authmesh.token.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"y\n\x13UpdateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"c\n\x13\x44\x65leteClientRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\x88\x07\n\rClientService\x12\xb7\x01\n\x0c\x43reateClient\x12&.authmesh.token.v1.CreateClientRequest\x1a\x19.authmesh.token.v1.Client\"d\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_created\xe2\xc1\x18\x12\x1a\x10\x08\x02\x10\x05\x18\xdc\x0b\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/clients:\x06\x63lient\x12\x92\x01\n\tGetClient\x12#.authmesh.token.v1.GetClientRequest\x1a\x19.authmesh.token.v1.Client\"E\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\xe2\xc1\x18\r\x1a\x0b\x10\x05\x18\xdc\x0b\"\x04\x10\x80\x89z\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=clients/*}\x12\xa5\x01\n\x0bListClients\x12%.authmesh.token.v1.ListClientsRequest\x1a&.authmesh.token.v1.ListClientsResponse\"G\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\xe2\xc1\x18\x18\n\x06\x08<\x12\x02\x08\x14\x1a\x0e\x10\xa4\x03\x18\xc0\x8b\x11\"\x05\x10\x80\xa4\xe8\x03\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/clients\x12\xc7\x01\n\x0cUpdateClient\x12&.authmesh.token.v1.UpdateClientRequest\x1a\x19.authmesh.token.v1.Client\"t\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_updated\xe2\xc1\x18\x12\x1a\x10\x08\x04\x10\n\x18\xdc\x0b\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02%2\x1b/v1/{client.name=clients/*}:\x06\x63lient\x12\xb5\x01\n\x0c\x44\x65leteClient\x12&.authmesh.token.v1.DeleteClientRequest\x1a\x16.google.protobuf.Empty\"e\x90\x02\x02\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_deleted\xe2\xc1\x18\x0f\x1a\r\x08\x04\x10\n\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=clients/*}BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&authmesh/token/v1/client_service.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1f\x61uthmesh/options/v1/limit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"\xfd\x03\n\x06\x43lient\x12\x39\n\x04name\x18\x01 \x01(\tB+\xe2\x41\x01\x08\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x1d\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1a\n\x0c\x63onfidential\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x05\x12\x1e\n\x06scopes\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x32\"\x04r\x02\x18\x64\x12\x38\n\x15\x61\x63\x63\x65ss_token_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x15refresh_idle_lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10session_lifetime\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rrefresh_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\rsession_limit\x18\t \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x19\n\x11instance_required\x18\n \x01(\x08\x12\x1b\n\x04jwks\x18\x0b \x01(\tB\r\xbaH\x06r\x04\x18\x80\x80\x01\xe0\xc1\x18\x01\x12\x15\n\x04\x65tag\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x10\n\x08\x64isabled\x18\r \x01(\x08\"H\n\x13\x43reateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\"I\n\x10GetClientRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\"Q\n\x12ListClientsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"Z\n\x13ListClientsResponse\x12*\n\x07\x63lients\x18\x01 \x03(\x0b\x32\x19.authmesh.token.v1.Client\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"y\n\x13UpdateClientRequest\x12\x31\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x19.authmesh.token.v1.ClientB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"c\n\x13\x44\x65leteClientRequest\x12\x35\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x18G2\x1e^clients/[a-z][a-z0-9-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\x88\x07\n\rClientService\x12\xb7\x01\n\x0c\x43reateClient\x12&.authmesh.token.v1.CreateClientRequest\x1a\x19.authmesh.token.v1.Client\"d\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_created\xe2\xc1\x18\x12\x1a\x10\x08\x02\x10\x05\x18\xdc\x0b\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02\x15\"\x0b/v1/clients:\x06\x63lient\x12\x92\x01\n\tGetClient\x12#.authmesh.token.v1.GetClientRequest\x1a\x19.authmesh.token.v1.Client\"E\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\xe2\xc1\x18\r\x1a\x0b\x10\x05\x18\xdc\x0b\"\x04\x10\x80\x89z\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=clients/*}\x12\xa5\x01\n\x0bListClients\x12%.authmesh.token.v1.ListClientsRequest\x1a&.authmesh.token.v1.ListClientsResponse\"G\x90\x02\x01\xca\xc1\x18\x11\x1a\x0f\n\radmin:clients\xe2\xc1\x18\x18\n\x06\x08<\x12\x02\x08\x14\x1a\x0e\x10\xa4\x03\x18\xc0\x8b\x11\"\x05\x10\x80\xa4\xe8\x03\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/clients\x12\xc7\x01\n\x0cUpdateClient\x12&.authmesh.token.v1.UpdateClientRequest\x1a\x19.authmesh.token.v1.Client\"t\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_updated\xe2\xc1\x18\x12\x1a\x10\x08\x04\x10\n\x18\xdc\x0b\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02%2\x1b/v1/{client.name=clients/*}:\x06\x63lient\x12\xb5\x01\n\x0c\x44\x65leteClient\x12&.authmesh.token.v1.DeleteClientRequest\x1a\x16.google.protobuf.Empty\"e\x90\x02\x02\xca\xc1\x18\x15\x1a\x13\n\radmin:clients\x1a\x02\x08\x05\xd2\xc1\x18\x16\n\x14token.client_deleted\xe2\xc1\x18\x0f\x1a\r\x08\x04\x10\n\"\x05\x10\x80\x92\xf4\x01(\x01\x82\xd3\xe4\x93\x02\x16*\x14/v1/{name=clients/*}BD\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,9 +43,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021authmesh.token.v1P\001Z\031authmesh/token/v1;tokenv1\252\002\021Authmesh.Token.V1'
   _globals['_CLIENT'].fields_by_name['name']._loaded_options = None
-  _globals['_CLIENT'].fields_by_name['name']._serialized_options = b'\272H$r\"\030G2\036^clients/[a-z][a-z0-9-]{0,62}$'
+  _globals['_CLIENT'].fields_by_name['name']._serialized_options = b'\342A\001\010\272H$r\"\030G2\036^clients/[a-z][a-z0-9-]{0,62}$'
   _globals['_CLIENT'].fields_by_name['display_name']._loaded_options = None
   _globals['_CLIENT'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_CLIENT'].fields_by_name['confidential']._loaded_options = None
+  _globals['_CLIENT'].fields_by_name['confidential']._serialized_options = b'\342A\001\005'
   _globals['_CLIENT'].fields_by_name['scopes']._loaded_options = None
   _globals['_CLIENT'].fields_by_name['scopes']._serialized_options = b'\272H\013\222\001\010\0202\"\004r\002\030d'
   _globals['_CLIENT'].fields_by_name['session_limit']._loaded_options = None
@@ -77,20 +80,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLIENTSERVICE'].methods_by_name['UpdateClient']._serialized_options = b'\312\301\030\025\032\023\n\radmin:clients\032\002\010\005\322\301\030\026\n\024token.client_updated\342\301\030\022\032\020\010\004\020\n\030\334\013\"\005\020\200\222\364\001(\001\202\323\344\223\002%2\033/v1/{client.name=clients/*}:\006client'
   _globals['_CLIENTSERVICE'].methods_by_name['DeleteClient']._loaded_options = None
   _globals['_CLIENTSERVICE'].methods_by_name['DeleteClient']._serialized_options = b'\220\002\002\312\301\030\025\032\023\n\radmin:clients\032\002\010\005\322\301\030\026\n\024token.client_deleted\342\301\030\017\032\r\010\004\020\n\"\005\020\200\222\364\001(\001\202\323\344\223\002\026*\024/v1/{name=clients/*}'
-  _globals['_CLIENT']._serialized_start=348
-  _globals['_CLIENT']._serialized_end=847
-  _globals['_CREATECLIENTREQUEST']._serialized_start=849
-  _globals['_CREATECLIENTREQUEST']._serialized_end=921
-  _globals['_GETCLIENTREQUEST']._serialized_start=923
-  _globals['_GETCLIENTREQUEST']._serialized_end=996
-  _globals['_LISTCLIENTSREQUEST']._serialized_start=998
-  _globals['_LISTCLIENTSREQUEST']._serialized_end=1079
-  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1081
-  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1171
-  _globals['_UPDATECLIENTREQUEST']._serialized_start=1173
-  _globals['_UPDATECLIENTREQUEST']._serialized_end=1294
-  _globals['_DELETECLIENTREQUEST']._serialized_start=1296
-  _globals['_DELETECLIENTREQUEST']._serialized_end=1395
-  _globals['_CLIENTSERVICE']._serialized_start=1398
-  _globals['_CLIENTSERVICE']._serialized_end=2302
+  _globals['_CLIENT']._serialized_start=381
+  _globals['_CLIENT']._serialized_end=890
+  _globals['_CREATECLIENTREQUEST']._serialized_start=892
+  _globals['_CREATECLIENTREQUEST']._serialized_end=964
+  _globals['_GETCLIENTREQUEST']._serialized_start=966
+  _globals['_GETCLIENTREQUEST']._serialized_end=1039
+  _globals['_LISTCLIENTSREQUEST']._serialized_start=1041
+  _globals['_LISTCLIENTSREQUEST']._serialized_end=1122
+  _globals['_LISTCLIENTSRESPONSE']._serialized_start=1124
+  _globals['_LISTCLIENTSRESPONSE']._serialized_end=1214
+  _globals['_UPDATECLIENTREQUEST']._serialized_start=1216
+  _globals['_UPDATECLIENTREQUEST']._serialized_end=1337
+  _globals['_DELETECLIENTREQUEST']._serialized_start=1339
+  _globals['_DELETECLIENTREQUEST']._serialized_end=1438
+  _globals['_CLIENTSERVICE']._serialized_start=1441
+  _globals['_CLIENTSERVICE']._serialized_end=2345
 # @@protoc_insertion_point(module_scope)

@@ -27,12 +27,13 @@ from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_aud
 from authmesh.options.v1 import limit_pb2 as authmesh_dot_options_dot_v1_dot_limit__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/user/v1/user_service.proto\x12\x10\x61uthmesh.user.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1f\x61uthmesh/options/v1/limit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x02\n\x04User\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03(\xfe\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1d\n\x05roles\x18\x04 \x03(\tB\x0e\xbaH\x0b\x92\x01\x08\x10\x14\"\x04r\x02\x18\x32\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x04\x65tag\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"h\n\x0eGetUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"r\n\x11UpdateUserRequest\x12,\n\x04user\x18\x01 \x01(\x0b\x32\x16.authmesh.user.v1.UserB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"h\n\x10ListUsersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x17\n\x05\x65mail\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\xfe\x01\"S\n\x11ListUsersResponse\x12%\n\x05users\x18\x01 \x03(\x0b\x32\x16.authmesh.user.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xba\x01\n\x0fSetRolesRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x38\n\x05roles\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x10\x14\x18\x01\"\x1dr\x1b\x18\x32\x32\x17^[a-z][a-z0-9_-]{0,49}$\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"l\n\x12\x44isableUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"k\n\x11\x45nableUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x82\x01\n\x11\x44\x65leteUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\xc4\t\n\x0bUserService\x12\x99\x01\n\x07GetUser\x12 .authmesh.user.v1.GetUserRequest\x1a\x16.authmesh.user.v1.User\"T\x90\x02\x01\xca\xc1\x18\"\x1a \n\tuser:read2\x13\n\x04name\x12\x0b\x61\x64min:users\xe2\xc1\x18\r\x1a\x0b\x10\x05\x18\xc2\x03\"\x04\x10\x80\x89z\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=users/*}\x12\xc4\x01\n\nUpdateUser\x12#.authmesh.user.v1.UpdateUserRequest\x1a\x16.authmesh.user.v1.User\"y\xca\xc1\x18(\x1a&\n\nuser:write2\x18\n\tuser.name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0e\n\x0cuser.updated\xe2\xc1\x18\x12\x1a\x10\x08\x02\x10\x08\x18\xc2\x03\"\x05\x10\xc0\x8d\xb7\x01(\x01\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{user.name=users/*}:\x04user\x12\x99\x01\n\tListUsers\x12\".authmesh.user.v1.ListUsersRequest\x1a#.authmesh.user.v1.ListUsersResponse\"C\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:users\xe2\xc1\x18\x18\n\x06\x08<\x12\x02\x08\x14\x1a\x0e\x10\xa4\x03\x18\x90\xbf\x05\"\x05\x10\xc0\x96\xb1\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/users\x12\xb5\x01\n\x08SetRoles\x12!.authmesh.user.v1.SetRolesRequest\x1a\x16.authmesh.user.v1.User\"n\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x14\n\x12user.roles_changed\xe2\xc1\x18\x12\x1a\x10\x08\x04\x10-\x18\xc2\x03\"\x05\x10\xc0\x96\xb1\x02(\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=users/*}:setRoles:\x01*\x12\xb5\x01\n\x0b\x44isableUser\x12$.authmesh.user.v1.DisableUserRequest\x1a\x16.authmesh.user.v1.User\"h\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0f\n\ruser.disabled\xe2\xc1\x18\x12\x1a\x10\x08\x05\x10(\x18\xc2\x03\"\x05\x10\xc0\x96\xb1\x02(\x04\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=users/*}:disable:\x01*\x12\xb1\x01\n\nEnableUser\x12#.authmesh.user.v1.EnableUserRequest\x1a\x16.authmesh.user.v1.User\"f\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.enabled\xe2\xc1\x18\x12\x1a\x10\x08\x05\x10\x19\x18\xc2\x03\"\x05\x10\xc0\x96\xb1\x02(\x04\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/{name=users/*}:enable:\x01*\x12\x91\x01\n\nDeleteUser\x12#.authmesh.user.v1.DeleteUserRequest\x1a\x16.google.protobuf.Empty\"F\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.deleted\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=users/*}B@\n\x10\x61uthmesh.user.v1P\x01Z\x17\x61uthmesh/user/v1;userv1\xaa\x02\x10\x41uthmesh.User.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/user/v1/user_service.proto\x12\x10\x61uthmesh.user.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1f\x61uthmesh/options/v1/limit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x02\n\x04User\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x08\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x1b\n\x05\x65mail\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x03\xbaH\x05r\x03(\xfe\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12!\n\x05roles\x18\x04 \x03(\tB\x12\xe2\x41\x01\x03\xbaH\x0b\x92\x01\x08\x10\x14\"\x04r\x02\x18\x32\x12\x16\n\x08\x64isabled\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x04\x65tag\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"h\n\x0eGetUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"r\n\x11UpdateUserRequest\x12,\n\x04user\x18\x01 \x01(\x0b\x32\x16.authmesh.user.v1.UserB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"h\n\x10ListUsersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x17\n\x05\x65mail\x18\x03 \x01(\tB\x08\xbaH\x05r\x03(\xfe\x01\"S\n\x11ListUsersResponse\x12%\n\x05users\x18\x01 \x03(\x0b\x32\x16.authmesh.user.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xba\x01\n\x0fSetRolesRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x38\n\x05roles\x18\x02 \x03(\tB)\xbaH&\x92\x01#\x10\x14\x18\x01\"\x1dr\x1b\x18\x32\x32\x17^[a-z][a-z0-9_-]{0,49}$\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"l\n\x12\x44isableUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"k\n\x11\x45nableUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\"\x82\x01\n\x11\x44\x65leteUserRequest\x12V\n\x04name\x18\x01 \x01(\tBH\xbaHErC\x18*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x32\xc4\t\n\x0bUserService\x12\x99\x01\n\x07GetUser\x12 .authmesh.user.v1.GetUserRequest\x1a\x16.authmesh.user.v1.User\"T\x90\x02\x01\xca\xc1\x18\"\x1a \n\tuser:read2\x13\n\x04name\x12\x0b\x61\x64min:users\xe2\xc1\x18\r\x1a\x0b\x10\x05\x18\xc2\x03\"\x04\x10\x80\x89z\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=users/*}\x12\xc4\x01\n\nUpdateUser\x12#.authmesh.user.v1.UpdateUserRequest\x1a\x16.authmesh.user.v1.User\"y\xca\xc1\x18(\x1a&\n\nuser:write2\x18\n\tuser.name\x12\x0b\x61\x64min:users\xd2\xc1\x18\x0e\n\x0cuser.updated\xe2\xc1\x18\x12\x1a\x10\x08\x02\x10\x08\x18\xc2\x03\"\x05\x10\xc0\x8d\xb7\x01(\x01\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{user.name=users/*}:\x04user\x12\x99\x01\n\tListUsers\x12\".authmesh.user.v1.ListUsersRequest\x1a#.authmesh.user.v1.ListUsersResponse\"C\x90\x02\x01\xca\xc1\x18\x0f\x1a\r\n\x0b\x61\x64min:users\xe2\xc1\x18\x18\n\x06\x08<\x12\x02\x08\x14\x1a\x0e\x10\xa4\x03\x18\x90\xbf\x05\"\x05\x10\xc0\x96\xb1\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/users\x12\xb5\x01\n\x08SetRoles\x12!.authmesh.user.v1.SetRolesRequest\x1a\x16.authmesh.user.v1.User\"n\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x14\n\x12user.roles_changed\xe2\xc1\x18\x12\x1a\x10\x08\x04\x10-\x18\xc2\x03\"\x05\x10\xc0\x96\xb1\x02(\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=users/*}:setRoles:\x01*\x12\xb5\x01\n\x0b\x44isableUser\x12$.authmesh.user.v1.DisableUserRequest\x1a\x16.authmesh.user.v1.User\"h\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0f\n\ruser.disabled\xe2\xc1\x18\x12\x1a\x10\x08\x05\x10(\x18\xc2\x03\"\x05\x10\xc0\x96\xb1\x02(\x04\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=users/*}:disable:\x01*\x12\xb1\x01\n\nEnableUser\x12#.authmesh.user.v1.EnableUserRequest\x1a\x16.authmesh.user.v1.User\"f\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.enabled\xe2\xc1\x18\x12\x1a\x10\x08\x05\x10\x19\x18\xc2\x03\"\x05\x10\xc0\x96\xb1\x02(\x04\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/{name=users/*}:enable:\x01*\x12\x91\x01\n\nDeleteUser\x12#.authmesh.user.v1.DeleteUserRequest\x1a\x16.google.protobuf.Empty\"F\x90\x02\x02\xca\xc1\x18\x13\x1a\x11\n\x0b\x61\x64min:users\x1a\x02\x08\x05\xd2\xc1\x18\x0e\n\x0cuser.deleted\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=users/*}B@\n\x10\x61uthmesh.user.v1P\x01Z\x17\x61uthmesh/user/v1;userv1\xaa\x02\x10\x41uthmesh.User.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,13 +42,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020authmesh.user.v1P\001Z\027authmesh/user/v1;userv1\252\002\020Authmesh.User.V1'
   _globals['_USER'].fields_by_name['name']._loaded_options = None
-  _globals['_USER'].fields_by_name['name']._serialized_options = b'\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
+  _globals['_USER'].fields_by_name['name']._serialized_options = b'\342A\001\010\272HErC\030*2?^users/(me|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$'
   _globals['_USER'].fields_by_name['email']._loaded_options = None
-  _globals['_USER'].fields_by_name['email']._serialized_options = b'\272H\005r\003(\376\001'
+  _globals['_USER'].fields_by_name['email']._serialized_options = b'\342A\001\003\272H\005r\003(\376\001'
   _globals['_USER'].fields_by_name['display_name']._loaded_options = None
   _globals['_USER'].fields_by_name['display_name']._serialized_options = b'\272H\004r\002\030d'
   _globals['_USER'].fields_by_name['roles']._loaded_options = None
-  _globals['_USER'].fields_by_name['roles']._serialized_options = b'\272H\013\222\001\010\020\024\"\004r\002\0302'
+  _globals['_USER'].fields_by_name['roles']._serialized_options = b'\342A\001\003\272H\013\222\001\010\020\024\"\004r\002\0302'
+  _globals['_USER'].fields_by_name['disabled']._loaded_options = None
+  _globals['_USER'].fields_by_name['disabled']._serialized_options = b'\342A\001\003'
+  _globals['_USER'].fields_by_name['create_time']._loaded_options = None
+  _globals['_USER'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_USER'].fields_by_name['update_time']._loaded_options = None
+  _globals['_USER'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_USER'].fields_by_name['etag']._loaded_options = None
   _globals['_USER'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_GETUSERREQUEST'].fields_by_name['name']._loaded_options = None
@@ -88,24 +95,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSERVICE'].methods_by_name['EnableUser']._serialized_options = b'\220\002\002\312\301\030\023\032\021\n\013admin:users\032\002\010\005\322\301\030\016\n\014user.enabled\342\301\030\022\032\020\010\005\020\031\030\302\003\"\005\020\300\226\261\002(\004\202\323\344\223\002\036\"\031/v1/{name=users/*}:enable:\001*'
   _globals['_USERSERVICE'].methods_by_name['DeleteUser']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['DeleteUser']._serialized_options = b'\220\002\002\312\301\030\023\032\021\n\013admin:users\032\002\010\005\322\301\030\016\n\014user.deleted\202\323\344\223\002\024*\022/v1/{name=users/*}'
-  _globals['_USER']._serialized_start=313
-  _globals['_USER']._serialized_end=633
-  _globals['_GETUSERREQUEST']._serialized_start=635
-  _globals['_GETUSERREQUEST']._serialized_end=739
-  _globals['_UPDATEUSERREQUEST']._serialized_start=741
-  _globals['_UPDATEUSERREQUEST']._serialized_end=855
-  _globals['_LISTUSERSREQUEST']._serialized_start=857
-  _globals['_LISTUSERSREQUEST']._serialized_end=961
-  _globals['_LISTUSERSRESPONSE']._serialized_start=963
-  _globals['_LISTUSERSRESPONSE']._serialized_end=1046
-  _globals['_SETROLESREQUEST']._serialized_start=1049
-  _globals['_SETROLESREQUEST']._serialized_end=1235
-  _globals['_DISABLEUSERREQUEST']._serialized_start=1237
-  _globals['_DISABLEUSERREQUEST']._serialized_end=1345
-  _globals['_ENABLEUSERREQUEST']._serialized_start=1347
-  _globals['_ENABLEUSERREQUEST']._serialized_end=1454
-  _globals['_DELETEUSERREQUEST']._serialized_start=1457
-  _globals['_DELETEUSERREQUEST']._serialized_end=1587
-  _globals['_USERSERVICE']._serialized_start=1590
-  _globals['_USERSERVICE']._serialized_end=2810
+  _globals['_USER']._serialized_start=346
+  _globals['_USER']._serialized_end=696
+  _globals['_GETUSERREQUEST']._serialized_start=698
+  _globals['_GETUSERREQUEST']._serialized_end=802
+  _globals['_UPDATEUSERREQUEST']._serialized_start=804
+  _globals['_UPDATEUSERREQUEST']._serialized_end=918
+  _globals['_LISTUSERSREQUEST']._serialized_start=920
+  _globals['_LISTUSERSREQUEST']._serialized_end=1024
+  _globals['_LISTUSERSRESPONSE']._serialized_start=1026
+  _globals['_LISTUSERSRESPONSE']._serialized_end=1109
+  _globals['_SETROLESREQUEST']._serialized_start=1112
+  _globals['_SETROLESREQUEST']._serialized_end=1298
+  _globals['_DISABLEUSERREQUEST']._serialized_start=1300
+  _globals['_DISABLEUSERREQUEST']._serialized_end=1408
+  _globals['_ENABLEUSERREQUEST']._serialized_start=1410
+  _globals['_ENABLEUSERREQUEST']._serialized_end=1517
+  _globals['_DELETEUSERREQUEST']._serialized_start=1520
+  _globals['_DELETEUSERREQUEST']._serialized_end=1650
+  _globals['_USERSERVICE']._serialized_start=1653
+  _globals['_USERSERVICE']._serialized_end=2873
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mesh.local.event_stack import TEMPLATE
+from mesh.operator.state_dir import PROJECT
 from services.mail.letter import Letter, LetterError, compose, kinds
 
 SENT = "2026-03-04T05:06:07+00:00"
@@ -100,5 +100,5 @@ def test_the_queue_of_the_template_gets_every_kind_that_has_a_letter() -> None:
         pass
 
     Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
-    resources = yaml.load(TEMPLATE.read_text(), Loader)["Resources"]
+    resources = yaml.load((PROJECT / "deploy" / "aws" / "functions.yaml").read_text(), Loader)["Resources"]
     assert set(resources["MailSubscription"]["Properties"]["FilterPolicy"]["kind"]) == kinds()

@@ -97,8 +97,9 @@ async def test_a_client_is_made_read_changed_and_deleted_as_the_contract_says(
         ["session:manage", "user:read"],
     )
     assert await reason(update("session_limit", session_limit=3, etag=created.etag)) == "ABORTED ETAG_MISMATCH"
-    assert await reason(update("name")) == "INVALID_ARGUMENT FIELD_INVALID update_mask"
-    assert await reason(update("etag")) == "INVALID_ARGUMENT FIELD_INVALID update_mask"
+    assert await reason(update("nothing")) == "INVALID_ARGUMENT FIELD_INVALID update_mask"
+    # What can't be changed says nothing in a mask.
+    assert await update("name", "etag", display_name="ignored") == changed
     assert (
         await reason(update(refresh_grace=Duration(nanos=1))) == "INVALID_ARGUMENT FIELD_INVALID client.refresh_grace"
     )
