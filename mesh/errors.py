@@ -1,51 +1,11 @@
 """What can go wrong, in the words of the contract. Domain code raises these; `mesh.rpc.errors` turns them into a gRPC
-status, and only it.
+status, and only it. Reasons come from protos/authmesh/errors/v1/reason.proto, whose table is in docs/contract.md.
 """
 
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
-
-class Reason(StrEnum):
-    """`google.rpc.ErrorInfo.reason`, as clients see it. The table of docs/contract.md says what a client does on
-    each.
-    """
-
-    TOKEN_MISSING = "TOKEN_MISSING"
-    TOKEN_INVALID = "TOKEN_INVALID"
-    TOKEN_EXPIRED = "TOKEN_EXPIRED"
-    TOKEN_REVOKED = "TOKEN_REVOKED"
-    REFRESH_INVALID = "REFRESH_INVALID"
-    REFRESH_REUSED = "REFRESH_REUSED"
-    CREDENTIALS_INVALID = "CREDENTIALS_INVALID"
-    SCOPE_MISSING = "SCOPE_MISSING"
-    ROLE_MISSING = "ROLE_MISSING"
-    CALLER_NOT_ALLOWED = "CALLER_NOT_ALLOWED"
-    STEP_UP_REQUIRED = "STEP_UP_REQUIRED"
-    REVOCATION_STALE = "REVOCATION_STALE"
-    KEYS_UNAVAILABLE = "KEYS_UNAVAILABLE"
-    DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
-    RATE_LIMITED = "RATE_LIMITED"
-    QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
-    OVERLOADED = "OVERLOADED"
-    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
-    FIELD_INVALID = "FIELD_INVALID"
-    CODE_INVALID = "CODE_INVALID"
-    PASSWORD_INVALID = "PASSWORD_INVALID"
-    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
-    EMAIL_UNVERIFIED = "EMAIL_UNVERIFIED"
-    LAST_ADMINISTRATOR = "LAST_ADMINISTRATOR"
-    USER_NOT_FOUND = "USER_NOT_FOUND"
-    RESOURCE_NOT_FOUND = "RESOURCE_NOT_FOUND"
-    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
-    CLIENT_NOT_FOUND = "CLIENT_NOT_FOUND"
-    CLIENT_ALREADY_EXISTS = "CLIENT_ALREADY_EXISTS"
-    KEY_NOT_FOUND = "KEY_NOT_FOUND"
-    ETAG_MISMATCH = "ETAG_MISMATCH"
-    DEADLINE = "DEADLINE"
-    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
-    INTERNAL = "INTERNAL"
+from authmesh.errors.v1.reason import Reason as Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """`make gen`: protos/ -> gen/, and the checks that a generator can make.
 
 Writes messages, typed stubs and async service stubs under `gen/authmesh`; one descriptor set,
-`gen/authmesh/contract.binpb`, for Envoy's transcoder and for the access rules; `gen/authmesh/openapi.json`; and the
-tables in `docs/access.md` and `docs/limits.md`. Refuses an RPC that does not say who may call it.
+`gen/authmesh/contract.binpb`, for Envoy's transcoder and for the access rules; `gen/authmesh/openapi.json`; the
+reasons of refusals as a Python enum; and the tables in `docs/access.md`, `docs/limits.md` and `docs/contract.md`.
+Refuses an RPC that does not say who may call it.
 """
 
 import importlib.resources
@@ -15,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ GEN = PROTOS.parent / "gen"
 DOCS = PROTOS.parent / "docs"
 # Envoy writes error details as JSON only if it knows their types, though no message of ours mentions them.
 ALSO_DESCRIBED = ["google/rpc/error_details.proto", "google/rpc/status.proto"]
+REASONS = "authmesh/errors/v1/reason.proto"
+WITH = {"UNAVAILABLE": " + RetryInfo", "INVALID_ARGUMENT": " + BadRequest"}
+"""Details that come with a status."""
+TABLE_BEGINS, TABLE_ENDS = "<!-- Written by `make gen`: reasons -->", "<!-- End of what `make gen` writes -->"
 WELL_KNOWN = str(importlib.resources.files("grpc_tools") / "_proto")
 
 
@@ -88,6 +93,52 @@ def limits_without_token(contract: "Contract") -> list[str]:
         if method.options.HasExtension(limit_pb2.limit)
     }
     return sorted(path for path in declared if contract.rpcs[path].kind != "authenticated")
+
+
+def reasons(output: Path) -> list[tuple[str, str, str, str]]:
+    """Each reason with its status, what a client does, and what else is to be said."""
+    files = descriptor_pb2.FileDescriptorSet.FromString((output / "authmesh" / "contract.binpb").read_bytes())
+    # The enum as it was just compiled, and its rules through this environment's own descriptor of their message.
+    pool = descriptor_pool.DescriptorPool()
+    for file in files.file:
+        pool.Add(file)
+    options = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.EnumValueOptions"))
+    message_factory.GetMessageClassesForFiles([REASONS], pool)
+    rule = pool.FindExtensionByName("authmesh.errors.v1.rule")
+    found = []
+    for value in pool.FindEnumTypeByName("authmesh.errors.v1.Reason").values[1:]:
+        said = options.FromString(value.GetOptions().SerializeToString()).Extensions[rule]
+        found.append((value.name.removeprefix("REASON_"), said.status, said.action, said.note))
+    return found
+
+
+def write_reasons(output: Path) -> None:
+    """`gen/authmesh/errors/v1/reason.py`: what Python code raises, with names that type checkers know."""
+    members = "".join(f'    {name} = "{name}"\n' for name, *_ in reasons(output))
+    (output / "authmesh" / "errors" / "v1" / "reason.py").write_text(
+        '"""Written by `make gen` from protos/authmesh/errors/v1/reason.proto."""\n\nfrom enum import StrEnum\n\n\n'
+        'class Reason(StrEnum):\n    """`google.rpc.ErrorInfo.reason`, as clients see it."""\n\n' + members
+    )
+
+
+def reason_table(output: Path) -> str:
+    """The table of docs/contract.md."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, status, action, note in reasons(output):
+        rows.setdefault((status, action), []).append(f"{name} ({note})" if note else name)
+    lines = ["| Status | Reasons | What a client does |", "|---|---|---|"]
+    before = ""
+    for (status, action), names in rows.items():
+        lines.append(f"| {'' if status == before else status + WITH.get(status, '')} | {', '.join(names)} | {action} |")
+        before = status
+    return "\n".join(line.replace("|  |", "| |") for line in lines)
+
+
+def contract_page(output: Path) -> str:
+    """docs/contract.md with the table of reasons in its place."""
+    head, _, rest = (DOCS / "contract.md").read_text().partition(TABLE_BEGINS)
+    _, _, tail = rest.partition(TABLE_ENDS)
+    return f"{head}{TABLE_BEGINS}\n\n{reason_table(output)}\n\n{TABLE_ENDS}{tail}"
 
 
 def load_contract(output: Path) -> "Contract":
@@ -257,7 +308,12 @@ def main() -> None:
                 )
             )
         write_openapi(output)
-        pages = {"access.md": access_table(contract), "limits.md": limit_table(contract)}
+        write_reasons(output)
+        pages = {
+            "access.md": access_table(contract),
+            "contract.md": contract_page(output),
+            "limits.md": limit_table(contract),
+        }
         if "--check" in sys.argv:
             stale = [f"gen/{path}" for path in drift(output)]
             stale += [
