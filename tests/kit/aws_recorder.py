@@ -26,8 +26,8 @@ class Recorder:
     port: int = 0
     actions: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """IAM actions by node."""
-    failing_puts: int = 0
-    """So many of the next objects are refused, as S3 does when it is overloaded."""
+    puts_fail: bool = False
+    """Whether objects are refused, as S3 does when it is overloaded."""
 
     @property
     def url(self) -> str:
@@ -109,8 +109,7 @@ async def _requests(
             head = re.sub(rb"(?i)\r\nexpect:[^\r]*", b"", head)
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         _, action = recorder.note(method, path, headers, body)
-        if action == "s3:PutObject" and recorder.failing_puts > 0:
-            recorder.failing_puts -= 1
+        if action == "s3:PutObject" and recorder.puts_fail:
             answer = b"<Error><Code>SlowDown</Code><Message>test</Message></Error>"
             writer.write(b"HTTP/1.1 503 Slow Down\r\ncontent-length: %d\r\n\r\n%s" % (len(answer), answer))
             await writer.drain()
