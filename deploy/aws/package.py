@@ -42,6 +42,7 @@ SOURCES = (
     (PROJECT, "mesh/audit/tombstone.py"),
     (PROJECT / "gen", "authmesh/audit/v1/audit_event_pb2.py"),
     (PROJECT / "gen", "authmesh/options/v1/audit_pb2.py"),
+    (PROJECT / "gen", "authmesh/mail/v1/message_pb2.py"),
 )
 OF_LAMBDA = ("botocore", "dateutil", "jmespath", "six.py", "urllib3")
 """What the Lambda runtime brings, by the names in site-packages."""

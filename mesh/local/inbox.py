@@ -3,7 +3,6 @@ reads.
 """
 
 import asyncio
-import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -115,14 +114,16 @@ def _parse(body: str, sent_milliseconds: str | None) -> Message | None:
     """A message as services send it, with the queue's time where it has none of its own. None for what is no such
     message.
     """
+    from authmesh.mail.v1 import message_pb2
+    from google.protobuf import json_format
+
     try:
-        content = json.loads(body)
-    except ValueError:
+        found = json_format.Parse(body, message_pb2.Message(), ignore_unknown_fields=True)
+        moment = found.sent_time.ToDatetime(UTC) if found.HasField("sent_time") else None
+    except (json_format.ParseError, ValueError, OverflowError, RecursionError):
         return None
-    if not isinstance(content, dict):
+    if not found.email or not found.kind:
         return None
-    moment = datetime.fromtimestamp(int(sent_milliseconds) / 1000, UTC) if sent_milliseconds else datetime.now(UTC)
-    try:
-        return Message.model_validate({"sent_time": moment} | content)
-    except ValidationError:
-        return None
+    if moment is None:
+        moment = datetime.fromtimestamp(int(sent_milliseconds) / 1000, UTC) if sent_milliseconds else datetime.now(UTC)
+    return Message(email=found.email, kind=found.kind, code=found.code, sent_time=moment)

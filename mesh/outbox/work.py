@@ -8,14 +8,15 @@
 What is recorded is written together, in one statement, before the commit; the relay is woken after it.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
-from google.protobuf.message import Message
+from authmesh.mail.v1.message_pb2 import Message
+from google.protobuf import json_format
+from google.protobuf.message import Message as AnyMessage
 
 from mesh.outbox.outbox import NewEntry, Outbox
 from mesh.storage.database import Database, Transaction
@@ -65,17 +66,14 @@ class UnitOfWork(Transaction):
             display_name: Of the person, or empty.
             facts: What the letter says beside the code, by name: `device`.
         """
-        content = {
-            "email": email,
-            "kind": kind,
-            "code": code,
-            "display_name": display_name,
-            "facts": dict(facts or {}),
-            "sent_time": datetime.now(UTC).isoformat(),
-        }
-        self._entries.append(("message", kind, json.dumps(content).encode()))
+        message = Message(email=email, kind=kind, code=code, display_name=display_name, facts=facts)
+        message.sent_time.GetCurrentTime()
+        text = json_format.MessageToJson(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
+        )
+        self._entries.append(("message", kind, text.encode()))
 
-    def command(self, method: str, request: Message) -> None:
+    def command(self, method: str, request: AnyMessage) -> None:
         """Writes a command to another service.
 
         Args:

@@ -7,16 +7,17 @@ stranger chose.
 """
 
 import html
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any
+
+from authmesh.mail.v1.message_pb2 import Message
+from google.protobuf import json_format
 
 LETTERS = Path(__file__).parent / "letters"
 DEVICE_CHARACTERS = 60
@@ -50,25 +51,23 @@ def compose(body: str) -> Letter:
     """The letter of a message, as services publish it.
 
     Args:
-        body: JSON with `email`, `kind`, `code`, `sent_time` and `facts`.
+        body: JSON of `authmesh.mail.v1.Message`.
 
     Raises:
         LetterError: it is no such message, there is no letter of its kind, or something that its letter says is not in
             it.
     """
     try:
-        message = json.loads(body)
-        email, kind = message["email"], message["kind"]
-        values = {
-            "code": str(message.get("code", "")),
-            "device": _device(message.get("facts") or {}),
-            "time": _time(message),
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        message = json_format.Parse(body, Message(), ignore_unknown_fields=True)
+        if not message.HasField("sent_time"):
+            raise ValueError("no time")
+        values = {"code": message.code, "device": _device(message.facts), "time": _time(message)}
+    except (json_format.ParseError, ValueError, OverflowError, RecursionError) as error:
         raise LetterError(f"not a message to a person ({type(error).__name__})") from None
-    if not isinstance(email, str) or not _ADDRESS.fullmatch(email):
+    email, kind = message.email, message.kind
+    if not _ADDRESS.fullmatch(email):
         raise LetterError("no address to send to")
-    if not isinstance(kind, str) or not _KIND.fullmatch(kind) or kind not in kinds():
+    if not _KIND.fullmatch(kind) or kind not in kinds():
         raise LetterError("no letter of this kind")
     text, page = _templates(kind)
     if "$code" in text.template and not re.fullmatch(r"\w{4,20}", values["code"]):
@@ -78,9 +77,9 @@ def compose(body: str) -> Letter:
     return Letter(email, subject, rest.lstrip("\n"), _frame().substitute(title=html.escape(subject), content=content))
 
 
-def _device(facts: Mapping[str, Any]) -> str:
+def _device(facts: Mapping[str, str]) -> str:
     kept = ""
-    for character in str(facts.get("device", "")):
+    for character in facts.get("device", ""):
         kept += character if _is_of_a_name(character, kept[-1:]) else " "
     return " ".join(kept.split())[:DEVICE_CHARACTERS] or "a device without a name"
 
@@ -92,8 +91,8 @@ def _is_of_a_name(character: str, before: str) -> bool:
     return character.isalnum() or character in _SIGNS_OF_A_NAME or unicodedata.category(character).startswith("M")
 
 
-def _time(message: Mapping[str, Any]) -> str:
-    moment = datetime.fromisoformat(message["sent_time"]).astimezone(UTC)
+def _time(message: Message) -> str:
+    moment = message.sent_time.ToDatetime(UTC)
     return f"{moment:%d} {moment:%B %Y}, {moment:%H:%M} UTC"
 
 
