@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from botocore.exceptions import ClientError
 
@@ -21,6 +21,8 @@ LONGEST_SECONDS = 2 * 3600
 """How long one stack is waited for. EKS and RDS take half an hour each."""
 POLL_SECONDS = (0.05, 3.0)
 """Between two looks: the first, and the longest."""
+EVENT_PAGES = 20
+"""Of a hundred events each: more than the largest stack has in one operation."""
 _NEVER_MADE = frozenset(("ROLLBACK_COMPLETE", "CREATE_FAILED", "REVIEW_IN_PROGRESS", "ROLLBACK_FAILED"))
 """Such a stack can only be deleted."""
 _GOOD = frozenset(("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"))
@@ -134,13 +136,11 @@ class Deployment:
                 await self._settled(stack, lambda *_: None, 0, gone=True)
             plan = await self._changed(stack, None)
         if plan.change_set is not None:
-            seen = await self._events(stack)
+            last = await self._last_event(stack)
             await self._aws.execute_change_set(ChangeSetName=plan.change_set)
-            found = await self._settled(
-                stack, progress, len(plan.changes), seen=frozenset(item["EventId"] for item in seen)
-            )
+            found = await self._settled(stack, progress, len(plan.changes), last=last)
             if found is None or not found.is_good:
-                await self._fail(stack, found, frozenset(item["EventId"] for item in seen))
+                await self._fail(stack, found, last)
         found = await self.find(stack)
         if found and not self._emulated and not found.protected:
             await self._aws.update_termination_protection(StackName=stack.name, EnableTerminationProtection=True)
@@ -162,11 +162,11 @@ class Deployment:
             return
         if found.protected:
             await self._aws.update_termination_protection(StackName=stack.name, EnableTerminationProtection=False)
-        seen = frozenset(item["EventId"] for item in await self._events(stack))
+        last = await self._last_event(stack)
         await self._aws.delete_stack(StackName=stack.name)
-        left = await self._settled(stack, progress, len(stack.template.made(found.parameters)), seen=seen, gone=True)
+        left = await self._settled(stack, progress, len(stack.template.made(found.parameters)), last=last, gone=True)
         if left is not None:
-            await self._fail(stack, left, seen)
+            await self._fail(stack, left, last)
 
     async def _at_rest(self, stack: Stack) -> Found | None:
         found = await self.find(stack)
@@ -251,7 +251,7 @@ class Deployment:
         return changes
 
     async def _settled(
-        self, stack: Stack, progress: Progress, total: int, *, seen: frozenset[str] = frozenset(), gone: bool = False
+        self, stack: Stack, progress: Progress, total: int, *, last: str | None = None, gone: bool = False
     ) -> Found | None:
         found: Found | None = None
 
@@ -259,7 +259,7 @@ class Deployment:
             nonlocal found
             found = await self.find(stack)
             if found is not None:
-                events = [item for item in await self._events(stack) if item["EventId"] not in seen]
+                events = await self._events(stack, last)
                 done = {
                     item["LogicalResourceId"]
                     for item in events
@@ -271,18 +271,29 @@ class Deployment:
         await _until(is_settled, stack.name)
         return found if not gone or found is None or found.status != "DELETE_COMPLETE" else None
 
-    async def _events(self, stack: Stack) -> list[Any]:
-        """The newest events first. One page: what an operation did last, and why it failed."""
+    async def _last_event(self, stack: Stack) -> str | None:
+        events = await self._events(stack, None, pages=1)
+        return events[0]["EventId"] if events else None
+
+    async def _events(self, stack: Stack, last: str | None, *, pages: int = EVENT_PAGES) -> list[Any]:
+        """The events after `last`, the newest first."""
+        found: list[Any] = []
         try:
-            found: list[Any] = (await self._aws.describe_stack_events(StackName=stack.name))["StackEvents"]
+            async for page in self._aws.get_paginator("describe_stack_events").paginate(StackName=stack.name):
+                for item in page["StackEvents"]:
+                    if item["EventId"] == last:
+                        return found
+                    found.append(item)
+                pages -= 1
+                if not pages:
+                    break
         except ClientError as error:
-            if "does not exist" in str(error):
-                return []
-            raise
+            if "does not exist" not in str(error):
+                raise
         return found
 
-    async def _fail(self, stack: Stack, found: Found | None, seen: frozenset[str]) -> None:
-        events = [item for item in await self._events(stack) if item["EventId"] not in seen]
+    async def _fail(self, stack: Stack, found: Found | None, last: str | None) -> NoReturn:
+        events = await self._events(stack, last)
         failures = [
             item
             for item in reversed(events)
