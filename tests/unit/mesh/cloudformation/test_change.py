@@ -51,4 +51,4 @@ def test_a_mode_that_can_be_lifted_is_told_as_such() -> None:
 
 def test_what_stays_is_what_the_template_says() -> None:
     (data,) = chosen(["data"])
-    assert kept(data) == ["StorageKey", "DatabaseLogs", "Database (a last snapshot)"]
+    assert kept(data) == ["StorageKey", "DatabaseLogs", "DatabaseUpgradeLogs", "Database (a last snapshot)"]
