@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from authmesh.audit.v1.audit_event_pb2 import OUTCOME_SUCCESS, OUTCOME_UNSPECIFIED, AuditEvent
 
 from mesh.ids import uuid7
-from mesh.model.event_types import EVENT_TYPES
+from mesh.model.event_types import DETAILS
 from mesh.origin import current_origin
 from mesh.storage.database import Transaction
 
@@ -45,10 +45,15 @@ class Outbox:
         session, address, request and trace id. Set fields stay.
 
         Raises:
-            ValueError: the type is not in the catalogue.
+            ValueError: the type is not in the catalogue, or does not list a key of `detail`.
         """
-        if event.type not in EVENT_TYPES:
-            raise ValueError(f"{event.type!r} is no event of the catalogue (authmesh.audit.v1.EventType)")
+        listed = DETAILS.get(event.type)
+        if listed is None:
+            raise ValueError(f"{event.type!r} is not an event of the catalogue (authmesh.audit.v1.EventType)")
+        if unlisted := event.detail.keys() - listed:
+            raise ValueError(
+                f"{event.type} lists no detail {', '.join(sorted(unlisted))} (authmesh.audit.v1.EventType)"
+            )
         filled = AuditEvent()
         filled.CopyFrom(event)
         origin = current_origin()

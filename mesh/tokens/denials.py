@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from authmesh.audit.v1 import audit_event_pb2
 
 from mesh.errors import MeshError, Unavailable
+from mesh.model.event_types import LEFT_OUT
 from mesh.outbox.work import Work
 from mesh.rpc.call import Call
 from mesh.runtime.part import Part
@@ -125,5 +126,5 @@ class Denials(Part):
 def _standing_for(latest: audit_event_pb2.AuditEvent, count: int) -> audit_event_pb2.AuditEvent:
     event = audit_event_pb2.AuditEvent()
     event.CopyFrom(latest)
-    event.detail["left_out"] = str(count)
+    event.detail[LEFT_OUT] = str(count)
     return event

@@ -177,7 +177,7 @@ async def latencies(stack: AsyncExitStack, db: Database, directory: Path) -> lis
     def stored(item: AuditObject) -> None:
         now = time.perf_counter()
         for line in gzip.decompress(item.body).splitlines():
-            arrived.setdefault(json.loads(line)["detail"]["number"], now)
+            arrived.setdefault(json.loads(line)["detail"]["left_out"], now)
 
     work = Work(db, "resource")
     relay = Relay(work, [EventBridgeSink(partial(account.client, "events"), events.event_bus)])
@@ -192,7 +192,7 @@ async def latencies(stack: AsyncExitStack, db: Database, directory: Path) -> lis
     async with running(relay.run()), running(consumer.run()):
         for number in range(LATENCY_EVENTS):
             async with work.begin() as tx:
-                tx.record(AuditEvent(type="resource.created", detail={"number": str(number)}))
+                tx.record(AuditEvent(type="resource.created", detail={"left_out": str(number)}))
             committed[str(number)] = time.perf_counter()
             await asyncio.sleep(1 / LATENCY_PER_SECOND)
         async with asyncio.timeout(60):

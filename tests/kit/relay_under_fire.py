@@ -91,10 +91,10 @@ async def live(url: str, line: int, delivered: Path, committed: Path) -> None:
                     type="auth.signed_in",
                     subject=f"users/{line}",
                     address="192.0.2.1",
-                    detail={"name": f"{line}.{number}"},
+                    detail={"amr": f"{line}.{number}"},
                 )
                 tx.record(event)
-            tx.record(AuditEvent(type="auth.signed_in", detail={"name": "poison"}))
+            tx.record(AuditEvent(type="auth.signed_in", detail={"amr": "poison"}))
         append(committed, str(line))
         await relay_all(work, delivered)
 

@@ -380,7 +380,9 @@ class AuditEvent(_message.Message):
 
     @_builtins.property
     def detail(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Further facts, by name. Never a secret, never personal data."""
+        """Further facts, by name: those that its EventType lists, and `left_out` where an event stands for several refusals. Never a secret, never
+        personal data.
+        """
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61uthmesh/options/v1/audit.proto\x12\x13\x61uthmesh.options.v1\x1a google/protobuf/descriptor.proto\"\x1b\n\tAuditRule\x12\x0e\n\x06\x65vents\x18\x01 \x03(\t:O\n\x05\x61udit\x12\x1e.google.protobuf.MethodOptions\x18\x9a\x88\x03 \x01(\x0b\x32\x1e.authmesh.options.v1.AuditRule:1\n\x08personal\x12\x1d.google.protobuf.FieldOptions\x18\x9b\x88\x03 \x01(\x08\x42L\n\x13\x61uthmesh.options.v1P\x01Z\x1d\x61uthmesh/options/v1;optionsv1\xaa\x02\x13\x41uthmesh.Options.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61uthmesh/options/v1/audit.proto\x12\x13\x61uthmesh.options.v1\x1a google/protobuf/descriptor.proto\"\x1b\n\tAuditRule\x12\x0e\n\x06\x65vents\x18\x01 \x03(\t:O\n\x05\x61udit\x12\x1e.google.protobuf.MethodOptions\x18\x9a\x88\x03 \x01(\x0b\x32\x1e.authmesh.options.v1.AuditRule:1\n\x08personal\x12\x1d.google.protobuf.FieldOptions\x18\x9b\x88\x03 \x01(\x08:3\n\x06\x64\x65tail\x12!.google.protobuf.EnumValueOptions\x18\x9e\x88\x03 \x03(\tBL\n\x13\x61uthmesh.options.v1P\x01Z\x1d\x61uthmesh/options/v1;optionsv1\xaa\x02\x13\x41uthmesh.Options.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

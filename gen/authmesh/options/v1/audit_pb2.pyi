@@ -46,7 +46,10 @@ Global___AuditRule: _TypeAlias = AuditRule  # noqa: Y015
 
 AUDIT_FIELD_NUMBER: _builtins.int
 PERSONAL_FIELD_NUMBER: _builtins.int
+DETAIL_FIELD_NUMBER: _builtins.int
 audit: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___AuditRule]
 """What the method leaves in the audit trail. A method that changes state names at least one event."""
 personal: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field identifies a person. The relay encrypts it with the key of the event's subject; erasure destroys the key."""
+detail: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, _containers.RepeatedScalarFieldContainer[_builtins.str]]
+"""Of an event type: a key that its events may have in `detail`."""

@@ -53,7 +53,7 @@ class Picky(Collector):
 async def record(work: Work, *names: str, detail: str = "") -> None:
     async with work.begin() as tx:
         for name in names:
-            tx.record(AuditEvent(type=SIGNED_IN, actor=name, detail={"name": detail or name}))
+            tx.record(AuditEvent(type=SIGNED_IN, actor=name, detail={"amr": detail or name}))
 
 
 async def test_an_event_that_is_refused_again_and_again_leaves_a_tombstone_that_a_chained_statement_vouches_for(
@@ -125,7 +125,7 @@ async def test_an_event_that_is_too_large_is_parked_before_it_is_numbered(databa
 
 async def test_what_is_personal_in_a_parked_event_can_be_erased(database: Database, work: Work) -> None:
     async with work.begin() as tx:
-        detail = {"name": "x" * (MAX_EVENT_BYTES + 1)}
+        detail = {"amr": "x" * (MAX_EVENT_BYTES + 1)}
         tx.record(AuditEvent(type=SIGNED_IN, subject="users/ada", address="192.0.2.1", detail=detail))
     await number_events(database, "auth")
     parked = AuditEvent.FromString(await database.fetchval("SELECT payload FROM outbox_parked"))

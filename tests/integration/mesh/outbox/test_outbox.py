@@ -116,7 +116,7 @@ async def is_empty(database: Database) -> bool:
 async def record(work: Work, number: int = 1) -> None:
     async with work.begin() as tx:
         for _ in range(number):
-            tx.record(AuditEvent(type=SIGNED_IN, subject="users/ada", detail={"b": "1", "a": "2"}))
+            tx.record(AuditEvent(type=SIGNED_IN, subject="users/ada", detail={"left_out": "1", "amr": "2"}))
 
 
 async def command(work: Work, email: str = "ada@example.org", path: str = LOOKUP) -> None:

@@ -45,7 +45,7 @@ async def test_a_relay_that_is_killed_at_any_line_resumes_exactly(
     assert all(len(payloads) == 1 for payloads in by_number.values()), "a number was given to two events"
     events = [AuditEvent.FromString(next(iter(by_number[number]))) for number in sorted(by_number)]
     assert verifies(events)
-    names = {event.detail["name"] for event in events if event.type != tombstone.PARKED}
+    names = {event.detail["amr"] for event in events if event.type != tombstone.PARKED}
     assert {f"{name}.{number}" for name in committed.read_text().split() for number in range(2)} <= names
     assert sum(event.type == tombstone.PARKED for event in events) == await database.fetchval(
         "SELECT count(*) FROM outbox_parked"

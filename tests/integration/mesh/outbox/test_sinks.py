@@ -70,7 +70,7 @@ async def test_events_come_through_the_bus_with_their_chain_intact(
     async with relaying(work, EventBridgeSink(lambda: open_client("events", settings), "audit-test")):
         for number in range(12):
             async with work.begin() as tx:
-                detail = {"number": str(number), "a": "b"}
+                detail = {"left_out": str(number), "amr": "b"}
                 tx.record(AuditEvent(type="auth.signed_in", subject="users/ada", detail=detail))
         await until(lambda: is_empty(database))
     envelopes = [json.loads(body) for body in await received(sqs, url, 12)]
