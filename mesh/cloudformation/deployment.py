@@ -312,12 +312,26 @@ class Deployment:
                 else f"{first['LogicalResourceId']} ({first['ResourceType']}): "
             )
             why = what + first.get("ResourceStatusReason", "")
+        if "DescribeEvents" in why:
+            why = await self._invalid(stack) or why
         now = {
             "ROLLBACK_COMPLETE": "what it had made was deleted again; mend this and deploy again",
             "UPDATE_ROLLBACK_COMPLETE": "it is as it was before; mend this and deploy again",
             "DELETE_FAILED": "the rest of it was deleted; mend this and destroy again",
         }.get(status, f"it is {status}")
         raise AwsError(f"{stack.name}: {' '.join(why.split())} - {now}")
+
+    async def _invalid(self, stack: Stack) -> str:
+        """What CloudFormation's validation before a deployment has found first: stack events only say that it has."""
+        found = (await self._aws.describe_events(StackName=stack.name))["OperationEvents"]
+        return next(
+            (
+                f"{item.get('LogicalResourceId')} ({item.get('ResourceType')}): {item.get('ValidationStatusReason')}"
+                for item in found
+                if item["EventType"] == "VALIDATION_ERROR"
+            ),
+            "",
+        )
 
     async def _exports(self) -> frozenset[str]:
         names: set[str] = set()

@@ -143,6 +143,14 @@ async def test_an_update_says_what_it_changes_and_asks_before_it_replaces(accoun
     assert not any(url.endswith("authmesh-notices-2") for url in urls)
 
 
+async def test_the_emulator_of_a_local_mesh_takes_it(tmp_path: Path) -> None:
+    # It answers for few APIs, and tells no account.
+    async with aws_emulator.running(tmp_path / "aws") as emulator:
+        local = emulator.account
+        assert (await run(local, "deploy", "network", "data", "keys", "--yes"))[::2] == (0, "")
+        assert (await run(local, "destroy", "keys", "data", "network", "--yes"))[::2] == (0, "")
+
+
 async def test_a_parameter_that_was_given_once_is_kept(account: AwsAccount) -> None:
     assert (await run(account, "deploy", "events", "-pAlarmEmail=ops@example.org", "--yes"))[0] == 0
     code, out, _ = await run(account, "deploy", "events", "--yes")
@@ -193,6 +201,16 @@ async def test_a_stack_without_those_before_it_says_what_is_missing(account: Aws
         1,
         "authmesh: authmesh-edge needs CertificateArn: add -p CertificateArn=VALUE, or name the stacks to deploy\n",
     )
+
+
+async def test_what_validation_finds_before_a_deployment_is_named(account: AwsAccount) -> None:
+    # In AWS a bucket of another account. (One's own is adopted; the emulator takes it for a conflict, too.)
+    (events,) = chosen(["events"])
+    async with account.client("cloudformation") as cloudformation, account.client("s3") as s3:
+        await s3.create_bucket(Bucket="authmesh-audit-000000000000-us-east-1")
+        region = Deployment(cloudformation, account="000000000000", region="us-east-1", emulated=False)
+        with pytest.raises(AwsError, match=r"^authmesh-events: AuditBucket \(AWS::S3::Bucket\): .* already exists"):
+            await region.apply(await region.plan(events), lambda *_: None)
 
 
 async def test_a_region_without_a_service_is_named(account: AwsAccount) -> None:
