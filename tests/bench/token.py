@@ -17,7 +17,7 @@ from mesh.storage.migrations import migrate
 from tests.bench.load import Borne, Call, bear
 from tests.bench.report import Samples, Table
 from tests.bench.rpc import bare_handler
-from tests.integration.services.token.test_process import by
+from tests.kit.token_calls import by
 from tests.kit.token_process import TokenProcess, running
 
 LINES = 32

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
+from tests.kit.admin_url import admin_url
 from tests.kit.protocols import Client
 
 
@@ -135,13 +136,6 @@ async def set_read_only(mesh: RunningMesh, value: str) -> None:
     await admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
     await admin.execute("SELECT pg_reload_conf()")
     await admin.close()
-
-
-def admin_url(mesh: RunningMesh) -> str:
-    """Of the mesh's PostgreSQL."""
-    sockets = mesh.row("postgres")["address"].removeprefix("unix:").rpartition("/")[0]
-    password = (mesh.home / "postgres" / "password").read_text().strip()
-    return f"postgresql://postgres:{password}@/postgres?host={sockets}"
 
 
 async def test_a_revocation_during_an_outage_of_valkey_is_refused_when_it_is_back(

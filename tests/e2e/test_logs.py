@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, forged, sign_in_again, sign_up
-from tests.e2e.test_faults import admin_url
+from tests.kit.admin_url import admin_url
 from tests.kit.protocols import Client, GrpcClient, GrpcWebClient, JsonClient, method
 
 

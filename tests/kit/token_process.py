@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh.rpc.channel import OPTIONS
 from services.token.keys.signer import LocalSigner
-from tests.integration.services.token.test_process import environment
+from tests.kit.token_calls import environment
 
 START_SECONDS = 20
 

@@ -17,12 +17,12 @@ from mesh.contract import Contract
 from mesh.model.mesh import load_mesh
 from mesh.storage.database import Database
 from tests.conftest import held
-from tests.integration.services.token.test_process import by, reason
 from tests.kit.envoy_chain import JWKS, Chain, eventually
 from tests.kit.envoy_chain import running as running_chain
 from tests.kit.hostile_tokens import Case, Forger, corpus
 from tests.kit.protocols import from_trailers, method
 from tests.kit.signing import OneKey
+from tests.kit.token_calls import by, reason
 from tests.kit.token_process import TokenProcess, running
 
 METHOD = method("TokenService/ListSessions")

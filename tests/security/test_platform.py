@@ -16,8 +16,8 @@ from mesh.contract import Contract
 from mesh.rpc.channel import OPTIONS
 from mesh.storage.database import Database
 from tests.conftest import held
-from tests.integration.services.token.test_process import by, reason
 from tests.kit.hostile_tokens import Forger
+from tests.kit.token_calls import by, reason
 from tests.kit.token_process import TokenProcess, running
 
 LIST = token_service_pb2.ListSessionsRequest(parent="users/me")

@@ -25,3 +25,9 @@ def test_every_room_of_mesh_is_on_the_map() -> None:
     # Logs: every other room uses them.
     on_the_map = {path.split("/")[1] for path in named("architecture.md") if path.startswith("mesh/")}
     assert rooms - on_the_map == {"telemetry"}
+
+
+def test_no_test_is_a_library_of_another() -> None:
+    imported = re.compile(r"^from tests\.\S*test_\w+ import", re.MULTILINE)
+    files = (PROJECT / "tests").rglob("*.py")
+    assert [str(file) for file in files if imported.search(file.read_text())] == []

@@ -18,7 +18,7 @@ from services.token.revocation.log import RevocationLog
 from services.token.revocation.publisher import Publisher
 from tests.conftest import OpenDatabase
 from tests.integration.services.token.conftest import Clock
-from tests.integration.services.token.revocation.test_feed import Consumer, eventually, running
+from tests.kit.revocation_feed import Consumer, eventually, running
 
 USERS = {
     resource["Properties"]["UserName"]: resource["Properties"]["AccessString"]

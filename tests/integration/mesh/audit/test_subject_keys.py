@@ -4,12 +4,13 @@ import asyncio
 
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
-from mesh.audit import subject_keys, tombstone
+from mesh.audit import subject_keys
 from mesh.audit.personal import ERASED, key_names, reveal
 from mesh.outbox.sinks.numbering import number_events
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
-from tests.integration.mesh.outbox.test_outbox import Collector, is_empty, relaying, until
+from tests.kit.chains import verifies
+from tests.kit.outbox import Collector, is_empty, relaying, until
 
 ADA, BOB = "users/ada", "users/bob"
 
@@ -35,15 +36,6 @@ async def shown(database: Database, event: AuditEvent) -> AuditEvent:
 async def erase(database: Database, subject: str) -> None:
     async with database.transaction() as tx:
         await subject_keys.erase(tx, subject)
-
-
-def verifies(events: list[AuditEvent]) -> bool:
-    previous = b""
-    for number, event in enumerate(events, 1):
-        if (event.sequence, event.previous_hash) != (number, previous):
-            return False
-        previous = tombstone.link(event)
-    return True
 
 
 async def test_events_leave_sealed_and_their_source_can_open_them(database: Database, work: Work) -> None:

@@ -16,7 +16,7 @@ from mesh.local.edge_address import own_address
 from mesh.local.ports import HOST
 from tests.conftest import held
 from tests.e2e.conftest import RunningMesh, running
-from tests.integration.mesh.local.test_run import authmesh, sign_in
+from tests.kit.authmesh_command import authmesh, sign_in
 
 PAGE = "http://localhost:5173"
 

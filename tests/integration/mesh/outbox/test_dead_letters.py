@@ -27,9 +27,9 @@ from mesh.outbox.sinks.messages import MessageSink
 from mesh.outbox.sinks.numbering import MAX_EVENT_BYTES, number_events
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
-from tests.integration.mesh.audit.test_subject_keys import verifies
-from tests.integration.mesh.outbox.test_outbox import Collector, count, is_empty, relaying, until
 from tests.kit.calls import LOOKUP
+from tests.kit.chains import verifies
+from tests.kit.outbox import Collector, count, is_empty, relaying, until
 
 SIGNED_IN = "auth.signed_in"
 

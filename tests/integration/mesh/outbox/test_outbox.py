@@ -5,8 +5,8 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,11 +20,9 @@ import mesh.outbox.relay
 from mesh.errors import NotFound, Reason, Unavailable
 from mesh.outbox import lag, pacing
 from mesh.outbox.outbox import INSERT
-from mesh.outbox.relay import Relay, claim_again, claim_first
-from mesh.outbox.sink import BatchResult, DeadLetter, Entry, Sink
+from mesh.outbox.relay import claim_again, claim_first
+from mesh.outbox.sink import BatchResult, Entry
 from mesh.outbox.sinks.commands import CommandSink
-from mesh.outbox.sinks.events import EventBridgeSink
-from mesh.outbox.sinks.messages import MessageSink
 from mesh.outbox.sinks.numbering import number_events
 from mesh.outbox.work import Work
 from mesh.rpc.call import Call
@@ -32,85 +30,13 @@ from mesh.rpc.channel import open_channel
 from mesh.rpc.errors import error_table
 from mesh.storage.database import Database
 from tests.kit.calls import FOUND, LOOKUP, Directory, around, served, serving, socket_path, unary
+from tests.kit.outbox import Collector, count, is_empty, kinds, relaying, until
 from tests.kit.plans import most_rows, plan, scans
 
 SIGNED_IN = "auth.signed_in"
 
 
-def kinds() -> dict[str, Sink]:
-    """The real sinks, connected to nothing."""
-    nowhere: Any = None
-    return {sink.kind: sink for sink in (EventBridgeSink(nowhere, ""), MessageSink(nowhere, ""), CommandSink(nowhere))}
-
-
 KINDS = kinds()
-
-
-class Collector(Sink):
-    """A destination that takes everything, but what `refuses` says, and remembers it. Its kind is treated as the real
-    sink of that kind has it."""
-
-    def __init__(
-        self,
-        kind: str = "audit",
-        *,
-        batch: int = 10,
-        refuses: Callable[[Entry], bool] = lambda _: False,
-        fails: bool = False,
-    ) -> None:
-        self._real = kinds()[kind]
-        self.kind, self.batch, self.ready = kind, batch, self._real.ready
-        self.refuses, self.fails = refuses, fails
-        self.taken: list[Entry] = []
-        self.seen: list[Entry] = []
-        self.times: dict[int, float] = {}
-
-    async def prepare(self, work: Work) -> None:
-        await self._real.prepare(work)
-
-    def on_dead_letter(self, entry: Entry, reason: str) -> DeadLetter | None:
-        return self._real.on_dead_letter(entry, reason)
-
-    def connect(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
-
-    async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
-        self.seen += entries
-        if self.fails:
-            raise ConnectionError
-        taken = [entry for entry in entries if not self.refuses(entry)]
-        self.times |= {entry.id: time.monotonic() for entry in taken}
-        self.taken += taken
-        return BatchResult(accepted=[entry.id for entry in taken])
-
-    @property
-    def events(self) -> list[AuditEvent]:
-        return [AuditEvent.FromString(entry.payload) for entry in self.taken]
-
-
-@asynccontextmanager
-async def relaying(work: Work, *sinks: Sink) -> AsyncIterator[None]:
-    task = asyncio.create_task(Relay(work, sinks).run())
-    try:
-        yield
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not (await value if isinstance(value := condition(), Awaitable) else value):
-            await asyncio.sleep(0.005)
-
-
-async def count(database: Database, condition: str = "true") -> int:
-    return int(await database.fetchval(f"SELECT count(*) FROM outbox WHERE {condition}"))
-
-
-async def is_empty(database: Database) -> bool:
-    return not await count(database)
 
 
 async def record(work: Work, number: int = 1) -> None:

@@ -10,7 +10,7 @@ from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh.audit import tombstone
 from mesh.storage.database import Database
-from tests.integration.mesh.audit.test_subject_keys import verifies
+from tests.kit.chains import verifies
 
 EVERY = 7
 """Lines between two deaths. Which ones changes with every run, so that in time it is all of them."""

@@ -17,7 +17,7 @@ from mesh.outbox.sinks.messages import MessageSink
 from mesh.outbox.work import Work
 from mesh.settings import AwsSettings
 from mesh.storage.database import Database
-from tests.integration.mesh.outbox.test_outbox import is_empty, relaying, until
+from tests.kit.outbox import is_empty, relaying, until
 
 OpenClient = Callable[[str], Awaitable[Any]]
 

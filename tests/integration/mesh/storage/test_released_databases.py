@@ -15,10 +15,10 @@ from mesh.errors import MeshError, Reason
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from mesh.storage.migrations import migrate
-from tests.integration.mesh.audit.test_subject_keys import verifies
 from tests.integration.mesh.conftest import NewUrl
-from tests.integration.mesh.outbox.test_outbox import Collector, is_empty, relaying, until
 from tests.integration.services.token.conftest import assemble
+from tests.kit.chains import verifies
+from tests.kit.outbox import Collector, is_empty, relaying, until
 
 HERE = Path(__file__).parent
 SERVICES = ("auth", "token", "user", "resource", "audit")

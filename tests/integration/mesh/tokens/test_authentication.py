@@ -14,7 +14,6 @@ from authmesh.resource.v1 import resource_service_pb2, resource_service_pb2_grpc
 from authmesh.token.v1 import token_issuer_pb2, token_issuer_pb2_grpc, token_service_pb2, token_service_pb2_grpc
 from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
-from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 
 from mesh.contract import Contract
@@ -31,6 +30,7 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet
 from mesh.tokens.verifier import Verifier
+from tests.kit.refusals import described
 from tests.kit.snapshots import nothing_revoked
 from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
 
@@ -147,14 +147,6 @@ async def outcome(call: Any) -> str:
     except aio.AioRpcError as error:
         return described(error)
     return "OK"
-
-
-def described(error: aio.AioRpcError) -> str:
-    """`UNAUTHENTICATED TOKEN_INVALID`, with `+RetryInfo` where there is one."""
-    details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
-    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-    kinds = [(item.Unpack(info), item.Unpack(retry)) for item in status_pb2.Status.FromString(bytes(details)).details]
-    return f"{error.code().name} {info.reason}" + (" +RetryInfo" if any(has_retry for _, has_retry in kinds) else "")
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from redis.asyncio import Redis
 from mesh.contract import Contract
 from mesh.rpc.channel import OPTIONS
 from mesh.tokens.feed import STREAM
-from tests.integration.mesh.tokens.test_authentication import described
 from tests.kit.envoy_chain import JWKS, StandIn, eventually
 from tests.kit.greeter import make
 from tests.kit.protocols import CONTRACT, GrpcClient, method
+from tests.kit.refusals import described
 from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
 
 

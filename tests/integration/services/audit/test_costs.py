@@ -1,6 +1,7 @@
 """What a question to the trail costs at most: held to the contract, and so to docs/limits.md."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 from authmesh.audit.v1.audit_service_pb2 import QueryEventsRequest
 from authmesh.audit.v1.audit_service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
@@ -11,11 +12,12 @@ from services.audit.reading.projector import Projector
 from services.audit.reading.service import AuditService
 from services.audit.reading.watch import Watch
 from services.audit.trail.objects import lay_out
-from tests.integration.services.audit.reading.test_service import HEARTBEAT
 from tests.kit.envelopes import envelope
 from tests.kit.metering import hold_to_contract, metered
 from tests.kit.serving import TrustedCaller, served
 from tests.kit.trail import chained
+
+HEARTBEAT = timedelta(milliseconds=300)
 
 
 async def test_a_question_costs_no_more_than_the_contract_says(

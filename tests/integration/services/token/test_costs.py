@@ -20,11 +20,11 @@ from services.token.keys.service import KeyService
 from services.token.keys.store import KeyStore
 from services.token.revocation.revoker import Revoker
 from services.token.service import TokenService
-from tests.integration.services.token.clients.test_clients import ROLES
 from tests.integration.services.token.conftest import Token, assemble
 from tests.integration.services.token.keys.conftest import stored
 from tests.kit.clients import jwks
 from tests.kit.metering import hold_to_contract, metered
+from tests.kit.role_scopes import ROLES
 from tests.kit.serving import TrustedCaller, served
 from tests.kit.tokens import Mint
 

@@ -13,9 +13,9 @@ from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
 from services.user.service import UserService
 from tests.integration.services.user.conftest import UserParts
-from tests.integration.services.user.test_service import Backends
 from tests.kit.metering import hold_to_contract, metered
 from tests.kit.serving import TrustedCaller, served
+from tests.kit.user_backends import Backends
 
 NAME = "é" * 100
 User = user_service_pb2.User

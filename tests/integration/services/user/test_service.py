@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from authmesh.auth.v1.credential_directory_pb2_grpc import (
-    CredentialDirectoryServicer,
     add_CredentialDirectoryServicer_to_server,
 )
-from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerServicer, add_TokenIssuerServicer_to_server
+from authmesh.token.v1.token_issuer_pb2_grpc import add_TokenIssuerServicer_to_server
 from authmesh.user.v1 import user_service_pb2
 from authmesh.user.v1.user_directory_pb2_grpc import UserDirectoryStub, add_UserDirectoryServicer_to_server
 from authmesh.user.v1.user_service_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
@@ -30,26 +29,10 @@ from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
 from services.user.service import UserDirectory, UserService
 from tests.kit.serving import TrustedCaller, served
+from tests.kit.user_backends import Backends, User
 
 if TYPE_CHECKING:
     from .conftest import UserParts
-
-User = user_service_pb2.User
-
-
-class Backends(TokenIssuerServicer, CredentialDirectoryServicer):
-    """Token and Auth, as far as User tells them something."""
-
-    def __init__(self) -> None:
-        self.heard: list[Any] = []
-
-    async def SetSubjectGrants(self, request: Any, context: Any) -> empty_pb2.Empty:
-        self.heard.append(request)
-        return empty_pb2.Empty()
-
-    async def SetSubjectStatus(self, request: Any, context: Any) -> empty_pb2.Empty:
-        self.heard.append(request)
-        return empty_pb2.Empty()
 
 
 @dataclass

@@ -34,7 +34,7 @@ from tests.kit.calls import (
     serving,
     unary,
 )
-from tests.unit.mesh.rpc.test_admission import Gate
+from tests.kit.gate import Gate
 
 RATE = CONTRACT.rpcs[GET].rate or READING
 STREAMS = CONTRACT.rpcs[WATCH].streams

@@ -19,8 +19,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.conftest import held
-from tests.integration.services.token.test_process import Process, by, environment, eventually, reason, refresh, running
 from tests.kit.clients import assertion, jwks
+from tests.kit.token_calls import Process, by, environment, eventually, reason, refresh, running
 from tests.kit.tokens import Mint
 
 ISSUER = "https://issuer.test"

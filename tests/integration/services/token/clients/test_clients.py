@@ -5,13 +5,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-import services.token
 from mesh.errors import (
     Aborted,
     AlreadyExists,
@@ -36,17 +34,15 @@ from services.token.keys.access_token import AccessTokenWriter, ClientGrant
 from services.token.keys.signer import public_jwk, thumbprint
 from services.token.retention import Retention
 from services.token.revocation.revoker import TOKENS_APART, Revoker
-from services.token.sessions.grants import load_role_scopes
 from services.token.sessions.refresh import TokenRefresher
 from services.token.sessions.sign_in import Issued, SessionIssuer
 from tests.conftest import OpenDatabase
 from tests.integration.services.token.conftest import AUDIENCE, ISSUER, Clock, Token, assemble
 from tests.kit.clients import assertion, jwks
+from tests.kit.role_scopes import HERE, ROLES
 from tests.kit.signing import OneKey
 from tests.kit.tokens import Mint
 
-HERE = Path(services.token.__file__).parent
-ROLES = load_role_scopes(HERE / "roles.yaml")
 ADMIN = ROLES.known
 APP: dict[str, Any] = {"display_name": "App", "confidential": False, "scopes": ["user:read", "resource:read"]}
 MINT, OTHER = Mint("k1"), Mint("k2")

@@ -18,7 +18,7 @@ from mesh.local.components.aws_emulator import AwsEmulator
 from mesh.storage.database import Database
 from services.token.keys.commands import commands
 from tests.conftest import held
-from tests.integration.services.token.test_process import Process, by, environment, eventually, reason, running
+from tests.kit.token_calls import Process, by, environment, eventually, reason, running
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from services.token.revocation.log import RevocationLog
 from services.token.revocation.publisher import Publisher
 from tests.conftest import OpenDatabase, held
 from tests.integration.services.token.conftest import Clock
-from tests.integration.services.token.revocation.test_feed import Consumer, running
+from tests.kit.revocation_feed import Consumer, running
 from tests.kit.valkey_sets import Set, cluster, eventually, sentinel_set
 
 BOUND_SECONDS = 5.0

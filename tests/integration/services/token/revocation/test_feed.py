@@ -5,20 +5,19 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from mesh.errors import Reason, Unavailable
+from mesh.errors import Unavailable
 from mesh.local.components import valkey
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
-from mesh.tokens.feed import STREAM, RevocationFeed, heartbeat_stream
-from mesh.tokens.revocations import RevocationKind, RevocationSet, Snapshot
+from mesh.tokens.feed import STREAM, heartbeat_stream
+from mesh.tokens.revocations import RevocationKind
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 from services.token.revocation import log as revocation_log_module
 from services.token.revocation import publisher as publisher_module
@@ -26,52 +25,8 @@ from services.token.revocation.log import KEPT, PIECE, RevocationLog
 from services.token.revocation.publisher import Publisher
 from tests.conftest import OpenDatabase, held
 from tests.integration.services.token.conftest import Clock
+from tests.kit.revocation_feed import PATIENCE, Consumer, eventually, running
 from tests.kit.snapshots import whole
-
-PATIENCE = 10.0
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Waits until it holds."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def running(*parts: Publisher | RevocationFeed) -> AsyncIterator[None]:
-    """Runs the parts' tasks for the length of a block."""
-    tasks = [asyncio.create_task(part.run()) for part in parts]
-    try:
-        yield
-    finally:
-        # Again and again: see `mesh.rpc.server`.
-        while pending := [task for task in tasks if not task.done()]:
-            for task in pending:
-                task.cancel()
-            await asyncio.wait(pending, timeout=0.2)
-
-
-class Consumer:
-    """What a process of the mesh has."""
-
-    def __init__(self, url: str, log: RevocationLog) -> None:
-        self.log = log
-        self.snapshots = 0
-        self.known = RevocationSet()
-        self.feed = RevocationFeed(url, self.load, self.known)
-        self.reachable = True
-
-    async def load(self) -> AsyncGenerator[Snapshot]:
-        if not self.reachable:
-            raise Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "test")
-        self.snapshots += 1
-        async with aclosing(self.log.snapshot(Clock()())) as pieces:
-            async for piece in pieces:
-                yield piece
-
-    def knows(self, *sequences: int) -> bool:
-        return self.feed.sequence >= max(sequences)
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from services.audit.trail.archive import LocalArchive
 from services.audit.trail.event_codec import read_line, unpack
 from tests.kit import independent_verifier as independent
 from tests.kit.make_audit_vectors import FILE, make
-from tests.unit.services.audit.proof.test_release_0_1_0 import RELEASED
 
 VECTORS: dict[str, Any] = json.loads(FILE.read_text())
 EXPECTED = VECTORS["expected"]
+RELEASED: dict[str, Any] = json.loads(Path(__file__).with_name("trail-0.1.0.json").read_text())
 OBJECTS = {key: base64.b64decode(body) for key, body in VECTORS["objects"].items()}
 OLD_OBJECTS = {key: base64.b64decode(body) for key, body in RELEASED["objects"].items()}
 

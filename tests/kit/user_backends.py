@@ -1,0 +1,27 @@
+"""What User calls: Token and Auth that remember."""
+
+from typing import Any
+
+from authmesh.auth.v1.credential_directory_pb2_grpc import (
+    CredentialDirectoryServicer,
+)
+from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerServicer
+from authmesh.user.v1 import user_service_pb2
+from google.protobuf import empty_pb2
+
+User = user_service_pb2.User
+
+
+class Backends(TokenIssuerServicer, CredentialDirectoryServicer):
+    """Token and Auth, as far as User tells them something."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    async def SetSubjectGrants(self, request: Any, context: Any) -> empty_pb2.Empty:
+        self.heard.append(request)
+        return empty_pb2.Empty()
+
+    async def SetSubjectStatus(self, request: Any, context: Any) -> empty_pb2.Empty:
+        self.heard.append(request)
+        return empty_pb2.Empty()
