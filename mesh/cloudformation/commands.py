@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ _COLORS = {
     Action.ADD: "green", Action.IMPORT: "green", Action.MODIFY: "yellow", Action.MAYBE_REPLACE: "bold red",
     Action.REPLACE: "bold red", Action.REMOVE: "bold red", Action.KEEP: "cyan",
 }  # fmt: skip
+TELL_SECONDS = 30
+"""Between two lines about a stack that takes long, where there is no terminal."""
+
 Names = Annotated[list[str] | None, typer.Argument(metavar="[STACK]...", help="`network`, `data`...; all by default.")]
 Region = Annotated[str | None, typer.Option(help="Region; by default AWS_REGION, or the profile's.")]
 Templates = Annotated[Path, typer.Option(help="The folder deploy/aws of a checkout.", show_default=False)]
@@ -226,9 +230,17 @@ def _cost_table(found: Cost) -> None:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on a terminal, elsewhere a line at the end."""
+    """A bar on a terminal, elsewhere a line now and then."""
     if not sys.stdout.isatty():
-        yield lambda *_: None
+        told = time.monotonic()
+
+        def tell(done: int, total: int, last: str) -> None:
+            nonlocal told
+            if time.monotonic() - told >= TELL_SECONDS:
+                told = time.monotonic()
+                _print(f"{name}: {done} of {total}, {last}")
+
+        yield tell
         _print(f"{name}: done")
         return
     columns = (

@@ -7,6 +7,7 @@ only.)
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,16 +68,26 @@ async def redrive(
 
 
 async def _received(sqs: "SQSClient", url: str) -> AsyncIterator[Sequence["MessageTypeDef"]]:
-    """What is in the queue, each message once."""
+    """What is in the queue now, each message once.
+
+    What comes back meanwhile is left: a consumer that still refuses a message returns it at once, under another id.
+    """
     seen: set[str] = set()
+    began = time.time()
     while True:
         answer = await sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=MESSAGES_PER_CALL,
             WaitTimeSeconds=WAIT_SECONDS,
             VisibilityTimeout=VISIBILITY_SECONDS,
+            MessageSystemAttributeNames=["SentTimestamp"],
         )
-        fresh = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
+        fresh = [
+            message
+            for message in answer.get("Messages", [])
+            # A message that became a dead letter keeps the time at which it was sent.
+            if message["MessageId"] not in seen and int(message["Attributes"]["SentTimestamp"]) <= began * 1000
+        ]
         if not fresh:
             return
         seen |= {message["MessageId"] for message in fresh}

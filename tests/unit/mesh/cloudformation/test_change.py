@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mesh.cloudformation import commands
 from mesh.cloudformation.change import Action, from_aws
 from mesh.cloudformation.locks import kept, locks
 from mesh.cloudformation.stacks import chosen
@@ -52,3 +53,12 @@ def test_a_mode_that_can_be_lifted_is_told_as_such() -> None:
 def test_what_stays_is_what_the_template_says() -> None:
     (data,) = chosen(["data"])
     assert kept(data) == ["StorageKey", "DatabaseLogs", "DatabaseUpgradeLogs", "Database (a last snapshot)"]
+
+
+def test_a_stack_that_takes_long_tells_how_far_it_is_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "TELL_SECONDS", 0)
+    with commands._progress("authmesh-data") as progress:
+        progress(3, 17, "Database create in progress")
+    assert capsys.readouterr().out == "authmesh-data: 3 of 17, Database create in progress\nauthmesh-data: done\n"

@@ -55,6 +55,25 @@ async def test_poison_goes_back_only_if_it_is_asked_for(aws: Aws) -> None:
     assert (await aws.waiting(), await aws.waiting(aws.dead_letters_url)) == (1, 0)
 
 
+async def test_what_a_consumer_sends_back_at_once_is_moved_once(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send_back() -> None:
+        while True:
+            answer = await aws.sqs.receive_message(QueueUrl=aws.queue_url, WaitTimeSeconds=1)
+            for message in answer.get("Messages", []):
+                await aws.sqs.delete_message(QueueUrl=aws.queue_url, ReceiptHandle=message["ReceiptHandle"])
+                await dead(aws, message["Body"])
+
+    await dead(aws, "poison")
+    refusing = asyncio.create_task(send_back())
+    try:
+        # As long as it takes the consumer to refuse.
+        monkeypatch.setattr(redrive, "WAIT_SECONDS", 2)
+        async with asyncio.timeout(30):
+            assert await moved(aws, everything=True) == (1, 0)
+    finally:
+        refusing.cancel()
+
+
 async def test_nothing_is_lost_when_it_breaks_off_between_sending_and_deleting(aws: Aws) -> None:
     class Breaking:
         def __getattr__(self, name: str) -> Any:
