@@ -230,6 +230,28 @@ def test_every_database_password_is_rotated() -> None:
     assert {f"{node.title()}DatabaseSecret" for node in load_mesh().nodes} <= rotated
 
 
+# The page.
+
+PROJECT = TEMPLATES.parents[1]
+PAGE = (PROJECT / "docs" / "aws.md").read_text()
+
+
+def test_the_page_has_every_stack_with_all_of_its_parameters_and_no_other() -> None:
+    rows = {
+        row[1]: set(re.findall(r"`([A-Z]\w+)`", row[2]))
+        for row in re.finditer(r"^\| (\w+) \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE)
+        if row[1] in ORDER
+    }
+    assert rows == {name: set(template.parameters) for name, template in STACKS.items()}
+
+
+def test_the_page_names_files_that_are_there() -> None:
+    files = set(re.findall(r"(?:tests|mesh)/[\w/]+\.(?:py|yaml)", PAGE))
+    assert files
+    assert [name for name in files if not (PROJECT / name).is_file()] == []
+    assert set(re.findall(r"`(\w+)\.yaml`", PAGE)) - {"mesh"} <= set(ORDER)
+
+
 def test_what_is_read_is_what_is_written() -> None:
     template = Template.read(TEMPLATES / "network.yaml")
     assert template.text() == (TEMPLATES / "network.yaml").read_text()
