@@ -33,7 +33,7 @@ async def test_what_a_service_wrote_down_is_in_the_bucket(aws: Aws, open_databas
         async with consuming(aws.consumer()):
             for number in range(25):
                 async with work.begin() as tx:
-                    tx.record(AuditEvent(type="access.denied", reason="SCOPE_MISSING", detail={"number": f"{number}"}))
+                    tx.record(AuditEvent(type="access.denied", reason="SCOPE_MISSING", detail={"method": f"{number}"}))
 
             async def arrived() -> bool:
                 return len(await aws.stored()) == 25
@@ -46,5 +46,5 @@ async def test_what_a_service_wrote_down_is_in_the_bucket(aws: Aws, open_databas
     assert await aws.stored() == [("audit", number) for number in range(1, 26)]
     lines = [line for lines in (await aws.objects()).values() for line in lines]
     read = [json_format.ParseDict(line, AuditEvent()) for line in lines]
-    assert {event.detail["number"] for event in read} == {f"{number}" for number in range(25)}
+    assert {event.detail["method"] for event in read} == {f"{number}" for number in range(25)}
     assert all(event.event_id and event.HasField("event_time") for event in read)
