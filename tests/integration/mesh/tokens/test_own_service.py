@@ -22,6 +22,7 @@ from mesh.rpc.channel import OPTIONS
 from mesh.tokens.feed import STREAM
 from tests.kit.envoy_chain import JWKS, StandIn, eventually
 from tests.kit.greeter import make
+from tests.kit.pages import write_listing
 from tests.kit.protocols import CONTRACT, GrpcClient, method
 from tests.kit.refusals import described
 from tests.kit.tokens import AUDIENCE, ISSUER, SESSION, SUBJECT, Mint
@@ -98,3 +99,14 @@ async def test_the_listed_service_admits_good_tokens_only_and_hears_of_revocatio
         return await outcome(good) == "UNAUTHENTICATED TOKEN_REVOKED"
 
     await eventually(is_revoked)
+
+
+async def test_the_listed_test_passes_in_front_of_the_real_rules(tmp_path: Path) -> None:
+    await make(tmp_path)
+    write_listing("docs/services.md", tmp_path, "test_greeter.py")
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_greeter.py",
+        cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await done.communicate()
+    assert done.returncode == 0, output.decode()
