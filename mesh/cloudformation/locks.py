@@ -31,11 +31,7 @@ def locks(stack: Stack) -> Iterator[str]:
             retention = lock["Rule"]["DefaultRetention"]
             mode = stack.template.value(retention["Mode"], stack.parameters)
             days = stack.template.value(retention["Days"], stack.parameters)
-            who = (
-                "nobody, the root user included, can delete"
-                if mode == "COMPLIANCE"
-                else "only who is granted it can delete"
-            )
+            who = "no user, not even root, can delete" if mode == "COMPLIANCE" else "only who is granted it can delete"
             yield f"{logical_id} stays: {who} its objects for {days} days after they were written"
         if kind == "AWS::KMS::Key" and any(
             statement["Effect"] == "Deny" and "kms:ScheduleKeyDeletion" in statement["Action"]

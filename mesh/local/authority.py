@@ -71,7 +71,7 @@ class Authority:
                 f"the certificate authority in {directory} is damaged: remove that directory and start again"
             ) from None
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise OperatorError(f"{key_file} is no EC key: remove it and start again")
+            raise OperatorError(f"{key_file} is not an EC key: remove it and start again")
         return cls(certificate, key)
 
     @classmethod

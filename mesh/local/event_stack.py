@@ -98,7 +98,7 @@ async def public_key(account: AwsAccount, key: str) -> bytes:
             answer = await kms.get_public_key(KeyId=key)
     except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
         raise OperatorError(
-            f"a public key of the audit trail can't be had from {account.endpoint_url}: {error}"
+            f"can't read a public key of the audit trail from {account.endpoint_url}: {error}"
         ) from None
     return load_der_public_key(answer["PublicKey"]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 

@@ -64,7 +64,7 @@ class Options:
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise OperatorError(f"EDGE_PORT={text} is no port: a number from 1 to 65535, or 0 for any that is free")
+        raise OperatorError(f"EDGE_PORT={text} is not a port: use a number from 1 to 65535, or 0 for a free one")
     return int(text)
 
 
@@ -78,7 +78,7 @@ def _origins(text: str) -> tuple[str, ...]:
 def _number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = environment.get(name) or str(default)
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
-        raise OperatorError(f"{name}={text} is no good: a number from 1 to {most}")
+        raise OperatorError(f"{name}={text} is not valid: use a number from 1 to {most}")
     return int(text)
 
 

@@ -53,5 +53,5 @@ def remove(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(found.st_mode) or (os.geteuid() != 0 and found.st_uid != os.geteuid()):
-        raise OperatorError(f"{path} belongs to somebody else: remove it, or set TMPDIR to a directory of your own")
+        raise OperatorError(f"{path} belongs to another user: remove it, or set TMPDIR to a directory of your own")
     shutil.rmtree(path)

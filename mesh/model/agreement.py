@@ -137,7 +137,7 @@ def _backend_faults(mesh: Mesh, contract: Contract) -> Iterator[str]:
         for rpc in rpcs_of(mesh, contract, node):
             named = set(rpc.access.internal.callers)
             yield from (
-                f"{rpc.path}: its access rule names {name}, which is no virtual node"
+                f"{rpc.path}: its access rule names {name}, which is not a virtual node"
                 for name in sorted(named - {"*", *mesh.nodes})
             )
             admitted = set(mesh.nodes) - {node} if "*" in named else named & set(mesh.nodes)

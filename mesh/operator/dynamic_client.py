@@ -87,7 +87,7 @@ def parse_request(contract: Contract, rpc: Rpc, text: str) -> Message:
             raise ValueError("it must be a JSON object")
         json_format.Parse(text, request)
     except (json_format.ParseError, ValueError, TypeError) as error:
-        raise CallError(f"the request is no {rpc.input_type}: {error}") from None
+        raise CallError(f"the request is not a valid {rpc.input_type}: {error}") from None
     return request
 
 

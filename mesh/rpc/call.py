@@ -121,7 +121,7 @@ class Call:
             try:
                 self._request = self.codec.parse(self.payload)
             except (DecodeError, UnicodeDecodeError, ValueError) as error:
-                raise field_invalid("request", f"these bytes are no {self.rpc.input_type}") from error
+                raise field_invalid("request", f"these bytes are not a valid {self.rpc.input_type}") from error
         assert self._request is not None
         return self._request
 

@@ -105,7 +105,7 @@ class RedisAddress:
             name: How the connection calls itself.
 
         Raises:
-            RedisError, OSError, TimeoutError: nobody can be reached who knows, or nobody is primary now.
+            RedisError, OSError, TimeoutError: nobody can be reached who knows, or there is no primary at the moment.
         """
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None, "client_name": name}
         options["socket_connect_timeout"] = CONNECT_SECONDS
@@ -150,7 +150,7 @@ class RedisAddress:
         none).
         """
         options = {"socket_timeout": None, "retry": Retry(NoBackoff(), 0), **self._identity}
-        problem: Exception = RedisConnectionError("nobody is primary now")
+        problem: Exception = RedisConnectionError("there is no primary at the moment")
         for host, port in self.hosts:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):

@@ -227,7 +227,7 @@ class Authentication(Part):
         if self._feed.staleness() <= max_staleness:
             return None
         return Unavailable(
-            Reason.REVOCATION_STALE, "which tokens were revoked lately is not known now: keep the token and try again"
+            Reason.REVOCATION_STALE, "the list of revoked tokens is out of date: keep the token and try again"
         )
 
     def _watched(self, proceed: Handler, max_staleness: float) -> Handler:
@@ -276,7 +276,7 @@ def bearer_token(call: Call) -> str:
         raise Unauthenticated(Reason.TOKEN_INVALID, "more than one authorization")
     scheme, _, token = values[0].partition(" ") if values else ("", "", "")
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated(Reason.TOKEN_MISSING, "this method wants `authorization: Bearer <access token>`")
+        raise Unauthenticated(Reason.TOKEN_MISSING, "this method requires `authorization: Bearer <access token>`")
     return token
 
 

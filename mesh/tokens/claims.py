@@ -114,7 +114,7 @@ def not_before(payload: Mapping[str, Any]) -> int:
     """`nbf`, or 0 without one.
 
     Raises:
-        ClaimsError: it is no time.
+        ClaimsError: it is not a time.
     """
     return time_claim(payload, "nbf") if "nbf" in payload else 0
 
@@ -127,7 +127,7 @@ def id_claim(payload: Mapping[str, Any], name: str) -> str:
     """
     value = payload.get(name)
     if not isinstance(value, str) or not is_name(value):
-        raise ClaimsError(f"{name} is no id")
+        raise ClaimsError(f"{name} is not an id")
     return value
 
 
@@ -140,20 +140,20 @@ def time_claim(payload: Mapping[str, Any], name: str) -> int:
     value = payload.get(name)
     # bool is an int in Python, and `"exp": true` is 1970.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < LATEST:
-        raise ClaimsError(f"{name} is no time")
+        raise ClaimsError(f"{name} is not a time")
     return value
 
 
 def _scopes(value: object) -> frozenset[str]:
     if not isinstance(value, str):
-        raise ClaimsError("scope is no string")
+        raise ClaimsError("scope is not a string")
     scopes = value.split(" ") if value else []
     if not all(_SCOPE.fullmatch(scope) for scope in scopes):
-        raise ClaimsError("scope is no list of scopes")
+        raise ClaimsError("scope is not a list of scopes")
     return frozenset(scopes)
 
 
 def _strings(value: object, name: str) -> Iterable[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) and is_name(item) for item in value):
-        raise ClaimsError(f"{name} is no list of names")
+        raise ClaimsError(f"{name} is not a list of names")
     return value

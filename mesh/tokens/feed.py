@@ -222,7 +222,7 @@ class RevocationFeed(Part):
             try:
                 revocation = decode(entry_id, fields)
             except (ValueError, KeyError) as error:
-                raise GapError(f"entry {entry_id!r} is no revocation") from error
+                raise GapError(f"entry {entry_id!r} is not a revocation") from error
             # Applied in any case: to refuse early is no harm. But what lies between must be had, too.
             self._revocations.add((revocation,))
             self._note_delivery(fields)

@@ -92,7 +92,7 @@ def parse_jwks(document: bytes, algorithms: frozenset[str] = frozenset({"ES256"}
 
 def _parse_key(member: object, algorithms: frozenset[str]) -> VerificationKey:
     if not isinstance(member, dict):
-        raise JwksError("a key is no object")
+        raise JwksError("a key is not an object")
     key_id, algorithm = member.get("kid"), member.get("alg")
     if not isinstance(key_id, str) or not key_id:
         raise JwksError("a key has no kid")
@@ -105,7 +105,7 @@ def _parse_key(member: object, algorithms: frozenset[str]) -> VerificationKey:
     try:
         public_key = _ALGORITHMS[algorithm].from_jwk(member)
     except (InvalidKeyError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise JwksError(f"key {key_id[:64]!r} is no key") from error
+        raise JwksError(f"key {key_id[:64]!r} is not a key") from error
     if not _is_strong(public_key):
         raise JwksError(f"key {key_id[:64]!r} is weak or of another kind")
     return VerificationKey(key_id, algorithm, public_key)

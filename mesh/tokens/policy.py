@@ -78,7 +78,7 @@ class Policy:
         rule = self.token_rule(call.rpc)
         if rule.sender_bound:
             # The verifier refuses `cnf`, so whatever arrives here is a plain bearer token.
-            raise Unauthenticated(Reason.TOKEN_INVALID, "this method wants a token that is bound to its sender")
+            raise Unauthenticated(Reason.TOKEN_INVALID, "this method requires a token that is bound to its sender")
         if missing := self._demanded_scopes(rule, call, claims) - claims.scopes:
             raise PermissionDenied(Reason.SCOPE_MISSING, f"the token lacks the scope {' '.join(sorted(missing))}")
         if rule.roles and not rule.roles & claims.roles:

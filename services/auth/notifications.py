@@ -147,7 +147,7 @@ def _event(body: str) -> audit_event_pb2.AuditEvent:
     except (ValueError, TypeError, KeyError, RecursionError, json_format.Error) as error:
         raise NoticeError(f"not an envelope with an audit event ({type(error).__name__})") from None
     if event.type not in MESSAGE_OF_EVENT:
-        raise NoticeError("an event that nobody is told of")
+        raise NoticeError("an event that no message is sent for")
     # IAM lets each node put events with its own name as `source` only: another service can have nobody told that their
     # token was stolen.
     if source != f"authmesh.{event.source}" or event.type.partition(".")[0] != event.source:
@@ -159,4 +159,4 @@ def _user_id(event: audit_event_pb2.AuditEvent) -> uuid.UUID:
     try:
         return uuid.UUID(event.subject.removeprefix("users/"))
     except ValueError:
-        raise NoticeError("an event about nobody") from None
+        raise NoticeError("an event without a subject") from None

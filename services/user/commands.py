@@ -44,7 +44,7 @@ def list_holders(database_url: DatabaseUrlOption = None) -> None:
     for user in holders:
         terminal.line(f"{user.name}  {user.email}  {', '.join(user.roles)}{'  disabled' if user.disabled else ''}")
     if not holders:
-        terminal.line("nobody has a role: `authmesh admin grant EMAIL` makes an administrator")
+        terminal.line("no user has a role: `authmesh admin grant EMAIL` makes an administrator")
 
 
 @commands.command()
@@ -72,6 +72,6 @@ def _do(database_url: str | None, action: Callable[[Administration], Awaitable[A
     try:
         return asyncio.run(run())
     except NotFound:
-        terminal.fail(f"nobody with the address {email} has an account: sign up and verify the address first")
+        terminal.fail(f"no user with the address {email} has an account: sign up and verify the address first")
     except (MeshError, OperatorError) as error:
         terminal.fail(str(error))

@@ -133,7 +133,7 @@ async def test_refusals_say_what_to_do_and_nothing_of_the_inside(process: TokenP
             "x-request-id",
             "www-authenticate",
         }
-    assert messages == {"the access token is not valid", "this method wants `authorization: Bearer <access token>`"}
+    assert messages == {"the access token is not valid", "this method requires `authorization: Bearer <access token>`"}
 
 
 async def test_streams_opened_and_reset_by_the_thousand_leave_room_for_others(

@@ -30,7 +30,7 @@ _TOKEN = f"{_DETAILS}.startsWith('jwt_authn_access_denied')"
 UNREAD = "x-authmesh-unread"
 """Marks the JSON answer about a request that the transcoder could not read: its body is the transcoder's text, which
 quotes the request. `script.edge_script` takes both off."""
-UNREADABLE = field_invalid("request", "this is no JSON that the method can read")
+UNREADABLE = field_invalid("request", "the body is not JSON of this method's request")
 """What a client learns of such a request while no field is known."""
 
 
@@ -137,7 +137,7 @@ TABLE: tuple[LocalReply, ...] = (
     ),
     LocalReply(
         "response.code >= 400 && response.code < 500",
-        errors.InvalidArgument(Reason.FIELD_INVALID, "this is no request that can be understood"),
+        errors.InvalidArgument(Reason.FIELD_INVALID, "the request can't be parsed"),
         400,
     ),
     LocalReply(

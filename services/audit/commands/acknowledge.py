@@ -30,9 +30,7 @@ def command(
     ids: Annotated[
         list[str], typer.Argument(metavar="ID...", help="Ids of findings, as `authmesh audit verify` prints them.")
     ],
-    reason: Annotated[
-        str, typer.Option(help="Why the findings are no cause for alarm any more. It is kept for as long as the trail.")
-    ],
+    reason: Annotated[str, typer.Option(help="Why the findings are accepted. Kept for as long as the trail.")],
     by: Annotated[
         str, typer.Option(help="Who says so; by default whom AWS takes you for, or you on this machine.")
     ] = "",

@@ -193,7 +193,8 @@ class ClientAdmin:
     async def _denied(self, client_id: str, missing: Collection[str]) -> PermissionDenied:
         """The refusal of a client with these scopes. It is on record."""
         await self._denials.record(events.client_denied(client_id))
-        message = f"nobody gives a client more than they have: the token lacks {' '.join(sorted(missing))[:100]}"
+        lacking = " ".join(sorted(missing))[:100]
+        message = f"a client can't get more scopes than its administrator has: the token lacks {lacking}"
         if unknown := set(missing) - self._role_scopes.known:
             message += f"; no role has {' '.join(sorted(unknown))[:100]}: add it to a role in the roles file first"
         return PermissionDenied(Reason.SCOPE_MISSING, message)
@@ -235,7 +236,8 @@ def _check_id(client_id: str) -> None:
         _CLIENT_ID.validate_python(client_id)
     except ValidationError:
         raise field_invalid(
-            "client.name", "an id is a letter and up to 62 letters, digits and -, all lower case, and no UUID"
+            "client.name",
+            "must be 1 to 63 lower case letters, digits and hyphens, begin with a letter, and not be a UUID",
         ) from None
 
 

@@ -99,7 +99,7 @@ def read_assertion(text: str) -> Assertion:
     if not isinstance(audience, str) and not (
         isinstance(audience, list) and audience and all(isinstance(item, str) for item in audience)
     ):
-        raise ClaimsError("aud is no audience")
+        raise ClaimsError("aud is not an audience")
     if "iat" in payload:
         time_claim(payload, "iat")
     not_before(payload)

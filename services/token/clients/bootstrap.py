@@ -61,7 +61,7 @@ class ClientBootstrap(Part):
             known = await find_client(self._work.database, client_id)
             if known is None or known.client != client:
                 _log.warning(
-                    "the client is another one than in the file: the database has the say",
+                    "the client differs from clients.yaml: keeping the database's value",
                     client=client_id,
                     deleted=known is None,
                 )

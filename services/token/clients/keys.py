@@ -41,7 +41,7 @@ def client_keys(jwks: str) -> Mapping[str, VerificationKey]:
 
 def _check_members(member: object) -> None:
     if not isinstance(member, dict):
-        raise JwksError("a key is no object")
+        raise JwksError("a key is not an object")
     allowed = _OF_TYPE.get(str(member.get("kty")))
     if allowed is None:
         raise JwksError("a key is neither EC nor RSA")

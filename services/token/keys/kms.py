@@ -169,7 +169,7 @@ class KmsSigner:
         try:
             return raw_signature(signature)
         except ValueError as error:
-            _log.error("kms answered with something that is no signature", key=self.key_id)
+            _log.error("KMS answered with something that is not a signature", key=self.key_id)
             raise _unavailable() from error
 
 

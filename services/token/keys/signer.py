@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 Algorithm = Literal["ES256", "RS256"]
 """`alg` of tokens (RFC 7518): what the mesh can sign with."""
@@ -133,19 +134,8 @@ def raw_signature(der: bytes) -> bytes:
 def public_jwk(key: PublicKey) -> dict[str, str]:
     """The required members of a public key's JWK (RFC 7518, sections 6.2.1 and 6.3.1)."""
     if isinstance(key, rsa.RSAPublicKey):
-        modulus, exponent = key.public_numbers().n, key.public_numbers().e
-        return {
-            "e": _number(exponent, (exponent.bit_length() + 7) // 8),
-            "kty": "RSA",
-            "n": _number(modulus, (modulus.bit_length() + 7) // 8),
-        }
-    point = key.public_numbers()
-    return {
-        "crv": "P-256",
-        "kty": "EC",
-        "x": _number(point.x, _COORDINATE_BYTES),
-        "y": _number(point.y, _COORDINATE_BYTES),
-    }
+        return {name: RSAAlgorithm.to_jwk(key, as_dict=True)[name] for name in ("e", "kty", "n")}
+    return {name: ECAlgorithm.to_jwk(key, as_dict=True)[name] for name in ("crv", "kty", "x", "y")}
 
 
 def thumbprint(members: Mapping[str, str]) -> str:
@@ -153,10 +143,6 @@ def thumbprint(members: Mapping[str, str]) -> str:
     return _base64url(
         hashlib.sha256(json.dumps(dict(members), sort_keys=True, separators=(",", ":")).encode()).digest()
     )
-
-
-def _number(value: int, length: int) -> str:
-    return _base64url(value.to_bytes(length))
 
 
 def _base64url(content: bytes) -> str:

@@ -54,7 +54,7 @@ def check_scopes(requested: Collection[str], client: Client, role_scopes: RoleSc
     if unknown := set(requested) - role_scopes.known:
         raise field_invalid("scopes", f"no rule grants {' '.join(sorted(unknown))[:100]}")
     if requested and client.scopes.isdisjoint(requested):
-        raise field_invalid("scopes", "none of these may be had with this client")
+        raise field_invalid("scopes", "this client can have none of these scopes")
 
 
 def grant(
@@ -77,5 +77,5 @@ def grant(
     if requested:
         granted &= frozenset(requested)
         if not granted:
-            raise field_invalid("scopes", "none of these may be had by this user with this client")
+            raise field_invalid("scopes", "this user can have none of these scopes with this client")
     return granted

@@ -46,7 +46,7 @@ def test_without_a_mesh_every_command_is_one_clear_line(arguments: tuple[str, ..
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({"EDGE_PORT": "http"}, "EDGE_PORT=http is no port"),
+        ({"EDGE_PORT": "http"}, "EDGE_PORT=http is not a port"),
         ({"REDIS_URL": "localhost"}, "REDIS_URL must begin with"),
         ({"AUTHMESH_INFRA": "/nowhere"}, "no server environment in /nowhere"),
     ],
@@ -201,5 +201,5 @@ def test_a_request_is_proto3_json(contract: Contract) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pageSize": "x"}', '{"nonsense": 1}', "7"])
 def test_a_request_that_is_none_is_told(text: str, contract: Contract) -> None:
-    with pytest.raises(CallError, match=r"the request is no authmesh.resource.v1.ListResourcesRequest"):
+    with pytest.raises(CallError, match=r"the request is not a valid authmesh.resource.v1.ListResourcesRequest"):
         parse_request(contract, find_rpc(contract, "ResourceService/ListResources"), text)

@@ -52,4 +52,9 @@ async def test_claims_are_chosen() -> None:
     issuer = LocalIssuer()
     authentication = await issuer.authentication()
     claims = await authentication.verify(issuer.token("ada", amr=["otp"], roles=["admin"], client="app"))
-    assert (claims.subject, claims.amr, claims.roles, claims.client_id) == ("ada", ("otp",), {"admin"}, "app")
+    assert (claims.subject, claims.amr, claims.roles, claims.client_id) == (
+        "ada",
+        ("otp",),
+        frozenset({"admin"}),
+        "app",
+    )

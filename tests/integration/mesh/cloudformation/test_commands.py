@@ -85,7 +85,7 @@ async def test_plan_deploy_status_and_destroy_from_nothing_to_nothing(account: A
     code, out, error = await run(account, "destroy", typed="yes\n")
     assert (code, error) == (1, "authmesh: nothing was destroyed\n")
     assert (await _statuses(account)) == statuses
-    assert "AuditBucket stays: nobody, the root user included, can delete its objects for 365 days" in out
+    assert "AuditBucket stays: no user, not even root, can delete its objects for 365 days" in out
     assert "Database has deletion protection. First: aws rds modify-db-instance" in out
     assert "CheckpointKey stays: its policy refuses its deletion" in out
 

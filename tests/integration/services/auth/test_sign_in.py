@@ -117,7 +117,7 @@ async def test_what_is_wrong_with_the_request_or_with_token_is_said_before_the_p
 
 
 EXITS: dict[str, MeshError] = {
-    "no scope is left": field_invalid("scopes", "none of these may be had by this user with this client"),
+    "no scope is left": field_invalid("scopes", "this user can have none of these scopes with this client"),
     "Token is gone": Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "gone"),
     "time is up": DeadlineExceeded(Reason.DEADLINE, "late"),
     "Token heard first that the account is disabled": Unauthenticated(

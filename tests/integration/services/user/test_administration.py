@@ -125,7 +125,7 @@ async def test_the_operator_sees_who_has_a_role_and_takes_it_also_from_the_last(
         )
         return result.exit_code, result.output
 
-    assert await run("list") == (0, "nobody has a role: `authmesh admin grant EMAIL` makes an administrator\n")
+    assert await run("list") == (0, "no user has a role: `authmesh admin grant EMAIL` makes an administrator\n")
     async with Database.open(url) as database:
         parts = type(user)(database)
         ada, bob = [await parts.new_user(f"{name}@example.com") for name in ("ada", "bob")]

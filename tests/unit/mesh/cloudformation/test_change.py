@@ -43,7 +43,7 @@ def test_a_mode_that_can_be_lifted_is_told_as_such() -> None:
         return next(line for line in locks(events) if line.startswith("AuditBucket"))
 
     assert told("COMPLIANCE") == (
-        "AuditBucket stays: nobody, the root user included, can delete its objects for 30 days after they were written"
+        "AuditBucket stays: no user, not even root, can delete its objects for 30 days after they were written"
     )
     assert told("GOVERNANCE") == (
         "AuditBucket stays: only who is granted it can delete its objects for 30 days after they were written"

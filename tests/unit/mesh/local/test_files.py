@@ -58,7 +58,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path, monkeypatch: pytest
     path = sockets.socket_directory(tmp_path)
     path.rmdir()
     path.symlink_to(treasure)
-    with pytest.raises(OperatorError, match="belongs to somebody else"):
+    with pytest.raises(OperatorError, match="belongs to another user"):
         sockets.socket_directory(tmp_path)
     assert treasure.exists()
 

@@ -158,7 +158,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(payload: bytes)
     async with serving(Directory(found)) as channel:
         refused = await refusal(unary(channel, request=payload))
     assert (refused.status, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
-    assert refused.violations == {"request": "these bytes are no authmesh.user.v1.LookupUserRequest"}
+    assert refused.violations == {"request": "these bytes are not a valid authmesh.user.v1.LookupUserRequest"}
 
 
 async def test_bytes_that_are_no_message_are_an_invalid_argument_of_a_stream_too() -> None:
