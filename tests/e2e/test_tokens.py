@@ -13,6 +13,7 @@ import jwt
 import pytest
 from grpc import aio
 
+from mesh.model.mesh import load_mesh
 from mesh.rpc.channel import OPTIONS
 from tests.e2e.conftest import Person, RunningMesh, eventually, forged, sign_in_again
 from tests.kit.protocols import Client, GrpcClient, JsonClient, SidecarClient
@@ -199,13 +200,13 @@ async def test_nobody_without_a_certificate_of_the_mesh_reaches_a_sidecar(mesh: 
     context = ssl.create_default_context(cafile=str(mesh.home / "certificates" / "edge" / "ca.crt"))
     context.check_hostname = False
     async with httpx.AsyncClient(http1=False, http2=True, verify=context) as http:
-        for node in ("auth", "token", "user", "resource", "audit"):
+        for node in load_mesh().nodes:
             with pytest.raises((httpx.HTTPError, ssl.SSLError)):
                 await http.get(f"https://{mesh.row(f'{node}-sidecar')['address']}/")
 
 
 def test_a_service_listens_on_its_socket_alone_and_only_its_own_user_may_dial_it(mesh: RunningMesh) -> None:
-    for node in ("auth", "token", "user", "resource", "audit"):
+    for node in load_mesh().nodes:
         row = mesh.row(node)
         inodes = {
             link.readlink().name

@@ -60,9 +60,7 @@ def verify(
             help="Begin with the last checkpoint before this time (UTC).",
         ),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Only this source's chain: auth, token, user, resource, audit.")
-    ] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source's chain: the name of a service, `auth`.")] = None,
     key: KeyOption = None,
     acknowledgement_key: AcknowledgementKeyOption = None,
     directory: CopyOption = None,
@@ -182,7 +180,7 @@ def export(
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.PARQUET,
     since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day (UTC).")] = None,
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day (UTC).")] = None,
-    source: Annotated[str | None, typer.Option(help="Only this source: auth, token, user, resource, audit.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source: the name of a service, `auth`.")] = None,
     directory: CopyOption = None,
     bucket: BucketOption = None,
     endpoint_url: EndpointOption = None,

@@ -8,9 +8,10 @@ import pytest
 from mesh.local import databases
 from mesh.local.components import postgres
 from mesh.local.databases import ServiceDatabase
+from mesh.model.mesh import load_mesh
 from mesh.operator.errors import OperatorError
 
-NODES = ("auth", "token", "user", "resource", "audit")
+NODES = tuple(load_mesh().nodes)
 
 
 @pytest.fixture(scope="module")

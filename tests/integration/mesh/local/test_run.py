@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mesh.model.mesh import load_mesh
 from mesh.operator.identity import Identity
 from tests.conftest import held
 from tests.e2e.conftest import RunningMesh, running
@@ -115,7 +116,7 @@ async def test_start_and_memory_are_measured(mesh: RunningMesh) -> None:
 
 async def test_every_process_has_a_row_and_a_log(mesh: RunningMesh) -> None:
     names = [row["name"] for row in mesh.status["processes"]]
-    nodes = ["auth", "token", "user", "resource", "audit"]
+    nodes = list(load_mesh().nodes)
     assert sorted(names) == sorted(
         ["postgres", "valkey", "aws", "edge", *nodes, *(f"{node}-sidecar" for node in nodes)]
     )
