@@ -264,6 +264,43 @@ def render(
     terminal.line(f"{written} files in {out}")
 
 
+new_commands = typer.Typer(no_args_is_help=True, help="Begin something new in this checkout.")
+app.add_typer(new_commands, name="new")
+
+
+@new_commands.callback()
+def _new() -> None:
+    """Begin something new in this checkout."""
+
+
+@new_commands.command()
+def service(
+    name: Annotated[str, typer.Argument(help="The plural of what it keeps, in lower case: `orders`.")],
+    resource: Annotated[
+        str | None, typer.Option(help="The singular, where it is not the name without its `s`.", show_default=False)
+    ] = None,
+) -> None:
+    """Begin a bounded context: its contract, service, table, node, routes, scopes and tests.
+
+    It works at once: five methods over a table of its own, with audit events, pages, etags and a quota. Run it in the
+    top folder of the checkout, then change what it wrote.
+    """
+    from mesh.scaffold import service as scaffold
+
+    checkout = Path.cwd()
+    new = scaffold.NewService.named(name, resource)
+    changed = scaffold.changes(checkout, new)
+    existing = {path for path in changed if (checkout / path).exists()}
+    scaffold.write(checkout, changed)
+    for path in sorted(changed):
+        terminal.line(f"{'changed' if path in existing else 'new    '}  {path}")
+    method = f"{new.resource.capitalize()}Service/Create{new.resource.capitalize()}"
+    terminal.line("")
+    terminal.line("Next: `make gen format lint test`, then `make run-mesh`. With a token, its first call is:")
+    first = f"""'{{"{new.resource}": {{"displayName": "first"}}}}'"""
+    terminal.line(f'  authmesh call {method} {first} --token "$TOKEN"')
+
+
 def _read_mesh(file: Path | None) -> Any:
     """The mesh and its contract, which agree."""
     from mesh.contract import Contract

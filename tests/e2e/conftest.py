@@ -11,7 +11,7 @@ import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class RunningMesh:
     home: Path
     process: asyncio.subprocess.Process
     clients: Mapping[str, Client]
+    command: Path = AUTHMESH
 
     @property
     def status(self) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class RunningMesh:
         """Runs the `authmesh` command on this mesh: exit status, output, errors."""
         environment = os.environ | {"AUTHMESH_HOME": str(self.home)}
         process = await asyncio.create_subprocess_exec(
-            AUTHMESH, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            self.command, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         output, errors = await process.communicate()
         return process.returncode or 0, output.decode(), errors.decode()
@@ -110,13 +111,18 @@ class RunningMesh:
         await eventually(back)
 
 
-@asynccontextmanager
-async def running(home: Path, **environment: str) -> AsyncIterator[RunningMesh]:
+def running(home: Path, **environment: str) -> AbstractAsyncContextManager[RunningMesh]:
     """Runs a mesh of its own in `home` on free ports, and stops it as a user does."""
+    return running_by(AUTHMESH, home, **environment)
+
+
+@asynccontextmanager
+async def running_by(command: Path, home: Path, **environment: str) -> AsyncIterator[RunningMesh]:
+    """As `running`, by the `authmesh` command of another environment."""
     settings = {"AUTHMESH_HOME": str(home), "EDGE_PORT": "0", "RATE_LIMIT_FACTOR": "1000"}
     log = (home.parent / f"{home.name}.log").open("w+")
     process = await asyncio.create_subprocess_exec(
-        AUTHMESH,
+        command,
         "run",
         env=os.environ | settings | environment,
         stdout=log,
@@ -138,7 +144,7 @@ async def running(home: Path, **environment: str) -> AsyncIterator[RunningMesh]:
             raise AssertionError(f"the mesh did not get ready:\n{Path(log.name).read_text()[-6000:]}") from None
         status = json.loads((home / "status.json").read_text())
         async with open_clients(status["edge"], Path(status["ca_file"])) as clients:
-            yield RunningMesh(home, process, clients)
+            yield RunningMesh(home, process, clients, command)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)

@@ -30,6 +30,7 @@ from mesh.tokens.feed import STREAM
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
 from mesh.tokens.keys import parse_jwks
 from tests.conftest import held
+from tests.kit.role_scopes import ROLES
 from tests.kit.snapshots import whole
 from tests.kit.token_calls import ALICE, Process, by, environment, eventually, reason, refresh, running, start
 
@@ -47,7 +48,7 @@ async def token(new_database_url: Callable[[str], Awaitable[str]], valkey_server
 async def test_tokens_go_from_sign_in_through_refresh_to_sign_out(token: Process) -> None:
     first = await token.sign_in(device=token_set_pb2.Device(instance_id=str(uuid.uuid4()), display_name="Phone"))
     assert first.token_type == "Bearer"
-    assert list(first.scopes) == ["resource:read", "resource:write", "session:manage", "user:read", "user:write"]
+    assert list(first.scopes) == sorted(ROLES.allowed([]))
     assert (
         await reason(token.tokens.RefreshToken(refresh(first), metadata=by("edge")))
         == "UNAUTHENTICATED REFRESH_INVALID"

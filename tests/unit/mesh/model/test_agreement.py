@@ -57,7 +57,9 @@ def test_the_mesh_agrees_with_the_contract() -> None:
             r"/authmesh.token.v1.TokenIssuer/IssueTokens: is internal, but gatewayRoutes issuer opens",
         ),
         (
-            lambda raw: raw["gatewayRoutes"].pop(),
+            lambda raw: raw["gatewayRoutes"].remove(
+                next(route for route in raw["gatewayRoutes"] if route["name"] == "audit-service")
+            ),
             r"AuditService/QueryEvents: is for clients, but no gateway route of edge opens",
         ),
         (

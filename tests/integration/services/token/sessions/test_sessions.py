@@ -9,6 +9,7 @@ from mesh.errors import InvalidArgument, MeshError, Reason, Unauthenticated
 from services.token.retention import Retention
 from services.token.revocation.revoker import TOKENS_APART
 from tests.integration.services.token.conftest import Token
+from tests.kit.role_scopes import ROLES
 
 ALICE, BOB = uuid.uuid4(), uuid.uuid4()
 
@@ -19,7 +20,7 @@ async def live(token: Token, subject: uuid.UUID) -> list[uuid.UUID]:
 
 async def test_a_sign_in_gives_all_that_the_user_may_have_and_is_written_down(token: Token) -> None:
     issued = await token.sign_in(ALICE)
-    assert issued.grant.scopes == {"session:manage", "user:read", "user:write", "resource:read", "resource:write"}
+    assert issued.grant.scopes == ROLES.allowed([])
     (event,) = await token.events()
     assert (event.type, event.subject, event.actor) == ("token.issued", f"users/{ALICE}", f"users/{ALICE}")
     assert (event.address, event.user_agent, event.client) == ("192.0.2.7", "test/1", "clients/demo")
