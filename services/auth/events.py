@@ -35,6 +35,34 @@ def email_verified(sign_up: SignUp) -> AuditEvent:
     return AuditEvent(type="auth.email_verified", actor=user, subject=user, email=sign_up.email)
 
 
+def reset_code_issued(account: Account) -> AuditEvent:
+    """A code for a new password is sent."""
+    return AuditEvent(type="auth.code_issued", subject=_user(account.user_id), detail={"kind": "reset_password"})
+
+
+def reset_code_refused(account: Account) -> AuditEvent:
+    """A wrong or expired code for a new password was sent, while the account awaits one."""
+    return _failure("auth.code_refused", Reason.CODE_INVALID, account.user_id)
+
+
+def password_reset(account: Account) -> AuditEvent:
+    """The password was replaced with a code."""
+    user = _user(account.user_id)
+    return AuditEvent(type="auth.password_reset", actor=user, subject=user, email=account.email)
+
+
+def password_changed(account: Account) -> AuditEvent:
+    """The password was replaced with the old one."""
+    return AuditEvent(type="auth.password_changed", subject=_user(account.user_id), email=account.email)
+
+
+def password_refused(account: Account, client_id: str) -> AuditEvent:
+    """A wrong password was given for the old one."""
+    return sign_in_failed(
+        Reason.CREDENTIALS_INVALID, account.user_id, account.email, client_id, password_is_right=False
+    )
+
+
 def signed_in(account: Account, client_id: str, session: str) -> AuditEvent:
     """A session was started. `session` is its name."""
     user = _user(account.user_id)

@@ -77,6 +77,19 @@ class Hasher:
 
         return await self._compute(check)
 
+    async def is_right(self, password_hash: str, password: str) -> bool:
+        """Whether a password, as it was typed, is the one of a hash. For people who are known already: it takes
+        another time than `check_password`.
+        """
+
+        def check() -> bool:
+            try:
+                return self._argon2.verify(password_hash, _normalised(password))
+            except VerifyMismatchError:
+                return False
+
+        return await self._compute(check)
+
     def is_outdated(self, password_hash: str) -> bool:
         """Whether the hash was made with other parameters than today's."""
         return self._argon2.check_needs_rehash(password_hash)

@@ -26,6 +26,7 @@ from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.notifications import NotificationConsumer
 from services.auth.password_policy import PasswordPolicy
+from services.auth.passwords import Passwords
 from services.auth.retention import Retention
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
@@ -61,10 +62,11 @@ async def main() -> None:
         anonymous = AnonymousDenials(work)
         constant_time = ConstantTime(settings.answer_seconds)
         throttle = Throttle(settings.rate_limit_factor)
+        policy = PasswordPolicy.load(shortest=settings.password_min_length)
         sign_ups = Registration(
             work,
             hasher,
-            PasswordPolicy.load(),
+            policy,
             anonymous,
             constant_time,
             throttle,
@@ -82,13 +84,23 @@ async def main() -> None:
             token.CheckSignIn,
             token.IssueTokens,
         )
+        passwords = Passwords(
+            work,
+            hasher,
+            policy,
+            anonymous,
+            constant_time,
+            throttle,
+            turns,
+            token.RevokeSubject,
+        )
         credentials = CredentialLifecycle(work)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notifications = [NotificationConsumer(work, open_sqs, queue_url)] if queue_url else []
         await serve(
             settings,
             services=[
-                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
+                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins, passwords)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
                 (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),

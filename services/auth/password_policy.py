@@ -1,4 +1,4 @@
-"""Which passwords are worth nothing (NIST SP 800-63B 3.1.1.2, OWASP ASVS 6.2): too short, known to every attacker, or
+"""Which passwords are refused (NIST SP 800-63B-4, 3.1.1.2; OWASP ASVS 5.0, 6.2): too short, known to every attacker, or
 made of next to nothing.
 
 No demand for digits or capitals: they make passwords worse, not better.
@@ -6,7 +6,8 @@ No demand for digits or capitals: they make passwords worse, not better.
 
 import re
 import unicodedata
-from importlib.resources import files
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 
 from mesh.errors import FieldViolation, InvalidArgument, Reason
 
@@ -35,6 +36,7 @@ _EDGES = re.compile(r"^[\W\d_]+|[\W\d_]+$")
 _FEWEST_DIFFERENT = 4
 _LONGEST_REPEAT = 4
 _SHORTEST_NAME = 4
+_PRODUCT = "authmesh"
 _MOST_TRIMMED = 6
 """More digits and signs than that around a word are a password in themselves."""
 
@@ -42,17 +44,22 @@ _MOST_TRIMMED = 6
 class PasswordPolicy:
     """Judges new passwords. Never applied at sign-in, where it would tell what a password is not."""
 
-    def __init__(self, common: frozenset[str]) -> None:
+    def __init__(self, common: frozenset[str], *, shortest: int = SHORTEST) -> None:
         """Args:
         common: The best known passwords, in lower case.
+        shortest: Characters that a password has at least.
         """
         self._common = common
+        self._shortest = shortest
 
     @classmethod
-    def load(cls) -> "PasswordPolicy":
-        """The policy with the list that comes with the package."""
-        lines = files(__package__).joinpath("common_passwords.txt").read_text("utf-8").splitlines()
-        return cls(frozenset(line for line in lines if line and not line.startswith("#")))
+    def load(cls, *, shortest: int = SHORTEST) -> "PasswordPolicy":
+        """The policy with zxcvbn's list of 30,000 passwords from breaches.
+
+        Args:
+            shortest: Characters that a password has at least.
+        """
+        return cls(_common_passwords(), shortest=shortest)
 
     def check(self, password: str, *, field: str, email: str, names: tuple[str, ...] = ()) -> None:
         """Judges a password that is about to be set.
@@ -69,13 +76,20 @@ class PasswordPolicy:
         normal = unicodedata.normalize("NFKC", password)
         fault = self._fault(normal, email, names)
         if fault:
-            raise InvalidArgument(
-                Reason.PASSWORD_INVALID, f"{field}: {fault}", violations=(FieldViolation(field, fault),)
-            )
+            raise self.refusal(field, fault)
+
+    def refusal(self, field: str, fault: str) -> InvalidArgument:
+        """The refusal of a password: PASSWORD_INVALID.
+
+        Args:
+            field: Of the request.
+            fault: What is wrong with it, and what to do.
+        """
+        return InvalidArgument(Reason.PASSWORD_INVALID, f"{field}: {fault}", violations=(FieldViolation(field, fault),))
 
     def _fault(self, password: str, email: str, names: tuple[str, ...]) -> str | None:
-        if not SHORTEST <= len(password) <= LONGEST:
-            return f"must have {SHORTEST} to {LONGEST} characters"
+        if not self._shortest <= len(password) <= LONGEST:
+            return f"must have {self._shortest} to {LONGEST} characters"
         folded = password.casefold()
         if len(set(folded)) < _FEWEST_DIFFERENT or _is_repetition(folded):
             return "repeats the same few characters: choose another"
@@ -83,9 +97,10 @@ class PasswordPolicy:
             return "is a sequence of the alphabet or the keyboard: choose another"
         if self._is_common(folded):
             return "is among the first that an attacker tries: choose another"
-        for word in re.split(r"[\W_]+", " ".join((email, *names)).casefold()):
+        known = " ".join((email, *names)).casefold()
+        for word in {*re.split(r"[\W_]+", known), *re.split(r"[\s@]+", known), *known.split(), _PRODUCT}:
             if len(word) >= _SHORTEST_NAME and word in folded and len(folded) - len(word) < SHORTEST:
-                return "is made of your address or name: choose another"
+                return "is made of your address, your name or ours: choose another"
         return None
 
     def _is_common(self, folded: str) -> bool:
@@ -97,6 +112,21 @@ class PasswordPolicy:
             spelling[: len(spelling) // 2] for spelling in spellings if spelling == spelling[: len(spelling) // 2] * 2
         }
         return not self._common.isdisjoint(spellings)
+
+
+def _common_passwords() -> frozenset[str]:
+    """The list alone: the package around it builds dictionaries of 100,000 words on import, and nothing here needs
+    them.
+    """
+    package = find_spec("zxcvbn")
+    assert package
+    assert package.origin
+    spec = spec_from_file_location("frequency_lists", Path(package.origin).with_name("frequency_lists.py"))
+    assert spec
+    assert spec.loader
+    lists = module_from_spec(spec)
+    spec.loader.exec_module(lists)
+    return frozenset(lists.FREQUENCY_LISTS["passwords"])
 
 
 def _trimmed(text: str) -> str:

@@ -16,7 +16,9 @@ from google.protobuf import empty_pb2
 from mesh.resources.request_id import parse_request_id
 from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
+from mesh.rpc.caller import caller_claims, caller_user
 from services.auth.credential_lifecycle import CredentialLifecycle
+from services.auth.passwords import Passwords
 from services.auth.sign_in import Attempt, Authenticator
 from services.auth.sign_up import Application, Registration
 
@@ -24,9 +26,10 @@ from services.auth.sign_up import Application, Registration
 class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
     """`authmesh.auth.v1.AuthService`."""
 
-    def __init__(self, sign_ups: Registration, sign_ins: Authenticator) -> None:
+    def __init__(self, sign_ups: Registration, sign_ins: Authenticator, passwords: Passwords) -> None:
         self._sign_ups = sign_ups
         self._sign_ins = sign_ins
+        self._passwords = passwords
 
     async def SignUp(self, request: auth_service_pb2.SignUpRequest, context: Any) -> auth_service_pb2.SignUpResponse:
         """Makes an account, once its address is verified."""
@@ -65,6 +68,35 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         )
         tokens = await refresh_cookie.keep_in_cookie(context, await self._sign_ins.sign_in(attempt))
         return auth_service_pb2.SignInResponse(tokens=tokens)
+
+    async def RequestPasswordReset(
+        self, request: auth_service_pb2.RequestPasswordResetRequest, context: Any
+    ) -> auth_service_pb2.RequestPasswordResetResponse:
+        """Sends a code for a new password."""
+        await self._passwords.request_reset(request.email, _address())
+        return auth_service_pb2.RequestPasswordResetResponse()
+
+    async def ResetPassword(
+        self, request: auth_service_pb2.ResetPasswordRequest, context: Any
+    ) -> auth_service_pb2.ResetPasswordResponse:
+        """Sets a new password with a code."""
+        await self._passwords.reset(request.email, request.code, request.new_password, _address())
+        return auth_service_pb2.ResetPasswordResponse()
+
+    async def ChangePassword(
+        self, request: auth_service_pb2.ChangePasswordRequest, context: Any
+    ) -> auth_service_pb2.ChangePasswordResponse:
+        """Sets a new password with the old one."""
+        claims = caller_claims()
+        await self._passwords.change(
+            caller_user(),
+            request.current_password,
+            request.new_password,
+            session=uuid.UUID(claims.session),
+            client_id=claims.client_id,
+            address=_address(),
+        )
+        return auth_service_pb2.ChangePasswordResponse()
 
 
 class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServicer):

@@ -19,6 +19,8 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
     """Callers who may wait for their turn at the threads, shared fairly among networks: what can be done within a
     caller's patience. Beyond it OVERLOADED.
     """
+    password_min_length: int = Field(default=8, ge=8, le=64)
+    """Characters of a new password. 15 where a password is the only factor (NIST SP 800-63B-4, 3.1.1.2)."""
     notices_queue_url: str | None = None
     """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and
     nobody is told."""

@@ -26,6 +26,7 @@ nothing."""
 SWEPT = {
     "sign_ups": "create_time",
     "codes": "expire_time",
+    "reset_codes": "expire_time",
     "buckets": "full_time",
     "familiar_sources": "last_time",
 }
@@ -62,14 +63,19 @@ class Accounts:
             )
         )
 
-    async def set_password_hash(self, tx: Transaction, account: Account, password_hash: str) -> None:
-        """Replaces the hash, unless the password was changed in the meantime."""
-        await tx.execute(
-            "UPDATE accounts SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2",
+    async def set_password_hash(self, tx: Transaction, account: Account, password_hash: str) -> bool:
+        """Replaces the hash, unless the password was changed in the meantime. Returns whether it was replaced."""
+        replaced = await tx.fetchval(
+            "UPDATE accounts SET password_hash = $3 WHERE user_id = $1 AND password_hash = $2 RETURNING true",
             account.user_id,
             account.password_hash,
             password_hash,
         )
+        return bool(replaced)
+
+    async def reset_password_hash(self, tx: Transaction, user_id: uuid.UUID, password_hash: str) -> None:
+        """Replaces the hash, whatever it was."""
+        await tx.execute("UPDATE accounts SET password_hash = $2 WHERE user_id = $1", user_id, password_hash)
 
     async def set_status(self, tx: Transaction, user_id: uuid.UUID, *, disabled: bool, version: int) -> bool:
         """Sets the status, if the version is newer than the known one. Returns whether the status is another one
@@ -252,6 +258,38 @@ class SignUps:
         return [SentCode(**row) for row in rows]
 
 
+class ResetCodes:
+    """Codes that reset a password, until they are spent or expire."""
+
+    async def add(self, tx: Transaction, user_id: uuid.UUID, digest: bytes, expire_time: datetime) -> None:
+        """Writes a code that is sent. Earlier ones stay valid, or a stranger could void them by asking for one."""
+        await tx.execute(
+            "INSERT INTO reset_codes (user_id, digest, expire_time) VALUES ($1, $2, $3)", user_id, digest, expire_time
+        )
+
+    async def spend(self, tx: Transaction, user_id: uuid.UUID, digest: bytes, now: datetime) -> bool:
+        """Uses a code up. Of two attempts at once one finds it. Returns whether it was there and had not expired."""
+        spent = await tx.fetchval(
+            "DELETE FROM reset_codes WHERE user_id = $1 AND digest = $2 AND expire_time > $3 RETURNING true",
+            user_id,
+            digest,
+            now,
+        )
+        return bool(spent)
+
+    async def any_live(self, tx: Transaction, user_id: uuid.UUID, now: datetime) -> bool:
+        """Whether a user awaits a code."""
+        return bool(
+            await tx.fetchval(
+                "SELECT EXISTS (SELECT FROM reset_codes WHERE user_id = $1 AND expire_time > $2)", user_id, now
+            )
+        )
+
+    async def delete(self, tx: Transaction, user_id: uuid.UUID) -> None:
+        """Voids the codes of a user."""
+        await tx.execute("DELETE FROM reset_codes WHERE user_id = $1", user_id)
+
+
 class Buckets:
     """The token buckets of `throttle`. Rows, so that limits outlive the process and hold for all of them together."""
 
@@ -296,8 +334,14 @@ class Retention:
         """Deletes what is older than the given times, at most `limit` rows of each kind. Returns whether there may be
         more.
         """
+        before = {
+            "sign_ups": sign_ups,
+            "codes": codes,
+            "reset_codes": codes,
+            "buckets": buckets,
+            "familiar_sources": known_devices,
+        }
         tags = [
-            await tx.execute(SWEEP.format(table=table, age=age), before, limit)
-            for (table, age), before in zip(SWEPT.items(), (sign_ups, codes, buckets, known_devices), strict=True)
+            await tx.execute(SWEEP.format(table=table, age=age), before[table], limit) for table, age in SWEPT.items()
         ]
         return f"DELETE {limit}" in tags

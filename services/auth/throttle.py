@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from mesh.errors import Reason, ResourceExhausted
 
@@ -49,6 +50,13 @@ GUESSES_BY_NETWORK = Limit(100, timedelta(seconds=10))
 """Wrong passwords and codes from one network, for whatever addresses."""
 RESEND_BY_NETWORK = Limit(5, timedelta(minutes=5))
 """Requests for another code for one address from one network."""
+RESET_BY_NETWORK = Limit(5, timedelta(minutes=5))
+"""Requests for a reset code for one address from one network."""
+RESET_CODE_BY_NETWORK = Limit(10, timedelta(minutes=5))
+"""Wrong reset codes for one address from one network. None from anywhere: a code can't be guessed, and strangers would
+use it up."""
+CHANGE_BY_ACCOUNT = Limit(20, timedelta(minutes=15))
+"""Wrong passwords of a person who is signed in and wants a new one."""
 MAIL_BY_NETWORK = Limit(60, timedelta(minutes=1))
 """Sign-ups and requests for another code from one network, for whatever addresses."""
 CODES_BY_MAIL = Limit(10, timedelta(minutes=15))
@@ -105,6 +113,18 @@ class Throttle:
     def resend(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
         """Of a request for another code."""
         return {**_nested("resend", RESEND_BY_NETWORK, networks, email), **self.sign_up(networks)}
+
+    def reset(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
+        """Of a request for a reset code."""
+        return {**_nested("reset", RESET_BY_NETWORK, networks, email), **self.sign_up(networks)}
+
+    def reset_code(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
+        """Of a reset code."""
+        return {**_nested("reset code", RESET_CODE_BY_NETWORK, networks, email), **self._guess(networks)}
+
+    def change(self, user_id: UUID) -> dict[bytes, Limit]:
+        """Of the old password, by a person who is signed in."""
+        return {key("change", str(user_id)): CHANGE_BY_ACCOUNT}
 
     def _guess(self, networks: Iterable[str]) -> dict[bytes, Limit]:
         return _nested("guess", GUESSES_BY_NETWORK, networks, factor=self.factor)

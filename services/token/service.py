@@ -201,7 +201,8 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
 
     async def RevokeSubject(self, request: token_issuer_pb2.RevokeSubjectRequest, context: Context) -> empty_pb2.Empty:
         """Ends everything of a person."""
-        await self._subjects.revoke(uuid.UUID(request.subject), uuid.UUID(request.request_id))
+        keep = uuid.UUID(request.keep_session) if request.keep_session else None
+        await self._subjects.revoke(uuid.UUID(request.subject), uuid.UUID(request.request_id), keep=keep)
         return empty_pb2.Empty()
 
     async def GetRevocationSnapshot(

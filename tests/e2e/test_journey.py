@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import uuid
+from dataclasses import replace
 from typing import Any
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
@@ -53,6 +55,40 @@ async def test_from_sign_up_to_the_audit_trail(mesh: RunningMesh, client: Client
         } <= {event["type"] for event in events}
 
     await eventually(recorded)
+
+
+async def test_a_forgotten_password_is_replaced_and_every_session_ends(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client)
+    await client.ok("AuthService/RequestPasswordReset", {"email": person.email})
+
+    async def sent() -> str:
+        messages = [message for message in await mesh.inbox(person.email) if message["kind"] == "reset_password"]
+        return str(messages[-1]["code"]) if messages else ""
+
+    request = {"email": person.email, "code": await eventually(sent), "newPassword": "a harbour without ships"}
+    weak = await client.call("AuthService/ResetPassword", request | {"newPassword": "password123"})
+    assert (weak.outcome, weak.fields) == (("INVALID_ARGUMENT", "PASSWORD_INVALID"), ("new_password",))
+    await client.ok("AuthService/ResetPassword", request)
+    await refused_everywhere(mesh, person)
+    again = await client.call("AuthService/ResetPassword", request)
+    assert again.outcome == ("INVALID_ARGUMENT", "CODE_INVALID")
+    person.password = "a harbour without ships"
+    await sign_in_again(client, person)
+    await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
+
+
+async def test_a_change_of_the_password_ends_the_other_sessions(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client)
+    other = replace(person)
+    await sign_in_again(client, other, device={"instanceId": str(uuid.uuid4())})
+    request = {"currentPassword": "wrong", "newPassword": "the lighthouse at noon"}
+    wrong = await client.call("AuthService/ChangePassword", request, person.token)
+    assert (wrong.outcome, wrong.fields) == (("INVALID_ARGUMENT", "FIELD_INVALID"), ("current_password",))
+    await client.ok("AuthService/ChangePassword", request | {"currentPassword": person.password}, person.token)
+    await refused_everywhere(mesh, other)
+    await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
+    person.tokens = await client.ok("TokenService/RefreshToken", person.refresh)
+    await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
 
 
 async def refused_everywhere(mesh: RunningMesh, person: Person) -> None:

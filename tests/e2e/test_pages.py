@@ -61,6 +61,17 @@ async def test_the_commands_of_the_readme_work_in_their_order(mesh: RunningMesh,
             assert "FIELD_INVALID" not in output, command
 
 
+async def test_the_commands_of_the_page_about_sign_in_work_in_their_order(mesh: RunningMesh, tmp_path: Path) -> None:
+    async with reader(mesh, tmp_path) as shell:
+        await shell.type("source .venv/app/bin/activate")
+        printed = await follow(mesh, shell, "docs/identity.md")
+    assert len(printed) >= len(set(commands("docs/identity.md"))) - 1
+    for command, output in printed.items():
+        assert "Traceback" not in output, command
+        assert "_INVALID" not in output, command
+    assert any('"displayName": "Grace"' in output for output in printed.values())
+
+
 @NEED_AWS
 @pytest.mark.slow
 async def test_the_commands_of_the_pages_for_operators_work_in_their_order(tmp_path: Path) -> None:
@@ -82,6 +93,7 @@ def test_every_page_with_commands_is_followed() -> None:
         "README.md",
         "docs/operations.md",
         "docs/audit.md",
+        "docs/identity.md",
         "docs/keys.md",
     }
 

@@ -56,15 +56,26 @@ class SubjectSync:
             else:
                 await self._store.save_subject(tx, changed)
 
-    async def revoke(self, subject: uuid.UUID, request_id: uuid.UUID) -> None:
+    async def revoke(self, subject: uuid.UUID, request_id: uuid.UUID, *, keep: uuid.UUID | None = None) -> None:
         """Ends every session of a person and refuses every token issued up to now. A repeat with the same `request_id`
         changes nothing.
+
+        Args:
+            subject: Whose.
+            request_id: Of the command.
+            keep: A session that goes on, with its tokens.
         """
         async with self._work.begin() as tx:
             if not await self._store.begin_command(tx, request_id):
                 return
             known = await self._store.lock_subject(tx, subject)
-            await self._end_everything(tx, known, await self._store.lock_sessions(tx, subject), cause="revoked")
+            sessions = await self._store.lock_sessions(tx, subject)
+            if keep is None:
+                await self._end_everything(tx, known, sessions, cause="revoked")
+                return
+            others = [session for session in sessions if session != keep]
+            tx.record(events.subject_revoked(subject, "revoked", len(others)))
+            await self._end_sessions(tx, known, others, self._work.now(), cause="revoked")
 
     async def _change_roles(self, tx: UnitOfWork, subject: Subject, sessions: Mapping[uuid.UUID, datetime]) -> None:
         time = self._work.now()

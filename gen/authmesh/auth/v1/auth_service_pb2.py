@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
+from authmesh.options.v1 import limit_pb2 as authmesh_dot_options_dot_v1_dot_limit__pb2
 from authmesh.options.v1 import text_pb2 as authmesh_dot_options_dot_v1_dot_text__pb2
 from authmesh.token.v1 import token_set_pb2 as authmesh_dot_token_dot_v1_dot_token__set__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
@@ -31,7 +32,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/auth/v1/auth_service.proto\x12\x10\x61uthmesh.auth.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x01\n\rSignUpRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12 \n\x08password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12!\n\nrequest_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\"\x10\n\x0eSignUpResponse\"l\n\x12VerifyEmailRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1b\n\x04\x63ode\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\x12\x1e\n\x08password\x18\x03 \x01(\tB\x0c\xbaH\x05r\x03(\x80\x08\xe0\xc1\x18\x01\"\x15\n\x13VerifyEmailResponse\".\n\x11ResendCodeRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x14\n\x12ResendCodeResponse\"8\n\x1bRequestPasswordResetRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x1e\n\x1cRequestPasswordResetResponse\"t\n\x14ResetPasswordRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1b\n\x04\x63ode\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\x12$\n\x0cnew_password\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\"\x17\n\x15ResetPasswordResponse\"\xdb\x01\n\rSignInRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12 \n\x08password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\x12\x32\n\tclient_id\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12.\n\x06scopes\x18\x05 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10\x1e\"\x14r\x12\x18\x32\x32\x0e^[!#-\\[\\]-~]+$\"\x82\x01\n\x0eSignInResponse\x12-\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.authmesh.token.v1.TokenSetH\x00\x12\x37\n\rmfa_challenge\x18\x02 \x01(\x0b\x32\x1e.authmesh.auth.v1.MfaChallengeH\x00\x42\x08\n\x06result\"c\n\x0cMfaChallenge\x12\x11\n\tchallenge\x18\x01 \x01(\t\x12\x0f\n\x07methods\x18\x02 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x10VerifyMfaRequest\x12!\n\tchallenge\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x10\xe0\xc1\x18\x01\x12\x1d\n\x04totp\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01H\x00\x12&\n\rrecovery_code\x18\x03 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01H\x00\x42\x0f\n\x06\x66\x61\x63tor\x12\x05\xbaH\x02\x08\x01\"\xb5\x01\n\x14\x45xchangeTokenRequest\x12!\n\x08id_token\x18\x01 \x01(\tB\x0f\xbaH\x08r\x06\x10\x01\x18\x80\x80\x01\xe0\xc1\x18\x01\x12\x1b\n\x05nonce\x18\x02 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\xe0\xc1\x18\x01\x12\x32\n\tclient_id\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\"g\n\x15\x43hangePasswordRequest\x12(\n\x10\x63urrent_password\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\x12$\n\x0cnew_password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\"\x18\n\x16\x43hangePasswordResponse\"\x13\n\x11\x45nrollTotpRequest\")\n\x12\x45nrollTotpResponse\x12\x13\n\x0botpauth_uri\x18\x01 \x01(\t\"1\n\x12\x43onfirmTotpRequest\x12\x1b\n\x04totp\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\"-\n\x13\x43onfirmTotpResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\"1\n\x12\x44isableTotpRequest\x12\x1b\n\x04totp\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\"\x15\n\x13\x44isableTotpResponse\" \n\x1eRegenerateRecoveryCodesRequest\"9\n\x1fRegenerateRecoveryCodesResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t2\xd8\x12\n\x0b\x41uthService\x12\x93\x01\n\x06SignUp\x12\x1f.authmesh.auth.v1.SignUpRequest\x1a .authmesh.auth.v1.SignUpResponse\"F\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\"\n\x0e\x61uth.signed_up\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signUp:\x01*\x12\xad\x01\n\x0bVerifyEmail\x12$.authmesh.auth.v1.VerifyEmailRequest\x1a%.authmesh.auth.v1.VerifyEmailResponse\"Q\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.email_verified\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:verifyEmail:\x01*\x12\x93\x01\n\nResendCode\x12#.authmesh.auth.v1.ResendCodeRequest\x1a$.authmesh.auth.v1.ResendCodeResponse\":\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:resendCode:\x01*\x12\xbb\x01\n\x14RequestPasswordReset\x12-.authmesh.auth.v1.RequestPasswordResetRequest\x1a..authmesh.auth.v1.RequestPasswordResetResponse\"D\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\"\"\x1d/v1/auth:requestPasswordReset:\x01*\x12\xb5\x01\n\rResetPassword\x12&.authmesh.auth.v1.ResetPasswordRequest\x1a\'.authmesh.auth.v1.ResetPasswordResponse\"S\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.password_reset\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:resetPassword:\x01*\x12\xae\x01\n\x06SignIn\x12\x1f.authmesh.auth.v1.SignInRequest\x1a .authmesh.auth.v1.SignInResponse\"a\xca\xc1\x18\x02\n\x00\xd2\xc1\x18=\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x16\x61uth.sign_in_throttled\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signIn:\x01*\x12\x96\x01\n\tVerifyMfa\x12\".authmesh.auth.v1.VerifyMfaRequest\x1a\x1b.authmesh.token.v1.TokenSet\"H\xca\xc1\x18\x02\n\x00\xd2\xc1\x18!\n\x0e\x61uth.signed_in\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x17\"\x12/v1/auth:verifyMfa:\x01*\x12\xbc\x01\n\rExchangeToken\x12&.authmesh.auth.v1.ExchangeTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"f\xca\xc1\x18\x02\n\x00\xd2\xc1\x18;\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x14\x61uth.identity_linked\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:exchangeToken:\x01*\x12\xd6\x01\n\x0e\x43hangePassword\x12\'.authmesh.auth.v1.ChangePasswordRequest\x1a(.authmesh.auth.v1.ChangePasswordResponse\"q\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18,\n\x15\x61uth.password_changed\n\x13\x61uth.sign_in_failed\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/auth:changePassword:\x01*\x12\xad\x01\n\nEnrollTotp\x12#.authmesh.auth.v1.EnrollTotpRequest\x1a$.authmesh.auth.v1.EnrollTotpResponse\"T\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_enrolled\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:enrollTotp:\x01*\x12\xc1\x01\n\x0b\x43onfirmTotp\x12$.authmesh.auth.v1.ConfirmTotpRequest\x1a%.authmesh.auth.v1.ConfirmTotpResponse\"e\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18#\n\x10\x61uth.mfa_enabled\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:confirmTotp:\x01*\x12\xb1\x01\n\x0b\x44isableTotp\x12$.authmesh.auth.v1.DisableTotpRequest\x1a%.authmesh.auth.v1.DisableTotpResponse\"U\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_disabled\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:disableTotp:\x01*\x12\xec\x01\n\x17RegenerateRecoveryCodes\x12\x30.authmesh.auth.v1.RegenerateRecoveryCodesRequest\x1a\x31.authmesh.auth.v1.RegenerateRecoveryCodesResponse\"l\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x1e\n\x1c\x61uth.recovery_codes_replaced\x82\xd3\xe4\x93\x02%\" /v1/auth:regenerateRecoveryCodes:\x01*B@\n\x10\x61uthmesh.auth.v1P\x01Z\x17\x61uthmesh/auth/v1;authv1\xaa\x02\x10\x41uthmesh.Auth.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#authmesh/auth/v1/auth_service.proto\x12\x10\x61uthmesh.auth.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1f\x61uthmesh/options/v1/limit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x01\n\rSignUpRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12 \n\x08password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\x12\x1d\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12!\n\nrequest_id\x18\x04 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\"\x10\n\x0eSignUpResponse\"l\n\x12VerifyEmailRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1b\n\x04\x63ode\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\x12\x1e\n\x08password\x18\x03 \x01(\tB\x0c\xbaH\x05r\x03(\x80\x08\xe0\xc1\x18\x01\"\x15\n\x13VerifyEmailResponse\".\n\x11ResendCodeRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x14\n\x12ResendCodeResponse\"8\n\x1bRequestPasswordResetRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\"\x1e\n\x1cRequestPasswordResetResponse\"t\n\x14ResetPasswordRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12\x1b\n\x04\x63ode\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\x12$\n\x0cnew_password\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\"\x17\n\x15ResetPasswordResponse\"\xdb\x01\n\rSignInRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12 \n\x08password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\x12\x32\n\tclient_id\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12.\n\x06scopes\x18\x05 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10\x1e\"\x14r\x12\x18\x32\x32\x0e^[!#-\\[\\]-~]+$\"\x82\x01\n\x0eSignInResponse\x12-\n\x06tokens\x18\x01 \x01(\x0b\x32\x1b.authmesh.token.v1.TokenSetH\x00\x12\x37\n\rmfa_challenge\x18\x02 \x01(\x0b\x32\x1e.authmesh.auth.v1.MfaChallengeH\x00\x42\x08\n\x06result\"c\n\x0cMfaChallenge\x12\x11\n\tchallenge\x18\x01 \x01(\t\x12\x0f\n\x07methods\x18\x02 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8d\x01\n\x10VerifyMfaRequest\x12!\n\tchallenge\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x10\xe0\xc1\x18\x01\x12\x1d\n\x04totp\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01H\x00\x12&\n\rrecovery_code\x18\x03 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01H\x00\x42\x0f\n\x06\x66\x61\x63tor\x12\x05\xbaH\x02\x08\x01\"\xb5\x01\n\x14\x45xchangeTokenRequest\x12!\n\x08id_token\x18\x01 \x01(\tB\x0f\xbaH\x08r\x06\x10\x01\x18\x80\x80\x01\xe0\xc1\x18\x01\x12\x1b\n\x05nonce\x18\x02 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\xe0\xc1\x18\x01\x12\x32\n\tclient_id\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x19.authmesh.token.v1.Device\"g\n\x15\x43hangePasswordRequest\x12(\n\x10\x63urrent_password\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\x12$\n\x0cnew_password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80\x08\xe0\xc1\x18\x01\"\x18\n\x16\x43hangePasswordResponse\"\x13\n\x11\x45nrollTotpRequest\")\n\x12\x45nrollTotpResponse\x12\x13\n\x0botpauth_uri\x18\x01 \x01(\t\"1\n\x12\x43onfirmTotpRequest\x12\x1b\n\x04totp\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\"-\n\x13\x43onfirmTotpResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t\"1\n\x12\x44isableTotpRequest\x12\x1b\n\x04totp\x18\x01 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\xe0\xc1\x18\x01\"\x15\n\x13\x44isableTotpResponse\" \n\x1eRegenerateRecoveryCodesRequest\"9\n\x1fRegenerateRecoveryCodesResponse\x12\x16\n\x0erecovery_codes\x18\x01 \x03(\t2\xf4\x12\n\x0b\x41uthService\x12\x93\x01\n\x06SignUp\x12\x1f.authmesh.auth.v1.SignUpRequest\x1a .authmesh.auth.v1.SignUpResponse\"F\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\"\n\x0e\x61uth.signed_up\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signUp:\x01*\x12\xad\x01\n\x0bVerifyEmail\x12$.authmesh.auth.v1.VerifyEmailRequest\x1a%.authmesh.auth.v1.VerifyEmailResponse\"Q\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.email_verified\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:verifyEmail:\x01*\x12\x93\x01\n\nResendCode\x12#.authmesh.auth.v1.ResendCodeRequest\x1a$.authmesh.auth.v1.ResendCodeResponse\":\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:resendCode:\x01*\x12\xbb\x01\n\x14RequestPasswordReset\x12-.authmesh.auth.v1.RequestPasswordResetRequest\x1a..authmesh.auth.v1.RequestPasswordResetResponse\"D\xca\xc1\x18\x02\n\x00\xd2\xc1\x18\x12\n\x10\x61uth.code_issued\x82\xd3\xe4\x93\x02\"\"\x1d/v1/auth:requestPasswordReset:\x01*\x12\xb5\x01\n\rResetPassword\x12&.authmesh.auth.v1.ResetPasswordRequest\x1a\'.authmesh.auth.v1.ResetPasswordResponse\"S\xca\xc1\x18\x02\n\x00\xd2\xc1\x18(\n\x13\x61uth.password_reset\n\x11\x61uth.code_refused\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:resetPassword:\x01*\x12\xae\x01\n\x06SignIn\x12\x1f.authmesh.auth.v1.SignInRequest\x1a .authmesh.auth.v1.SignInResponse\"a\xca\xc1\x18\x02\n\x00\xd2\xc1\x18=\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x16\x61uth.sign_in_throttled\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth:signIn:\x01*\x12\x96\x01\n\tVerifyMfa\x12\".authmesh.auth.v1.VerifyMfaRequest\x1a\x1b.authmesh.token.v1.TokenSet\"H\xca\xc1\x18\x02\n\x00\xd2\xc1\x18!\n\x0e\x61uth.signed_in\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x17\"\x12/v1/auth:verifyMfa:\x01*\x12\xbc\x01\n\rExchangeToken\x12&.authmesh.auth.v1.ExchangeTokenRequest\x1a\x1b.authmesh.token.v1.TokenSet\"f\xca\xc1\x18\x02\n\x00\xd2\xc1\x18;\n\x0e\x61uth.signed_in\n\x13\x61uth.sign_in_failed\n\x14\x61uth.identity_linked\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/auth:exchangeToken:\x01*\x12\xf2\x01\n\x0e\x43hangePassword\x12\'.authmesh.auth.v1.ChangePasswordRequest\x1a(.authmesh.auth.v1.ChangePasswordResponse\"\x8c\x01\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18,\n\x15\x61uth.password_changed\n\x13\x61uth.sign_in_failed\xe2\xc1\x18\x17\n\x06\x08\x14\x12\x02\x08<\x1a\r\x08\x14\x10(\"\x05\x10\x80\xc9\xfe=(\x03\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/auth:changePassword:\x01*\x12\xad\x01\n\nEnrollTotp\x12#.authmesh.auth.v1.EnrollTotpRequest\x1a$.authmesh.auth.v1.EnrollTotpResponse\"T\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_enrolled\x82\xd3\xe4\x93\x02\x18\"\x13/v1/auth:enrollTotp:\x01*\x12\xc1\x01\n\x0b\x43onfirmTotp\x12$.authmesh.auth.v1.ConfirmTotpRequest\x1a%.authmesh.auth.v1.ConfirmTotpResponse\"e\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18#\n\x10\x61uth.mfa_enabled\n\x0f\x61uth.mfa_failed\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:confirmTotp:\x01*\x12\xb1\x01\n\x0b\x44isableTotp\x12$.authmesh.auth.v1.DisableTotpRequest\x1a%.authmesh.auth.v1.DisableTotpResponse\"U\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x13\n\x11\x61uth.mfa_disabled\x82\xd3\xe4\x93\x02\x19\"\x14/v1/auth:disableTotp:\x01*\x12\xec\x01\n\x17RegenerateRecoveryCodes\x12\x30.authmesh.auth.v1.RegenerateRecoveryCodesRequest\x1a\x31.authmesh.auth.v1.RegenerateRecoveryCodesResponse\"l\xca\xc1\x18\x1b\x1a\x19\n\x0esession:manage\x1a\x02\x08\x05\"\x03\x08\xac\x02\xd2\xc1\x18\x1e\n\x1c\x61uth.recovery_codes_replaced\x82\xd3\xe4\x93\x02%\" /v1/auth:regenerateRecoveryCodes:\x01*B@\n\x10\x61uthmesh.auth.v1P\x01Z\x17\x61uthmesh/auth/v1;authv1\xaa\x02\x10\x41uthmesh.Auth.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -110,7 +111,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHSERVICE'].methods_by_name['ExchangeToken']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['ExchangeToken']._serialized_options = b'\312\301\030\002\n\000\322\301\030;\n\016auth.signed_in\n\023auth.sign_in_failed\n\024auth.identity_linked\202\323\344\223\002\033\"\026/v1/auth:exchangeToken:\001*'
   _globals['_AUTHSERVICE'].methods_by_name['ChangePassword']._loaded_options = None
-  _globals['_AUTHSERVICE'].methods_by_name['ChangePassword']._serialized_options = b'\312\301\030\033\032\031\n\016session:manage\032\002\010\005\"\003\010\254\002\322\301\030,\n\025auth.password_changed\n\023auth.sign_in_failed\202\323\344\223\002\034\"\027/v1/auth:changePassword:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['ChangePassword']._serialized_options = b'\312\301\030\033\032\031\n\016session:manage\032\002\010\005\"\003\010\254\002\322\301\030,\n\025auth.password_changed\n\023auth.sign_in_failed\342\301\030\027\n\006\010\024\022\002\010<\032\r\010\024\020(\"\005\020\200\311\376=(\003\202\323\344\223\002\034\"\027/v1/auth:changePassword:\001*'
   _globals['_AUTHSERVICE'].methods_by_name['EnrollTotp']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['EnrollTotp']._serialized_options = b'\312\301\030\033\032\031\n\016session:manage\032\002\010\005\"\003\010\254\002\322\301\030\023\n\021auth.mfa_enrolled\202\323\344\223\002\030\"\023/v1/auth:enrollTotp:\001*'
   _globals['_AUTHSERVICE'].methods_by_name['ConfirmTotp']._loaded_options = None
@@ -119,56 +120,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHSERVICE'].methods_by_name['DisableTotp']._serialized_options = b'\312\301\030\033\032\031\n\016session:manage\032\002\010\005\"\003\010\254\002\322\301\030\023\n\021auth.mfa_disabled\202\323\344\223\002\031\"\024/v1/auth:disableTotp:\001*'
   _globals['_AUTHSERVICE'].methods_by_name['RegenerateRecoveryCodes']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['RegenerateRecoveryCodes']._serialized_options = b'\312\301\030\033\032\031\n\016session:manage\032\002\010\005\"\003\010\254\002\322\301\030\036\n\034auth.recovery_codes_replaced\202\323\344\223\002%\" /v1/auth:regenerateRecoveryCodes:\001*'
-  _globals['_SIGNUPREQUEST']._serialized_start=284
-  _globals['_SIGNUPREQUEST']._serialized_end=426
-  _globals['_SIGNUPRESPONSE']._serialized_start=428
-  _globals['_SIGNUPRESPONSE']._serialized_end=444
-  _globals['_VERIFYEMAILREQUEST']._serialized_start=446
-  _globals['_VERIFYEMAILREQUEST']._serialized_end=554
-  _globals['_VERIFYEMAILRESPONSE']._serialized_start=556
-  _globals['_VERIFYEMAILRESPONSE']._serialized_end=577
-  _globals['_RESENDCODEREQUEST']._serialized_start=579
-  _globals['_RESENDCODEREQUEST']._serialized_end=625
-  _globals['_RESENDCODERESPONSE']._serialized_start=627
-  _globals['_RESENDCODERESPONSE']._serialized_end=647
-  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_start=649
-  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_end=705
-  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_start=707
-  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_end=737
-  _globals['_RESETPASSWORDREQUEST']._serialized_start=739
-  _globals['_RESETPASSWORDREQUEST']._serialized_end=855
-  _globals['_RESETPASSWORDRESPONSE']._serialized_start=857
-  _globals['_RESETPASSWORDRESPONSE']._serialized_end=880
-  _globals['_SIGNINREQUEST']._serialized_start=883
-  _globals['_SIGNINREQUEST']._serialized_end=1102
-  _globals['_SIGNINRESPONSE']._serialized_start=1105
-  _globals['_SIGNINRESPONSE']._serialized_end=1235
-  _globals['_MFACHALLENGE']._serialized_start=1237
-  _globals['_MFACHALLENGE']._serialized_end=1336
-  _globals['_VERIFYMFAREQUEST']._serialized_start=1339
-  _globals['_VERIFYMFAREQUEST']._serialized_end=1480
-  _globals['_EXCHANGETOKENREQUEST']._serialized_start=1483
-  _globals['_EXCHANGETOKENREQUEST']._serialized_end=1664
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1666
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1769
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1771
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1795
-  _globals['_ENROLLTOTPREQUEST']._serialized_start=1797
-  _globals['_ENROLLTOTPREQUEST']._serialized_end=1816
-  _globals['_ENROLLTOTPRESPONSE']._serialized_start=1818
-  _globals['_ENROLLTOTPRESPONSE']._serialized_end=1859
-  _globals['_CONFIRMTOTPREQUEST']._serialized_start=1861
-  _globals['_CONFIRMTOTPREQUEST']._serialized_end=1910
-  _globals['_CONFIRMTOTPRESPONSE']._serialized_start=1912
-  _globals['_CONFIRMTOTPRESPONSE']._serialized_end=1957
-  _globals['_DISABLETOTPREQUEST']._serialized_start=1959
-  _globals['_DISABLETOTPREQUEST']._serialized_end=2008
-  _globals['_DISABLETOTPRESPONSE']._serialized_start=2010
-  _globals['_DISABLETOTPRESPONSE']._serialized_end=2031
-  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_start=2033
-  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_end=2065
-  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_start=2067
-  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_end=2124
-  _globals['_AUTHSERVICE']._serialized_start=2127
-  _globals['_AUTHSERVICE']._serialized_end=4519
+  _globals['_SIGNUPREQUEST']._serialized_start=317
+  _globals['_SIGNUPREQUEST']._serialized_end=459
+  _globals['_SIGNUPRESPONSE']._serialized_start=461
+  _globals['_SIGNUPRESPONSE']._serialized_end=477
+  _globals['_VERIFYEMAILREQUEST']._serialized_start=479
+  _globals['_VERIFYEMAILREQUEST']._serialized_end=587
+  _globals['_VERIFYEMAILRESPONSE']._serialized_start=589
+  _globals['_VERIFYEMAILRESPONSE']._serialized_end=610
+  _globals['_RESENDCODEREQUEST']._serialized_start=612
+  _globals['_RESENDCODEREQUEST']._serialized_end=658
+  _globals['_RESENDCODERESPONSE']._serialized_start=660
+  _globals['_RESENDCODERESPONSE']._serialized_end=680
+  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_start=682
+  _globals['_REQUESTPASSWORDRESETREQUEST']._serialized_end=738
+  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_start=740
+  _globals['_REQUESTPASSWORDRESETRESPONSE']._serialized_end=770
+  _globals['_RESETPASSWORDREQUEST']._serialized_start=772
+  _globals['_RESETPASSWORDREQUEST']._serialized_end=888
+  _globals['_RESETPASSWORDRESPONSE']._serialized_start=890
+  _globals['_RESETPASSWORDRESPONSE']._serialized_end=913
+  _globals['_SIGNINREQUEST']._serialized_start=916
+  _globals['_SIGNINREQUEST']._serialized_end=1135
+  _globals['_SIGNINRESPONSE']._serialized_start=1138
+  _globals['_SIGNINRESPONSE']._serialized_end=1268
+  _globals['_MFACHALLENGE']._serialized_start=1270
+  _globals['_MFACHALLENGE']._serialized_end=1369
+  _globals['_VERIFYMFAREQUEST']._serialized_start=1372
+  _globals['_VERIFYMFAREQUEST']._serialized_end=1513
+  _globals['_EXCHANGETOKENREQUEST']._serialized_start=1516
+  _globals['_EXCHANGETOKENREQUEST']._serialized_end=1697
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1699
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1802
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1804
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1828
+  _globals['_ENROLLTOTPREQUEST']._serialized_start=1830
+  _globals['_ENROLLTOTPREQUEST']._serialized_end=1849
+  _globals['_ENROLLTOTPRESPONSE']._serialized_start=1851
+  _globals['_ENROLLTOTPRESPONSE']._serialized_end=1892
+  _globals['_CONFIRMTOTPREQUEST']._serialized_start=1894
+  _globals['_CONFIRMTOTPREQUEST']._serialized_end=1943
+  _globals['_CONFIRMTOTPRESPONSE']._serialized_start=1945
+  _globals['_CONFIRMTOTPRESPONSE']._serialized_end=1990
+  _globals['_DISABLETOTPREQUEST']._serialized_start=1992
+  _globals['_DISABLETOTPREQUEST']._serialized_end=2041
+  _globals['_DISABLETOTPRESPONSE']._serialized_start=2043
+  _globals['_DISABLETOTPRESPONSE']._serialized_end=2064
+  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_start=2066
+  _globals['_REGENERATERECOVERYCODESREQUEST']._serialized_end=2098
+  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_start=2100
+  _globals['_REGENERATERECOVERYCODESRESPONSE']._serialized_end=2157
+  _globals['_AUTHSERVICE']._serialized_start=2160
+  _globals['_AUTHSERVICE']._serialized_end=4580
 # @@protoc_insertion_point(module_scope)

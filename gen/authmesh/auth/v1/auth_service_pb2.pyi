@@ -213,9 +213,9 @@ class ResetPasswordRequest(_message.Message):
     email: _builtins.str
     """The address."""
     code: _builtins.str
-    """The code from the message."""
+    """The code from the message: 16 digits."""
     new_password: _builtins.str
-    """The new password."""
+    """The new password, by the rules of a sign-up."""
     def __init__(
         self,
         *,
@@ -435,7 +435,7 @@ class ChangePasswordRequest(_message.Message):
     current_password: _builtins.str
     """The password until now."""
     new_password: _builtins.str
-    """The new password."""
+    """The new password, by the rules of a sign-up. Another one than the current one."""
     def __init__(
         self,
         *,

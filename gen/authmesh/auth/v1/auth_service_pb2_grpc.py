@@ -143,16 +143,20 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestPasswordReset(self, request, context):
-        """RequestPasswordReset sends a reset code, if the address has an account.
+        """RequestPasswordReset sends a code for a new password, if the address has an account that may sign in. Earlier codes stay valid until they
+        expire, 30 minutes after they were sent. An address that was sent many lately is sent no more for up to 15 minutes: the last code is valid.
+
+        Errors: RESOURCE_EXHAUSTED RATE_LIMITED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetPassword(self, request, context):
-        """ResetPassword sets a new password with a reset code and ends every session.
+        """ResetPassword sets a new password with a reset code, and ends every session. A code works once; all others of the account are void then.
 
-        Errors: INVALID_ARGUMENT CODE_INVALID, INVALID_ARGUMENT PASSWORD_INVALID.
+        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired or spent), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`; the code is not looked
+        at), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes from this network).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,7 +190,10 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ChangePassword(self, request, context):
-        """ChangePassword sets a new password and ends every other session.
+        """ChangePassword sets a new password, and ends every other session.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID (`current_password` is wrong), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`), RESOURCE_EXHAUSTED
+        RATE_LIMITED (too many wrong passwords).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

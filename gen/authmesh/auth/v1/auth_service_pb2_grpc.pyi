@@ -41,11 +41,16 @@ class AuthServiceStub:
     Errors: RESOURCE_EXHAUSTED RATE_LIMITED.
     """
     RequestPasswordReset: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RequestPasswordResetRequest, _auth_service_pb2.RequestPasswordResetResponse]
-    """RequestPasswordReset sends a reset code, if the address has an account."""
-    ResetPassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ResetPasswordRequest, _auth_service_pb2.ResetPasswordResponse]
-    """ResetPassword sets a new password with a reset code and ends every session.
+    """RequestPasswordReset sends a code for a new password, if the address has an account that may sign in. Earlier codes stay valid until they
+    expire, 30 minutes after they were sent. An address that was sent many lately is sent no more for up to 15 minutes: the last code is valid.
 
-    Errors: INVALID_ARGUMENT CODE_INVALID, INVALID_ARGUMENT PASSWORD_INVALID.
+    Errors: RESOURCE_EXHAUSTED RATE_LIMITED.
+    """
+    ResetPassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ResetPasswordRequest, _auth_service_pb2.ResetPasswordResponse]
+    """ResetPassword sets a new password with a reset code, and ends every session. A code works once; all others of the account are void then.
+
+    Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired or spent), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`; the code is not looked
+    at), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes from this network).
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SignInRequest, _auth_service_pb2.SignInResponse]
     """SignIn checks a password and starts a session. Client, installation and scopes are judged before the password; what is refused behind a right
@@ -61,7 +66,11 @@ class AuthServiceStub:
     ExchangeToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeTokenRequest, _token_set_pb2.TokenSet]
     """ExchangeToken signs in with the ID token of an identity provider."""
     ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ChangePasswordRequest, _auth_service_pb2.ChangePasswordResponse]
-    """ChangePassword sets a new password and ends every other session."""
+    """ChangePassword sets a new password, and ends every other session.
+
+    Errors: INVALID_ARGUMENT FIELD_INVALID (`current_password` is wrong), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`), RESOURCE_EXHAUSTED
+    RATE_LIMITED (too many wrong passwords).
+    """
     EnrollTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.EnrollTotpRequest, _auth_service_pb2.EnrollTotpResponse]
     """EnrollTotp begins to set up an authenticator app (RFC 6238)."""
     ConfirmTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ConfirmTotpRequest, _auth_service_pb2.ConfirmTotpResponse]
@@ -121,7 +130,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RequestPasswordResetRequest,
         context: _aio.ServicerContext[_auth_service_pb2.RequestPasswordResetRequest, _abc.Awaitable[_auth_service_pb2.RequestPasswordResetResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.RequestPasswordResetResponse]:
-        """RequestPasswordReset sends a reset code, if the address has an account."""
+        """RequestPasswordReset sends a code for a new password, if the address has an account that may sign in. Earlier codes stay valid until they
+        expire, 30 minutes after they were sent. An address that was sent many lately is sent no more for up to 15 minutes: the last code is valid.
+
+        Errors: RESOURCE_EXHAUSTED RATE_LIMITED.
+        """
 
     @_abc_1.abstractmethod
     def ResetPassword(
@@ -129,9 +142,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ResetPasswordRequest,
         context: _aio.ServicerContext[_auth_service_pb2.ResetPasswordRequest, _abc.Awaitable[_auth_service_pb2.ResetPasswordResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.ResetPasswordResponse]:
-        """ResetPassword sets a new password with a reset code and ends every session.
+        """ResetPassword sets a new password with a reset code, and ends every session. A code works once; all others of the account are void then.
 
-        Errors: INVALID_ARGUMENT CODE_INVALID, INVALID_ARGUMENT PASSWORD_INVALID.
+        Errors: INVALID_ARGUMENT CODE_INVALID (wrong, expired or spent), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`; the code is not looked
+        at), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes from this network).
         """
 
     @_abc_1.abstractmethod
@@ -171,7 +185,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ChangePasswordRequest,
         context: _aio.ServicerContext[_auth_service_pb2.ChangePasswordRequest, _abc.Awaitable[_auth_service_pb2.ChangePasswordResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.ChangePasswordResponse]:
-        """ChangePassword sets a new password and ends every other session."""
+        """ChangePassword sets a new password, and ends every other session.
+
+        Errors: INVALID_ARGUMENT FIELD_INVALID (`current_password` is wrong), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`), RESOURCE_EXHAUSTED
+        RATE_LIMITED (too many wrong passwords).
+        """
 
     @_abc_1.abstractmethod
     def EnrollTotp(

@@ -157,19 +157,23 @@ class RevokeSubjectRequest(_message.Message):
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KEEP_SESSION_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """The user's id, a UUID."""
     request_id: _builtins.str
     """UUID of the command: a repeat with the same one changes nothing."""
+    keep_session: _builtins.str
+    """UUID of a session that goes on. Empty: none."""
     def __init__(
         self,
         *,
         subject: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        keep_session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_session", b"keep_session", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,7 @@ from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
+from services.auth.passwords import Passwords
 from services.auth.retention import Retention
 from services.auth.sign_in import Attempt, Authenticator
 from services.auth.sign_up import Application, Registration
@@ -56,6 +57,7 @@ class Token:
     check_refusal: MeshError | None = None
     issuing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an order comes."""
+    revoked: list[token_issuer_pb2.RevokeSubjectRequest] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     """Orders wait for it."""
 
@@ -74,6 +76,12 @@ class Token:
             raise self.refusal
         self.orders.append(order)
         return token_set_pb2.TokenSet(access_token="access", session=f"users/{order.subject}/sessions/{uuid.uuid4()}")
+
+    async def revoke(self, order: token_issuer_pb2.RevokeSubjectRequest) -> empty_pb2.Empty:
+        if self.refusal:
+            raise self.refusal
+        self.revoked.append(order)
+        return empty_pb2.Empty()
 
 
 class Auth:
@@ -102,6 +110,16 @@ class Auth:
             throttle,
             turns,
             new_id=uuid7,
+        )
+        self.passwords = Passwords(
+            self.work,
+            hasher,
+            policy,
+            self.denials,
+            level,
+            throttle,
+            turns,
+            self.token.revoke,
         )
         self.gate = Authenticator(
             self.work,
@@ -151,6 +169,11 @@ class Auth:
     async def kinds(self, email: str = EMAIL) -> list[str]:
         """The kinds of the notices that were sent."""
         return [message["kind"] for message in await self.messages(email) if message["kind"] != "verify_email"]
+
+    async def reset_code(self, email: str = EMAIL) -> str:
+        """Asks for a reset code. Returns it."""
+        await self.passwords.request_reset(email, HOME)
+        return await self.newest_code(email)
 
     async def newest_code(self, email: str = EMAIL) -> str:
         return str([message["code"] for message in await self.messages(email) if message["code"]][-1])

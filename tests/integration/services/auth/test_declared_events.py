@@ -1,13 +1,14 @@
 """Each method of Auth that is served leaves exactly the events that the contract declares for it, in the ways in which
 it can end."""
 
+import uuid
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from mesh.contract import Contract
 from mesh.errors import MeshError
-from tests.integration.services.auth.conftest import EMAIL, HOME, Auth
+from tests.integration.services.auth.conftest import EMAIL, HOME, PASSWORD, Auth
 
 CONTRACT = Contract.load()
 Act = Callable[[Auth], Awaitable[object]]
@@ -41,6 +42,30 @@ async def signs_in(auth: Auth) -> None:
         await refused(auth.sign_in(password="wrong"))
 
 
+async def asks_for_a_reset(auth: Auth) -> None:
+    await auth.reset_code()
+
+
+async def resets(auth: Auth) -> None:
+    code = await auth.newest_code()
+    await refused(auth.passwords.reset(EMAIL, "0" * 16, "another fine password", HOME))
+    await auth.passwords.reset(EMAIL, code, "another fine password", HOME)
+
+
+async def awaits_a_reset(auth: Auth) -> None:
+    await auth.verified()
+    await auth.reset_code()
+
+
+async def changes(auth: Auth) -> None:
+    user_id = await auth.database.fetchval("SELECT user_id FROM accounts")
+    for current in ("wrong", PASSWORD):
+        change = auth.passwords.change(
+            user_id, current, "another fine password", session=uuid.uuid4(), client_id="demo", address=HOME
+        )
+        await (change if current == PASSWORD else refused(change))
+
+
 async def is_disabled(auth: Auth) -> None:
     user_id = await auth.database.fetchval("SELECT user_id FROM accounts")
     await auth.credentials.set_status(user_id, disabled=True, version=7)
@@ -57,6 +82,9 @@ async def is_deleted(auth: Auth) -> None:
         ("AuthService/ResendCode", signed_up, lambda auth: auth.desk.resend_code(EMAIL, HOME)),
         ("AuthService/VerifyEmail", signed_up, verifies),
         ("AuthService/SignIn", verified, signs_in),
+        ("AuthService/RequestPasswordReset", verified, asks_for_a_reset),
+        ("AuthService/ResetPassword", awaits_a_reset, resets),
+        ("AuthService/ChangePassword", verified, changes),
         ("CredentialDirectory/SetSubjectStatus", verified, is_disabled),
         ("CredentialDirectory/DeleteSubject", verified, is_deleted),
     ],

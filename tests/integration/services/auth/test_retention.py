@@ -23,6 +23,10 @@ FILLED = (
     SELECT email, '', '', user_id, now() + (1 + random()) * interval '1 hour' FROM sign_ups LIMIT $1
     """,
     """
+    INSERT INTO reset_codes (user_id, digest, expire_time)
+    SELECT user_id, '', now() + (1 + random()) * interval '1 hour' FROM accounts LIMIT $1
+    """,
+    """
     INSERT INTO buckets SELECT decode(md5(user_id::text), 'hex'), now() + (1 + random()) * interval '1 hour'
     FROM accounts LIMIT $1
     """,

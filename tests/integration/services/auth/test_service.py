@@ -49,7 +49,7 @@ class Served:
 @asynccontextmanager
 async def serving(auth: "Auth") -> AsyncIterator[Served]:
     ours = [
-        (add_AuthServiceServicer_to_server, AuthService(auth.desk, auth.gate)),  # type: ignore[abstract]
+        (add_AuthServiceServicer_to_server, AuthService(auth.desk, auth.gate, auth.passwords)),  # type: ignore[abstract]
         (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials)),
     ]
     async with served(ours, TrustedCaller()) as channel:
@@ -181,5 +181,5 @@ async def test_a_wrong_code_names_the_code(service: Served) -> None:
 
 
 async def test_what_this_release_does_not_have_says_so(service: Served) -> None:
-    request = auth_service_pb2.RequestPasswordResetRequest(email=EMAIL)
-    await refused(service.auth.RequestPasswordReset(request), Unimplemented, Reason.NOT_IMPLEMENTED)
+    request = auth_service_pb2.ExchangeTokenRequest(id_token="x", nonce="x", client_id="demo")
+    await refused(service.auth.ExchangeToken(request), Unimplemented, Reason.NOT_IMPLEMENTED)

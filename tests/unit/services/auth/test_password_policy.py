@@ -1,5 +1,7 @@
 """Worthless passwords are refused, and good ones are left alone."""
 
+import sys
+
 import pytest
 
 from mesh.errors import InvalidArgument, Reason
@@ -37,6 +39,14 @@ def check(password: str) -> None:
         "adalovelace1",
         "lovelace!!12",
         "example.com1",
+        "ada.lovelace@example.com",
+        "Ada.Lovelace@Example.com!",
+        "authmesh",
+        "Authmesh2026!",
+        # Of the list of breaches.
+        "trustno1",
+        "iloveyou2",
+        "Mustang1969",
     ],
 )
 def test_it_is_refused_with_the_field_named(password: str) -> None:
@@ -62,6 +72,18 @@ def test_it_is_refused_with_the_field_named(password: str) -> None:
 )
 def test_it_is_good_enough(password: str) -> None:
     check(password)
+
+
+def test_a_deployment_may_demand_longer_ones() -> None:
+    policy = PasswordPolicy.load(shortest=15)
+    policy.check("correct horse b", field="password", email=EMAIL)
+    with pytest.raises(InvalidArgument, match="must have 15 to 128 characters"):
+        policy.check("correct horse ", field="password", email=EMAIL)
+
+
+def test_the_list_is_that_of_the_library_and_nothing_else_of_it_stays() -> None:
+    assert len(POLICY._common) == 30_000
+    assert not [name for name in sys.modules if name.startswith("zxcvbn")]
 
 
 def test_length_is_counted_after_normalisation() -> None:

@@ -354,6 +354,18 @@ async def test_a_revoked_subject_may_sign_in_again_and_a_repeat_of_the_command_d
     assert len(await token.events("token.subject_revoked")) == 1
 
 
+async def test_a_session_that_is_kept_goes_on_when_the_others_of_its_subject_end(token: Token) -> None:
+    kept, other, command = await token.sign_in(ALICE), await token.sign_in(ALICE), uuid.uuid4()
+    for _ in range(2):
+        await token.subjects.revoke(ALICE, command, keep=kept.grant.session_id)
+    assert await token.refuses(other)
+    assert not await token.refuses(kept)
+    assert await live(token, ALICE) == [kept.grant.session_id]
+    assert not await token.refuses(await token.refresh(kept.refresh_token))
+    (revoked,) = await token.events("token.subject_revoked")
+    assert revoked.detail["sessions"] == "1"
+
+
 async def test_introspection_follows_rfc_7662(token: Token) -> None:
     issued = await token.sign_in(ALICE, scopes=frozenset({"user:read", "resource:read"}))
     access = await token.introspection.introspect(issued.access_token)
