@@ -16,6 +16,8 @@ class Account:
     email: str
     password_hash: str
     disabled: bool
+    second_factor: bool
+    """Whether a second factor is demanded."""
 
 
 @dataclass(frozen=True, slots=True)

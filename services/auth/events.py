@@ -1,5 +1,6 @@
 """The audit events of Auth. The unit of work adds who called, from where, and when."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -63,8 +64,57 @@ def password_refused(account: Account, client_id: str) -> AuditEvent:
     )
 
 
-def signed_in(account: Account, client_id: str, session: str) -> AuditEvent:
-    """A session was started. `session` is its name."""
+def mfa_challenged(account: Account, client_id: str) -> AuditEvent:
+    """The password was right; a second factor is asked for."""
+    return AuditEvent(
+        type="auth.mfa_challenged",
+        subject=_user(account.user_id),
+        email=account.email,
+        client=f"clients/{client_id}",
+    )
+
+
+def mfa_enrolled(account: Account) -> AuditEvent:
+    """An authenticator app is being set up."""
+    return AuditEvent(type="auth.mfa_enrolled", subject=_user(account.user_id))
+
+
+def mfa_enabled(account: Account) -> AuditEvent:
+    """The authenticator app is demanded from now on."""
+    return AuditEvent(type="auth.mfa_enabled", subject=_user(account.user_id))
+
+
+def mfa_disabled(account: Account) -> AuditEvent:
+    """The authenticator app is demanded no more."""
+    return AuditEvent(type="auth.mfa_disabled", subject=_user(account.user_id))
+
+
+def mfa_failed(account: Account, client_id: str = "") -> AuditEvent:
+    """A second factor was wrong."""
+    client = f"clients/{client_id}" if client_id else ""
+    return _failure("auth.mfa_failed", Reason.CODE_INVALID, account.user_id, client=client)
+
+
+def recovery_codes_replaced(account: Account) -> AuditEvent:
+    """New recovery codes were made."""
+    return AuditEvent(type="auth.recovery_codes_replaced", subject=_user(account.user_id))
+
+
+def recovery_code_used(account: Account) -> AuditEvent:
+    """A recovery code stood in for the authenticator app."""
+    user = _user(account.user_id)
+    return AuditEvent(type="auth.recovery_code_used", actor=user, subject=user)
+
+
+def signed_in(account: Account, client_id: str, session: str, amr: Sequence[str]) -> AuditEvent:
+    """A session was started.
+
+    Args:
+        account: Whose.
+        client_id: With which client.
+        session: Its name.
+        amr: How the person proved who they are (RFC 8176).
+    """
     user = _user(account.user_id)
     return AuditEvent(
         type="auth.signed_in",
@@ -72,7 +122,7 @@ def signed_in(account: Account, client_id: str, session: str) -> AuditEvent:
         subject=user,
         session=session,
         client=f"clients/{client_id}",
-        detail={"amr": "pwd"},
+        detail={"amr": " ".join(amr)},
     )
 
 

@@ -1,5 +1,6 @@
 """The Auth process: its parts, in the order in which they start."""
 
+import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -24,10 +25,13 @@ from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
+from services.auth.mfa import Mfa
 from services.auth.notifications import NotificationConsumer
 from services.auth.password_policy import PasswordPolicy
 from services.auth.passwords import Passwords
 from services.auth.retention import Retention
+from services.auth.second_factors import SecondFactors
+from services.auth.secret_box import SecretBox, SecretFileInvalidError
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
 from services.auth.sign_in import Authenticator
@@ -47,6 +51,10 @@ def clock() -> datetime:
 async def main() -> None:
     """Runs Auth until it is told to stop."""
     settings = AuthSettings.load()
+    try:
+        box = SecretBox.from_files(files) if (files := settings.mfa_secrets) else None
+    except SecretFileInvalidError as error:
+        sys.exit(f"authmesh: MFA_SECRET_FILES: {error}")
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.of(settings))
         channel = await stack.enter_async_context(open_channel(settings.egress))
@@ -74,6 +82,7 @@ async def main() -> None:
             new_id=uuid7,
         )
         token = TokenIssuerStub(channel)
+        factors = SecondFactors(box)
         sign_ins = Authenticator(
             work,
             hasher,
@@ -83,7 +92,9 @@ async def main() -> None:
             turns,
             token.CheckSignIn,
             token.IssueTokens,
+            factors,
         )
+        mfa = Mfa(work, factors, throttle, issuer_name=settings.mfa_issuer_name)
         passwords = Passwords(
             work,
             hasher,
@@ -93,6 +104,7 @@ async def main() -> None:
             throttle,
             turns,
             token.RevokeSubject,
+            factors,
         )
         credentials = CredentialLifecycle(work)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
@@ -100,8 +112,8 @@ async def main() -> None:
         await serve(
             settings,
             services=[
-                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins, passwords)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
-                (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials)),
+                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins, passwords, mfa)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
+                (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials, mfa)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),
             parts=[

@@ -21,6 +21,7 @@ from services.auth.constant_time import ConstantTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.password_policy import PasswordPolicy
+from services.auth.second_factors import SecondFactors
 from services.auth.store import Accounts, Buckets, ResetCodes, SignUps
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
@@ -47,6 +48,7 @@ class Passwords:
         throttle: Throttle,
         turns: Turns,
         revoke_subject: RevokeSubject,
+        factors: SecondFactors,
         *,
         randbelow: Callable[[int], int] = secrets.randbelow,
     ) -> None:
@@ -58,6 +60,7 @@ class Passwords:
         self._throttle = throttle
         self._turns = turns
         self._revoke_subject = revoke_subject
+        self._factors = factors
         self._randbelow = randbelow
         self._accounts = Accounts()
         self._sign_ups = SignUps()
@@ -124,7 +127,8 @@ class Passwords:
                         tx.record(events.reset_code_refused(account))
                     tx.refuse(reset_code.invalid())
                 await self._buckets.give_back(tx, limits)
-                await self._replace(tx, account, password_hash)
+                await self._accounts.reset_password_hash(tx, account.user_id, password_hash)
+                await self._void(tx, account.user_id)
                 tx.record(events.password_reset(account))
                 tx.message(email=account.email, kind="password_reset")
                 order = self._end_sessions(tx, account.user_id, keep=None)
@@ -170,16 +174,16 @@ class Passwords:
                 if not await self._accounts.set_password_hash(tx, account, password_hash):
                     # Another call has changed it meanwhile.
                     raise _not_the_password()
-                await self._codes.delete(tx, user_id)
+                await self._void(tx, user_id)
                 tx.record(events.password_changed(account))
                 tx.message(email=account.email, kind="password_changed")
                 order = self._end_sessions(tx, user_id, keep=session)
         await self._carry_out(order)
 
-    async def _replace(self, tx: UnitOfWork, account: Account, password_hash: str) -> None:
-        """Sets a password, whatever it was; and voids every code."""
-        await self._accounts.reset_password_hash(tx, account.user_id, password_hash)
-        await self._codes.delete(tx, account.user_id)
+    async def _void(self, tx: UnitOfWork, user_id: uuid.UUID) -> None:
+        """Ends what the old password, or another code, has begun."""
+        await self._codes.delete(tx, user_id)
+        await self._factors.void_challenges(tx, user_id)
 
     async def _send(self, tx: UnitOfWork, account: Account, code: str, digest: bytes) -> None:
         """Sends a code, unless the address was sent enough. Only what is sent counts: when nothing is, the last message

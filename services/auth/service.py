@@ -3,6 +3,7 @@ base class.
 """
 
 import uuid
+from datetime import UTC
 from typing import Any
 
 from authmesh.auth.v1 import (
@@ -11,6 +12,7 @@ from authmesh.auth.v1 import (
     credential_directory_pb2,
     credential_directory_pb2_grpc,
 )
+from authmesh.token.v1 import token_set_pb2
 from google.protobuf import empty_pb2
 
 from mesh.resources.request_id import parse_request_id
@@ -18,18 +20,20 @@ from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
 from mesh.rpc.caller import caller_claims, caller_user
 from services.auth.credential_lifecycle import CredentialLifecycle
+from services.auth.mfa import Mfa
 from services.auth.passwords import Passwords
-from services.auth.sign_in import Attempt, Authenticator
+from services.auth.sign_in import Attempt, Authenticator, MfaAnswer
 from services.auth.sign_up import Application, Registration
 
 
 class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
     """`authmesh.auth.v1.AuthService`."""
 
-    def __init__(self, sign_ups: Registration, sign_ins: Authenticator, passwords: Passwords) -> None:
+    def __init__(self, sign_ups: Registration, sign_ins: Authenticator, passwords: Passwords, mfa: Mfa) -> None:
         self._sign_ups = sign_ups
         self._sign_ins = sign_ins
         self._passwords = passwords
+        self._mfa = mfa
 
     async def SignUp(self, request: auth_service_pb2.SignUpRequest, context: Any) -> auth_service_pb2.SignUpResponse:
         """Makes an account, once its address is verified."""
@@ -66,8 +70,23 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
             address=call.address if call else "",
             user_agent=call.user_agent if call else "",
         )
-        tokens = await refresh_cookie.keep_in_cookie(context, await self._sign_ins.sign_in(attempt))
-        return auth_service_pb2.SignInResponse(tokens=tokens)
+        outcome = await self._sign_ins.sign_in(attempt)
+        if isinstance(outcome, auth_service_pb2.MfaChallenge):
+            return auth_service_pb2.SignInResponse(mfa_challenge=outcome)
+        return auth_service_pb2.SignInResponse(tokens=await refresh_cookie.keep_in_cookie(context, outcome))
+
+    async def VerifyMfa(self, request: auth_service_pb2.VerifyMfaRequest, context: Any) -> token_set_pb2.TokenSet:
+        """Answers the challenge of a sign-in."""
+        refresh_cookie.is_asked_for()
+        call = current_call()
+        answer = MfaAnswer(
+            challenge=request.challenge,
+            totp=request.totp,
+            recovery_code=request.recovery_code,
+            address=call.address if call else "",
+            user_agent=call.user_agent if call else "",
+        )
+        return await refresh_cookie.keep_in_cookie(context, await self._sign_ins.verify_mfa(answer))
 
     async def RequestPasswordReset(
         self, request: auth_service_pb2.RequestPasswordResetRequest, context: Any
@@ -98,12 +117,41 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         )
         return auth_service_pb2.ChangePasswordResponse()
 
+    async def EnrollTotp(
+        self, request: auth_service_pb2.EnrollTotpRequest, context: Any
+    ) -> auth_service_pb2.EnrollTotpResponse:
+        """Begins to set up an authenticator app."""
+        enrollment = await self._mfa.enroll(caller_user())
+        return auth_service_pb2.EnrollTotpResponse(otpauth_uri=enrollment.uri, qr_svg=enrollment.qr_svg)
+
+    async def ConfirmTotp(
+        self, request: auth_service_pb2.ConfirmTotpRequest, context: Any
+    ) -> auth_service_pb2.ConfirmTotpResponse:
+        """Has the authenticator app demanded."""
+        codes = await self._mfa.confirm(caller_user(), request.totp)
+        return auth_service_pb2.ConfirmTotpResponse(recovery_codes=codes)
+
+    async def DisableTotp(
+        self, request: auth_service_pb2.DisableTotpRequest, context: Any
+    ) -> auth_service_pb2.DisableTotpResponse:
+        """Demands it no more."""
+        await self._mfa.disable(caller_user(), request.totp)
+        return auth_service_pb2.DisableTotpResponse()
+
+    async def RegenerateRecoveryCodes(
+        self, request: auth_service_pb2.RegenerateRecoveryCodesRequest, context: Any
+    ) -> auth_service_pb2.RegenerateRecoveryCodesResponse:
+        """New recovery codes."""
+        codes = await self._mfa.regenerate_recovery_codes(caller_user())
+        return auth_service_pb2.RegenerateRecoveryCodesResponse(recovery_codes=codes)
+
 
 class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServicer):
     """`authmesh.auth.v1.CredentialDirectory`."""
 
-    def __init__(self, credentials: CredentialLifecycle) -> None:
+    def __init__(self, credentials: CredentialLifecycle, mfa: Mfa) -> None:
         self._credentials = credentials
+        self._mfa = mfa
 
     async def SetSubjectStatus(
         self, request: credential_directory_pb2.SetSubjectStatusRequest, context: Any
@@ -119,6 +167,11 @@ class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServi
     ) -> empty_pb2.Empty:
         """Erases credentials."""
         await self._credentials.delete(uuid.UUID(request.subject))
+        return empty_pb2.Empty()
+
+    async def ResetMfa(self, request: credential_directory_pb2.ResetMfaRequest, context: Any) -> empty_pb2.Empty:
+        """Removes a second factor."""
+        await self._mfa.reset(uuid.UUID(request.subject), request.before.ToDatetime(UTC))
         return empty_pb2.Empty()
 
 

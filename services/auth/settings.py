@@ -1,5 +1,7 @@
 """What Auth reads from its environment."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from mesh.settings import DatabaseSettings, EventSettings, MessageSettings, ProcessSettings
@@ -21,9 +23,19 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
     """
     password_min_length: int = Field(default=8, ge=8, le=64)
     """Characters of a new password. 15 where a password is the only factor (NIST SP 800-63B-4, 3.1.1.2)."""
+    mfa_secret_files: str = ""
+    """Files with 32 random bytes or more, comma-separated: they protect what authenticator apps share with us. The
+    first one seals; the others open what they have sealed before. Empty: no apps are offered."""
+    mfa_issuer_name: str = Field(default="authmesh", min_length=1, max_length=60, pattern="^[^:]+$")
+    """Whose account it is, as an authenticator app shows it."""
     notices_queue_url: str | None = None
     """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and
     nobody is told."""
     answer_seconds: float = Field(default=0.25, ge=0)
     """Answers that must not tell whether an address is known leave after a multiple of this. Above what two hashes
     take."""
+
+    @property
+    def mfa_secrets(self) -> tuple[Path, ...]:
+        """`mfa_secret_files`, one by one."""
+        return tuple(Path(name.strip()) for name in self.mfa_secret_files.split(",") if name.strip())

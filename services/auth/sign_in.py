@@ -1,29 +1,35 @@
-"""Signing in: the password, then the tokens. Unknown address, wrong password and forbidden account are one answer after
-the same work.
+"""Signing in: the password, a second factor where the person has one, then the tokens. Unknown address, wrong password
+and forbidden account are one answer after the same work.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
+from authmesh.auth.v1.auth_service_pb2 import MfaChallenge
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
-from mesh.errors import FailedPrecondition, MeshError, Reason, Unauthenticated
-from mesh.outbox.work import Work
-from services.auth import events, throttle
+from mesh.errors import FailedPrecondition, MeshError, Reason, Unauthenticated, Unavailable
+from mesh.outbox.work import UnitOfWork, Work
+from services.auth import events, mfa, throttle
 from services.auth.account import Account
 from services.auth.address import networks, normalise
 from services.auth.constant_time import ConstantTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher, PasswordCheck
 from services.auth.notifications import notify
+from services.auth.second_factors import Challenge, SecondFactors
 from services.auth.store import Accounts, Buckets, SignUps
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
 
+Result = TypeVar("Result")
+
+_PASSWORD, _TWO_FACTORS = ("pwd",), ("pwd", "otp")
+"""Authentication methods (RFC 8176)."""
 RequestCheck = Callable[[token_issuer_pb2.CheckSignInRequest], Awaitable[empty_pb2.Empty]]
 """Has Token judge client, installation and scopes; raises `MeshError` as Token refuses."""
 TokenIssuer = Callable[[token_issuer_pb2.IssueTokensRequest], Awaitable[token_set_pb2.TokenSet]]
@@ -39,6 +45,17 @@ class Attempt:
     client_id: str
     device: token_set_pb2.Device
     scopes: Sequence[str]
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class MfaAnswer:
+    """What somebody sends to answer a challenge, and where from. One of the two factors is empty."""
+
+    challenge: str
+    totp: str
+    recovery_code: str
     address: str
     user_agent: str
 
@@ -74,6 +91,7 @@ class Authenticator:
         turns: Turns,
         check_request: RequestCheck,
         issue_tokens: TokenIssuer,
+        factors: SecondFactors,
     ) -> None:
         self._work = work
         self._hasher = hasher
@@ -83,13 +101,14 @@ class Authenticator:
         self._turns = turns
         self._check_request = check_request
         self._issue_tokens = issue_tokens
+        self._factors = factors
         self._accounts = Accounts()
         self._sign_ups = SignUps()
         self._buckets = Buckets()
-        self._conclusions: set[asyncio.Task[token_set_pb2.TokenSet]] = set()
+        self._conclusions: set[asyncio.Task[Any]] = set()
 
-    async def sign_in(self, attempt: Attempt) -> token_set_pb2.TokenSet:
-        """Starts a session for whoever knows the password of a verified account.
+    async def sign_in(self, attempt: Attempt) -> token_set_pb2.TokenSet | MfaChallenge:
+        """Starts a session for the password of a verified account; where the person has a second factor, asks for it.
 
         What is wrong with the request, or with Token, is said before the password is looked at. Whatever happens behind
         a right password is in the audit trail, and the person hears of it.
@@ -114,13 +133,29 @@ class Authenticator:
                     (known.account.password_hash, known.account.disabled) if known.account else (None, True)
                 )
                 check = await self._hasher.check_password(stored, attempt.password, known.salt, refused=refused)
-            # A caller who leaves now, or whose time is up, would otherwise leave no trace of a right password.
-            conclusion = asyncio.ensure_future(self._conclude(known, check, attempt))
-            self._conclusions.add(conclusion)
-            conclusion.add_done_callback(self._forget)
-            return await asyncio.shield(conclusion)
+            return await self._to_the_end(self._conclude(known, check, attempt))
 
-    def _forget(self, conclusion: "asyncio.Task[token_set_pb2.TokenSet]") -> None:
+    async def verify_mfa(self, answer: MfaAnswer) -> token_set_pb2.TokenSet:
+        """Starts the session of a sign-in whose challenge is answered with a second factor.
+
+        Raises:
+            InvalidArgument: CODE_INVALID: `totp` or `recovery_code` is wrong, or `challenge` is void.
+            ResourceExhausted: RATE_LIMITED (too many wrong codes of the app).
+            MeshError: what else Token refuses with, and Unavailable when Token can't be reached.
+        """
+        account, challenge = await self._accept(answer)
+        return await self._to_the_end(self._start(account, challenge, answer))
+
+    async def _to_the_end(self, conclusion: Coroutine[Any, Any, Result]) -> Result:
+        """Concludes a sign-in also for a caller who leaves now, or whose time is up: they would otherwise leave no
+        trace of a right password.
+        """
+        task = asyncio.ensure_future(conclusion)
+        self._conclusions.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, conclusion: "asyncio.Task[Any]") -> None:
         self._conclusions.discard(conclusion)
         if not conclusion.cancelled():
             # Told to the caller, if there is one.
@@ -132,8 +167,7 @@ class Authenticator:
         """
         now = self._work.now()
         around, installation = networks(attempt.address), attempt.device.instance_id.lower()
-        by_installation = [throttle.key("instance", email, installation)] if installation else []
-        sources = [throttle.key("network", email, around[0]), *by_installation] if attempt.address else by_installation
+        sources, by_installation = _sources(email, attempt)
         async with self._work.begin() as tx:
             known_devices = await self._accounts.known_devices(tx, sources)
             installation_known = not known_devices.isdisjoint(by_installation)
@@ -157,19 +191,120 @@ class Authenticator:
                 limits=limits,
             )
 
-    async def _conclude(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> token_set_pb2.TokenSet:
+    async def _conclude(
+        self, known: _Known, check: PasswordCheck, attempt: Attempt
+    ) -> token_set_pb2.TokenSet | MfaChallenge:
         account = known.account
         if account is None or not check.right:
             await self._refuse(known, check, attempt)
         if account.disabled:
             await self._stop(known, account, attempt, Reason.CREDENTIALS_INVALID)
             raise _credentials_invalid()
+        rehashed = await self._rehash(account, attempt)
+        if account.second_factor:
+            return await self._challenge(known, account, attempt, rehashed)
         try:
-            tokens = await self._issue_tokens(_order(account, attempt, self._work.now()))
+            tokens = await self._issue_tokens(_order(account, attempt, _PASSWORD, self._work.now()))
         except MeshError as error:
             await self._stop(known, account, attempt, error.reason)
             raise
-        await self._record(known, account, attempt, tokens)
+        async with self._work.begin() as tx:
+            await self._buckets.give_back(tx, known.limits)
+            if rehashed:
+                await self._accounts.set_password_hash(tx, account, rehashed)
+            await self._record(tx, account, attempt, known.sources, known.known_devices, tokens, _PASSWORD)
+        return tokens
+
+    async def _challenge(self, known: _Known, account: Account, attempt: Attempt, rehashed: str | None) -> MfaChallenge:
+        """Asks for the second factor."""
+        async with self._work.begin() as tx:
+            await self._buckets.give_back(tx, known.limits)
+            if rehashed:
+                await self._accounts.set_password_hash(tx, account, rehashed)
+            waiting = Challenge(
+                user_id=account.user_id,
+                client_id=attempt.client_id,
+                device=attempt.device,
+                scopes=attempt.scopes,
+                installation_known=known.installation_known,
+            )
+            token, expire_time = await self._factors.challenge(tx, waiting, self._work.now())
+            tx.record(events.mfa_challenged(account, attempt.client_id))
+        challenge = MfaChallenge(challenge=token, methods=["totp", "recovery_code"])
+        challenge.expire_time.FromDatetime(expire_time)
+        return challenge
+
+    async def _accept(self, answer: MfaAnswer) -> tuple[Account, Challenge]:
+        """Judges a second factor, and uses it and the challenge up."""
+        now = self._work.now()
+        async with self._work.begin() as tx:
+            challenge = await self._factors.attempt(tx, answer.challenge, now)
+            account = await self._accounts.by_id(tx, challenge.user_id) if challenge else None
+            if challenge is None or account is None or account.disabled:
+                await self._denials.count(tx, Reason.CODE_INVALID, answer.address)
+                tx.refuse(mfa.challenge_void())
+            if answer.recovery_code:
+                right = await self._factors.spend_recovery_code(tx, account.user_id, answer.recovery_code)
+            else:
+                right = await self._check_totp(tx, challenge, answer.totp, now)
+            if not right:
+                tx.record(events.mfa_failed(account, challenge.client_id))
+                if not challenge.installation_known:
+                    device = _name(challenge.device)
+                    await notify(
+                        tx,
+                        email=account.email,
+                        kind="sign_in_stopped",
+                        about=account.email,
+                        now=now,
+                        device=device,
+                    )
+                tx.refuse(mfa.code_invalid("recovery_code" if answer.recovery_code else "totp"))
+            await self._factors.spend(tx, answer.challenge)
+            if answer.recovery_code:
+                tx.record(events.recovery_code_used(account))
+                tx.message(email=account.email, kind="recovery_code_used")
+            return account, challenge
+
+    async def _check_totp(self, tx: UnitOfWork, challenge: Challenge, typed: str, now: datetime) -> bool:
+        box = self._factors.box
+        if box is None:
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, "MFA_SECRET_FILES is not set: use a recovery code")
+        installation = challenge.device.instance_id.lower() if challenge.installation_known else ""
+        limits = self._throttle.mfa(challenge.user_id, installation)
+        taken = await self._buckets.take(tx, limits, now)
+        if isinstance(taken, timedelta):
+            tx.refuse(throttle.refusal(taken))
+        if not await self._factors.check_totp(tx, challenge.user_id, typed, now, box, enabled=True):
+            return False
+        await self._buckets.give_back(tx, limits)
+        return True
+
+    async def _start(self, account: Account, challenge: Challenge, answer: MfaAnswer) -> token_set_pb2.TokenSet:
+        """Has Token start the session of an answered challenge."""
+        attempt = Attempt(
+            email=account.email,
+            password="",
+            client_id=challenge.client_id,
+            device=challenge.device,
+            scopes=challenge.scopes,
+            address=answer.address,
+            user_agent=answer.user_agent,
+        )
+        try:
+            tokens = await self._issue_tokens(_order(account, attempt, _TWO_FACTORS, self._work.now()))
+        except MeshError as error:
+            async with self._work.begin() as tx:
+                tx.record(
+                    events.sign_in_failed(
+                        error.reason, account.user_id, account.email, attempt.client_id, password_is_right=True
+                    )
+                )
+            raise
+        sources, _ = _sources(account.email, attempt)
+        async with self._work.begin() as tx:
+            known_devices = bool(await self._accounts.known_devices(tx, sources))
+            await self._record(tx, account, attempt, sources, known_devices, tokens, _TWO_FACTORS)
         return tokens
 
     async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> NoReturn:
@@ -229,24 +364,29 @@ class Authenticator:
                 device = _name(attempt.device)
                 await notify(tx, email=account.email, kind="sign_in_stopped", about=about, now=now, device=device)
 
-    async def _record(self, known: _Known, account: Account, attempt: Attempt, tokens: token_set_pb2.TokenSet) -> None:
-        rehashed = await self._rehash(account, attempt)
-        async with self._work.begin() as tx:
-            await self._buckets.give_back(tx, known.limits)
-            if known.sources and not known.known_devices and await self._accounts.was_used(tx, account.user_id):
-                about, device = known.sources[0].hex(), _name(attempt.device)
-                await notify(
-                    tx,
-                    email=account.email,
-                    kind="new_device",
-                    about=about,
-                    now=self._work.now(),
-                    device=device,
-                )
-            await self._accounts.make_familiar(tx, account.user_id, known.sources, self._work.now())
-            if rehashed:
-                await self._accounts.set_password_hash(tx, account, rehashed)
-            tx.record(events.signed_in(account, attempt.client_id, tokens.session))
+    async def _record(
+        self,
+        tx: UnitOfWork,
+        account: Account,
+        attempt: Attempt,
+        sources: Sequence[bytes],
+        known_devices: bool,
+        tokens: token_set_pb2.TokenSet,
+        amr: Sequence[str],
+    ) -> None:
+        """Writes that a session was started, and tells the person where it is from a new device."""
+        if sources and not known_devices and await self._accounts.was_used(tx, account.user_id):
+            about, device = sources[0].hex(), _name(attempt.device)
+            await notify(
+                tx,
+                email=account.email,
+                kind="new_device",
+                about=about,
+                now=self._work.now(),
+                device=device,
+            )
+        await self._accounts.make_familiar(tx, account.user_id, sources, self._work.now())
+        tx.record(events.signed_in(account, attempt.client_id, tokens.session, amr))
 
     async def _rehash(self, account: Account, attempt: Attempt) -> str | None:
         """The password's hash by today's parameters, if it was made by others."""
@@ -269,13 +409,24 @@ def _name(device: token_set_pb2.Device) -> str:
     )
 
 
-def _order(account: Account, attempt: Attempt, now: datetime) -> token_issuer_pb2.IssueTokensRequest:
+def _sources(email: str, attempt: Attempt) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """What a success would make known: network and installation; and of them the installation."""
+    installation = attempt.device.instance_id.lower()
+    by_installation = [throttle.key("instance", email, installation)] if installation else []
+    if not attempt.address:
+        return by_installation, by_installation
+    return [throttle.key("network", email, networks(attempt.address)[0]), *by_installation], by_installation
+
+
+def _order(
+    account: Account, attempt: Attempt, amr: Sequence[str], now: datetime
+) -> token_issuer_pb2.IssueTokensRequest:
     order = token_issuer_pb2.IssueTokensRequest(
         subject=str(account.user_id),
         client_id=attempt.client_id,
         device=attempt.device,
         scopes=attempt.scopes,
-        amr=["pwd"],
+        amr=amr,
         address=attempt.address,
         user_agent=attempt.user_agent,
     )

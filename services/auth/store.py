@@ -11,6 +11,10 @@ from services.auth.account import SIGN_UP_LIFETIME, Account, SentCode, SignUp
 FAMILIAR_SOURCES = 100
 """Networks and installations that are remembered of one user."""
 
+_ACCOUNT = """
+    a.user_id, a.email, a.password_hash, a.disabled, t.enable_time IS NOT NULL AS second_factor
+    FROM accounts a LEFT JOIN totp t ON t.user_id = a.user_id
+"""
 _SIGN_UP = "user_id, request_id, email, display_name, password_hash, code_attempts, create_time"
 _OPEN = "create_time > {since} AND verify_time IS NULL"
 """Of a sign-up that has not become an account, whether or not it can."""
@@ -27,6 +31,7 @@ SWEPT = {
     "sign_ups": "create_time",
     "codes": "expire_time",
     "reset_codes": "expire_time",
+    "challenges": "expire_time",
     "buckets": "full_time",
     "familiar_sources": "last_time",
 }
@@ -38,14 +43,12 @@ class Accounts:
 
     async def by_email(self, tx: Transaction, email: str) -> Account | None:
         """The account of an address."""
-        row = await tx.fetchrow("SELECT user_id, email, password_hash, disabled FROM accounts WHERE email = $1", email)
+        row = await tx.fetchrow(f"SELECT {_ACCOUNT} WHERE email = $1", email)
         return Account(**row) if row else None
 
     async def by_id(self, tx: Transaction, user_id: uuid.UUID) -> Account | None:
         """The account of a user."""
-        row = await tx.fetchrow(
-            "SELECT user_id, email, password_hash, disabled FROM accounts WHERE user_id = $1", user_id
-        )
+        row = await tx.fetchrow(f"SELECT {_ACCOUNT} WHERE a.user_id = $1", user_id)
         return Account(**row) if row else None
 
     async def add(self, tx: Transaction, sign_up: SignUp, now: datetime) -> bool:
@@ -338,6 +341,7 @@ class Retention:
             "sign_ups": sign_ups,
             "codes": codes,
             "reset_codes": codes,
+            "challenges": codes,
             "buckets": buckets,
             "familiar_sources": known_devices,
         }

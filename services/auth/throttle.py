@@ -57,6 +57,10 @@ RESET_CODE_BY_NETWORK = Limit(10, timedelta(minutes=5))
 use it up."""
 CHANGE_BY_ACCOUNT = Limit(20, timedelta(minutes=15))
 """Wrong passwords of a person who is signed in and wants a new one."""
+MFA_BY_ACCOUNT = Limit(10, timedelta(minutes=10))
+"""Wrong codes of an authenticator app, behind a right password. From an installation that has signed in to the account
+before they count apart, so that nobody else's are in its way. Recovery codes are never limited: they can't be
+guessed."""
 MAIL_BY_NETWORK = Limit(60, timedelta(minutes=1))
 """Sign-ups and requests for another code from one network, for whatever addresses."""
 CODES_BY_MAIL = Limit(10, timedelta(minutes=15))
@@ -125,6 +129,15 @@ class Throttle:
     def change(self, user_id: UUID) -> dict[bytes, Limit]:
         """Of the old password, by a person who is signed in."""
         return {key("change", str(user_id)): CHANGE_BY_ACCOUNT}
+
+    def mfa(self, user_id: UUID, known_installation: str = "") -> dict[bytes, Limit]:
+        """Of a code of an authenticator app.
+
+        Args:
+            user_id: Whose.
+            known_installation: The one that it is sent from, where that has signed in before.
+        """
+        return {key("mfa", str(user_id), known_installation): MFA_BY_ACCOUNT}
 
     def _guess(self, networks: Iterable[str]) -> dict[bytes, Limit]:
         return _nested("guess", GUESSES_BY_NETWORK, networks, factor=self.factor)

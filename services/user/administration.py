@@ -19,6 +19,7 @@ from services.user.store import Users
 
 SET_SUBJECT_GRANTS = "/authmesh.token.v1.TokenIssuer/SetSubjectGrants"
 SET_SUBJECT_STATUS = "/authmesh.auth.v1.CredentialDirectory/SetSubjectStatus"
+RESET_MFA = "/authmesh.auth.v1.CredentialDirectory/ResetMfa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,22 @@ class Administration:
             InvalidArgument: FIELD_INVALID, for a role that doesn't exist.
         """
         return await self._change_by_email(email, (), rules.known([role]))
+
+    async def reset_mfa(self, email: str) -> User:
+        """Removes the second factor of the user with an address. For the operator; Auth hears of it by the outbox of
+        the running User process.
+
+        Raises:
+            NotFound: USER_NOT_FOUND.
+        """
+        async with self._work.begin() as tx:
+            user = await self._users.by_email(tx, email.lower())
+            if user is None:
+                raise not_found()
+            request = credential_directory_pb2.ResetMfaRequest(subject=str(user.id))
+            request.before.FromDatetime(self._work.now())
+            tx.command(RESET_MFA, request)
+        return user
 
     async def holders(self) -> list[User]:
         """Who has a role, in the order of their sign-ups."""

@@ -62,6 +62,16 @@ def revoke(email: Email, role: Role = roles.ADMIN, database_url: DatabaseUrlOpti
     terminal.line(f"{user.name} ({user.email}) has {held}")
 
 
+@commands.command("reset-mfa")
+def reset_mfa(email: Email, database_url: DatabaseUrlOption = None) -> None:
+    """Remove a user's second factor, for one who has lost the authenticator app and the recovery codes.
+
+    Make sure that it is that person who asks: afterwards the password alone signs in. The person gets a message.
+    """
+    user = _do(database_url, lambda administration: administration.reset_mfa(email), email)
+    terminal.line(f"{user.name} ({user.email}) signs in without a second factor as soon as Auth has heard of it")
+
+
 def _do(database_url: str | None, action: Callable[[Administration], Awaitable[Answer]], email: str = "") -> Answer:
     """Works on User's database and writes the events and the commands that User's own methods would write."""
 

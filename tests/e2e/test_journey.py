@@ -4,7 +4,10 @@ import gzip
 import json
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pyotp
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
 from tests.kit.protocols import Client
@@ -89,6 +92,40 @@ async def test_a_change_of_the_password_ends_the_other_sessions(mesh: RunningMes
     await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
     person.tokens = await client.ok("TokenService/RefreshToken", person.refresh)
     await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
+
+
+async def test_a_second_factor_is_set_up_asked_for_and_reset(mesh: RunningMesh, client: Client) -> None:
+    person = await sign_up(mesh, client)
+    enrollment = await client.ok("AuthService/EnrollTotp", {}, person.token)
+    assert enrollment["qrSvg"].startswith("<svg")
+    app = pyotp.parse_uri(enrollment["otpauthUri"])
+    assert isinstance(app, pyotp.TOTP)
+    wrong = await client.call("AuthService/ConfirmTotp", {"totp": "0000 00"}, person.token)
+    assert (wrong.outcome, wrong.fields) == (("INVALID_ARGUMENT", "CODE_INVALID"), ("totp",))
+    # The code of the step before is taken, too, so that the next one is there already.
+    now = datetime.now(UTC)
+    codes = (await client.ok("AuthService/ConfirmTotp", {"totp": app.at(now)}, person.token))["recoveryCodes"]
+    request = {"email": person.email, "password": person.password, "clientId": "demo"}
+    challenge = (await client.ok("AuthService/SignIn", request))["mfaChallenge"]
+    assert challenge["methods"] == ["totp", "recovery_code"]
+    answer = {"challenge": challenge["challenge"], "totp": app.at(now)}
+    used = await client.call("AuthService/VerifyMfa", answer)
+    assert (used.outcome, used.fields) == (("INVALID_ARGUMENT", "CODE_INVALID"), ("totp",))
+    person.tokens = await client.ok("AuthService/VerifyMfa", answer | {"totp": app.at(now + timedelta(seconds=30))})
+    assert person.claims["amr"] == ["pwd", "otp"]
+    challenge = (await client.ok("AuthService/SignIn", request))["mfaChallenge"]
+    answer = {"challenge": challenge["challenge"], "recoveryCode": codes[0].lower()}
+    person.tokens = await client.ok("AuthService/VerifyMfa", answer)
+    await client.ok("UserService/GetUser", {"name": "users/me"}, person.token)
+    void = await client.call("AuthService/VerifyMfa", answer | {"recoveryCode": codes[1]})
+    assert (void.outcome, void.fields) == (("INVALID_ARGUMENT", "CODE_INVALID"), ("challenge",))
+    status, output, errors = await mesh.authmesh("admin", "reset-mfa", person.email)
+    assert (status, errors) == (0, ""), output
+
+    async def without() -> bool:
+        return "tokens" in await client.ok("AuthService/SignIn", request)
+
+    await eventually(without)
 
 
 async def refused_everywhere(mesh: RunningMesh, person: Person) -> None:

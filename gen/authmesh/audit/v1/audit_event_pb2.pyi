@@ -90,6 +90,10 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """auth.recovery_codes_replaced: new recovery codes were made; the old ones are void."""
     EVENT_TYPE_AUTH_IDENTITY_LINKED: _EventType.ValueType  # 18
     """auth.identity_linked: an identity of another provider was seen for the first time, and belongs to an account from now on."""
+    EVENT_TYPE_AUTH_MFA_CHALLENGED: _EventType.ValueType  # 19
+    """auth.mfa_challenged: the password was right, and a second factor is asked for."""
+    EVENT_TYPE_AUTH_RECOVERY_CODE_USED: _EventType.ValueType  # 100
+    """auth.recovery_code_used: a recovery code stood in for the authenticator app."""
     EVENT_TYPE_TOKEN_ISSUED: _EventType.ValueType  # 20
     """token.issued: a session began."""
     EVENT_TYPE_TOKEN_REFRESHED: _EventType.ValueType  # 21
@@ -210,6 +214,10 @@ EVENT_TYPE_AUTH_RECOVERY_CODES_REPLACED: EventType.ValueType  # 17
 """auth.recovery_codes_replaced: new recovery codes were made; the old ones are void."""
 EVENT_TYPE_AUTH_IDENTITY_LINKED: EventType.ValueType  # 18
 """auth.identity_linked: an identity of another provider was seen for the first time, and belongs to an account from now on."""
+EVENT_TYPE_AUTH_MFA_CHALLENGED: EventType.ValueType  # 19
+"""auth.mfa_challenged: the password was right, and a second factor is asked for."""
+EVENT_TYPE_AUTH_RECOVERY_CODE_USED: EventType.ValueType  # 100
+"""auth.recovery_code_used: a recovery code stood in for the authenticator app."""
 EVENT_TYPE_TOKEN_ISSUED: EventType.ValueType  # 20
 """token.issued: a session began."""
 EVENT_TYPE_TOKEN_REFRESHED: EventType.ValueType  # 21

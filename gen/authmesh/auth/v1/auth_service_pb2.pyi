@@ -491,16 +491,20 @@ class EnrollTotpResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OTPAUTH_URI_FIELD_NUMBER: _builtins.int
+    QR_SVG_FIELD_NUMBER: _builtins.int
     otpauth_uri: _builtins.str
-    """`otpauth://` URI, for a QR code."""
+    """`otpauth://` URI, which an app on the same device opens."""
+    qr_svg: _builtins.str
+    """The same as a QR code, an SVG image."""
     def __init__(
         self,
         *,
         otpauth_uri: _builtins.str = ...,
+        qr_svg: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["otpauth_uri", b"otpauth_uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["otpauth_uri", b"otpauth_uri", "qr_svg", b"qr_svg"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

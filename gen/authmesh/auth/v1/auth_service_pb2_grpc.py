@@ -163,7 +163,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignIn(self, request, context):
-        """SignIn checks a password and starts a session. Client, installation and scopes are judged before the password; what is refused behind a right
+        """SignIn checks a password and starts a session; a person who has set up a second factor gets a challenge instead (VerifyMfa). Client, installation and scopes are judged before the password; what is refused behind a right
         password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anybody else's attempts.
 
         Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
@@ -176,7 +176,12 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyMfa(self, request, context):
-        """VerifyMfa answers the challenge of a sign-in with a second factor.
+        """VerifyMfa answers the challenge of a sign-in with a second factor, and starts the session. A challenge is for the client and the installation
+        that signed in; it can be answered once, for five minutes, and is void after five wrong answers. A code of the app works once, and a
+        recovery code, too.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID (`totp` or `recovery_code` is wrong or was used before; `challenge` is void: sign in again),
+        RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes of the app; recovery codes are not limited).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,21 +205,28 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnrollTotp(self, request, context):
-        """EnrollTotp begins to set up an authenticator app (RFC 6238).
+        """EnrollTotp begins to set up an authenticator app (RFC 6238). It is not demanded before ConfirmTotp; another call begins anew.
+
+        Errors: FAILED_PRECONDITION MFA_ENABLED (an app is demanded already), UNIMPLEMENTED NOT_IMPLEMENTED (this deployment offers none).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmTotp(self, request, context):
-        """ConfirmTotp shows that the app works and turns it on.
+        """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. The answer has ten recovery codes, which can't be
+        shown again. The code is used up.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableTotp(self, request, context):
-        """DisableTotp turns it off.
+        """DisableTotp turns the second factor off, and voids the recovery codes.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,6 +234,8 @@ class AuthServiceServicer:
 
     def RegenerateRecoveryCodes(self, request, context):
         """RegenerateRecoveryCodes replaces the recovery codes; the earlier ones are void.
+
+        Errors: FAILED_PRECONDITION MFA_NOT_ENROLLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

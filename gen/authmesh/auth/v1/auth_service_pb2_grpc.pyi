@@ -53,7 +53,7 @@ class AuthServiceStub:
     at), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes from this network).
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.SignInRequest, _auth_service_pb2.SignInResponse]
-    """SignIn checks a password and starts a session. Client, installation and scopes are judged before the password; what is refused behind a right
+    """SignIn checks a password and starts a session; a person who has set up a second factor gets a challenge instead (VerifyMfa). Client, installation and scopes are judged before the password; what is refused behind a right
     password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anybody else's attempts.
 
     Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
@@ -62,7 +62,13 @@ class AuthServiceStub:
     (RFC 6749, section 3.3).
     """
     VerifyMfa: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyMfaRequest, _token_set_pb2.TokenSet]
-    """VerifyMfa answers the challenge of a sign-in with a second factor."""
+    """VerifyMfa answers the challenge of a sign-in with a second factor, and starts the session. A challenge is for the client and the installation
+    that signed in; it can be answered once, for five minutes, and is void after five wrong answers. A code of the app works once, and a
+    recovery code, too.
+
+    Errors: INVALID_ARGUMENT CODE_INVALID (`totp` or `recovery_code` is wrong or was used before; `challenge` is void: sign in again),
+    RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes of the app; recovery codes are not limited).
+    """
     ExchangeToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeTokenRequest, _token_set_pb2.TokenSet]
     """ExchangeToken signs in with the ID token of an identity provider."""
     ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ChangePasswordRequest, _auth_service_pb2.ChangePasswordResponse]
@@ -72,13 +78,26 @@ class AuthServiceStub:
     RATE_LIMITED (too many wrong passwords).
     """
     EnrollTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.EnrollTotpRequest, _auth_service_pb2.EnrollTotpResponse]
-    """EnrollTotp begins to set up an authenticator app (RFC 6238)."""
+    """EnrollTotp begins to set up an authenticator app (RFC 6238). It is not demanded before ConfirmTotp; another call begins anew.
+
+    Errors: FAILED_PRECONDITION MFA_ENABLED (an app is demanded already), UNIMPLEMENTED NOT_IMPLEMENTED (this deployment offers none).
+    """
     ConfirmTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ConfirmTotpRequest, _auth_service_pb2.ConfirmTotpResponse]
-    """ConfirmTotp shows that the app works and turns it on."""
+    """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. The answer has ten recovery codes, which can't be
+    shown again. The code is used up.
+
+    Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
+    """
     DisableTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.DisableTotpRequest, _auth_service_pb2.DisableTotpResponse]
-    """DisableTotp turns it off."""
+    """DisableTotp turns the second factor off, and voids the recovery codes.
+
+    Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
+    """
     RegenerateRecoveryCodes: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RegenerateRecoveryCodesRequest, _auth_service_pb2.RegenerateRecoveryCodesResponse]
-    """RegenerateRecoveryCodes replaces the recovery codes; the earlier ones are void."""
+    """RegenerateRecoveryCodes replaces the recovery codes; the earlier ones are void.
+
+    Errors: FAILED_PRECONDITION MFA_NOT_ENROLLED.
+    """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuthService makes accounts, proves addresses and signs people in. Whether an address has an account is never told: not by the answer, and not by
@@ -154,7 +173,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.SignInRequest,
         context: _aio.ServicerContext[_auth_service_pb2.SignInRequest, _abc.Awaitable[_auth_service_pb2.SignInResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.SignInResponse]:
-        """SignIn checks a password and starts a session. Client, installation and scopes are judged before the password; what is refused behind a right
+        """SignIn checks a password and starts a session; a person who has set up a second factor gets a challenge instead (VerifyMfa). Client, installation and scopes are judged before the password; what is refused behind a right
         password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anybody else's attempts.
 
         Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
@@ -169,7 +188,13 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.VerifyMfaRequest,
         context: _aio.ServicerContext[_auth_service_pb2.VerifyMfaRequest, _abc.Awaitable[_token_set_pb2.TokenSet]],
     ) -> _abc.Awaitable[_token_set_pb2.TokenSet]:
-        """VerifyMfa answers the challenge of a sign-in with a second factor."""
+        """VerifyMfa answers the challenge of a sign-in with a second factor, and starts the session. A challenge is for the client and the installation
+        that signed in; it can be answered once, for five minutes, and is void after five wrong answers. A code of the app works once, and a
+        recovery code, too.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID (`totp` or `recovery_code` is wrong or was used before; `challenge` is void: sign in again),
+        RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes of the app; recovery codes are not limited).
+        """
 
     @_abc_1.abstractmethod
     def ExchangeToken(
@@ -197,7 +222,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.EnrollTotpRequest,
         context: _aio.ServicerContext[_auth_service_pb2.EnrollTotpRequest, _abc.Awaitable[_auth_service_pb2.EnrollTotpResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.EnrollTotpResponse]:
-        """EnrollTotp begins to set up an authenticator app (RFC 6238)."""
+        """EnrollTotp begins to set up an authenticator app (RFC 6238). It is not demanded before ConfirmTotp; another call begins anew.
+
+        Errors: FAILED_PRECONDITION MFA_ENABLED (an app is demanded already), UNIMPLEMENTED NOT_IMPLEMENTED (this deployment offers none).
+        """
 
     @_abc_1.abstractmethod
     def ConfirmTotp(
@@ -205,7 +233,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ConfirmTotpRequest,
         context: _aio.ServicerContext[_auth_service_pb2.ConfirmTotpRequest, _abc.Awaitable[_auth_service_pb2.ConfirmTotpResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.ConfirmTotpResponse]:
-        """ConfirmTotp shows that the app works and turns it on."""
+        """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. The answer has ten recovery codes, which can't be
+        shown again. The code is used up.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
+        """
 
     @_abc_1.abstractmethod
     def DisableTotp(
@@ -213,7 +245,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.DisableTotpRequest,
         context: _aio.ServicerContext[_auth_service_pb2.DisableTotpRequest, _abc.Awaitable[_auth_service_pb2.DisableTotpResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.DisableTotpResponse]:
-        """DisableTotp turns it off."""
+        """DisableTotp turns the second factor off, and voids the recovery codes.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
+        """
 
     @_abc_1.abstractmethod
     def RegenerateRecoveryCodes(
@@ -221,6 +256,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RegenerateRecoveryCodesRequest,
         context: _aio.ServicerContext[_auth_service_pb2.RegenerateRecoveryCodesRequest, _abc.Awaitable[_auth_service_pb2.RegenerateRecoveryCodesResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.RegenerateRecoveryCodesResponse]:
-        """RegenerateRecoveryCodes replaces the recovery codes; the earlier ones are void."""
+        """RegenerateRecoveryCodes replaces the recovery codes; the earlier ones are void.
+
+        Errors: FAILED_PRECONDITION MFA_NOT_ENROLLED.
+        """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _aio.Server) -> None: ...

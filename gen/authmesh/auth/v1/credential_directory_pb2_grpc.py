@@ -46,6 +46,11 @@ class CredentialDirectoryStub:
                 request_serializer=authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.DeleteSubjectRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ResetMfa = channel.unary_unary(
+                '/authmesh.auth.v1.CredentialDirectory/ResetMfa',
+                request_serializer=authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.ResetMfaRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class CredentialDirectoryServicer:
@@ -66,6 +71,13 @@ class CredentialDirectoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResetMfa(self, request, context):
+        """ResetMfa removes the second factor of a subject, and the recovery codes: for a person who has lost both, on the word of an operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CredentialDirectoryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_CredentialDirectoryServicer_to_server(servicer, server):
             'DeleteSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSubject,
                     request_deserializer=authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.DeleteSubjectRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ResetMfa': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetMfa,
+                    request_deserializer=authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.ResetMfaRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
@@ -134,6 +151,33 @@ class CredentialDirectory:
             target,
             '/authmesh.auth.v1.CredentialDirectory/DeleteSubject',
             authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.DeleteSubjectRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetMfa(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authmesh.auth.v1.CredentialDirectory/ResetMfa',
+            authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.ResetMfaRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -21,6 +21,8 @@ class CredentialDirectoryStub:
     """SetSubjectStatus allows or forbids sign-in. An older version than the known one is ignored, so repeats and late arrivals do no harm."""
     DeleteSubject: _aio.UnaryUnaryMultiCallable[_credential_directory_pb2.DeleteSubjectRequest, _empty_pb2.Empty]
     """DeleteSubject erases the credentials of a subject."""
+    ResetMfa: _aio.UnaryUnaryMultiCallable[_credential_directory_pb2.ResetMfaRequest, _empty_pb2.Empty]
+    """ResetMfa removes the second factor of a subject, and the recovery codes: for a person who has lost both, on the word of an operator."""
 
 class CredentialDirectoryServicer(metaclass=_abc_1.ABCMeta):
     """CredentialDirectory lets User decide who may sign in."""
@@ -40,5 +42,13 @@ class CredentialDirectoryServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_credential_directory_pb2.DeleteSubjectRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """DeleteSubject erases the credentials of a subject."""
+
+    @_abc_1.abstractmethod
+    def ResetMfa(
+        self,
+        request: _credential_directory_pb2.ResetMfaRequest,
+        context: _aio.ServicerContext[_credential_directory_pb2.ResetMfaRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """ResetMfa removes the second factor of a subject, and the recovery codes: for a person who has lost both, on the word of an operator."""
 
 def add_CredentialDirectoryServicer_to_server(servicer: CredentialDirectoryServicer, server: _aio.Server) -> None: ...

@@ -95,6 +95,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """There is no such method, or not in this release."""
     REASON_INTERNAL: _Reason.ValueType  # 34
     """A fault of the mesh."""
+    REASON_MFA_ENABLED: _Reason.ValueType  # 35
+    """A second factor is set up already."""
+    REASON_MFA_NOT_ENROLLED: _Reason.ValueType  # 36
+    """There is no second factor."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Reason is what programs decide on. `ErrorInfo.reason` has the name without its prefix."""
@@ -169,6 +173,10 @@ REASON_NOT_IMPLEMENTED: Reason.ValueType  # 33
 """There is no such method, or not in this release."""
 REASON_INTERNAL: Reason.ValueType  # 34
 """A fault of the mesh."""
+REASON_MFA_ENABLED: Reason.ValueType  # 35
+"""A second factor is set up already."""
+REASON_MFA_NOT_ENROLLED: Reason.ValueType  # 36
+"""There is no second factor."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

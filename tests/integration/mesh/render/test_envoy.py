@@ -299,7 +299,7 @@ async def test_egress_leads_to_backends_only_and_lets_nobody_speak_for_others(ch
         assert "x-envoy-external-address" not in metadata
         not_a_backend = await client.send(method("ResourceDirectory/ClaimShares"), b"")
         assert not_a_backend.outcome == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
-        not_named = await client.send(method("TokenIssuer/RevokeSubject"), b"")
+        not_named = await client.send(method("TokenIssuer/SetSubjectGrants"), b"")
         assert not_named.outcome == ("PERMISSION_DENIED", "CALLER_NOT_ALLOWED")
         not_running = await client.send(method("UserDirectory/CreateUser"), b"")
         assert (*not_running.outcome, not_running.retry_after) == ("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE", True)

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import secrets
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
+from authmesh.auth.v1.auth_service_pb2 import MfaChallenge
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
@@ -21,9 +23,12 @@ from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
+from services.auth.mfa import Mfa
 from services.auth.password_policy import PasswordPolicy
 from services.auth.passwords import Passwords
 from services.auth.retention import Retention
+from services.auth.second_factors import SecondFactors
+from services.auth.secret_box import SecretBox
 from services.auth.sign_in import Attempt, Authenticator
 from services.auth.sign_up import Application, Registration
 from services.auth.throttle import Throttle
@@ -95,10 +100,16 @@ class Auth:
         self.denials = AnonymousDenials(self.work)
         self.retention = Retention(database, self.clock)
         self.credentials = CredentialLifecycle(self.work)
+        self.box = SecretBox(secrets.token_bytes(32))
+        # What a test keeps of a person.
+        self.app: Any = None
+        self.recovery_codes: Sequence[str] = ()
+        self.challenges: Sequence[Any] = ()
         self.use_hasher(Hasher(**WEAK))
 
     def use_hasher(self, hasher: Hasher, answer_seconds: float = 0, *, waiting: int = 500) -> None:
         self.hasher = hasher
+        self.factors = SecondFactors(self.box)
         level, throttle, turns = ConstantTime(answer_seconds), Throttle(), Turns(at_once=6, waiting=waiting)
         policy = PasswordPolicy.load()
         self.desk = Registration(
@@ -120,6 +131,7 @@ class Auth:
             throttle,
             turns,
             self.token.revoke,
+            self.factors,
         )
         self.gate = Authenticator(
             self.work,
@@ -130,7 +142,9 @@ class Auth:
             turns,
             self.token.check,
             self.token.issue,
+            self.factors,
         )
+        self.mfa = Mfa(self.work, self.factors, throttle, issuer_name="authmesh")
 
     async def sign_up(
         self,
@@ -152,6 +166,20 @@ class Auth:
         instance_id: str = "",
         client_id: str = "demo",
     ) -> token_set_pb2.TokenSet:
+        """Signs somebody in who has no second factor."""
+        outcome = await self.begin(email, password, address=address, instance_id=instance_id, client_id=client_id)
+        assert isinstance(outcome, token_set_pb2.TokenSet)
+        return outcome
+
+    async def begin(
+        self,
+        email: str = EMAIL,
+        password: str = PASSWORD,
+        *,
+        address: str = HOME,
+        instance_id: str = "",
+        client_id: str = "demo",
+    ) -> token_set_pb2.TokenSet | MfaChallenge:
         device = token_set_pb2.Device(instance_id=instance_id)
         return await self.gate.sign_in(Attempt(email, password, client_id, device, ["user:read"], address, "test/1"))
 

@@ -4,10 +4,12 @@ it can end."""
 import uuid
 from collections.abc import Awaitable, Callable
 
+import pyotp
 import pytest
 
 from mesh.contract import Contract
-from mesh.errors import MeshError
+from mesh.errors import MeshError, Reason, Unavailable
+from services.auth.sign_in import MfaAnswer
 from tests.integration.services.auth.conftest import EMAIL, HOME, PASSWORD, Auth
 
 CONTRACT = Contract.load()
@@ -38,6 +40,7 @@ async def verifies(auth: Auth) -> None:
 
 async def signs_in(auth: Auth) -> None:
     await auth.sign_in()
+    await auth.begin("bob@example.com")
     for _ in range(20):
         await refused(auth.sign_in(password="wrong"))
 
@@ -66,9 +69,61 @@ async def changes(auth: Auth) -> None:
         await (change if current == PASSWORD else refused(change))
 
 
+async def user(auth: Auth) -> uuid.UUID:
+    found: uuid.UUID = await auth.database.fetchval("SELECT user_id FROM accounts")
+    return found
+
+
+async def enrolled(auth: Auth, email: str = EMAIL) -> None:
+    auth.app = pyotp.parse_uri((await auth.mfa.enroll(await auth.verified(email))).uri)
+
+
+async def has_an_app(auth: Auth, email: str = EMAIL) -> None:
+    await enrolled(auth, email)
+    user_id = await auth.database.fetchval("SELECT user_id FROM accounts WHERE email = $1", email)
+    auth.recovery_codes = await auth.mfa.confirm(user_id, auth.app.at(auth.clock.now))
+    auth.clock.pass_(seconds=30)
+
+
+async def confirms(auth: Auth) -> None:
+    await refused(auth.mfa.confirm(await user(auth), "000000"))
+    await auth.mfa.confirm(await user(auth), auth.app.at(auth.clock.now))
+
+
+async def disables(auth: Auth) -> None:
+    await refused(auth.mfa.disable(await user(auth), "000000"))
+    await auth.mfa.disable(await user(auth), auth.app.at(auth.clock.now))
+
+
+async def verified_and_one_has_an_app(auth: Auth) -> None:
+    await verified(auth)
+    await has_an_app(auth, "bob@example.com")
+
+
+async def is_challenged(auth: Auth) -> None:
+    await has_an_app(auth)
+    auth.challenges = [await auth.begin() for _ in range(2)]
+
+
+async def verifies_mfa(auth: Auth) -> None:
+    first, second = (challenge.challenge for challenge in auth.challenges)
+    await refused(auth.gate.verify_mfa(MfaAnswer(first, "000000", "", HOME, "")))
+    await auth.gate.verify_mfa(MfaAnswer(first, "", auth.recovery_codes[0], HOME, ""))
+    auth.token.refusal = Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "unavailable")
+    await refused(auth.gate.verify_mfa(MfaAnswer(second, "", auth.recovery_codes[1], HOME, "")))
+
+
 async def is_disabled(auth: Auth) -> None:
     user_id = await auth.database.fetchval("SELECT user_id FROM accounts")
     await auth.credentials.set_status(user_id, disabled=True, version=7)
+
+
+async def act_on(auth: Auth, action: Callable[[uuid.UUID], Awaitable[object]]) -> None:
+    await action(await user(auth))
+
+
+async def is_reset(auth: Auth) -> None:
+    await auth.mfa.reset(await user(auth), auth.clock.now)
 
 
 async def is_deleted(auth: Auth) -> None:
@@ -81,10 +136,20 @@ async def is_deleted(auth: Auth) -> None:
         ("AuthService/SignUp", nothing, signed_up),
         ("AuthService/ResendCode", signed_up, lambda auth: auth.desk.resend_code(EMAIL, HOME)),
         ("AuthService/VerifyEmail", signed_up, verifies),
-        ("AuthService/SignIn", verified, signs_in),
+        ("AuthService/SignIn", verified_and_one_has_an_app, signs_in),
         ("AuthService/RequestPasswordReset", verified, asks_for_a_reset),
         ("AuthService/ResetPassword", awaits_a_reset, resets),
         ("AuthService/ChangePassword", verified, changes),
+        ("AuthService/VerifyMfa", is_challenged, verifies_mfa),
+        ("AuthService/EnrollTotp", verified, lambda auth: act_on(auth, auth.mfa.enroll)),
+        ("AuthService/ConfirmTotp", enrolled, confirms),
+        ("AuthService/DisableTotp", has_an_app, disables),
+        (
+            "AuthService/RegenerateRecoveryCodes",
+            has_an_app,
+            lambda auth: act_on(auth, auth.mfa.regenerate_recovery_codes),
+        ),
+        ("CredentialDirectory/ResetMfa", has_an_app, is_reset),
         ("CredentialDirectory/SetSubjectStatus", verified, is_disabled),
         ("CredentialDirectory/DeleteSubject", verified, is_deleted),
     ],

@@ -27,6 +27,11 @@ FILLED = (
     SELECT user_id, '', now() + (1 + random()) * interval '1 hour' FROM accounts LIMIT $1
     """,
     """
+    INSERT INTO challenges (digest, user_id, client_id, device, scopes, installation_known, expire_time)
+    SELECT decode(md5(user_id::text), 'hex'), user_id, '', '', '{}', false, now() + (1 + random()) * interval '1 hour'
+    FROM accounts LIMIT $1
+    """,
+    """
     INSERT INTO buckets SELECT decode(md5(user_id::text), 'hex'), now() + (1 + random()) * interval '1 hour'
     FROM accounts LIMIT $1
     """,

@@ -49,8 +49,8 @@ class Served:
 @asynccontextmanager
 async def serving(auth: "Auth") -> AsyncIterator[Served]:
     ours = [
-        (add_AuthServiceServicer_to_server, AuthService(auth.desk, auth.gate, auth.passwords)),  # type: ignore[abstract]
-        (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials)),
+        (add_AuthServiceServicer_to_server, AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa)),  # type: ignore[abstract]
+        (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa)),
     ]
     async with served(ours, TrustedCaller()) as channel:
         yield Served(auth, AuthServiceStub(channel), CredentialDirectoryStub(channel))
