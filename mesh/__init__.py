@@ -1,3 +1,4 @@
-"""What makes separate processes one mesh. Nothing here knows any one service; `mesh.yaml`, which is data, names
-them.
+"""What makes separate processes one mesh.
+
+Nothing here knows any one service; `mesh.yaml`, which is data, names them.
 """

@@ -9,8 +9,9 @@ from mesh.settings import AwsSettings
 
 @asynccontextmanager
 async def open_client(service: str, settings: AwsSettings) -> AsyncIterator[Any]:
-    """A client of one AWS API, by botocore's name of it (`events`, `sns`, `sqs`, `s3`). Credentials come from the usual
-    chain.
+    """A client of one AWS API, by botocore's name of it (`events`, `sns`, `sqs`, `s3`).
+
+    Credentials come from the usual chain.
 
     Timeouts are short and attempts few: whoever calls has a queue behind it and tries again with its own backoff. The
     node's name is in `userAgent` of each of its calls in CloudTrail, as `app/authmesh-token`.

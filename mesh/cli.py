@@ -1,5 +1,6 @@
-"""The `authmesh` command. Packages add commands by the entry-point group `authmesh.commands`: a Typer app or a
-function, loaded when it is used.
+"""The `authmesh` command.
+
+Packages add commands by the entry-point group `authmesh.commands`: a Typer app or a function, loaded when it is used.
 """
 
 import os
@@ -21,8 +22,9 @@ GROUP = "authmesh.commands"
 
 
 class CommandsOfPackages(TyperGroup):
-    """Our own commands, and those of entry points. Theirs are imported only when they are named, or when help lists
-    them.
+    """Our own commands, and those of entry points.
+
+    Theirs are imported only when they are named, or when help lists them.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -211,8 +213,10 @@ def _mesh() -> None:
 
 @mesh_commands.command()
 def check(file: MeshFile = None) -> None:
-    """Check mesh.yaml: its keys, the access rules of the contract, the memory that strangers can take, and every file
-    that an Envoy is given, by Envoy itself. Changes nothing.
+    """Check mesh.yaml.
+
+    Its keys, the access rules of the contract, the memory that strangers can take, and every file that an Envoy is
+    given, by Envoy itself. Changes nothing.
     """
     from mesh.local import envoy_check
     from mesh.render.envoy import TokenRules

@@ -1,5 +1,6 @@
-"""The contract as data: every RPC with its access rule, HTTP mapping and audit events, read from the descriptor set
-that `make gen` writes.
+"""The contract as data.
+
+Every RPC with its access rule, HTTP mapping and audit events, read from the descriptor set that `make gen` writes.
 
 Interceptors, Envoy configuration, `authmesh call` and the tables in the docs are all derived from here, so they cannot
 disagree.

@@ -1,5 +1,7 @@
-"""What can go wrong, in the words of the contract. Domain code raises these; `mesh.rpc.errors` turns them into a gRPC
-status, and only it. Reasons come from protos/authmesh/errors/v1/reason.proto, whose table is in docs/contract.md.
+"""What can go wrong, in the words of the contract.
+
+Domain code raises these; `mesh.rpc.errors` turns them into a gRPC status, and only it. Reasons come from
+protos/authmesh/errors/v1/reason.proto, whose table is in docs/contract.md.
 """
 
 from dataclasses import dataclass
@@ -29,11 +31,13 @@ class MeshError(Exception):
         violations: tuple[FieldViolation, ...] = (),
         retry_after: timedelta | None = None,
     ) -> None:
-        """Args:
-        reason: What a program decides on.
-        message: What a person reads; says what to do. Never a secret, never somebody's data.
-        violations: The fields at fault.
-        retry_after: When a repetition is worth it; sent as `google.rpc.RetryInfo`.
+        """Initializes the instance.
+
+        Args:
+            reason: What a program decides on.
+            message: What a person reads; says what to do. Never a secret, never somebody's data.
+            violations: The fields at fault.
+            retry_after: When a repetition is worth it; sent as `google.rpc.RetryInfo`.
         """
         super().__init__(message)
         self.reason = reason

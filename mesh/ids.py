@@ -10,8 +10,9 @@ _last = 0
 
 
 def uuid7() -> uuid.UUID:
-    """A new id, greater than every earlier one of this process: 48 bits of Unix milliseconds, 12 bits of their fraction
-    or of a count (section 6.2, method 3), 62 random bits.
+    """A new id, greater than every earlier one of this process.
+
+    48 bits of Unix milliseconds, 12 bits of their fraction or of a count (section 6.2, method 3), 62 random bits.
     """
     global _last
     milliseconds, fraction = divmod(time.time_ns(), 1_000_000)

@@ -1,5 +1,6 @@
-"""One batch of an SQS queue in a Lambda function: how long it may take, and what becomes of the messages that are not
-done.
+"""One batch of an SQS queue in a Lambda function.
+
+How long it may take, and what becomes of the messages that are not done.
 
 Lambda counts a returned partial failure as a success, and a function that runs into its timeout gives back the whole
 batch, done or not. So a handler takes messages only while there is time for one more, and every message that is not
@@ -54,12 +55,14 @@ class Batch:
     def __init__(
         self, event: dict[str, Any], context: Any, *, metric: str, first_pause_seconds: int, longest_pause_seconds: int
     ) -> None:
-        """Args:
-        event: What Lambda's event source mapping sends.
-        context: Lambda's context object.
-        metric: Counts the messages that were not done, for the queue's alarm.
-        first_pause_seconds: Before a message is tried the second time; doubled each time.
-        longest_pause_seconds: At most 15 minutes.
+        """Initializes the instance.
+
+        Args:
+            event: What Lambda's event source mapping sends.
+            context: Lambda's context object.
+            metric: Counts the messages that were not done, for the queue's alarm.
+            first_pause_seconds: Before a message is tried the second time; doubled each time.
+            longest_pause_seconds: At most 15 minutes.
         """
         self._records = [_message(record) for record in event["Records"]]
         self._context = context

@@ -10,13 +10,15 @@ class Origin(Protocol):
 
     @property
     def principal(self) -> str:
-        """For whom the work is done, as far as is known: `users/…`, `clients/…`, `nodes/…` or `addresses/…`. Empty when
-        nothing is known.
+        """For whom the work is done, as far as is known: `users/…`, `clients/…`, `nodes/…` or `addresses/…`.
+
+        Empty when nothing is known.
         """
 
     def event_fields(self) -> Mapping[str, str]:
-        """What it says of an audit event: actor, client, session, address, user agent, request and trace id. A field
-        that it does not know is missing or empty.
+        """What it says of an audit event: actor, client, session, address, user agent, request and trace id.
+
+        A field that it does not know is missing or empty.
         """
 
 

@@ -286,8 +286,9 @@ def drift(output: Path) -> list[str]:
 
 
 def main() -> None:
-    """Generates into a folder aside and puts it in place only when everything is right. With `--check`, only
-    compares.
+    """Generates into a folder aside and puts it in place only when everything is right.
+
+    With `--check`, only compares.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)

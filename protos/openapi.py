@@ -1,5 +1,6 @@
-"""The JSON form of the contract as an OpenAPI 3.1 document, for clients that generate code from one. Written by
-`make gen`.
+"""The JSON form of the contract as an OpenAPI 3.1 document, for clients that generate code from one.
+
+Written by `make gen`.
 
 What it says is what the edge's transcoder does (proto3 JSON, `google.api.http`) and what field rules refuse
 (`buf.validate`).
@@ -271,8 +272,9 @@ def _constraints(rules: validate_pb2.FieldRules) -> Schema:
 
 
 def _path(template: str) -> tuple[str, dict[str, list[str]]]:
-    """`/v1/{name=users/*/sessions/*}` as OpenAPI's `/v1/users/{user}/sessions/{session}`, and the parameters of each
-    field.
+    """A path of the contract as OpenAPI writes it, and the parameters of each field.
+
+    `/v1/{name=users/*/sessions/*}` becomes `/v1/users/{user}/sessions/{session}`.
     """
     parameters: dict[str, list[str]] = {}
 

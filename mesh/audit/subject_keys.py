@@ -1,5 +1,6 @@
-"""The keys of the persons in a service's audit events, in its own database. Deleting a person's key is what erasure
-from the audit trail is.
+"""The keys of the persons in a service's audit events, in its own database.
+
+Deleting a person's key is what erasure from the audit trail is.
 
 A key that was erased leaves its row behind, empty: an event that comes late, such as the one that tells of the erasure,
 must not get a new key.
@@ -51,8 +52,9 @@ async def held(database: Database, names: Collection[str]) -> Mapping[str, bytes
 
 
 async def erase(tx: Transaction, subject: str) -> None:
-    """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, for ever. May be
-    repeated.
+    """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, for ever.
+
+    May be repeated.
 
     Copies in backups and in PostgreSQL's write-ahead log live as long as those are kept.
     """

@@ -75,11 +75,13 @@ class Deployment:
     """The stacks of one account and region."""
 
     def __init__(self, cloudformation: Any, *, account: str, region: str, emulated: bool) -> None:
-        """Args:
-        cloudformation: aiobotocore's client.
-        account: Number of the account.
-        region: Name of the region.
-        emulated: Whether an emulator answers: what it can't make is left out.
+        """Initializes the instance.
+
+        Args:
+            cloudformation: aiobotocore's client.
+            account: Number of the account.
+            region: Name of the region.
+            emulated: Whether an emulator answers: what it can't make is left out.
         """
         self._aws = cloudformation
         self._account = account

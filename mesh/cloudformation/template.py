@@ -90,8 +90,9 @@ class Template:
         return found
 
     def named(self, account: str, region: str) -> "Template":
-        """The template with the names of buckets written out: CloudFormation adopts what outlived an earlier stack by
-        literal names only.
+        """The template with the names of buckets written out.
+
+        CloudFormation adopts what outlived an earlier stack by literal names only.
         """
 
         def written_out(text: str) -> str:

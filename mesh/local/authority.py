@@ -1,5 +1,6 @@
-"""Certificates of the local mesh: one authority for the nodes' identities (SPIFFE, mutual TLS) and another for the
-public edge.
+"""Certificates of the local mesh.
+
+One authority for the nodes' identities (SPIFFE, mutual TLS) and another for the public edge.
 
 Leaves live for a day and are issued anew at each start and twice a day. They are replaced as Kubernetes replaces
 secrets: a directory is written aside, then a symlink to it is renamed into place, so that Envoy, which watches the

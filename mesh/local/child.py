@@ -72,8 +72,9 @@ class Child:
         await self._task
 
     async def restart(self) -> None:
-        """Ends it in order and starts it again at once; returns when it is healthy. Not counted in `restarts`: nothing
-        went wrong.
+        """Ends it in order and starts it again at once; returns when it is healthy.
+
+        Not counted in `restarts`: nothing went wrong.
         """
         self._restarting = True
         self.settled.clear()

@@ -28,8 +28,9 @@ class PlainConsole:
         terminal.lines(text)
 
     def show(self, status: Status) -> None:
-        """Says what changed since the last time. That a mesh which is being stopped is not healthy goes without
-        saying.
+        """Says what changed since the last time.
+
+        That a mesh which is being stopped is not healthy goes without saying.
         """
         if status.state is State.STOPPING:
             return

@@ -83,8 +83,9 @@ def plan(admin_url: str, nodes: Sequence[str], secrets_directory: Path) -> list[
 
 
 async def ensure(databases: Sequence[ServiceDatabase], log: Path) -> bool:
-    """Makes what is missing and migrates what is behind. Returns whether there was anything to do: usually there is
-    not, and it takes some ms.
+    """Makes what is missing and migrates what is behind.
+
+    Returns whether there was anything to do: usually there is not, and it takes some ms.
 
     Raises:
         OperatorError: the server can't be reached or refuses, or a migration fails.
@@ -217,8 +218,9 @@ async def _migrate(databases: Sequence[ServiceDatabase], log: Path) -> None:
 
 
 def newest_revision(package: str) -> str | None:
-    """The revision that the migrations of a package lead to, read without running them (Alembic and SQLAlchemy take
-    half a second to import).
+    """The revision that the migrations of a package lead to.
+
+    It is read without running them: Alembic and SQLAlchemy take half a second to import.
     """
     revisions: dict[str, str | None] = {}
     for script in sorted((_versions(package) or Path()).glob("*.py")):
@@ -282,8 +284,9 @@ def _scram_verifier(password: str) -> str:
 
 
 def publish_urls(databases: Sequence[ServiceDatabase], file: Path) -> None:
-    """Notes the services' own addresses in a private file, for commands that work on a database beside the running
-    service.
+    """Notes the addresses of the services' databases in a private file.
+
+    Commands that work on a database beside the running service read it.
 
     Raises:
         OperatorError: it can't be written.

@@ -1,5 +1,6 @@
-"""How clients call the edge, and where it listens: as `localhost` on loopback, or also in the network, as EDGE_HOST
-says.
+"""How clients call the edge, and where it listens.
+
+As `localhost` on loopback, or also in the network, as EDGE_HOST says.
 """
 
 import errno

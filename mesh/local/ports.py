@@ -1,5 +1,6 @@
-"""Loopback ports: found below the range that the system hands out by itself, and held so that nobody takes them before
-their server does.
+"""Finds free loopback ports and holds them until their server takes them.
+
+They are below the range that the system hands out by itself.
 """
 
 import errno

@@ -36,8 +36,9 @@ def _descendants(roots: Iterable[int], parents: dict[int, int]) -> Iterator[int]
 
 
 def pss_mb(root: int | None = None) -> int | None:
-    """Megabytes of a process (ours by default) and all that descend from it, each shared page counted once among its
-    users (PSS).
+    """Megabytes (PSS) of a process, ours by default, and of all that descend from it.
+
+    A shared page is counted once among its users.
 
     None where the system doesn't tell: it is Linux's.
     """

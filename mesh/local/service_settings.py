@@ -1,5 +1,6 @@
-"""Which settings of the services somebody may choose for a local mesh: all that their settings classes
-have, by their variables, but those that follow from where things are on this machine.
+"""Which settings of the services somebody may choose for a local mesh.
+
+All that their settings classes have, by their variables, but those that follow from where things are on this machine.
 """
 
 import ast
@@ -40,8 +41,10 @@ def chosen(node: str, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def refuse_others(nodes: Iterable[str], environment: Mapping[str, str]) -> None:
-    """Raises:
-    OperatorError: the environment has a setting that can't be chosen here; it is named.
+    """Refuses settings that can't be chosen for a local mesh.
+
+    Raises:
+        OperatorError: the environment has a setting that can't be chosen here; it is named.
     """
     # Of another stack they would lead into its trail.
     made_here = {name for node in nodes for name in local_service(node).outputs}
@@ -51,8 +54,9 @@ def refuse_others(nodes: Iterable[str], environment: Mapping[str, str]) -> None:
 
 @cache
 def _variables(node: str) -> frozenset[str]:
-    """Variables that a service reads: those of its settings class and of the layers that it is made of. The modules are
-    parsed and not imported: that would take longer than all else here.
+    """Variables that a service reads: those of its settings class and of the layers that it is made of.
+
+    The modules are parsed and not imported: that would take longer than all else here.
     """
     layers, own = _classes("mesh.settings"), _classes(f"services.{node}.settings")
     wanted, found = list(own or ["ProcessSettings"]), frozenset[str]()

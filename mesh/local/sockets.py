@@ -1,5 +1,6 @@
-"""Directories for unix sockets: below the temporary directory, because a socket's path has at most 107 bytes and
-projects live deeper.
+"""Directories for unix sockets.
+
+Below the temporary directory, because a socket's path has at most 107 bytes and projects live deeper.
 """
 
 import hashlib
@@ -18,8 +19,9 @@ LONGEST_NAME = 40
 
 
 def socket_directory(owner: Path, suffix: str = "", account: Account | None = None, mode: int = 0o700) -> Path:
-    """A fresh, empty directory that belongs to `owner` (the mesh's home): always the same path for the same owner, so
-    that a start clears what a killed run left in it.
+    """A fresh, empty directory that belongs to `owner` (the mesh's home).
+
+    Always the same path for the same owner, so that a start clears what a killed run left in it.
 
     Raises:
         OperatorError: the temporary directory is too deep, or something of somebody else has that name.

@@ -77,8 +77,9 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervised(program: Program, journal: Path) -> AsyncIterator[Child]:
-    """Runs one program for the length of a block, from healthy to gone; first ends what a killed earlier run of the
-    same journal left.
+    """Runs one program for the length of a block, from healthy to gone.
+
+    First ends what a killed earlier run of the same journal left.
 
     Raises:
         OperatorError: it does not become healthy.

@@ -1,4 +1,5 @@
-"""Executes a program that ends when the process that started it is killed:
+"""Executes a program that ends when the process that started it is killed.
+
 `tether.py PARENT SIGNAL UID:GID|- PROGRAM ARG…`.
 
 A script of its own, run with `python -I -S`, because the alternative (`preexec_fn`) runs Python between fork and exec

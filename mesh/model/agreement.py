@@ -1,6 +1,4 @@
-"""Whether mesh.yaml and the access rules of the contract tell the same story, and who may call what according to
-both.
-"""
+"""Checks that mesh.yaml and the access rules of the contract agree, and says who may call what."""
 
 from collections.abc import Iterator
 
@@ -9,8 +7,9 @@ from mesh.model.mesh import Mesh
 
 
 class RenderError(ValueError):
-    """mesh.yaml and the contract disagree. The message names every RPC (or proto service) and node at fault, one a
-    line.
+    """mesh.yaml and the contract disagree.
+
+    The message names every RPC (or proto service) and node at fault, one a line.
     """
 
 

@@ -49,8 +49,9 @@ def parse_duration(value: object) -> timedelta:
 
 
 def parse_origin(text: str) -> str:
-    """Reads the origin of a web page as browsers send it (RFC 6454, 6.1): scheme, host, and port unless it is the
-    scheme's own.
+    """Reads the origin of a web page as browsers send it (RFC 6454, 6.1).
+
+    Scheme, host, and port unless it is the scheme's own.
 
     Raises:
         ValueError: anything else: no page would ever have it. The right form is told where there is one.
@@ -125,8 +126,9 @@ class NodeListener(StrictModel):
 
 
 class VirtualNode(StrictModel):
-    """A service of the mesh: the process and the sidecar beside it. Its SPIFFE id is
-    `spiffe://<trust domain>/<name>`.
+    """A service of the mesh: the process and the sidecar beside it.
+
+    Its SPIFFE id is `spiffe://<trust domain>/<name>`.
     """
 
     name: Name
@@ -221,8 +223,9 @@ class VirtualService(StrictModel):
 
 
 class GatewayRouteMatch(StrictModel):
-    """Which calls from outside a gateway route takes: one proto service (App Mesh's gateway routes never match a
-    method).
+    """Which calls from outside a gateway route takes.
+
+    One proto service (App Mesh's gateway routes never match a method).
     """
 
     service_name: str

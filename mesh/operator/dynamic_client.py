@@ -20,14 +20,16 @@ DEADLINE = 30.0
 
 
 class CallError(Exception):
-    """The call was refused, or can't be made. The message is for people: status, reason and text, then a line for each
-    detail.
+    """The call was refused, or can't be made.
+
+    The message is for people: status, reason and text, then a line for each detail.
     """
 
 
 def find_rpc(contract: Contract, name: str) -> Rpc:
-    """The RPC that `name` means: `SERVICE/METHOD`, where SERVICE is the full name, or any unambiguous end of it
-    (`ResourceService`).
+    """The RPC that `name` means.
+
+    `SERVICE/METHOD`, where SERVICE is the full name, or any unambiguous end of it (`ResourceService`).
 
     Raises:
         CallError: no RPC or several have that name. The nearest are told.
@@ -94,8 +96,9 @@ def parse_request(contract: Contract, rpc: Rpc, text: str) -> Message:
 def call(
     contract: Contract, rpc: Rpc, request: Message, *, target: str, ca_file: Path, token: str | None = None
 ) -> Iterator[str]:
-    """Calls the RPC and gives each answer as one line of JSON, or as it is where it is a document (JWKS, discovery,
-    introspection).
+    """Calls the RPC and gives each answer as one line of JSON.
+
+    An answer that is a document (JWKS, discovery, introspection) is given as it is.
 
     Args:
         contract: Where the messages are defined.

@@ -14,8 +14,9 @@ _SUFFIX = "Servicer"
 
 
 def implemented(contract: Contract, package: str = "services") -> tuple[Rpc, ...]:
-    """The RPCs that a servicer in the package overrides; all where the package is not installed, as in a client's
-    environment.
+    """The RPCs that a servicer in the package overrides.
+
+    All where the package is not installed, as in a client's environment.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

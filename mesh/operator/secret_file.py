@@ -56,7 +56,8 @@ def load_or_create(file: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def load_or_create_password(file: Path) -> str:
-    """The password in the file: 192 random bits in letters, digits, `-` and `_`, so that it needs no quoting
-    anywhere.
+    """The password in the file.
+
+    192 random bits in letters, digits, `-` and `_`, so that it needs no quoting anywhere.
     """
     return load_or_create(file, lambda: secrets.token_urlsafe(24).encode()).decode()

@@ -9,8 +9,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def place(directory: Path) -> str:
-    """Which directory it is: the same after a move, another one for a copy (whose files tell of processes that are not
-    its own).
+    """Which directory it is.
+
+    The same after a move, another one for a copy (whose files tell of processes that are not its own).
     """
     try:
         found = directory.stat()
@@ -82,8 +83,9 @@ class StateDir:
 
     @property
     def audit_key(self) -> Path:
-        """The public key that `authmesh audit verify` believes, in PEM. Written once: a key that changes must not go
-        unnoticed.
+        """The public key that `authmesh audit verify` believes, in PEM.
+
+        Written once: a key that changes must not go unnoticed.
         """
         return self.path / "audit-checkpoints.pub.pem"
 

@@ -1,5 +1,6 @@
-"""`status.json`: what a local mesh says about itself, for scripts and for commands. The runner writes it anew at every
-change.
+"""`status.json`: what a local mesh says about itself, for scripts and for commands.
+
+The runner writes it anew at every change.
 """
 
 from enum import StrEnum

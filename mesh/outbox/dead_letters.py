@@ -1,5 +1,7 @@
-"""Entries that their destination will never take, put aside with an alarm: in `outbox_parked`, where they hold up
-nothing. What is kept of one, and what takes its place, is its sink's to say (`Sink.on_dead_letter`).
+"""Entries that their destination will never take, put aside with an alarm.
+
+In `outbox_parked`, where they hold up nothing. What is kept of one, and what takes its place, is its sink's to say
+(`Sink.on_dead_letter`).
 """
 
 from collections.abc import Mapping

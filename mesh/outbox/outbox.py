@@ -1,5 +1,7 @@
-"""The outbox of a service: the table of what must leave it. Rows are written with the change that they tell of
-(`mesh.outbox.work`), and leave by the relay (`mesh.outbox.relay`). The migrations of `mesh.storage` make the table.
+"""The outbox of a service: the table of what must leave it.
+
+Rows are written with the change that they tell of (`mesh.outbox.work`), and leave by the relay (`mesh.outbox.relay`).
+The migrations of `mesh.storage` make the table.
 
 Three kinds: `audit` (events, numbered and chained, to EventBridge), `message` (to people, to SNS) and `command` (to
 other services, by RPC).
@@ -32,17 +34,20 @@ class Outbox:
     """One service's outbox, as a process sees it."""
 
     def __init__(self, source: str, actor: str = "") -> None:
-        """Args:
-        source: The service's name, the `source` of its audit events.
-        actor: Of events that say none and that no call is the origin of.
+        """Initializes the instance.
+
+        Args:
+            source: The service's name, the `source` of its audit events.
+            actor: Of events that say none and that no call is the origin of.
         """
         self.source = source
         self._actor = actor
         self._wakeups: list[asyncio.Event] = []
 
     def event(self, event: AuditEvent) -> AuditEvent:
-        """A copy of `event` with its id, source and time, and what its origin tells (`mesh.origin`): actor, client,
-        session, address, request and trace id. Set fields stay.
+        """A copy of `event` with its id, source and time, and what its origin tells (`mesh.origin`).
+
+        Actor, client, session, address, request and trace id. Set fields stay.
 
         Raises:
             ValueError: the type is not in the catalogue, or does not list a key of `detail`.

@@ -11,15 +11,17 @@ ENTRY_SECONDS = (0.5, 60.0)
 
 
 def pause(attempts: int) -> float:
-    """Seconds until an entry's next attempt: doubling, with jitter, so that a destination that comes back is not met by
-    everything at once.
+    """Seconds until an entry's next attempt.
+
+    Doubling, with jitter, so that a destination that comes back is not met by everything at once.
     """
     return jittered(*ENTRY_SECONDS, attempts)
 
 
 class Pace:
-    """How soon a destination is sent anything at all, shared by its lanes: doubling pauses with jitter, none after it
-    took something.
+    """How soon a destination is sent anything at all, shared by its lanes.
+
+    Doubling pauses with jitter, none after it took something.
     """
 
     def __init__(self) -> None:

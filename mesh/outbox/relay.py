@@ -60,16 +60,20 @@ _log = structlog.get_logger("authmesh.outbox")
 
 
 class Relay(Part):
-    """Sends what is in the outbox. Each kind has two lanes, a task each: a dead destination holds up nothing but its
-    own, and entries that were refused before hold up none that are new.
+    """Sends what is in the outbox.
+
+    Each kind has two lanes, a task each: a dead destination holds up nothing but its own, and entries that were refused
+    before hold up none that are new.
     """
 
     name = "relay"
 
     def __init__(self, work: Work, sinks: Sequence[Sink]) -> None:
-        """Args:
-        work: Of the service.
-        sinks: One for each kind that it writes.
+        """Initializes the instance.
+
+        Args:
+            work: Of the service.
+            sinks: One for each kind that it writes.
         """
         self._work = work
         self._database = work.database

@@ -107,11 +107,13 @@ class Work:
     def __init__(
         self, database: Database, source: str, *, clock: Callable[[], datetime] = _utc_now, actor: str = ""
     ) -> None:
-        """Args:
-        database: The service's own.
-        source: The service's name, the `source` of its audit events.
-        clock: The time that the service goes by.
-        actor: Who works here, where no call says so: `operator`.
+        """Initializes the instance.
+
+        Args:
+            database: The service's own.
+            source: The service's name, the `source` of its audit events.
+            clock: The time that the service goes by.
+            actor: Who works here, where no call says so: `operator`.
         """
         self.database = database
         """For reads that need no transaction."""
@@ -120,8 +122,9 @@ class Work:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[UnitOfWork]:
-        """Opens a transaction. It commits when the block ends, and rolls back when the block raises, except by
-        `UnitOfWork.refuse`.
+        """Opens a transaction.
+
+        It commits when the block ends, and rolls back when the block raises, except by `UnitOfWork.refuse`.
 
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE. If the connection broke during the commit, whether it happened is

@@ -27,8 +27,9 @@ _ESCAPED_OCTET = 3
 
 
 def request_limit(contract: Contract, rpc: Rpc) -> int:
-    """Bytes of the largest request that the edge takes for an RPC: a power of two with room for the longest valid
-    one.
+    """Bytes of the largest request that the edge takes for an RPC.
+
+    A power of two with room for the longest valid one.
     """
     limit = SMALLEST
     while limit < longest_request(contract, rpc):

@@ -24,13 +24,15 @@ class Paging(Generic[Key]):
     """Where a page begins, and how large it is."""
 
     def __init__(self, request: PageRequest, list_name: str, parse: Callable[[str], Key]) -> None:
-        """Args:
+        """Initializes the instance.
+
+        Args:
             request: Asks for the page.
             list_name: Which list, of whom, under which filters: a token is good for it alone.
             parse: Reads the key of a token. Raises ValueError: a client can make tokens.
 
         Raises:
-            InvalidArgument: FIELD_INVALID `page_token`.
+                InvalidArgument: FIELD_INVALID `page_token`.
         """
         self._list_name = list_name
         self.size = request.page_size or DEFAULT_PAGE_SIZE

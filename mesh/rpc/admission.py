@@ -1,5 +1,6 @@
-"""The stage that bounds a call: how many at once, how large, and for how long. It also ends open streams when the
-server drains.
+"""The stage that bounds a call: how many at once, how large, and for how long.
+
+It also ends open streams when the server drains.
 """
 
 from datetime import timedelta
@@ -37,8 +38,10 @@ class Admission:
     """
 
     def __init__(self, limit: int) -> None:
-        """Args:
-        limit: Unary calls in flight, and streams open, at once.
+        """Initializes the instance.
+
+        Args:
+            limit: Unary calls in flight, and streams open, at once.
         """
         self._limit = limit
         self._kept = _kept(limit)

@@ -53,12 +53,14 @@ class Call:
         context: "aio.ServicerContext[Any, Any]",
         trust_domain: str = TRUST_DOMAIN,
     ) -> None:
-        """Args:
-        rpc: The method.
-        payload: The request message's bytes. None when the request ended before a whole message.
-        codecs: How the method's messages are written.
-        context: grpc's.
-        trust_domain: The mesh's, of SPIFFE ids.
+        """Initializes the instance.
+
+        Args:
+            rpc: The method.
+            payload: The request message's bytes. None when the request ended before a whole message.
+            codecs: How the method's messages are written.
+            context: grpc's.
+            trust_domain: The mesh's, of SPIFFE ids.
         """
         self.rpc = rpc
         self.context = context
@@ -127,8 +129,10 @@ class Call:
 
     @property
     def principal(self) -> str:
-        """For whom the call is, as far as is known: the person or the client of its token, else the node that calls,
-        else the client's address. Empty when nothing is known.
+        """For whom the call is, as far as is known.
+
+        The person or the client of its token, else the node that calls, else the client's address. Empty when nothing
+        is known.
         """
         if claims := self.claims:
             # A token without a session is a client's own (RFC 7523).

@@ -31,8 +31,9 @@ def circumstances(node: str) -> Processor:
 
 
 def telemetry(rpc: Rpc, proceed: Handler) -> Handler:
-    """The outermost stage: one line a call, at a level that its end deserves. Never a token, a password, a code or an
-    address of mail.
+    """The outermost stage: one line a call, at a level that its end deserves.
+
+    Never a token, a password, a code or an address of mail.
     """
 
     async def tell(call: Call) -> Any:

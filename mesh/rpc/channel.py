@@ -1,5 +1,6 @@
-"""Channels to other services, through the sidecar's egress: one socket for all backends, routed by the method's
-path.
+"""Channels to other services, through the sidecar's egress.
+
+One socket for all backends, routed by the method's path.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -101,8 +102,9 @@ class _Streaming(aio.UnaryStreamClientInterceptor):
 
 @asynccontextmanager
 async def open_channel(egress: str) -> AsyncIterator[aio.Channel]:
-    """A channel through the egress socket. Calls have a deadline, carry the current call's ids, and raise `MeshError`
-    as the backend refused.
+    """A channel through the egress socket.
+
+    Calls have a deadline, carry the current call's ids, and raise `MeshError` as the backend refused.
     """
     async with aio.insecure_channel(
         f"unix:{egress}", interceptors=[_Unary(), _Streaming()], options=OPTIONS

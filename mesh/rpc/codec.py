@@ -1,5 +1,6 @@
-"""The two ways in which messages are written, which gRPC calls codecs: protobuf, and proto3 JSON for Connect
-clients.
+"""The two ways in which messages are written, which gRPC calls codecs.
+
+Protobuf, and proto3 JSON for Connect clients.
 """
 
 from collections.abc import Callable

@@ -100,8 +100,9 @@ def http_headers(error: MeshError) -> dict[str, str]:
 
 
 def from_rpc_error(error: aio.AioRpcError) -> MeshError:
-    """The refusal that a backend answered with. One without a reason of the contract is an outage of that backend, or a
-    fault of ours.
+    """The refusal that a backend answered with.
+
+    One without a reason of the contract is an outage of that backend, or a fault of ours.
     """
     kind = _ERROR.get(error.code(), errors.Internal)
     info, violations, retry_after = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), None
@@ -130,8 +131,9 @@ def from_rpc_error(error: aio.AioRpcError) -> MeshError:
 
 
 def error_table(rpc: Rpc, proceed: Handler) -> Handler:
-    """The stage that ends a refused call. What is no refusal is a fault: it is logged, and the caller learns the
-    request id and nothing else.
+    """The stage that ends a refused call.
+
+    What is no refusal is a fault: it is logged, and the caller learns the request id and nothing else.
     """
 
     async def answer(call: Call) -> Any:  # noqa: RET503 - abort never returns

@@ -1,5 +1,6 @@
-"""The one interceptor of a server. It puts the stages around every handler, and refuses what the contract does not
-have.
+"""The one interceptor of a server.
+
+It puts the stages around every handler, and refuses what the contract does not have.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,10 +28,12 @@ class MeshInterceptor(aio.ServerInterceptor):
     """Wraps each handler once, at its first call, and keeps it: nothing is built on the hot path."""
 
     def __init__(self, contract: Contract, stages: Sequence[Stage], trust_domain: str = TRUST_DOMAIN) -> None:
-        """Args:
-        contract: The RPCs that exist.
-        stages: Outermost first.
-        trust_domain: The mesh's, of SPIFFE ids.
+        """Initializes the instance.
+
+        Args:
+            contract: The RPCs that exist.
+            stages: Outermost first.
+            trust_domain: The mesh's, of SPIFFE ids.
         """
         self._contract = contract
         self._trust_domain = trust_domain
@@ -42,8 +45,9 @@ class MeshInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """The handler with the stages around it. A method that nobody serves is UNIMPLEMENTED; a method without a rule
-        is refused.
+        """The handler with the stages around it.
+
+        A method that nobody serves is UNIMPLEMENTED; a method without a rule is refused.
         """
         path = handler_call_details.method
         if wrapped := self._wrapped.get(path):

@@ -53,9 +53,11 @@ class Buckets:
     """
 
     def __init__(self, rate: Rate, remembered: int = CALLERS_REMEMBERED) -> None:
-        """Args:
-        rate: How many tokens, and how long an empty bucket takes to be full.
-        remembered: How many callers to keep a bucket for.
+        """Initializes the instance.
+
+        Args:
+            rate: How many tokens, and how long an empty bucket takes to be full.
+            remembered: How many callers to keep a bucket for.
         """
         self._seconds = rate.seconds
         self._token = rate.seconds / rate.requests
@@ -66,8 +68,9 @@ class Buckets:
         return len(self._full_at)
 
     def take(self, caller: str, now: float, tokens: float = 1, *, owing: bool = False) -> float:
-        """Takes tokens. Returns 0, or the seconds until they are there: then nothing was taken, unless the caller may
-        owe them.
+        """Takes tokens.
+
+        Returns 0, or the seconds until they are there: then nothing was taken, unless the caller may owe them.
         """
         buckets, span = self._full_at, tokens * self._token
         full_at = buckets.get(caller)
@@ -91,8 +94,9 @@ class Buckets:
 
 
 class OpenStreams:
-    """The open streams of all callers. When all places are taken, one who has fewer gets one from the one who has the
-    most.
+    """The open streams of all callers.
+
+    When all places are taken, one who has fewer gets one from the one who has the most.
     """
 
     def __init__(self, places: int) -> None:
@@ -150,10 +154,12 @@ class Limits:
     """The stage. It binds where there is a token; what comes without one is `Admission`'s."""
 
     def __init__(self, places: int, *, factor: float = 1, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Args:
-        places: Calls in flight, and open streams, that the process admits of everybody.
-        factor: Multiplies the rates.
-        monotonic: Seconds.
+        """Initializes the instance.
+
+        Args:
+            places: Calls in flight, and open streams, that the process admits of everybody.
+            factor: Multiplies the rates.
+            monotonic: Seconds.
         """
         self._factor = factor
         self._monotonic = monotonic

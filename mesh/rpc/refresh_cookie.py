@@ -48,8 +48,9 @@ def is_asked_for() -> bool:
 
 
 def token_of_request(given: str, field: str) -> str:
-    """The token that a request is about: the given one, or the cookie's where none is given and the caller keeps it
-    there.
+    """The token that a request is about.
+
+    The given one, or the cookie's where none is given and the caller keeps it there.
 
     Args:
         given: The field's value.

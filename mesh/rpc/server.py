@@ -67,8 +67,9 @@ async def serve(
     parts: Sequence[Part] = (),
     contract: Contract | None = None,
 ) -> None:
-    """Serves on `settings.socket` until SIGTERM or SIGINT, or until a part fails. Then it says NOT_SERVING, sends
-    GOAWAY, lets the calls in flight finish, and ends the parts, the last one first.
+    """Serves on `settings.socket` until SIGTERM or SIGINT, or until a part fails.
+
+    Then it says NOT_SERVING, sends GOAWAY, lets the calls in flight finish, and ends the parts, the last one first.
 
     Args:
         settings: The process's settings.
@@ -180,8 +181,9 @@ def _stop_signal() -> asyncio.Event:
 
 
 class _Readiness(Part):
-    """Reports every part that has a readiness as a subsystem, with a status by its name. The process and its services
-    are SERVING while all of them are.
+    """Reports every part that has a readiness as a subsystem, with a status by its name.
+
+    The process and its services are SERVING while all of them are.
     """
 
     name = "health"
@@ -211,8 +213,9 @@ class _Readiness(Part):
 
 
 class _Health(health.aio.HealthServicer):
-    """Lists the subsystems with the services. Ends its watches when it is told to: one that stays open would hold up
-    the drain to its last second.
+    """Lists the subsystems with the services.
+
+    Ends its watches when it is told to: one that stays open would hold up the drain to its last second.
     """
 
     def __init__(self) -> None:

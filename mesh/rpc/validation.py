@@ -1,5 +1,6 @@
-"""The stage that holds a request against its proto: first how much a field may hold and what is text
-(`mesh.rpc.fields`), then the rules of protovalidate.
+"""The stage that holds a request against its proto.
+
+First how much a field may hold and what is text (`mesh.rpc.fields`), then the rules of protovalidate.
 """
 
 from itertools import islice

@@ -9,14 +9,18 @@ def jittered(shortest: float, longest: float, failures: int) -> float:
 
 
 class Backoff:
-    """Each pause is up to twice as long as the one before, and a random part of its length: those that failed together
-    don't come back together (AWS Architecture Blog, "Exponential Backoff And Jitter", equal jitter).
+    """Each pause is up to twice as long as the one before, and a random part of its length.
+
+    Those that failed together don't come back together (AWS Architecture Blog, "Exponential Backoff And Jitter", equal
+    jitter).
     """
 
     def __init__(self, shortest: float, longest: float) -> None:
-        """Args:
-        shortest: Seconds of the first pause, at the most.
-        longest: Seconds of any pause, at the most.
+        """Initializes the instance.
+
+        Args:
+            shortest: Seconds of the first pause, at the most.
+            longest: Seconds of any pause, at the most.
         """
         self._shortest = shortest
         self._longest = longest

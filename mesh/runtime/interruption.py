@@ -9,15 +9,18 @@ PATIENCE_SECONDS = 15.0
 
 
 class Interruption:
-    """Told of every attempt of some background work. Logs a warning when it has failed for a while, and nothing more
-    until it works again.
+    """Told of every attempt of some background work.
+
+    Logs a warning when it has failed for a while, and nothing more until it works again.
     """
 
     def __init__(self, log: Any, event: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Args:
-        log: A structlog logger.
-        event: The line, `keys not read`.
-        clock: Monotonic seconds.
+        """Initializes the instance.
+
+        Args:
+            log: A structlog logger.
+            event: The line, `keys not read`.
+            clock: Monotonic seconds.
         """
         self._log = log
         self._event = event

@@ -35,8 +35,9 @@ class Part:
         return part
 
     async def run(self) -> None:
-        """Works until it is cancelled, or until nothing is left to do. An exception ends the process: the supervisor
-        starts it again, which is better than a server with a dead part.
+        """Works until it is cancelled, or until nothing is left to do.
+
+        An exception ends the process: the supervisor starts it again, which is better than a server with a dead part.
         """
         raise NotImplementedError
 
@@ -61,8 +62,9 @@ def check(parts: Sequence[Part]) -> None:
 
 @asynccontextmanager
 async def running(parts: Sequence[Part], failed: Callable[[], None]) -> AsyncIterator[None]:
-    """Runs parts for the length of a block: started in order, ended one by one in reverse. So a part can rely on those
-    before it until its own end, to write down what it still has.
+    """Runs parts for the length of a block: started in order, ended one by one in reverse.
+
+    So a part can rely on those before it until its own end, to write down what it still has.
 
     Args:
         parts: In the order in which they start.
@@ -95,8 +97,9 @@ async def running(parts: Sequence[Part], failed: Callable[[], None]) -> AsyncIte
 
 
 async def _end(task: asyncio.Task[None]) -> BaseException | None:
-    """Cancels a task until it has ended. Once is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py
-    uses, may swallow it.
+    """Cancels a task until it has ended.
+
+    Once is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py uses, may swallow it.
 
     Returns:
         Why it failed, if it did.

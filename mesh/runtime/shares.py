@@ -12,8 +12,10 @@ class Shares:
     """
 
     def __init__(self, places: int) -> None:
-        """Args:
-        places: How many there are.
+        """Initializes the instance.
+
+        Args:
+            places: How many there are.
         """
         self.free = places
         self.held: dict[str, int] = {}

@@ -1,5 +1,6 @@
-"""PostgreSQL, as stores use it: SQL text over asyncpg. An outage is `Unavailable`, whatever its shape, so no store
-handles one.
+"""PostgreSQL, as stores use it: SQL text over asyncpg.
+
+An outage is `Unavailable`, whatever its shape, so no store handles one.
 """
 
 import asyncio
@@ -85,8 +86,9 @@ def _lost(connection: "asyncpg.Connection[Any]") -> bool:
 
 
 class _Connection(asyncpg.Connection):
-    """Goes back to the pool without the reset query, a quarter of a small statement's cost: no code here leaves session
-    state behind.
+    """Goes back to the pool without the reset query, a quarter of a small statement's cost.
+
+    No code here leaves session state behind.
     """
 
     def get_reset_query(self) -> str:
@@ -142,8 +144,9 @@ class Database(Part):
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, size: int = 8, plan_for_values: bool = False) -> AsyncIterator[Self]:
-        """A database at `url`. Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL
-        is away.
+        """A database at `url`.
+
+        Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is away.
 
         Args:
             url: `postgresql://...`.
@@ -179,8 +182,9 @@ class Database(Part):
 
     @asynccontextmanager
     async def _connection(self, seconds: float = 0) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-        """A connection of the pool. Calls share those that are not kept for background work: a free one goes to the
-        caller who holds the fewest.
+        """A connection of the pool.
+
+        Calls share those that are not kept for background work: a free one goes to the caller who holds the fewest.
         """
         origin = current_origin()
         holder = origin.principal if origin else None

@@ -93,8 +93,9 @@ class RedisAddress:
 
     @asynccontextmanager
     async def connect(self, key: str, *, name: str) -> AsyncIterator[Redis]:
-        """A client of the primary that has `key`. It retries nothing: whoever uses it connects again, and so looks for
-        the primary again.
+        """A client of the primary that has `key`.
+
+        It retries nothing: whoever uses it connects again, and so looks for the primary again.
 
         Bound every command with `asyncio.timeout`: redis-py's own `socket_timeout`, on by default, goes through
         `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes when a command was just sent, and
@@ -142,8 +143,9 @@ class RedisAddress:
     async def _ask(
         self, ask: Callable[[str, int, dict[str, Any]], Awaitable[tuple[str, int] | None]]
     ) -> tuple[str, int]:
-        """The first answer of those that know. A node that has no other name for itself says nothing: it is the one
-        that was asked.
+        """The first answer of those that know.
+
+        A node that has no other name for itself says nothing: it is the one that was asked.
 
         One by one, each within its time: redis-py's `Sentinel` would ask several itself, but one that takes the
         connection and never answers holds it up for as long as `socket_timeout` allows (see `connect` for why there is

@@ -1,5 +1,6 @@
-"""Metrics as log lines, in CloudWatch's embedded metric format: a log agent is all it takes to have the metric and its
-alarm.
+"""Metrics as log lines, in CloudWatch's embedded metric format.
+
+A log agent is all it takes to have the metric and its alarm.
 
 Standard library only: Lambda functions use it too. The alarms are in deploy/aws/observability.yaml.
 """

@@ -66,8 +66,9 @@ def configure_logging(level: str, *facts: Processor) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in a few lines: its type, where it was raised, and the same of its causes; of ours, the message
-    too.
+    """An exception in a few lines.
+
+    Its type, where it was raised, and the same of its causes; of ours, the message too.
     """
     return "\n".join(line for one in islice(_causes(error), _EXCEPTIONS) for line in _lines(one))
 

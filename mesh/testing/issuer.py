@@ -34,9 +34,11 @@ class LocalIssuer:
     """Issues access tokens (RFC 9068) with a key of its own, and revokes them."""
 
     def __init__(self, issuer: str = "https://issuer.test", audience: str = "authmesh") -> None:
-        """Args:
-        issuer: `iss`.
-        audience: `aud`.
+        """Initializes the instance.
+
+        Args:
+            issuer: `iss`.
+            audience: `aud`.
         """
         self._issuer = issuer
         self._audience = audience

@@ -1,5 +1,6 @@
-"""The interceptor stage that admits callers: tokens verified once and remembered; expiry, revocation and policy looked
-at on every call.
+"""The interceptor stage that admits callers.
+
+Tokens verified once and remembered; expiry, revocation and policy looked at on every call.
 """
 
 import asyncio
@@ -52,8 +53,9 @@ class _Watched:
 
 
 class Authentication(Part):
-    """The stage. No network I/O for a token whose key is known: what changes comes in through its
-    parts.
+    """The stage.
+
+    No network I/O for a token whose key is known: what changes comes in through its parts.
     """
 
     name = "token_checks"
@@ -70,15 +72,17 @@ class Authentication(Part):
         denials: DenialRecord | None = None,
         cached_tokens: int = CACHED_TOKENS,
     ) -> None:
-        """Args:
-        verifier: Says what a token claims.
-        keys: The keys that the verifier knows.
-        revocations: What is refused.
-        feed: Keeps `revocations` fresh and knows how fresh.
-        policy: Holds claims against access rules.
-        limits: Bounds what one caller takes.
-        denials: Writes policy's refusals down.
-        cached_tokens: How many verified tokens to remember.
+        """Initializes the instance.
+
+        Args:
+            verifier: Says what a token claims.
+            keys: The keys that the verifier knows.
+            revocations: What is refused.
+            feed: Keeps `revocations` fresh and knows how fresh.
+            policy: Holds claims against access rules.
+            limits: Bounds what one caller takes.
+            denials: Writes policy's refusals down.
+            cached_tokens: How many verified tokens to remember.
         """
         self._verifier = verifier
         self._keys = keys
@@ -95,8 +99,9 @@ class Authentication(Part):
 
     @classmethod
     def for_mesh(cls, channel: aio.Channel, settings: ProcessSettings, denials: DenialRecord | None = None) -> Self:
-        """The stage of a service that asks Token for keys and snapshots through its sidecar. Run its `tasks`, and
-        depend on its `checks`.
+        """The stage of a service that asks Token for keys and snapshots through its sidecar.
+
+        Its `parts` run with those of the process.
         """
         revocations = RevocationSet()
         keys = KeySet(
@@ -173,8 +178,9 @@ class Authentication(Part):
         return authenticate
 
     async def verify(self, token: str) -> Claims:
-        """The claims of a token that is good now by everything this process knows. For code that handles tokens as
-        data, too (introspection).
+        """The claims of a token that is good now by everything this process knows.
+
+        For code that handles tokens as data, too (introspection).
 
         Raises:
             Unauthenticated: TOKEN_INVALID, TOKEN_EXPIRED or TOKEN_REVOKED.

@@ -44,8 +44,9 @@ class ClaimsError(ValueError):
 
 
 def decode_object(encoded: bytes) -> dict[str, Any]:
-    """Parses a JSON object as strictly as tokens need: UTF-8 without a byte order mark, no member twice, integers only,
-    no lone surrogates.
+    """Parses a JSON object as strictly as tokens need.
+
+    UTF-8 without a byte order mark, no member twice, integers only, no lone surrogates.
 
     Raises:
         ClaimsError: it is anything else.

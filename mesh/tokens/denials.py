@@ -43,8 +43,10 @@ class Denials(Part):
     name = "denials"
 
     def __init__(self, work: Work) -> None:
-        """Args:
-        work: Of the service.
+        """Initializes the instance.
+
+        Args:
+            work: Of the service.
         """
         self._work = work
         self._callers: dict[str, _Refused] = {}

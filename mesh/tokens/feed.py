@@ -1,5 +1,6 @@
-"""The revocation feed: how every process learns of a revocation within milliseconds, and knows how old its knowledge
-is.
+"""The revocation feed.
+
+How every process learns of a revocation within milliseconds, and knows how old its knowledge is.
 
 Token writes each revocation into PostgreSQL with a contiguous sequence and then into a Redis stream whose entry ids are
 those sequences. A heartbeat in a second stream carries the log's epoch and high-water mark and is written only when
@@ -42,15 +43,17 @@ _log = structlog.get_logger("authmesh.revocations")
 
 
 def heartbeat_stream(stream: str) -> str:
-    """The stream of heartbeats that belongs to a stream of revocations; the braces keep both in one slot of a Redis
-    Cluster.
+    """The stream of heartbeats that belongs to a stream of revocations.
+
+    The braces keep both in one slot of a Redis Cluster.
     """
     return f"{{{stream}}}:heartbeat"
 
 
 def encode(revocation: Revocation, published_at: float | None = None) -> dict[str, str | int]:
-    """The fields of a stream entry. The sequence is its id. When it was published (Unix seconds) is there to be
-    measured by and for nothing else.
+    """The fields of a stream entry.
+
+    The sequence is its id. When it was published (Unix seconds) is there to be measured by and for nothing else.
     """
     published: dict[str, str | int] = {} if published_at is None else {_PUBLISHED_AT: int(published_at * 1000)}
     return published | {
@@ -95,12 +98,14 @@ class RevocationFeed(Part):
         stream: str = STREAM,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args:
-        redis_url: Where the streams are (`mesh.storage.redis_address`).
-        load_snapshot: Asks Token for everything, in pieces; raises `MeshError` when it can't be had.
-        revocations: The set to keep.
-        stream: Name of the stream of revocations.
-        clock: Monotonic seconds.
+        """Initializes the instance.
+
+        Args:
+            redis_url: Where the streams are (`mesh.storage.redis_address`).
+            load_snapshot: Asks Token for everything, in pieces; raises `MeshError` when it can't be had.
+            revocations: The set to keep.
+            stream: Name of the stream of revocations.
+            clock: Monotonic seconds.
         """
         self._address = RedisAddress.parse(redis_url)
         self._load_snapshot = load_snapshot
@@ -115,8 +120,9 @@ class RevocationFeed(Part):
         self._interruption = Interruption(_log, "revocation feed interrupted", clock=clock)
 
     def take_deliveries(self) -> list[float]:
-        """Seconds that each revocation took from its publication to this process, since this was asked last. Clocks
-        that differ show in it.
+        """Seconds that each revocation took from its publication to this process, since this was asked last.
+
+        Clocks that differ show in it.
         """
         taken = list(self._deliveries)
         self._deliveries.clear()
@@ -129,8 +135,10 @@ class RevocationFeed(Part):
 
     @property
     def ready(self) -> bool:
-        """Whether it was loaded. A feed that went stale is no cause to stop serving: methods without a token still
-        work, and the others say REVOCATION_STALE.
+        """Whether it was loaded.
+
+        A feed that went stale is no cause to stop serving: methods without a token still work, and the others say
+        REVOCATION_STALE.
         """
         return self.loaded
 
@@ -140,8 +148,9 @@ class RevocationFeed(Part):
         return self._sequence
 
     def staleness(self) -> float:
-        """Seconds since the moment at which this process knew everything that was revoked; infinite before the first
-        snapshot.
+        """Seconds since the moment at which this process knew everything that was revoked.
+
+        Infinite before the first snapshot.
         """
         return self._clock() - self._complete_at
 

@@ -1,5 +1,6 @@
-"""What a node asks Token for, through its sidecar: the keys, and everything that is revoked. Both are asked for in the
-background only.
+"""What a node asks Token for, through its sidecar: the keys, and everything that is revoked.
+
+Both are asked for in the background only.
 """
 
 from collections.abc import AsyncGenerator

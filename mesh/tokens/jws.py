@@ -1,5 +1,6 @@
-"""Signed tokens in compact form (RFC 7515, section 7.1), taken apart as strictly as they must be before any library
-sees them.
+"""Takes signed tokens in compact form (RFC 7515, section 7.1) apart, strictly.
+
+A library sees them only afterwards.
 
 For access tokens (`mesh.tokens.verifier`) and for what clients sign themselves (RFC 7523): size, three segments,
 canonical base64url, and a header that is strict JSON with no member but `alg`, `kid` and `typ`. Nothing that a token
@@ -34,8 +35,9 @@ class SignedToken:
     signature: bytes
 
     def is_signed_by(self, key: VerificationKey) -> bool:
-        """Whether the signature is this key's. The algorithm is the key's, never the token's (RFC 8725, section
-        3.1).
+        """Whether the signature is this key's.
+
+        The algorithm is the key's, never the token's (RFC 8725, section 3.1).
         """
         return self.header.get("alg") == key.algorithm and key.verifies(self.signed, self.signature)
 
@@ -68,8 +70,9 @@ def is_key_id(value: object) -> bool:
 
 
 def _decode(segment: str) -> bytes:
-    """Base64url without padding, in the one spelling that RFC 4648 section 3.5 allows: the spare bits of the last
-    character are zero.
+    """Base64url without padding, in the one spelling that RFC 4648 section 3.5 allows.
+
+    The spare bits of the last character are zero.
     """
     try:
         decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))

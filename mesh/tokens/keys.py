@@ -57,8 +57,9 @@ class VerificationKey:
 
 
 class JwksError(ValueError):
-    """The key set is not one that this mesh accepts. None of it is used: a set that was tampered with is not good in
-    part.
+    """The key set is not one that this mesh accepts.
+
+    None of it is used: a set that was tampered with is not good in part.
     """
 
 
@@ -138,11 +139,13 @@ class KeySet(Part):
         refresh_seconds: float = REFRESH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args:
-        fetch: Reads the JWKS; raises `MeshError` when it can't.
-        algorithms: What the deployment signs with.
-        refresh_seconds: How often the set is read again.
-        clock: Monotonic seconds.
+        """Initializes the instance.
+
+        Args:
+            fetch: Reads the JWKS; raises `MeshError` when it can't.
+            algorithms: What the deployment signs with.
+            refresh_seconds: How often the set is read again.
+            clock: Monotonic seconds.
         """
         self._fetch = fetch
         self._algorithms = algorithms
@@ -169,8 +172,9 @@ class KeySet(Part):
         return self._keys.get(key_id)
 
     async def learn(self, key_id: str) -> None:
-        """Reads the set again because of a key id that nobody knows, unless that was done just now. A key still unknown
-        afterwards does not exist.
+        """Reads the set again because of a key id that nobody knows, unless that was done just now.
+
+        A key still unknown afterwards does not exist.
 
         Raises:
             Unavailable: KEYS_UNAVAILABLE: the issuer could not be asked, so nobody can tell.

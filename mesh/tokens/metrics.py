@@ -1,5 +1,6 @@
-"""What a process can tell of its token checks: a structured log line a minute, for whatever collects logs; the same
-figures as attributes.
+"""What a process can tell of its token checks.
+
+A structured log line a minute, for whatever collects logs; the same figures as attributes.
 """
 
 from collections.abc import Mapping, Sequence

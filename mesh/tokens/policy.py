@@ -1,4 +1,5 @@
 """Access rules held against a call: who may call a method is stated in its proto, and decided here on every call.
+
 Denies by default.
 """
 
@@ -43,8 +44,10 @@ class Policy:
     """Decides. Knows nothing of tokens but their claims."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Args:
-        clock: Unix seconds.
+        """Initializes the instance.
+
+        Args:
+            clock: Unix seconds.
         """
         self._clock = clock
         self._rules: dict[str, TokenRule] = {}

@@ -51,13 +51,16 @@ class Snapshot:
 
 
 class RevocationSet:
-    """What this process refuses. Entries are only ever added, and forgotten when they have expired: repeats and late
-    arrivals do no harm.
+    """What this process refuses.
+
+    Entries are only ever added, and forgotten when they have expired: repeats and late arrivals do no harm.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Args:
-        clock: Unix seconds.
+        """Initializes the instance.
+
+        Args:
+            clock: Unix seconds.
         """
         self._clock = clock
         # kind -> value -> (not before, expiry). Kinds that know no time refuse everything: their `not_before` is

@@ -41,13 +41,15 @@ class Verifier:
         max_lifetime: int = MAX_LIFETIME_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Args:
-        keys: The issuer's keys.
-        issuer: `iss`, compared byte by byte.
-        audience: `aud`, a single string, compared byte by byte.
-        leeway: Seconds that clocks may differ.
-        max_lifetime: Seconds from `iat` to `exp` at the most.
-        clock: Unix seconds.
+        """Initializes the instance.
+
+        Args:
+            keys: The issuer's keys.
+            issuer: `iss`, compared byte by byte.
+            audience: `aud`, a single string, compared byte by byte.
+            leeway: Seconds that clocks may differ.
+            max_lifetime: Seconds from `iat` to `exp` at the most.
+            clock: Unix seconds.
         """
         self._keys = keys
         self._issuer = issuer

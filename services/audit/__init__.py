@@ -1,5 +1,6 @@
-"""Audit: what the other services say happened, on its way from the queue to S3, which is the record; and the proof that
-nothing of it is missing.
+"""Audit: what the other services say happened, on its way from the queue to S3, which is the record.
+
+And the proof that nothing of it is missing.
 
 `envelope` reads what EventBridge delivers and `objects` lays it out for S3: pure functions. `consumer` moves events
 with them, and never loses one. `follower` reads the objects into the `projection`, from which `service` answers;

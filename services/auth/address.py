@@ -36,8 +36,9 @@ from a few providers.
 
 
 def networks(address: str) -> tuple[str, ...]:
-    """The networks that an IP address lies in, from the widest to the narrowest. What is no IP address is in one
-    without a name.
+    """The networks that an IP address lies in, from the widest to the narrowest.
+
+    What is no IP address is in one without a name.
     """
     try:
         ip = ipaddress.ip_address(address)

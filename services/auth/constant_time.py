@@ -10,9 +10,10 @@ from mesh.errors import MeshError
 
 
 class ConstantTime:
-    """Holds an answer back until a whole number of steps after the question. The work behind an answer is alike for
-    known and unknown addresses already; this levels what is left: a row found, an index touched, a lock waited for. In
-    steps, because under load the work takes longer than one.
+    """Holds an answer back until a whole number of steps after the question.
+
+    The work behind an answer is alike for known and unknown addresses already; this levels what is left: a row found,
+    an index touched, a lock waited for. In steps, because under load the work takes longer than one.
     """
 
     def __init__(
@@ -22,8 +23,12 @@ class ConstantTime:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Args:
-        seconds: The step. Above what the work takes, or it levels little; 0 levels nothing.
+        """Initializes the instance.
+
+        Args:
+            seconds: The step. Above what the work takes, or it levels little; 0 levels nothing.
+            clock: Monotonic seconds.
+            sleep: Waits for seconds.
         """
         self._seconds = seconds
         self._clock = clock
@@ -31,8 +36,9 @@ class ConstantTime:
 
     @asynccontextmanager
     async def pad(self, *, success: bool = True) -> AsyncIterator[None]:
-        """Holds refusals back, and successes too unless told not to (a sign-in that works says by itself that there is
-        an account).
+        """Holds refusals back, and successes too unless told not to.
+
+        A sign-in that works says by itself that there is an account.
         """
         start = self._clock()
         try:

@@ -28,8 +28,9 @@ class CredentialLifecycle:
                 tx.record(events.status_changed(user_id, disabled=disabled, version=version))
 
     async def delete(self, user_id: uuid.UUID) -> None:
-        """Erases everything that Auth knows of a user, and makes what is personal about them in its audit events
-        unreadable.
+        """Erases everything that Auth knows of a user.
+
+        What is personal about the user in Auth's audit events can't be read any more.
         """
         async with self._work.begin() as tx:
             if await self._accounts.delete(tx, user_id):

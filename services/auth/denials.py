@@ -16,8 +16,9 @@ _BATCH = 500
 
 
 class AnonymousDenials(Periodic):
-    """Counts by reason, network and minute, and writes each count as one `auth.anonymous_denials` event when its minute
-    is over.
+    """Counts refusals by reason, network and minute.
+
+    When a minute is over, each count is written as one `auth.anonymous_denials` event.
     """
 
     name = "anonymous_denials"

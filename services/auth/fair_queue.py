@@ -1,5 +1,6 @@
-"""A queue that shares what is scarce among networks: who has had least is served first, and who asks for most is shed
-first.
+"""A queue that shares what is scarce among networks.
+
+Who has had least is served first, and who asks for most is shed first.
 
 Networks lie in one another, and shares do too: a customer's is divided among its hosts. So an attacker who owns a whole
 network, or many hosts in it, has that network's share and no more, and somebody who hasn't asked for anything lately
@@ -74,8 +75,9 @@ class FairQueue(Generic[Item]):
         node.items[item] = None
 
     def take(self, now: float) -> Item:
-        """Removes the next item, and charges it to its networks: at each width the one that has had least; of equals
-        the one that asked least often, and then the first comer.
+        """Removes the next item, and charges it to its networks.
+
+        At each width the one that has had least; of equals the one that asked least often, and then the first comer.
 
         Raises:
             IndexError: nothing waits.
@@ -92,8 +94,10 @@ class FairQueue(Generic[Item]):
         return item
 
     def shed(self, now: float) -> Item:
-        """Removes the item that there is no room for: the newest of the network that has most, had or waiting, at each
-        width. Of equals it is the one that asked most often.
+        """Removes the item that there is no room for.
+
+        The newest of the network that has most, had or waiting, at each width. Of equals it is the one that asked most
+        often.
 
         Raises:
             IndexError: nothing waits.

@@ -26,16 +26,19 @@ class PasswordCheck:
 
 
 class Hasher:
-    """Hashes passwords and codes. A thread each, because Argon2 takes tens of milliseconds of processor time and
-    releases the interpreter.
+    """Hashes passwords and codes.
+
+    A thread each, because Argon2 takes tens of milliseconds of processor time and releases the interpreter.
     """
 
     def __init__(self, *, time_cost: int, memory_kib: int, lanes: int, threads: int) -> None:
-        """Args:
-        time_cost: Passes over the memory.
-        memory_kib: Memory of one hash.
-        lanes: Argon2's parallelism.
-        threads: Hashes computed at the same time.
+        """Initializes the instance.
+
+        Args:
+            time_cost: Passes over the memory.
+            memory_kib: Memory of one hash.
+            lanes: Argon2's parallelism.
+            threads: Hashes computed at the same time.
         """
         self._argon2 = PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=lanes, type=Type.ID)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
@@ -46,17 +49,19 @@ class Hasher:
         return await self._compute(lambda: self._argon2.hash(_normalised(password)))
 
     async def hash_sign_up_password(self, password: str, salt: bytes) -> str:
-        """The hash to store of a sign-up's password. All sign-ups of an address have one salt: one computation finds
-        the one that is meant.
+        """The hash to store of a sign-up's password.
+
+        All sign-ups of an address have one salt: one computation finds the one that is meant.
         """
         return await self._compute(lambda: self._with_salt(password, salt))
 
     async def check_password(
         self, password_hash: str | None, password: str, salt: bytes, *, refused: bool
     ) -> PasswordCheck:
-        """Compares a password with an account's, and prepares to compare it with sign-ups. A wrong one costs two
-        hashes, whatever there is to compare it with. Both are one computation, so that nothing is to be seen between
-        them.
+        """Compares a password with an account's, and prepares to compare it with sign-ups.
+
+        A wrong one costs two hashes, whatever there is to compare it with. Both are one computation, so that nothing is
+        to be seen between them.
 
         Args:
             password_hash: The account's, or None: then the same work is done, and the answer is no.
@@ -78,8 +83,9 @@ class Hasher:
         return await self._compute(check)
 
     async def is_right(self, password_hash: str, password: str) -> bool:
-        """Whether a password, as it was typed, is the one of a hash. For people who are known already: it takes
-        another time than `check_password`.
+        """Whether a password, as it was typed, is the one of a hash.
+
+        For people who are known already: it takes another time than `check_password`.
         """
 
         def check() -> bool:
@@ -95,8 +101,9 @@ class Hasher:
         return self._argon2.check_needs_rehash(password_hash)
 
     async def digest_code(self, code: str, salt: bytes) -> bytes:
-        """The digest to store of a one-time code. Slow, because a code has 27 bits only: whoever reads the table can't
-        find it within its lifetime.
+        """The digest to store of a one-time code.
+
+        Slow, because a code has 27 bits only: whoever reads the table can't find it within its lifetime.
 
         Args:
             code: Eight digits.

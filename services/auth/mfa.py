@@ -28,11 +28,13 @@ class Mfa:
     """The second factors of people who are signed in."""
 
     def __init__(self, work: Work, factors: SecondFactors, throttle: Throttle, *, issuer_name: str) -> None:
-        """Args:
-        work: Of Auth.
-        factors: Where they are kept.
-        throttle: Limits wrong codes.
-        issuer_name: Whose account it is, as an authenticator app shows it.
+        """Initializes the instance.
+
+        Args:
+            work: Of Auth.
+            factors: Where they are kept.
+            throttle: Limits wrong codes.
+            issuer_name: Whose account it is, as an authenticator app shows it.
         """
         self._work = work
         self._factors = factors

@@ -1,5 +1,6 @@
-"""Notices: what another service saw and a person should hear of, made a message to them. Auth does it, because the
-addresses are here.
+"""Notices: what another service saw and a person should hear of, made a message to them.
+
+Auth does it, because the addresses are here.
 
 The events come from EventBridge through a topic of their own to a queue (`deploy/aws/events.yaml`). A notice may come
 twice and late: one that was sent for its session already is not sent again, and one about somebody without an account
@@ -78,10 +79,12 @@ class NotificationConsumer(Part):
         open_sqs: Callable[[], AbstractAsyncContextManager[Any]],
         queue_url: str,
     ) -> None:
-        """Args:
-        work: Of Auth.
-        open_sqs: Opens a client of the `sqs` API.
-        queue_url: The queue of notices.
+        """Initializes the instance.
+
+        Args:
+            work: Of Auth.
+            open_sqs: Opens a client of the `sqs` API.
+            queue_url: The queue of notices.
         """
         self._work = work
         self._open_sqs = open_sqs

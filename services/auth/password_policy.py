@@ -1,5 +1,6 @@
-"""Which passwords are refused (NIST SP 800-63B-4, 3.1.1.2; OWASP ASVS 5.0, 6.2): too short, known to every attacker, or
-made of next to nothing.
+"""Which passwords are refused (NIST SP 800-63B-4, 3.1.1.2; OWASP ASVS 5.0, 6.2).
+
+Too short, known to every attacker, or made of next to nothing.
 
 No demand for digits or capitals: they make passwords worse, not better.
 """
@@ -45,9 +46,11 @@ class PasswordPolicy:
     """Judges new passwords. Never applied at sign-in, where it would tell what a password is not."""
 
     def __init__(self, common: frozenset[str], *, shortest: int = SHORTEST) -> None:
-        """Args:
-        common: The best known passwords, in lower case.
-        shortest: Characters that a password has at least.
+        """Initializes the instance.
+
+        Args:
+            common: The best known passwords, in lower case.
+            shortest: Characters that a password has at least.
         """
         self._common = common
         self._shortest = shortest
@@ -115,8 +118,9 @@ class PasswordPolicy:
 
 
 def _common_passwords() -> frozenset[str]:
-    """The list alone: the package around it builds dictionaries of 100,000 words on import, and nothing here needs
-    them.
+    """Reads the list without importing the package around it.
+
+    On import that package builds dictionaries of 100,000 words, and nothing here needs them.
     """
     package = find_spec("zxcvbn")
     assert package

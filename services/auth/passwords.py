@@ -1,5 +1,6 @@
-"""New passwords: by a code that was sent to the address, and by the password until now. Nothing that anybody may call
-tells whether an address has an account: the work is the same, so is the answer.
+"""New passwords: by a code that was sent to the address, and by the password until now.
+
+Nothing that anybody may call tells whether an address has an account: the work is the same, so is the answer.
 """
 
 import asyncio
@@ -186,8 +187,9 @@ class Passwords:
         await self._factors.void_challenges(tx, user_id)
 
     async def _send(self, tx: UnitOfWork, account: Account, code: str, digest: bytes) -> None:
-        """Sends a code, unless the address was sent enough. Only what is sent counts: when nothing is, the last message
-        holds a code that is valid.
+        """Sends a code, unless the address was sent enough.
+
+        Only what is sent counts: when nothing is, the last message holds a code that is valid.
         """
         now = self._work.now()
         limits = {throttle.key("mail reset", account.email): throttle.CODES_BY_MAIL}
@@ -207,8 +209,9 @@ class Passwords:
         return order
 
     async def _carry_out(self, order: token_issuer_pb2.RevokeSubjectRequest) -> None:
-        """Has Token end the sessions now, so that the answer says that they are ended. The command in the outbox
-        remains: a repeat changes nothing.
+        """Has Token end the sessions now, so that the answer says that they are ended.
+
+        The command in the outbox remains: a repeat changes nothing.
         """
         try:
             async with asyncio.timeout(AT_ONCE_SECONDS):

@@ -19,8 +19,9 @@ _MISREAD = str.maketrans("018", "OIB")
 
 
 def new_codes(random_bytes: Callable[[int], bytes]) -> list[str]:
-    """Codes as people are shown them, in groups of four characters: `random_bytes` is `secrets.token_bytes`, or a
-    test's.
+    """Codes as people are shown them, in groups of four characters.
+
+    `random_bytes` is `secrets.token_bytes`, or a test's.
     """
     codes = (base64.b32encode(random_bytes(BYTES)).decode() for _ in range(COUNT))
     return ["-".join(code[at : at + _GROUP] for at in range(0, _CHARACTERS, _GROUP)) for code in codes]

@@ -22,8 +22,9 @@ CHALLENGES_AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A sign-in whose password was right, and that waits for a second factor. It holds what the tokens are for, so an
-    answer can't be used for another client or installation.
+    """A sign-in whose password was right, and that waits for a second factor.
+
+    It holds what the tokens are for, so an answer can't be used for another client or installation.
     """
 
     user_id: uuid.UUID
@@ -37,9 +38,11 @@ class SecondFactors:
     """Authenticator apps, recovery codes and challenges."""
 
     def __init__(self, box: SecretBox | None, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        """Args:
-        box: Protects the secrets that are shared with apps. None: no app can be set up or checked.
-        random_bytes: Of the system, or a test's.
+        """Initializes the instance.
+
+        Args:
+            box: Protects the secrets that are shared with apps. None: no app can be set up or checked.
+            random_bytes: Of the system, or a test's.
         """
         self.box = box
         self._random_bytes = random_bytes
@@ -47,8 +50,9 @@ class SecondFactors:
     # Authenticator apps.
 
     async def enroll(self, tx: Transaction, user_id: uuid.UUID, box: SecretBox) -> bytes | None:
-        """Makes a secret that is not demanded yet, in place of an earlier such one. None where the person has an app
-        that is.
+        """Makes a secret that is not demanded yet, in place of an earlier such one.
+
+        None where the person has an app that is.
         """
         secret = totp.new_secret(self._random_bytes)
         sealed = box.seal(secret, _purpose(user_id))
@@ -72,6 +76,11 @@ class SecondFactors:
         """Checks a code of the app and uses it up: a code works once, and so does none before it.
 
         Args:
+            tx: The transaction.
+            user_id: Whose.
+            typed: The code, as it was typed.
+            now: The time.
+            box: Opens the secret.
             enabled: Whether the app is demanded already, or still being set up.
 
         Returns:
@@ -110,8 +119,9 @@ class SecondFactors:
         await tx.execute("UPDATE totp SET enable_time = $2 WHERE user_id = $1", user_id, now)
 
     async def remove(self, tx: Transaction, user_id: uuid.UUID, before: datetime) -> bool:
-        """Removes an app that was demanded at a time, the recovery codes and what waits for them. Returns whether there
-        was one.
+        """Removes an app that was demanded at a time, the recovery codes and what waits for them.
+
+        Returns whether there was one.
         """
         removed = await tx.fetchval(
             "DELETE FROM totp WHERE user_id = $1 AND enable_time <= $2 RETURNING true", user_id, before

@@ -1,5 +1,6 @@
-"""Keeps secrets of people in the database so that the database alone opens none: AES-256-GCM under a secret that is not
-in it.
+"""Keeps secrets of people in the database so that the database alone opens none.
+
+AES-256-GCM under a secret that is not in it.
 
 The secret is a file, which a deployment mounts from Secrets Manager or makes itself. KMS is not asked at a sign-in. To
 change it, name the new file first and the old ones behind it: what the old ones have sealed stays readable, and is
@@ -43,8 +44,10 @@ class SecretBox:
     """Seals and opens."""
 
     def __init__(self, *file_secrets: bytes) -> None:
-        """Args:
-        file_secrets: The one that seals, and those that others were sealed with.
+        """Initializes the instance.
+
+        Args:
+            file_secrets: The one that seals, and those that others were sealed with.
         """
         keys = [
             HKDF(SHA256(), 32, salt=None, info=b"authmesh secrets of people v1").derive(one) for one in file_secrets

@@ -1,5 +1,6 @@
-"""Auth's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated
-base class.
+"""Auth's gRPC servicers: they translate and delegate.
+
+What they don't override answers UNIMPLEMENTED by the generated base class.
 """
 
 import uuid

@@ -1,5 +1,6 @@
-"""Signing in: the password, a second factor where the person has one, then the tokens. Unknown address, wrong password
-and forbidden account are one answer after the same work.
+"""Signing in: the password, a second factor where the person has one, then the tokens.
+
+Unknown address, wrong password and forbidden account are one answer after the same work.
 """
 
 import asyncio
@@ -147,8 +148,9 @@ class Authenticator:
         return await self._to_the_end(self._start(account, challenge, answer))
 
     async def _to_the_end(self, conclusion: Coroutine[Any, Any, Result]) -> Result:
-        """Concludes a sign-in also for a caller who leaves now, or whose time is up: they would otherwise leave no
-        trace of a right password.
+        """Concludes a sign-in also for a caller who leaves now, or whose time is up.
+
+        They would otherwise leave no trace of a right password.
         """
         task = asyncio.ensure_future(conclusion)
         self._conclusions.add(task)
@@ -162,8 +164,9 @@ class Authenticator:
             conclusion.exception()
 
     async def _admit(self, email: str, attempt: Attempt) -> _Known:
-        """Counts the attempt before it is judged, so that a hundred at once are a hundred; and reads what there is to
-        judge it by.
+        """Counts the attempt before it is judged, so that a hundred at once are a hundred.
+
+        It also reads what there is to judge it by.
         """
         now = self._work.now()
         around, installation = networks(attempt.address), attempt.device.instance_id.lower()
@@ -308,8 +311,10 @@ class Authenticator:
         return tokens
 
     async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> NoReturn:
-        """Writes a wrong password, or one of a sign-up. Both count: anybody may sign up at any address, and would guess
-        its password for nothing by signing in with their own in between.
+        """Writes a wrong password, or one of a sign-up.
+
+        Both count: anybody may sign up at any address, and would guess its password for nothing by signing in with
+        their own in between.
         """
         account, now = known.account, self._work.now()
         async with self._work.begin() as tx:
@@ -349,8 +354,9 @@ class Authenticator:
             )
 
     async def _stop(self, known: _Known, account: Account, attempt: Attempt, reason: Reason) -> None:
-        """Writes that a right password came to nothing, and tells the person, unless it was one of their own
-        installations.
+        """Writes that a right password came to nothing, and tells the person.
+
+        Nobody is told of an attempt from an installation that has signed in before.
         """
         about, now = (known.sources[0].hex() if known.sources else account.email), self._work.now()
         async with self._work.begin() as tx:

@@ -1,5 +1,6 @@
-"""Signing up, and proving the address. Nothing here tells whether an address has an account: the work is the same, so
-is the answer.
+"""Signing up, and proving the address.
+
+Nothing here tells whether an address has an account: the work is the same, so is the answer.
 """
 
 import asyncio
@@ -200,8 +201,9 @@ class Registration:
         return False
 
     async def _is_repeat(self, tx: UnitOfWork, application: Application, email: str) -> bool:
-        """Whether this very sign-up was made already. The password is not compared: whoever knew the request_id could
-        guess it here.
+        """Whether this very sign-up was made already.
+
+        The password is not compared: whoever knew the request_id could guess it here.
         """
         if application.request_id is None:
             return False
@@ -234,8 +236,9 @@ class Registration:
             tx.message(email=account.email, kind="sign_up_exists")
 
     async def _send_code(self, tx: UnitOfWork, sign_up: SignUp, code: verification.Code, digest: bytes) -> None:
-        """Sends a code, unless the address was sent enough. Only what is sent counts: when nothing is, the last message
-        holds a good code.
+        """Sends a code, unless the address was sent enough.
+
+        Only what is sent counts: when nothing is, the last message holds a good code.
         """
         now, name, limit = self._work.now(), throttle.key("mail code", sign_up.email), throttle.CODES_BY_MAIL
         taken = await self._buckets.take(tx, {name: limit}, now)

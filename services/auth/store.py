@@ -81,8 +81,9 @@ class Accounts:
         await tx.execute("UPDATE accounts SET password_hash = $2 WHERE user_id = $1", user_id, password_hash)
 
     async def set_status(self, tx: Transaction, user_id: uuid.UUID, *, disabled: bool, version: int) -> bool:
-        """Sets the status, if the version is newer than the known one. Returns whether the status is another one
-        now.
+        """Sets the status, if the version is newer than the known one.
+
+        Returns whether the status is another one now.
         """
         row = await tx.fetchrow("SELECT disabled, status_version FROM accounts WHERE user_id = $1 FOR UPDATE", user_id)
         if row is None or row["status_version"] >= version:
@@ -99,8 +100,9 @@ class Accounts:
         return email is not None
 
     async def known_devices(self, tx: Transaction, sources: Sequence[bytes]) -> frozenset[bytes]:
-        """Those of the sources, which are digests of address and network or installation, that somebody has signed in
-        from.
+        """Those of the sources from which a person has signed in before.
+
+        A source is the digest of an address with a network or an installation.
         """
         rows = await tx.fetch("SELECT key FROM familiar_sources WHERE key = ANY($1::bytea[])", sources)
         return frozenset(row["key"] for row in rows)
@@ -136,8 +138,9 @@ class SignUps:
     """Wishes for accounts, of the last 24 hours."""
 
     async def salt(self, tx: Transaction, email: str) -> bytes:
-        """The salt of the codes that are sent to an address and of its sign-ups' passwords. One for each address, and
-        of this database alone.
+        """The salt of the codes that are sent to an address and of its sign-ups' passwords.
+
+        One for each address, and of this database alone.
         """
         salt: bytes = await tx.fetchval(
             "SELECT substring(sha256(secret || convert_to($1, 'UTF8')) FOR 16) FROM salt_secret", email
@@ -145,8 +148,9 @@ class SignUps:
         return salt
 
     async def by_request(self, tx: Transaction, request_id: uuid.UUID) -> SignUp | None:
-        """The sign-up that was made with this `request_id`, for as long as it is kept: 24 hours, until the next
-        sweep.
+        """The sign-up that was made with this `request_id`, for as long as it is kept.
+
+        24 hours, until the next sweep.
         """
         row = await tx.fetchrow(f"SELECT {_SIGN_UP} FROM sign_ups WHERE request_id = $1", request_id)
         return SignUp(**row) if row else None
@@ -203,8 +207,9 @@ class SignUps:
         )
 
     async def attempt_code(self, tx: Transaction, email: str, password_hash: str, now: datetime) -> list[SignUp]:
-        """Counts a code that came with a password against each sign-up of the address that has it. Returns them, newest
-        first, locked until the transaction ends: a hundred attempts at once are a hundred.
+        """Counts a code that came with a password against each sign-up of the address that has it.
+
+        Returns them, newest first, locked until the transaction ends: a hundred attempts at once are a hundred.
         """
         rows = await tx.fetch(
             f"""
@@ -236,8 +241,9 @@ class SignUps:
         await tx.execute("DELETE FROM codes WHERE email = $1", sign_up.email)
 
     async def add_code(self, tx: Transaction, code: SentCode) -> None:
-        """Writes a code that is sent. Its sign-up's attempts begin anew; earlier codes stay good, or a stranger could
-        void them by asking for one.
+        """Writes a code that is sent.
+
+        Its sign-up's attempts begin anew; earlier codes stay good, or a stranger could void them by asking for one.
         """
         await tx.execute("UPDATE sign_ups SET code_attempts = 0 WHERE user_id = $1", code.user_id)
         await tx.execute(
@@ -297,8 +303,9 @@ class Buckets:
     """The token buckets of `throttle`. Rows, so that limits outlive the process and hold for all of them together."""
 
     async def take(self, tx: Transaction, limits: throttle.Limits, now: datetime) -> dict[bytes, datetime] | timedelta:
-        """Takes a try from every bucket, or says how long to wait (`throttle.take`). They are locked until the
-        transaction ends: two attempts at once are two attempts.
+        """Takes a try from every bucket, or says how long to wait (`throttle.take`).
+
+        They are locked until the transaction ends: two attempts at once are two attempts.
         """
         # Rows that don't exist can't be locked. In the order of the keys, so that two transactions never wait for each
         # other.
@@ -334,8 +341,9 @@ class Retention:
         buckets: datetime,
         known_devices: datetime,
     ) -> bool:
-        """Deletes what is older than the given times, at most `limit` rows of each kind. Returns whether there may be
-        more.
+        """Deletes what is older than the given times, at most `limit` rows of each kind.
+
+        Returns whether there may be more.
         """
         before = {
             "sign_ups": sign_ups,

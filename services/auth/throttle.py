@@ -25,8 +25,9 @@ class Limit:
     """How long one try takes to come back."""
 
     def widened(self, doublings: int, factor: int = 1) -> "Limit":
-        """The bucket of a network that holds others: twice as large for each width, so that no narrower one can use it
-        up.
+        """The bucket of a network that holds others.
+
+        Twice as large for each width, so that no narrower one can use it up.
         """
         scale = 2**doublings * factor
         return Limit(self.burst * scale, self.interval / scale)
@@ -97,8 +98,9 @@ class Throttle:
         }
 
     def known_sign_in(self, email: str, installation: str) -> dict[bytes, Limit]:
-        """Of a password, from an installation that is known: counted apart, so that nobody else's attempts are in its
-        way.
+        """Of a password, from an installation that is known.
+
+        Counted apart, so that nobody else's attempts are in its way.
         """
         return {key("sign_in installation", email, installation): SIGN_IN_BY_INSTALLATION}
 

@@ -1,5 +1,6 @@
-"""Turns at what anonymous callers compete for: the database and Argon2's processor time. Few at once, and the rest wait
-in a fair queue.
+"""Turns at what anonymous callers compete for: the database and Argon2's processor time.
+
+Few at once, and the rest wait in a fair queue.
 """
 
 import asyncio
@@ -15,16 +16,19 @@ Turn = asyncio.Future[None]
 
 
 class Turns:
-    """Gives turns. Without them, whoever sends most would have most of it; many networks that each stay below their
-    limits, all of it.
+    """Gives turns.
+
+    Without them, whoever sends most would have most of it; many networks that each stay below their limits, all of it.
     """
 
     def __init__(self, *, at_once: int, waiting: int) -> None:
-        """Args:
-        at_once: Callers who have a turn at the same time. Enough to keep every thread busy, and no more: behind them it
-        is first come, first served. waiting: Callers who may wait for one. Beyond it one is shed, of the network that
-        had and asks for most: they would pile up past their
-            deadlines.
+        """Initializes the instance.
+
+        Args:
+            at_once: Callers who have a turn at the same time. Enough to keep every thread busy, and no more: behind
+                them it is first come, first served.
+            waiting: Callers who may wait for one. Beyond it one is shed, of the network that had and asks for most:
+                they would pile up past their deadlines.
         """
         self._queue: FairQueue[Turn] = FairQueue()
         self._free = at_once

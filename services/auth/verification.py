@@ -43,8 +43,9 @@ class Code:
 
 
 def new_code(randbelow: Callable[[int], int]) -> Code:
-    """A long code that was never foreseeable: `randbelow` is `secrets.randbelow`, or a test's. `short` makes one for a
-    single sign-up of it.
+    """A long code that was never foreseeable: `randbelow` is `secrets.randbelow`, or a test's.
+
+    `short` makes one for a single sign-up of it.
     """
     return Code(f"{randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}", f"{randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}")
 

@@ -1,5 +1,6 @@
-"""A letter: what a message says to a person. One pair of templates for each kind, in `letters/<kind>.txt` and
-`letters/<kind>.html`.
+"""A letter: what a message says to a person.
+
+One pair of templates for each kind, in `letters/<kind>.txt` and `letters/<kind>.html`.
 
 The first line of the text is the subject. Nothing that somebody else has chosen is in a letter, but for the name of a
 device, which is stripped down to letters first: a letter must not carry a stranger's words to an address that the

@@ -130,9 +130,11 @@ class ChangeLog:
     """Writes, numbers and reads changes."""
 
     def __init__(self, database: Database, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """Args:
-        database: Where it is.
-        monotonic: Seconds, for the turns of owners.
+        """Initializes the instance.
+
+        Args:
+            database: Where it is.
+            monotonic: Seconds, for the turns of owners.
         """
         self._database = database
         self._monotonic = monotonic
@@ -174,8 +176,9 @@ class ChangeLog:
         return int(await self._database.fetchval("SELECT sequence FROM change_head"))
 
     async def number(self) -> Numbered:
-        """Numbers one batch of what was committed: what single persons notice, and announcements when nothing of that
-        is left.
+        """Numbers one batch of what was committed.
+
+        What single persons notice, and announcements when nothing of that is left.
         """
         waiting = await self._database.fetchrow(
             "SELECT sequence, EXISTS (SELECT FROM unnumbered_changes) AS noticed, EXISTS (SELECT "

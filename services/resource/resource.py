@@ -58,8 +58,9 @@ class Resource:
 
 
 def refusal(resource: Resource | None, needed: Role) -> NotFound | PermissionDenied | None:
-    """Why somebody may not do what takes `needed`; None when they may. A resource that they cannot see does not
-    exist.
+    """Why somebody may not do what takes `needed`; None when they may.
+
+    A resource that they cannot see does not exist.
     """
     if resource is None or resource.role is None:
         return NotFound(Reason.RESOURCE_NOT_FOUND, "there is no such resource")

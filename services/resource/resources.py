@@ -1,5 +1,6 @@
-"""What people do with resources. Each of it is one transaction: the change, its audit event, and the word to those who
-watch.
+"""What people do with resources.
+
+Each of it is one transaction: the change, its audit event, and the word to those who watch.
 """
 
 from collections.abc import Callable, Collection
@@ -33,12 +34,14 @@ class Resources:
         quota: int,
         new_id: Callable[[], UUID],
     ) -> None:
-        """Args:
-        work: Of this service.
-        changes: The log of changes.
-        gate: Lets callers through to resources.
-        quota: How many resources one person may own.
-        new_id: Makes ids.
+        """Initializes the instance.
+
+        Args:
+            work: Of this service.
+            changes: The log of changes.
+            gate: Lets callers through to resources.
+            quota: How many resources one person may own.
+            new_id: Makes ids.
         """
         self._work = work
         self._changes = changes
@@ -47,8 +50,9 @@ class Resources:
         self._new_id = new_id
 
     async def create(self, caller: UUID, draft: Draft, request_id: UUID | None) -> Resource:
-        """Makes a resource that `caller` owns. A repeat with the same request id answers what the first time answered,
-        whatever became of the resource since.
+        """Makes a resource that `caller` owns.
+
+        A repeat with the same request id answers what the first time answered, whatever became of the resource since.
 
         Raises:
             InvalidArgument: REQUEST_ID_REUSED, the request id came with another draft before.
@@ -78,8 +82,9 @@ class Resources:
         return await self._gate.read(resource_id, caller, Role.READER)
 
     async def page(self, caller: UUID, before: UUID, size: int) -> store.Page:
-        """The newest resources that `caller` can see with ids below `before`: at most `size`, and what fits into one
-        message.
+        """The newest resources that `caller` can see with ids below `before`.
+
+        At most `size`, and what fits into one message.
         """
         return await store.page(self._work.database, caller, before, size)
 

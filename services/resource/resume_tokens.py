@@ -55,8 +55,10 @@ class ResumeTokens:
     """The seals of everybody, from a secret that all replicas share."""
 
     def __init__(self, database: Database) -> None:
-        """Args:
-        database: Where the secret is.
+        """Initializes the instance.
+
+        Args:
+            database: Where the secret is.
         """
         self._database = database
         self._cipher: AESGCM | None = None

@@ -52,8 +52,9 @@ class Share:
 
 
 class Change(IntEnum):
-    """What happened to a resource in the eyes of one person. The numbers are those of
-    `WatchResourcesResponse.Change`.
+    """What happened to a resource in the eyes of one person.
+
+    The numbers are those of `WatchResourcesResponse.Change`.
     """
 
     ADDED = 1

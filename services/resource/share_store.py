@@ -44,6 +44,8 @@ async def put(tx: Transaction, share: Share, lookup_time: datetime | None) -> No
     """Writes a share, or its new role and spelling.
 
     Args:
+        tx: The transaction.
+        share: As it is to be.
         lookup_time: When the lookups (`share_claims`) take up a share without a holder. None: nothing is to be looked
             up.
     """

@@ -41,9 +41,10 @@ class Sharing:
         self._new_id = new_id
 
     async def share(self, caller: UUID, resource_id: UUID, grantee: Grantee, role: Role) -> Share:
-        """Gives `grantee` a role, in place of the one that a share by the same name gave. The answer is the same
-        whether there is such a user or not, and it does not depend on User: a share finds its holder at once or, when
-        User is away, later (`share_claims`).
+        """Gives `grantee` a role, in place of the one that a share by the same name gave.
+
+        The answer is the same whether there is such a user or not, and it does not depend on User: a share finds its
+        holder at once or, when User is away, later (`share_claims`).
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.
@@ -90,8 +91,10 @@ class Sharing:
         return await share_store.page(self._work.database, resource_id, after, size)
 
     async def unshare(self, caller: UUID, resource_id: UUID, grantee: Grantee) -> None:
-        """Takes the share back that names `grantee`. People who are not the owner give back all their own shares by
-        naming themselves, and one of them by naming its address. A share that isn't there is no error.
+        """Takes the share back that names `grantee`.
+
+        People who are not the owner give back all their own shares by naming themselves, and one of them by naming its
+        address. A share that isn't there is no error.
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.

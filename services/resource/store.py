@@ -72,8 +72,9 @@ async def lock(tx: Transaction, resource_id: UUID, viewer: UUID) -> Resource | N
 
 
 async def page(database: Database, viewer: UUID, before: UUID, size: int) -> Page:
-    """The newest `size` resources that `viewer` can see, with ids below `before`; fewer when they would be too much for
-    one message.
+    """The newest `size` resources that `viewer` can see, with ids below `before`.
+
+    Fewer when they would be too much for one message.
     """
     rows = await database.fetch(
         f"""
@@ -145,8 +146,9 @@ async def delete(tx: Transaction, resource_id: UUID) -> None:
 async def claim_request(
     tx: Transaction, caller: UUID, request_id: UUID, creation: Creation, expired: datetime
 ) -> Creation | None:
-    """Takes a request id for `creation`; one older than `expired` may be taken again. Returns None, or what the id has
-    made already.
+    """Takes a request id for `creation`; one older than `expired` may be taken again.
+
+    Returns None, or what the id has made already.
 
     Of two at once, the second waits here until the first has committed.
     """

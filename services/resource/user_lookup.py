@@ -18,8 +18,9 @@ class UserLookup(Protocol):
     """Who owns which address, and which users there are."""
 
     async def find(self, grantee: Grantee) -> UUID | None:
-        """The user whom `grantee` means; None when there is none: nobody has verified the address, or no user has the
-        id.
+        """The user whom `grantee` means.
+
+        None when there is none: nobody has verified the address, or no user has the id.
 
         Raises:
             Unavailable, DeadlineExceeded: nobody could be asked.

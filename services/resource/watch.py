@@ -1,5 +1,6 @@
-"""Watching: each open stream reads its person's part of the log at its own pace, woken by one task that follows the
-head for the whole process.
+"""Watching: each open stream reads its person's part of the log at its own pace.
+
+One task follows the head of the log for the whole process and wakes the streams.
 
 A stream holds no queue, only a flag that there is something to read. So a slow consumer costs no memory and loses
 nothing, a stream that starts from an old token takes the same path as a live one, and any number of replicas may run.
@@ -47,10 +48,12 @@ class Watch(Part):
     name = "watch"
 
     def __init__(self, log: ChangeLog, tokens: ResumeTokens, heartbeat: timedelta) -> None:
-        """Args:
-        log: Where the changes are.
-        tokens: Seals places in it.
-        heartbeat: How long a stream stays silent.
+        """Initializes the instance.
+
+        Args:
+            log: Where the changes are.
+            tokens: Seals places in it.
+            heartbeat: How long a stream stays silent.
         """
         self._log = log
         self._tokens = tokens
@@ -58,9 +61,7 @@ class Watch(Part):
         self._signals: dict[UUID, set[asyncio.Event]] = defaultdict(set)
 
     async def run(self) -> None:
-        """Numbers what was committed, one batch after the other, and wakes the streams of those who have something to
-        read.
-        """
+        """Numbers what was committed, batch by batch, and wakes the streams that have something to read."""
         position: int | None = None
         loop = asyncio.get_running_loop()
         while True:
@@ -91,9 +92,10 @@ class Watch(Part):
                 signal.set()
 
     async def follow(self, user: UUID, resume_token: str) -> AsyncIterator[Notice]:
-        """What happens to the resources that `user` can see, in order, from behind the message that carried
-        `resume_token`, or from now when it is empty. The first message comes at once; a heartbeat, if nothing else is
-        there to say. Ends with an error only.
+        """What happens to the resources that `user` can see, in order.
+
+        It begins behind the message that carried `resume_token`, or now when that is empty. The first message comes at
+        once; a heartbeat, if nothing else is there to say. Ends with an error only.
 
         Raises:
             InvalidArgument: FIELD_INVALID `resume_token`: not one of this person's, or older than what is remembered.

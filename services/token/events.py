@@ -69,8 +69,9 @@ def refresh_refused(found: StoredRefreshToken, outcome: RefreshOutcome, reason: 
 
 
 def reuse_detected(found: StoredRefreshToken) -> AuditEvent:
-    """A spent refresh token came again when only a thief, or somebody robbed, would send it. To be written of each
-    session that ends because of it (`of_session`).
+    """A spent refresh token came again when only a thief, or somebody robbed, would send it.
+
+    To be written of each session that ends because of it (`of_session`).
     """
     return AuditEvent(
         type="token.reuse_detected",
@@ -222,8 +223,9 @@ def _of_key(event_type: str, key: SigningKey, actor: str = "", **detail: str) ->
 
 
 def _facts(client: Client) -> dict[str, str]:
-    """A client's fields, by their names in the contract. None is secret: of keys, each one's `kid` and thumbprint (RFC
-    7638).
+    """A client's fields, by their names in the contract.
+
+    None is secret: of keys, each one's `kid` and thumbprint (RFC 7638).
     """
     told: dict[str, str] = {}
     for name in Client.model_fields:

@@ -48,9 +48,11 @@ class Retention(Periodic):
     log = structlog.get_logger("authmesh.retention")
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
-        """Args:
-        database: Token's own.
-        clock: The time.
+        """Initializes the instance.
+
+        Args:
+            database: Token's own.
+            clock: The time.
         """
         self._database = database
         self._clock = clock

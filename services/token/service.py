@@ -52,14 +52,16 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         metadata: Mapping[str, Any],
         clock: Callable[[], datetime],
     ) -> None:
-        """Args:
-        refreshes: Spends refresh tokens.
-        client_tokens: Gives clients tokens of their own.
-        sign_outs: Lists and ends sessions.
-        introspection: Describes tokens.
-        jwks: The JWK set, as of now.
-        metadata: The issuer's metadata.
-        clock: The time.
+        """Initializes the instance.
+
+        Args:
+            refreshes: Spends refresh tokens.
+            client_tokens: Gives clients tokens of their own.
+            sign_outs: Lists and ends sessions.
+            introspection: Describes tokens.
+            jwks: The JWK set, as of now.
+            metadata: The issuer's metadata.
+            clock: The time.
         """
         self._refreshes = refreshes
         self._client_tokens = client_tokens
@@ -135,8 +137,10 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         return token_service_pb2.RevokeAllSessionsResponse(revoked_count=count)
 
     async def GetJwks(self, request: token_service_pb2.GetJwksRequest, context: Context) -> httpbody_pb2.HttpBody:
-        """The keys. Computed from their state for each caller; whoever may keep the answer keeps it for less time than
-        a key is there unused.
+        """The keys.
+
+        Computed from their state for each caller; whoever may keep the answer keeps it for less time than a key is
+        there unused.
         """
         document = self._jwks()
         await context.send_initial_metadata((("cache-control", f"public, max-age={JWKS_MAX_AGE}"),))
@@ -155,11 +159,13 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
     def __init__(
         self, sign_ins: SessionIssuer, subjects: SubjectSync, log: RevocationLog, *, clock: Callable[[], datetime]
     ) -> None:
-        """Args:
-        sign_ins: Starts sessions.
-        subjects: Follows what User decides.
-        log: What is revoked.
-        clock: The time.
+        """Initializes the instance.
+
+        Args:
+            sign_ins: Starts sessions.
+            subjects: Follows what User decides.
+            log: What is revoked.
+            clock: The time.
         """
         self._sign_ins = sign_ins
         self._subjects = subjects

@@ -34,8 +34,9 @@ class CommandPusher(Protocol):
     """Tells other services at once."""
 
     async def deliver(self, commands: Sequence[Command]) -> None:
-        """Delivers commands, or gives up after a moment: the outbox has them too. Never raises for a service that can't
-        be reached.
+        """Delivers commands, or gives up after a moment: the outbox has them too.
+
+        Never raises for a service that can't be reached.
         """
 
 
@@ -70,8 +71,9 @@ class Administration:
         return user
 
     async def grant(self, email: str, role: str) -> User:
-        """Adds a role to whoever has the address. For the operator; Token hears of it by the outbox of the running User
-        process.
+        """Adds a role to whoever has the address.
+
+        For the operator; Token hears of it by the outbox of the running User process.
 
         Raises:
             NotFound: USER_NOT_FOUND.
@@ -80,8 +82,9 @@ class Administration:
         return await self._change_by_email(email, rules.known([role]), ())
 
     async def revoke(self, email: str, role: str) -> User:
-        """Takes a role from whoever has the address, as `grant` gives it: also from the last administrator, for an
-        operator can make another.
+        """Takes a role from whoever has the address, as `grant` gives it.
+
+        Also from the last administrator, for an operator can make another.
 
         Raises:
             NotFound: USER_NOT_FOUND.
@@ -90,8 +93,9 @@ class Administration:
         return await self._change_by_email(email, (), rules.known([role]))
 
     async def reset_mfa(self, email: str) -> User:
-        """Removes the second factor of the user with an address. For the operator; Auth hears of it by the outbox of
-        the running User process.
+        """Removes the second factor of the user with an address.
+
+        For the operator; Auth hears of it by the outbox of the running User process.
 
         Raises:
             NotFound: USER_NOT_FOUND.

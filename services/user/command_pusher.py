@@ -1,5 +1,6 @@
-"""Delivery at once, beside the outbox: an administrator who was answered knows that Token and Auth have heard of it, if
-they could be reached.
+"""Delivery at once, beside the outbox.
+
+An administrator who was answered knows that Token and Auth have heard of it, if they could be reached.
 """
 
 import asyncio
@@ -19,16 +20,19 @@ class ChannelCourier:
     """Calls the methods through the egress, side by side."""
 
     def __init__(self, channel: aio.Channel, seconds: float) -> None:
-        """Args:
-        channel: Through the sidecar's egress.
-        seconds: How long to wait for each.
+        """Initializes the instance.
+
+        Args:
+            channel: Through the sidecar's egress.
+            seconds: How long to wait for each.
         """
         self._channel = channel
         self._seconds = seconds
 
     async def deliver(self, commands: Sequence[Command]) -> None:
-        """Delivers commands. What is not acknowledged in time is left to the outbox; receivers ignore what they know
-        already.
+        """Delivers commands.
+
+        What is not acknowledged in time is left to the outbox; receivers ignore what they know already.
         """
         await asyncio.gather(*(self._deliver(command) for command in commands))
 

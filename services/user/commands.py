@@ -1,5 +1,6 @@
-"""`authmesh admin`: what only whoever has the machine (or a shell in the pod) may do, such as making the first
-administrator.
+"""`authmesh admin`.
+
+What only whoever has the machine (or a shell in the pod) may do, such as making the first administrator.
 
 It works on User's own database, beside the running process, whose relay then tells Token.
 """

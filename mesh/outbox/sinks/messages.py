@@ -1,5 +1,6 @@
-"""The sink that sends messages to people: straight to an SNS topic, never over the audit bus, because one-time codes
-are in them.
+"""The sink that sends messages to people.
+
+Straight to an SNS topic, never over the audit bus, because one-time codes are in them.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +21,11 @@ class MessageSink(Sink):
     batch = 10
 
     def __init__(self, open_sns: Callable[[], AbstractAsyncContextManager[Any]], topic_arn: str) -> None:
-        """Args:
-        open_sns: Opens a client of the `sns` API.
-        topic_arn: The topic.
+        """Initializes the instance.
+
+        Args:
+            open_sns: Opens a client of the `sns` API.
+            topic_arn: The topic.
         """
         self._open = open_sns
         self._topic_arn = topic_arn
@@ -71,7 +74,8 @@ class MessageSink(Sink):
         )
 
     def on_dead_letter(self, entry: Entry, reason: str) -> DeadLetter | None:
-        """Keeps the kind of a message, and nothing of its content: its code is stale by then, and its address is
-        personal.
+        """Keeps the kind of a message, and nothing of its content.
+
+        Its code is stale by then, and its address is personal.
         """
         return DeadLetter(kept=b"")

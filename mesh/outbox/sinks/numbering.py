@@ -31,9 +31,10 @@ UNNUMBERED = "kind = 'audit' AND sequence IS NULL"
 
 
 def is_known(event: AuditEvent) -> bool:
-    """Whether this release knows every field of an event. One that it does not know may be personal, and would not be
-    in its JSON: whoever verifies would say that the event was changed. While two releases share an outbox, the newer
-    one relays such an event.
+    """Whether this release knows every field of an event.
+
+    One that it does not know may be personal, and would not be in its JSON: whoever verifies would say that the event
+    was changed. While two releases share an outbox, the newer one relays such an event.
     """
     return not len(UnknownFieldSet(event))
 
@@ -93,8 +94,9 @@ class _Link:
 
 
 def _read(source: str, row: int, event_type: str, payload: bytes) -> _Link:
-    """The event of a row; a tombstone where it holds none that could be delivered: it must neither stop the chain nor
-    vanish from it.
+    """The event of a row.
+
+    A tombstone where it holds none that could be delivered: it must neither stop the chain nor vanish from it.
     """
     try:
         event = AuditEvent.FromString(payload)

@@ -32,8 +32,9 @@ _FIELDS = {
 
 
 def access_log(placement: Placement, listener: str) -> list[Resource]:
-    """The access log of a listener. Health checks that went well are left out: they are most of the traffic and tell
-    nothing.
+    """The access log of a listener.
+
+    Health checks that went well are left out: they are most of the traffic and tell nothing.
     """
     log = extension(
         "envoy.access_loggers.file",

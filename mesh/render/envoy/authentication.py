@@ -34,10 +34,11 @@ def jwt_authn(mesh: Mesh, contract: Contract, tokens: TokenRules, nodes: tuple[s
 
 
 def gateway_jwt_authn(mesh: Mesh, contract: Contract, tokens: TokenRules) -> Resource:
-    """The filter for the gateway. It comes before the transcoder, so that nothing is kept of a body before its token is
-    verified, and knows the paths of both forms. What is none of them demands no token and has no route: it is answered
-    as unknown. Should the transcoder ever take another path for an RPC than these rules do, `gateway_rbac` refuses the
-    call.
+    """The filter for the gateway.
+
+    It comes before the transcoder, so that nothing is kept of a body before its token is verified, and knows the paths
+    of both forms. What is none of them demands no token and has no route: it is answered as unknown. Should the
+    transcoder ever take another path for an RPC than these rules do, `gateway_rbac` refuses the call.
     """
     rpcs = [rpc for route in mesh.gateway_routes for rpc in contract.services[route.match.service_name]]
     free: list[Resource] = [

@@ -15,8 +15,9 @@ NAME = "envoy.filters.http.rbac"
 
 
 def ingress_rbac(mesh: Mesh, contract: Contract, node: str) -> Resource:
-    """Admits to each RPC of `node` exactly the identities that the access rules name, and every identity of the mesh to
-    the health check.
+    """Admits to each RPC of `node` exactly the identities that the access rules name.
+
+    Every identity of the mesh is admitted to the health check.
     """
     admitted: dict[tuple[str, ...], list[str]] = {(*mesh.nodes, mesh.virtual_gateway.name): [HEALTH_PATH]}
     for rpc in rpcs_of(mesh, contract, node):

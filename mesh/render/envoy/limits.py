@@ -32,8 +32,9 @@ _SMALLEST_STEP = timedelta(milliseconds=50)
 
 
 def whole_request(request_bytes: int) -> Resource:
-    """Takes a request only when all of it has come, and refuses a larger one than its route lets be. Every request of
-    the contract is one message.
+    """Takes a request only when all of it has come, and refuses a larger one than its route lets be.
+
+    Every request of the contract is one message.
     """
     return extension(BUFFER, "filters.http.buffer.v3.Buffer", max_request_bytes=request_bytes)
 
@@ -105,8 +106,9 @@ def rate_limiters() -> list[Resource]:
 
 
 def rate_limit(limit: RateLimit, name: str, factor: int) -> Resource:
-    """The limit of one RPC, for its route: shares first, then what each client may, then what all may beyond their
-    shares.
+    """The limit of one RPC, for its route.
+
+    Shares first, then what each client may, then what all may beyond their shares.
     """
     return {
         SHARE: typed(_LOCAL_RATE_LIMIT, **_share(limit, f"{name}.share", BEYOND_SHARE, factor)),

@@ -1,5 +1,6 @@
-"""Where calls come in: the ingress and egress of a node, the public listener of the gateway, and its inner health
-listener.
+"""Where calls come in.
+
+The ingress and egress of a node, the public listener of the gateway, and its inner health listener.
 """
 
 import base64
@@ -82,8 +83,9 @@ def ingress(
 
 
 def egress(contract: Contract, placement: Placement, routes: Resource) -> Resource:
-    """Calls of the process to its backends. A pipe that only its own user can open: whoever dials it is this node to
-    the mesh.
+    """Calls of the process to its backends.
+
+    A pipe that only its own user can open: whoever dials it is this node to the mesh.
     """
     manager = _manager(
         placement,
@@ -180,8 +182,9 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
 
 
 def gateway_health() -> Resource:
-    """Answers the gateway's grpc.health.v1 check from inside: SERVING while this Envoy takes traffic. Load balancers
-    ask about the gateway itself.
+    """Answers the gateway's grpc.health.v1 check from inside: SERVING while this Envoy takes traffic.
+
+    Load balancers ask about the gateway itself.
     """
     states = health_pb2.HealthCheckResponse
     mappers = [_health_answer(200, states.SERVING), _health_answer(503, states.NOT_SERVING)]

@@ -1,5 +1,6 @@
-"""What Envoy answers by itself, in the words of the contract: the one table of such answers, and its form for each
-protocol.
+"""What Envoy answers by itself, in the words of the contract.
+
+The one table of such answers, and its form for each protocol.
 
 An answer has the same status, reason and details as one of a process, because both are made by
 `mesh.rpc.errors.to_status`. gRPC and gRPC-Web get it as headers (`grpc-status`, `grpc-message`,

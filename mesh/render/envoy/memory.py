@@ -1,5 +1,6 @@
-"""What strangers can make the edge hold, multiplied out: it must fit its heap (Envoy, "Configuring Envoy as an edge
-proxy").
+"""What strangers can make the edge hold, multiplied out.
+
+It must fit its heap (Envoy, "Configuring Envoy as an edge proxy").
 """
 
 from dataclasses import dataclass

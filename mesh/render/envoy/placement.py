@@ -1,5 +1,6 @@
-"""Where a node runs and what its tokens look like: everything that is not in mesh.yaml because it differs from machine
-to machine.
+"""Where a node runs and what its tokens look like.
+
+Everything that is not in mesh.yaml because it differs from machine to machine.
 """
 
 from collections.abc import Mapping

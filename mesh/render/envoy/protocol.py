@@ -24,8 +24,9 @@ _RESPONSE_BYTES = 4 * 1024 * 1024
 
 
 def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int) -> Resource:
-    """JSON for the given proto services, as their `google.api.http` rules say; what is no method or no field is
-    refused.
+    """JSON for the given proto services, as their `google.api.http` rules say.
+
+    What is no method or no field is refused.
     """
     return extension(
         TRANSCODER,
@@ -68,8 +69,9 @@ def cors() -> Resource:
 
 
 def cors_policy(mesh: Mesh, placement: Placement) -> Resource:
-    """Which pages may call. Access tokens travel in a header that pages set themselves; the one cookie there is holds
-    the refresh token.
+    """Which pages may call.
+
+    Access tokens travel in a header that pages set themselves; the one cookie there is holds the refresh token.
     """
     gateway = mesh.virtual_gateway
     return typed(
@@ -84,8 +86,9 @@ def cors_policy(mesh: Mesh, placement: Placement) -> Resource:
 
 
 def csrf(mesh: Mesh, placement: Placement) -> Resource:
-    """Demands of a request that asks for the refresh token's cookie that its `origin` be this host or one of those that
-    may call. Others have no such cookie and no origin: apps are not held against it.
+    """Demands that the `origin` of a request for the refresh token's cookie is this host or an allowed page.
+
+    Other requests have no such cookie, and apps send no origin: they are not affected.
 
     Envoy compares host and port. The scheme is compared by CORS, which no page gets around that sets a header of its
     own, and by the browser: the cookie is SameSite=Strict.

@@ -40,8 +40,10 @@ class EnvoyRenderer:
 
 
 def placed(mesh: Mesh, node: str) -> Placement:
-    """An Envoy with a file system of its own: its files in /etc/envoy, certificates and sockets below /run/authmesh,
-    and each node behind the DNS name `<node>.<mesh>` (one record for each replica).
+    """An Envoy with a file system of its own.
+
+    Its files in /etc/envoy, certificates and sockets below /run/authmesh, and each node behind the DNS name
+    `<node>.<mesh>` (one record for each replica).
     """
     is_gateway = node == mesh.virtual_gateway.name
     return Placement(

@@ -1,5 +1,6 @@
-"""What the head of a request may say, at every listener: what a caller has no say in is taken off, what can't be read
-is refused.
+"""What the head of a request may say, at every listener.
+
+What a caller has no say in is taken off, what can't be read is refused.
 
 grpc core parses the headers of its protocol before a process has a word in it, and answers what it can't parse with
 INTERNAL. So the edge refuses it in the words of the contract. A sidecar does the same, since a node may be compromised.
@@ -138,8 +139,9 @@ def request_head(contract: Contract, *, edge: bool = False) -> Resource:
 
 
 def no_trailers() -> Resource:
-    """The filter that takes off what comes behind a body: gRPC has nothing there in a request, and grpc core parses
-    it.
+    """The filter that takes off what comes behind a body.
+
+    gRPC has nothing there in a request, and grpc core parses it.
     """
     everything = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": ".*"}}}}
     return extension(

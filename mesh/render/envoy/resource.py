@@ -28,8 +28,9 @@ def extension(name: str, kind: str, **fields: Any) -> Resource:
 
 
 def only_with(header: str, http_filter: Resource) -> Resource:
-    """An HTTP filter for requests that have a header, whatever it says: what others make of it is not to be guessed
-    here.
+    """An HTTP filter for requests that have a header, whatever it says.
+
+    What others make of it is not to be guessed here.
     """
     source = {"@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": header}
     present = {
@@ -57,8 +58,9 @@ def to_yaml(resource: Resource) -> str:
 
 
 def discovery(kind: str, resources: list[Resource]) -> str:
-    """The text of a file that Envoy subscribes to: `listener.v3.Listener`, `cluster.v3.Cluster`,
-    `route.v3.RouteConfiguration`.
+    """The text of a file that Envoy subscribes to.
+
+    `listener.v3.Listener`, `cluster.v3.Cluster`, `route.v3.RouteConfiguration`.
     """
     prefix = (
         "type.googleapis.com/envoy.extensions."

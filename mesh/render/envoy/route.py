@@ -1,5 +1,6 @@
-"""Which call goes to which cluster, for how long, and whether it may be tried again. One route for each RPC; what has
-no route is UNIMPLEMENTED.
+"""Which call goes to which cluster, for how long, and whether it may be tried again.
+
+One route for each RPC; what has no route is UNIMPLEMENTED.
 """
 
 from collections.abc import Iterator
@@ -100,8 +101,9 @@ def gateway_routes(mesh: Mesh, contract: Contract, placement: Placement, tokens:
 
 
 def _policies(mesh: Mesh, contract: Contract, node: str) -> Iterator[tuple[Rpc, GrpcRoute]]:
-    """Each RPC of a node with the route of mesh.yaml that is about it; a route for a method goes before one for its
-    service.
+    """Each RPC of a node with the route of mesh.yaml that is about it.
+
+    A route for a method goes before one for its service.
     """
     routes = [route.grpc_route for route in mesh.routes_to(node)]
     for rpc in rpcs_of(mesh, contract, node):

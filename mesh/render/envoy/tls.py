@@ -1,5 +1,6 @@
-"""Who a connection comes from and goes to: mTLS inside the mesh, TLS at the public listener. Certificates come by file
-SDS and reload alone.
+"""Who a connection comes from and goes to: mTLS inside the mesh, TLS at the public listener.
+
+Certificates come by file SDS and reload alone.
 """
 
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""`python -m mesh.storage.migrations services.auth …`: brings databases up to date, as a step of its own before the
-services start.
+"""`python -m mesh.storage.migrations services.auth …`.
+
+Brings databases up to date, as a step of its own before the services start.
 
 The scripts are Alembic's, in `<package>/migrations/versions`. Beside the package's own branch each database has that of
 the mesh's tables (label `mesh`, in `mesh/storage/migrations/versions`), whose SQL stands in its revisions: code that
@@ -55,8 +56,9 @@ def head(package: str) -> str:
 
 
 async def migrate(url: str, package: str) -> str:
-    """Upgrades the database at `url` to the newest revisions of `package` and of the mesh's tables, in one transaction,
-    and returns that of the package. Several at once wait for each other.
+    """Upgrades the database at `url` in one transaction and returns the revision of `package`.
+
+    The newest revisions are those of `package` and of the mesh's own tables. Several at once wait for each other.
 
     Raises:
         ModuleNotFoundError: no such package, or it has no migrations.
@@ -94,8 +96,9 @@ def _variable(package: str) -> str:
 
 
 async def main(packages: list[str], environment: Callable[[str], str | None] = os.environ.get) -> None:
-    """Migrates the named packages, one after the other: Alembic's `op`, which the scripts speak to, is one for a whole
-    process.
+    """Migrates the named packages, one after the other.
+
+    Alembic's `op`, which the scripts speak to, is one for a whole process.
     """
     urls = {package: environment(_variable(package)) or "" for package in packages}
     if missing := [_variable(package) for package, url in urls.items() if not url]:

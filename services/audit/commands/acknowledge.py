@@ -43,8 +43,9 @@ def command(
     bucket: BucketOption = None,
     endpoint_url: EndpointOption = None,
 ) -> None:
-    """Acknowledge findings: a signed statement, chained to those before it, says that they are known, by whom and
-    why.
+    """Acknowledge findings.
+
+    A signed statement, chained to those before it, says that they are known, by whom and why.
     """
     from services.audit.proof.acknowledgements import MAX_BY, MAX_REASON
 

@@ -1,5 +1,7 @@
-"""`authmesh audit`: prove the trail, follow it, export it, make its projection again; `acknowledge`, `redrive` and
-`reveal` are modules of their own.
+"""`authmesh audit`.
+
+Prove the trail, follow it, export it, make its projection again; `acknowledge`, `redrive` and `reveal` are modules of
+their own.
 
 Exit status of `verify`: 0 intact, 1 something was found, 2 it could not be verified, 3 all that was found was
 acknowledged. Of `export`: 0 all of it, 1 something was left out, 2 it failed.
@@ -74,8 +76,9 @@ def verify(
     endpoint_url: EndpointOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
 ) -> None:
-    """Prove that no event of the trail was deleted, changed, reordered or cut off. Needs the objects and one public
-    key, and nothing else.
+    """Prove that no event of the trail was deleted, changed, reordered or cut off.
+
+    Needs the objects and one public key, and nothing else.
     """
     from services.audit.proof.verification import verify as verify_trail
 
@@ -185,8 +188,9 @@ def export(
     bucket: BucketOption = None,
     endpoint_url: EndpointOption = None,
 ) -> None:
-    """Write the trail as Parquet, each event once, for Athena. It is a copy for reading: prove the trail first, with
-    `verify`.
+    """Write the trail as Parquet, each event once, for Athena.
+
+    It is a copy for reading: prove the trail first, with `verify`.
     """
     try:
         from services.audit.commands import parquet

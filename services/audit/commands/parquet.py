@@ -1,5 +1,6 @@
-"""The trail as Parquet, for questions over years: not smaller than the JSON lines, but only the columns asked for are
-read. Needs pyarrow.
+"""The trail as Parquet, for questions over years.
+
+Not smaller than the JSON lines, but only the columns asked for are read. Needs pyarrow.
 
 A copy for reading, and no proof: each event once, by source and day, as the Glue table `events_parquet` of
 `deploy/aws/events.yaml` reads it. Personal data stays sealed, so that erasing a key erases it here, too.
@@ -78,8 +79,9 @@ async def export(
     source: str | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Exported:
-    """Writes `source=…/dt=…/events.parquet` for every source and day. A file that is there is replaced, when its
-    successor is whole.
+    """Writes `source=…/dt=…/events.parquet` for every source and day.
+
+    A file that is there is replaced, when its successor is whole.
 
     Args:
         archive: The bucket, or a copy of it.

@@ -1,5 +1,6 @@
-"""`authmesh audit redrive`: moves dead letters back to the queue, when what kept their events from being stored is
-mended.
+"""`authmesh audit redrive`.
+
+Moves dead letters back to the queue, when what kept their events from being stored is mended.
 
 One by one, received, sent and then deleted: whatever breaks in between, a message is in at least one of the two queues.
 That it may then be in both does no harm, the trail holds an event once. (StartMessageMoveTask of SQS would do it in AWS

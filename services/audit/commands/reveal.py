@@ -1,5 +1,7 @@
-"""`authmesh audit reveal`: shows the personal data in lines of the trail to those who may read the keys, and `erased`
-where there is no key any more.
+"""`authmesh audit reveal`.
+
+Shows the personal data in lines of the trail to those who may read the keys, and `erased` where there is no key any
+more.
 
 The trail holds the data sealed, and the keys are in the databases of the services that wrote it
 (`mesh.audit.subject_keys`): no service has those of another, so reading them is for the operator of the machine, or of
@@ -30,9 +32,11 @@ class Keyrings:
     """The keys of each source, read from its database when the first event of it comes."""
 
     def __init__(self, stack: AsyncExitStack, target: Target) -> None:
-        """Args:
-        stack: Closes the databases.
-        target: Has the databases.
+        """Initializes the instance.
+
+        Args:
+            stack: Closes the databases.
+            target: Has the databases.
         """
         self._stack = stack
         self._target = target
@@ -90,8 +94,9 @@ def command(
         ),
     ] = None,
 ) -> None:
-    """Open the personal data in events, read from standard input as JSON lines. What was erased is shown as
-    `erased`.
+    """Open the personal data in events, read from standard input as JSON lines.
+
+    What was erased is shown as `erased`.
     """
     named = dict(pair.partition("=")[::2] for pair in database_urls or ())
     if not all(named.values()):

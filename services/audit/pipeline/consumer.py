@@ -77,13 +77,15 @@ class Consumer(Part):
         intake: Intake,
         stored: Callable[[AuditObject], None] = lambda item: None,
     ) -> None:
-        """Args:
-        open_sqs: Opens a client of the `sqs` API.
-        open_s3: Opens a client of the `s3` API.
-        queue_url: The queue that the bus fills.
-        bucket: The bucket of the trail.
-        intake: Whose events are taken.
-        stored: Told of every object that is in the bucket now.
+        """Initializes the instance.
+
+        Args:
+            open_sqs: Opens a client of the `sqs` API.
+            open_s3: Opens a client of the `s3` API.
+            queue_url: The queue that the bus fills.
+            bucket: The bucket of the trail.
+            intake: Whose events are taken.
+            stored: Told of every object that is in the bucket now.
         """
         self._tell_stored = stored
         self._open_sqs = open_sqs

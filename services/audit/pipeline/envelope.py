@@ -45,8 +45,10 @@ class Record:
 
     @property
     def identity(self) -> tuple[str, int, bytes]:
-        """Equal for repetitions of one event. The content is part of it: another event under a number that was used is
-        no repetition, and whoever forges one must not make the true one disappear.
+        """Equal for repetitions of one event.
+
+        The content is part of it: another event under a number that was used is no repetition, and whoever forges one
+        must not make the true one disappear.
         """
         return self.source, self.sequence, hashlib.sha256(self.line).digest()
 
@@ -59,9 +61,11 @@ class Intake:
     """
 
     def __init__(self, sources: Iterable[str], senders: Iterable[str] = ()) -> None:
-        """Args:
-        sources: The nodes of the mesh.
-        senders: SQS sender ids, up to the colon; none: the queue's policy alone says who may send.
+        """Initializes the instance.
+
+        Args:
+            sources: The nodes of the mesh.
+            senders: SQS sender ids, up to the colon; none: the queue's policy alone says who may send.
         """
         self._sources = frozenset(sources)
         self._senders = frozenset(senders)

@@ -1,5 +1,6 @@
-"""The consumer as a Lambda function: one batch of the queue into S3. The same reading and laying out as `consumer`,
-without its loop.
+"""The consumer as a Lambda function: one batch of the queue into S3.
+
+The same reading and laying out as `consumer`, without its loop.
 
 What could not be stored is named in the answer and comes again alone, after a pause: an outage of S3 must not take good
 messages to the dead letters. What is not taken goes there at once, and holds up nothing. Standard library, botocore and

@@ -68,12 +68,14 @@ class Walk:
         report: Callable[[Finding], None],
         missing: Callable[[Gap, list[Node]], None],
     ) -> None:
-        """Args:
-        source: Whose chain it is.
-        base: Where the walk begins, on the word of a checkpoint; None: before the first event.
-        vouched: What checkpoints say, by the number of the event.
-        report: Takes what is found.
-        missing: Judges a gap, told with the candidates behind it: they show that it is one.
+        """Initializes the instance.
+
+        Args:
+            source: Whose chain it is.
+            base: Where the walk begins, on the word of a checkpoint; None: before the first event.
+            vouched: What checkpoints say, by the number of the event.
+            report: Takes what is found.
+            missing: Judges a gap, told with the candidates behind it: they show that it is one.
         """
         self._source = source
         self._vouched = vouched
@@ -134,8 +136,10 @@ class Walk:
             self.repetitions += 1
 
     def advance(self, limit: int | None) -> None:
-        """Walks over the numbers below `limit`, all of whose events were added; the last of them waits, because judging
-        a number takes the one behind it. None: walks to the end of what is there and of what checkpoints vouch for.
+        """Walks over the numbers below `limit`, all of whose events were added.
+
+        The last of them waits, because judging a number takes the one behind it. None: walks to the end of what is
+        there and of what checkpoints vouch for.
         """
         end = max(self._highest, self._newest) if limit is None else limit - 1
         while self._reached < end:
@@ -223,8 +227,9 @@ class Walk:
             node.start = node.sequence
 
     def _keep(self, number: int, here: Mapping[bytes, Node], keep: list[Node]) -> None:
-        """Goes on with some of the candidates. The others are forged, and so are the ends of branches that nothing
-        follows.
+        """Goes on with some of the candidates.
+
+        The others are forged, and so are the ends of branches that nothing follows.
         """
         floor = 0
         if all(node.start for node in keep):

@@ -53,14 +53,16 @@ class Checkpointer(Part):
         key_id: str,
         interval: timedelta,
     ) -> None:
-        """Args:
-        database: Audit's own.
-        follower: Fills the projection, which says what is vouched for.
-        open_s3: Opens a client of the `s3` API.
-        open_kms: Opens a client of the `kms` API.
-        bucket: The bucket of the trail.
-        key_id: The KMS key that signs: ECC_NIST_P256, SIGN_VERIFY.
-        interval: Between checkpoints. Verifiers hold us to it.
+        """Initializes the instance.
+
+        Args:
+            database: Audit's own.
+            follower: Fills the projection, which says what is vouched for.
+            open_s3: Opens a client of the `s3` API.
+            open_kms: Opens a client of the `kms` API.
+            bucket: The bucket of the trail.
+            key_id: The KMS key that signs: ECC_NIST_P256, SIGN_VERIFY.
+            interval: Between checkpoints. Verifiers hold us to it.
         """
         self._database = database
         self._projection = Projection(database)
@@ -90,8 +92,9 @@ class Checkpointer(Part):
                     await asyncio.sleep(min(LIST_SECONDS, self._interval.total_seconds() / 4))
 
     async def step(self, s3: Any, kms: Any) -> bool:
-        """One pass: catches up with the bucket and signs if a checkpoint is due. Does nothing while another replica is
-        at it. Returns whether the next pass should follow at once.
+        """One pass: catches up with the bucket and signs if a checkpoint is due.
+
+        Does nothing while another replica is at it. Returns whether the next pass should follow at once.
 
         Raises:
             CheckpointError: what is in the bucket under the next number is not ours.
@@ -156,6 +159,7 @@ class Checkpointer(Part):
 
     async def _adopt(self, bucket: Bucket, pinned: PinnedKey) -> None:
         """Takes over the checkpoints that are in S3 and not in the database: it was restored, or lost the last commit.
+
         In a transaction of its own: what is read from the bucket afterwards goes by other connections.
         """
         async with self._database.transaction() as tx:

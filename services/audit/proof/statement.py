@@ -58,11 +58,13 @@ class PinnedKey:
     """The one public key that statements of one kind are believed from."""
 
     def __init__(self, pem: bytes) -> None:
-        """Args:
-        pem: The key, as `aws kms get-public-key` gives it, in PEM.
+        """Initializes the instance.
+
+        Args:
+            pem: The key, as `aws kms get-public-key` gives it, in PEM.
 
         Raises:
-            StatementError: it is not a P-256 public key.
+                StatementError: it is not a P-256 public key.
         """
         try:
             key = serialization.load_pem_public_key(pem)

@@ -129,8 +129,9 @@ def _base(word: _Word, source: str) -> Head | None:
 
 
 async def _list(archive: Archive, source: str | None, word: _Word, report: Report) -> dict[str, _Objects]:
-    """The objects of each source. What else lies among them is not the consumer's: readers that go by the folder would
-    take it for events.
+    """The objects of each source.
+
+    What else lies among them is not the consumer's: readers that go by the folder would take it for events.
     """
     found: defaultdict[str, _Objects] = defaultdict(_Objects)
     foreign: list[str] = []
@@ -172,8 +173,9 @@ class _Acknowledgements:
         self._hashes: dict[int, bytes] = {}
 
     async def read(self, key: PinnedKey | None, trail: str) -> "_Acknowledgements":
-        """Makes known what is acknowledged. What is wrong with the statements is reported then: it may be acknowledged,
-        too.
+        """Makes known what is acknowledged.
+
+        What is wrong with the statements is reported then: it may be acknowledged, too.
         """
         series, expected, previous, foreign = acknowledgements.SERIES, 1, b"", list[str]()
         async for name, body in read_all(self._archive, [found async for found in self._archive.keys(series.prefix)]):

@@ -132,8 +132,9 @@ class Projection:
         return {row["source"]: Head(row["sequence"], row["hash"], row["seen"]) for row in rows}
 
     async def page(self, filters: Filters, before: tuple[datetime, int] | None, size: int) -> tuple[list[Stored], bool]:
-        """Events from new to old, from behind `before` (time and position of the last one given out). And whether there
-        are more.
+        """Events from new to old, from behind `before` (time and position of the last one given out).
+
+        And whether there are more.
 
         Raises:
             Unavailable: the database is out of reach.
@@ -186,8 +187,9 @@ class Projection:
         ]
 
     async def forget(self) -> None:
-        """Empties the projection, so that it is read from S3 again. Positions go on: who watches sees everything
-        again.
+        """Empties the projection, so that it is read from S3 again.
+
+        Positions go on: who watches sees everything again.
         """
         # Heads and objects stay until the end, so that no checkpoint is signed over half of it; and no statement takes
         # long.
@@ -265,8 +267,9 @@ async def _insert(
 
 
 def _indexed(text: str) -> str:
-    """What a column with an index can hold, of whatever an event says: one event must not stop the projection. The
-    event itself is kept whole.
+    """What a column with an index can hold, of whatever an event says: one event must not stop the projection.
+
+    The event itself is kept whole.
     """
     return text.replace("\0", "\ufffd")[:INDEXED_CHARACTERS]
 
@@ -307,8 +310,9 @@ async def _advance(tx: Transaction, source: str, seen: int) -> None:
 
 
 async def _walk(tx: Transaction, source: str, sequence: int, hash_: bytes) -> tuple[int, bytes]:
-    """Walks on from an event of the chain, and marks what it decides about. Returns number and hash of the last event
-    that is beyond doubt.
+    """Walks on from an event of the chain, and marks what it decides about.
+
+    Returns number and hash of the last event that is beyond doubt.
     """
     rows = await tx.fetch(
         "SELECT sequence, previous_hash, hash, off_chain FROM trail_event WHERE source = $1 AND "

@@ -1,5 +1,6 @@
-"""Follows the trail into the projection: at once what this process stored, and by listing the bucket what others did (a
-replica, the Lambda form).
+"""Follows the trail into the projection.
+
+At once what this process stored, and by listing the bucket what others did (a replica, the Lambda form).
 """
 
 import asyncio
@@ -63,6 +64,7 @@ class Projector(Part):
 
     async def catch_up(self, archive: Archive, progress: Callable[[int], None] | None = None) -> int:
         """Reads every object that is in the bucket and not in the projection yet, of the days that may have any.
+
         Returns how many.
 
         Args:

@@ -1,5 +1,6 @@
-"""Watching the trail: each open stream reads the projection at its own pace, woken when this process projected
-something.
+"""Watching the trail.
+
+Each open stream reads the projection at its own pace, woken when this process projected something.
 
 A stream holds no queue, only a place. So a slow reader costs no memory and loses nothing, and one that comes back with
 a token takes the same path.
@@ -35,19 +36,22 @@ class Watch:
     """Tells administrators what is recorded."""
 
     def __init__(self, projection: Projection, follower: Projector, heartbeat: timedelta) -> None:
-        """Args:
-        projection: Where the events are.
-        follower: Who fills it.
-        heartbeat: How long a stream stays silent.
+        """Initializes the instance.
+
+        Args:
+            projection: Where the events are.
+            follower: Who fills it.
+            heartbeat: How long a stream stays silent.
         """
         self._projection = projection
         self._follower = follower
         self._heartbeat = heartbeat.total_seconds()
 
     async def follow(self, event_type: str, resume_token: str, *, off_chain: bool = False) -> AsyncIterator[Notice]:
-        """Events in the order in which they were recorded, at least once each, from behind the message that carried the
-        token, or from now. The first message comes at once. Ends with an error only. `off_chain`: also what is known
-        not to be part of its chain.
+        """Events in the order in which they were recorded, at least once each.
+
+        They begin behind the message that carried the token, or now. The first message comes at once. Ends with an
+        error only. `off_chain`: also what is known not to be part of its chain.
 
         Raises:
             InvalidArgument: FIELD_INVALID `resume_token`.

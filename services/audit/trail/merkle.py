@@ -1,5 +1,6 @@
-"""The Merkle tree over an object's lines, as RFC 9162 (section 2.1) builds it: a root stands for every line and for
-their order.
+"""The Merkle tree over an object's lines, as RFC 9162 (section 2.1) builds it.
+
+A root stands for every line and for their order.
 """
 
 import hashlib

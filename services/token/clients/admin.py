@@ -1,5 +1,6 @@
-"""Administering clients: each change is one transaction with its audit event, and with the end of whatever may go on no
-longer.
+"""Administering clients.
+
+Each change is one transaction with its audit event, and with the end of whatever may go on no longer.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -52,12 +53,14 @@ class ClientAdmin:
         *,
         longest_token: timedelta = timedelta(seconds=MAX_LIFETIME_SECONDS),
     ) -> None:
-        """Args:
-        work: Of Token.
-        revoker: Refuses the tokens of a client that is shut out.
-        denials: Takes refusals.
-        role_scopes: Says which scopes are more than everybody's.
-        longest_token: How long access tokens may live at the most: a signing key is kept no longer than that.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            revoker: Refuses the tokens of a client that is shut out.
+            denials: Takes refusals.
+            role_scopes: Says which scopes are more than everybody's.
+            longest_token: How long access tokens may live at the most: a signing key is kept no longer than that.
         """
         self._work = work
         self._revoker = revoker
@@ -183,8 +186,9 @@ class ClientAdmin:
         return client
 
     def _overreaches(self, client: Client, caller_scopes: Collection[str]) -> frozenset[str]:
-        """Scopes because of which the caller can't make such a client: with a key of their own choice they could have
-        its tokens.
+        """Scopes because of which the caller can't make such a client.
+
+        With a key of their own choice they could have its tokens.
 
         A scope that no role has is nobody's: a service outside the mesh may go by it.
         """

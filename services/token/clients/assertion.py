@@ -1,4 +1,5 @@
 """What a client signs to prove that it is it (private_key_jwt: RFC 7523, section 3; OpenID Connect Core, section 9).
+
 Rules only, no I/O.
 """
 

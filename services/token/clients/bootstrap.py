@@ -17,16 +17,19 @@ _log = structlog.get_logger("authmesh.clients")
 
 
 class ClientBootstrap(Part):
-    """Takes the clients of the file over into the database, which has the say from then on: what an administrator
-    changed or deleted stays so.
+    """Takes the clients of the file over into the database, which has the say from then on.
+
+    What an administrator changed or deleted stays so.
     """
 
     name = "clients"
 
     def __init__(self, work: Work, clients: Mapping[str, Client]) -> None:
-        """Args:
-        work: Of Token.
-        clients: Of the file, by id.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            clients: Of the file, by id.
         """
         self._work = work
         self._clients = clients
@@ -47,8 +50,9 @@ class ClientBootstrap(Part):
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def apply(self) -> None:
-        """Adds the clients that were never there, deleted ones included, and says which ones have become others than
-        the file has.
+        """Adds the clients of the file that the database has never had.
+
+        A deleted one is not added again. Clients that differ from the file are named in the log.
 
         Raises:
             Unavailable: DEPENDENCY_UNAVAILABLE.

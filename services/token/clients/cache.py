@@ -25,8 +25,10 @@ class _Memory:
 
 
 class ClientDirectory:
-    """Finds clients. A refresh takes lifetimes, grace and scopes from what is remembered. Whether the session lives is
-    decided by the refresh's own statement, and a client that is deleted or disabled has no sessions.
+    """Finds clients.
+
+    A refresh takes lifetimes, grace and scopes from what is remembered. Whether the session lives is decided by the
+    refresh's own statement, and a client that is deleted or disabled has no sessions.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class ClientDirectory:
         clock: Callable[[], float] = time.monotonic,
         longest_token: timedelta = timedelta(seconds=MAX_LIFETIME_SECONDS),
     ) -> None:
-        """Args:
-        database: Token's own.
-        clock: Monotonic seconds.
-        longest_token: How long access tokens may live at the most. A client that was allowed more before gets this: a
-        signing key is kept no longer.
+        """Initializes the instance.
+
+        Args:
+            database: Token's own.
+            clock: Monotonic seconds.
+            longest_token: How long access tokens may live at the most. A client that was allowed more before gets this:
+                a signing key is kept no longer.
         """
         self._database = database
         self._clock = clock
@@ -82,8 +86,9 @@ class ClientDirectory:
         return self._usable(await find_client(self._database, client_id)) if is_name(client_id) else None
 
     async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
-        """The client as it is, and stays until the transaction ends; None when it is deleted, disabled, or never
-        was.
+        """The client as it is, and stays until the transaction ends.
+
+        None when it is deleted, disabled, or never was.
         """
         return self._usable(await hold_client(tx, client_id)) if is_name(client_id) else None
 

@@ -135,8 +135,9 @@ class Clients(Protocol):
         """The client as it is now."""
 
     async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
-        """The client as it is, and stays until the transaction ends: whoever deletes it waits, and sees what was issued
-        to it.
+        """The client as it is, and stays until the transaction ends.
+
+        Whoever deletes it waits, and sees what was issued to it.
         """
 
 

@@ -34,14 +34,16 @@ class ClientCredentialsGrant:
         *,
         new_id: Callable[[], uuid.UUID],
     ) -> None:
-        """Args:
-        work: Of Token.
-        denials: Takes refusals of assertions that expire soon.
-        refusals: Counts those of all others.
-        writer: Signs the access token.
-        clients: Who may ask.
-        issuer: `aud` of the assertions.
-        new_id: Makes ids.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            denials: Takes refusals of assertions that expire soon.
+            refusals: Counts those of all others.
+            writer: Signs the access token.
+            clients: Who may ask.
+            issuer: `aud` of the assertions.
+            new_id: Makes ids.
         """
         self._work = work
         self._denials = denials

@@ -1,5 +1,6 @@
-"""The public keys of confidential clients: a JWK set (RFC 7517), read once as strictly as the tokens that it
-verifies.
+"""The public keys of confidential clients.
+
+A JWK set (RFC 7517), read once as strictly as the tokens that it verifies.
 """
 
 from collections.abc import Mapping

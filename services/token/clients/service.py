@@ -24,8 +24,10 @@ class ClientService(client_service_pb2_grpc.ClientServiceServicer):
     """Clients, for administrators."""
 
     def __init__(self, clients: ClientAdmin) -> None:
-        """Args:
-        clients: Adds, changes and removes them.
+        """Initializes the instance.
+
+        Args:
+            clients: Adds, changes and removes them.
         """
         self._clients = clients
 

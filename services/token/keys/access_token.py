@@ -49,10 +49,12 @@ class AccessTokenWriter:
     """Signs grants."""
 
     def __init__(self, keys: ActiveKey, issuer: str, audience: str) -> None:
-        """Args:
-        keys: Know which key signs.
-        issuer: `iss`.
-        audience: `aud`.
+        """Initializes the instance.
+
+        Args:
+            keys: Know which key signs.
+            issuer: `iss`.
+            audience: `aud`.
         """
         self._keys = keys
         self._issuer = issuer
@@ -106,8 +108,10 @@ class AccessTokenWriter:
 
 
 def scope_and_roles(scopes: Collection[str], roles: Collection[str] = ()) -> dict[str, Any]:
-    """The claims `scope` and `roles`, without those that are empty: an empty scope is not a scope (RFC 6749, section
-    3.3), and validators of RFC 9068 tokens refuse an empty list of roles.
+    """The claims `scope` and `roles`, without those that are empty.
+
+    An empty scope is not a scope (RFC 6749, section 3.3), and validators of RFC 9068 tokens refuse an empty list of
+    roles.
     """
     return ({"scope": " ".join(sorted(scopes))} if scopes else {}) | ({"roles": sorted(roles)} if roles else {})
 

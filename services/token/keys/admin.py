@@ -1,5 +1,6 @@
-"""What people may order about keys: a rotation before its time, and the end of a key. One row's lock decides between
-those who order at once.
+"""What people may order about keys: a rotation before its time, and the end of a key.
+
+One row's lock decides between those who order at once.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,12 +30,14 @@ class KeyAdmin:
         *,
         changed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Args:
-        work: Of Token.
-        store: Has the keys.
-        log: Takes revocations.
-        pace: When keys take over.
-        changed: Told after every change: reads the keys again.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            store: Has the keys.
+            log: Takes revocations.
+            pace: When keys take over.
+            changed: Told after every change: reads the keys again.
         """
         self._work = work
         self._store = store
@@ -56,8 +59,9 @@ class KeyAdmin:
         )
 
     async def rotate(self) -> tuple[SigningKey, datetime]:
-        """Has the next key take over as soon as that is safe: the key, and when it will. A repeat before that changes
-        nothing.
+        """Has the next key take over as soon as that is safe: the key, and when it will.
+
+        A repeat before that changes nothing.
 
         Raises:
             Unavailable: KEYS_UNAVAILABLE: there is no next key, because none could be made yet.
@@ -76,8 +80,9 @@ class KeyAdmin:
         return ordered, due
 
     async def revoke(self, key_id: str) -> SigningKey:
-        """Refuses every token that a key has signed, and has the next key sign if it was the active one. A repeat
-        changes nothing.
+        """Refuses every token that a key has signed, and has the next key sign if it was the active one.
+
+        A repeat changes nothing.
 
         Raises:
             NotFound: KEY_NOT_FOUND.

@@ -1,5 +1,6 @@
-"""What one process knows of the keys: which one signs, and the JWKS. A view of the database that is never older than a
-few seconds.
+"""What one process knows of the keys: which one signs, and the JWKS.
+
+A view of the database that is never older than a few seconds.
 """
 
 import asyncio
@@ -37,12 +38,14 @@ class KeyCache(Periodic):
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args:
-        store: Has the keys.
-        custodies: Have their private parts.
-        is_revoked: Whether the revocation feed has brought news of a key: faster than the next poll.
-        clock: The time.
-        monotonic: Monotonic seconds.
+        """Initializes the instance.
+
+        Args:
+            store: Has the keys.
+            custodies: Have their private parts.
+            is_revoked: Whether the revocation feed has brought news of a key: faster than the next poll.
+            clock: The time.
+            monotonic: Monotonic seconds.
         """
         self._store = store
         self._custodies = custodies

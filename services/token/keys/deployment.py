@@ -29,10 +29,12 @@ class Deployment:
     """Where private keys are, now and from before."""
 
     def __init__(self, settings: TokenSettings, local: LocalKeys | None, first: NewKey | None) -> None:
-        """Args:
-        settings: Token's.
-        local: The local custody, where there is a secret for it.
-        first: The key that a new deployment begins with, if it brings one.
+        """Initializes the instance.
+
+        Args:
+            settings: Token's.
+            local: The local custody, where there is a secret for it.
+            first: The key that a new deployment begins with, if it brings one.
         """
         self._settings = settings
         self._local = local

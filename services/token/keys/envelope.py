@@ -1,5 +1,6 @@
-"""Private keys in Token's database, each protected by a data key that only KMS can open: signing costs what a local key
-costs.
+"""Private keys in Token's database, each protected by a data key that only KMS can open.
+
+Signing costs what a local key costs.
 
 KMS is asked once per key and process. A key lives for hours, so that one taken from a process's memory is soon worth
 nothing.
@@ -17,17 +18,21 @@ _LENGTH_BYTES = 2
 
 
 class KmsRootedKeys:
-    """The custody. `material` of its keys is the data key as KMS encrypted it, preceded by its length, and the private
-    key encrypted with it.
+    """The custody.
+
+    `material` of its keys is the data key as KMS encrypted it, preceded by its length, and the private key encrypted
+    with it.
     """
 
     name = "kms-rooted"
 
     def __init__(self, client: Any, root_key: str, *, issuer: str) -> None:
-        """Args:
-        client: aiobotocore's, of KMS.
-        root_key: Id, ARN or alias of the symmetric key in KMS.
-        issuer: Part of the encryption context, which CloudTrail shows and the key's policy may demand.
+        """Initializes the instance.
+
+        Args:
+            client: aiobotocore's, of KMS.
+            root_key: Id, ARN or alias of the symmetric key in KMS.
+            issuer: Part of the encryption context, which CloudTrail shows and the key's policy may demand.
         """
         self._client = client
         self._root_key = root_key

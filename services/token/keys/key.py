@@ -94,8 +94,9 @@ def activation_time(published: SigningKey, active: SigningKey | None, pace: Rota
 
 
 def next_step(keys: Sequence[SigningKey], pace: RotationSchedule, time: datetime) -> Step | None:
-    """What is due, the most urgent first: tokens must be signed, then there must be a key to take over, and then comes
-    the housekeeping.
+    """What is due, the most urgent first.
+
+    Tokens must be signed, then there must be a key to take over, and then comes the housekeeping.
     """
     active, published = in_state(keys, State.ACTIVE, time), in_state(keys, State.PUBLISHED, time)
     if published is None:

@@ -59,9 +59,11 @@ class Custodies:
     """The custodies of a deployment: one makes new keys; others may still have keys from before."""
 
     def __init__(self, chosen: KeyManager, *others: KeyManager) -> None:
-        """Args:
-        chosen: Makes new keys.
-        others: Have keys from before.
+        """Initializes the instance.
+
+        Args:
+            chosen: Makes new keys.
+            others: Have keys from before.
         """
         self.chosen = chosen
         self._by_name = {custody.name: custody for custody in (chosen, *others)}

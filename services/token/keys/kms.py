@@ -40,14 +40,17 @@ _log = structlog.get_logger("authmesh.kms")
 
 
 class SignQuota:
-    """This process's share of the account's quota, as a token bucket: what is above it is refused here, at once, and
-    not by AWS after a wait.
+    """This process's share of the account's quota, as a token bucket.
+
+    What is above it is refused here, at once, and not by AWS after a wait.
     """
 
     def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Args:
-        per_second: Signatures.
-        clock: Monotonic seconds.
+        """Initializes the instance.
+
+        Args:
+            per_second: Signatures.
+            clock: Monotonic seconds.
         """
         self._per_second = per_second
         self._clock = clock
@@ -68,8 +71,9 @@ class SignQuota:
         self._left -= 1
 
     def give_up(self) -> None:
-        """AWS throttles: the others of the account have used more than was planned. This process pauses for a
-        second.
+        """AWS throttles: the others of the account have used more than was planned.
+
+        This process pauses for a second.
         """
         self._as_of = self._clock()
         self._left = 1 - self._per_second
@@ -81,10 +85,12 @@ class KmsKeys:
     name = "kms"
 
     def __init__(self, client: Any, quota: SignQuota, *, description: str) -> None:
-        """Args:
-        client: aiobotocore's, of KMS.
-        quota: What this process may sign.
-        description: Of new keys, for whoever finds them in the account.
+        """Initializes the instance.
+
+        Args:
+            client: aiobotocore's, of KMS.
+            quota: What this process may sign.
+            description: Of new keys, for whoever finds them in the account.
         """
         self._client = client
         self._quota = quota
@@ -135,12 +141,14 @@ class KmsSigner:
     """A key in KMS."""
 
     def __init__(self, client: Any, quota: SignQuota, key_id: str, algorithm: Algorithm, arn: str) -> None:
-        """Args:
-        client: aiobotocore's, of KMS.
-        quota: What this process may sign.
-        key_id: `kid`.
-        algorithm: `alg`.
-        arn: The key's name in KMS.
+        """Initializes the instance.
+
+        Args:
+            client: aiobotocore's, of KMS.
+            quota: What this process may sign.
+            key_id: `kid`.
+            algorithm: `alg`.
+            arn: The key's name in KMS.
         """
         self.key_id = key_id
         self.algorithm: Algorithm = algorithm
@@ -181,8 +189,9 @@ async def kms_call(
     throttled: Callable[[], None] = lambda: None,
     no_error: frozenset[str] = frozenset(),
 ) -> AsyncIterator[None]:
-    """One call of KMS. Whatever goes wrong is `Unavailable`, KEYS_UNAVAILABLE: no answer of AWS says anything about a
-    token.
+    """One call of KMS.
+
+    Whatever goes wrong is `Unavailable`, KEYS_UNAVAILABLE: no answer of AWS says anything about a token.
 
     Args:
         operation: For the log.

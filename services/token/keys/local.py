@@ -33,8 +33,10 @@ class LocalKeys:
     name = "local"
 
     def __init__(self, secret: bytes) -> None:
-        """Args:
-        secret: At least 32 bytes, random.
+        """Initializes the instance.
+
+        Args:
+            secret: At least 32 bytes, random.
         """
         self._secret = HKDF(SHA256(), 32, salt=None, info=b"authmesh signing keys v1").derive(secret)
 

@@ -1,5 +1,6 @@
-"""Moves keys through their states when it is time. Every replica does: one row's lock decides which, and the others
-find it done.
+"""Moves keys through their states when it is time.
+
+Every replica does: one row's lock decides which, and the others find it done.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -42,14 +43,16 @@ class KeyRotator(Periodic):
         first: NewKey | None,
         changed: Callable[[], Awaitable[None]],
     ) -> None:
-        """Args:
-        work: Of Token.
-        store: Has the keys.
-        custodies: Make, try and destroy private keys.
-        policy: The times.
-        algorithm: Of new keys.
-        first: A key that was made elsewhere, to begin with where there was never any.
-        changed: Told after every step: reads the keys again.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            store: Has the keys.
+            custodies: Make, try and destroy private keys.
+            policy: The times.
+            algorithm: Of new keys.
+            first: A key that was made elsewhere, to begin with where there was never any.
+            changed: Told after every step: reads the keys again.
         """
         self._work = work
         self._store = store

@@ -29,7 +29,7 @@ class RotationSchedule:
 
 @dataclass(frozen=True, slots=True)
 class KeyPolicy:
-    """A key is published, signs, retires and is gone:
+    """A key is published, signs, retires and is gone.
 
     published --lead or longer--> active --period--> retiring --token lifetime + skew--> gone
 
@@ -49,8 +49,11 @@ class KeyPolicy:
     """How far clocks may differ: verifiers take a token for that long after its expiry. CLOCK_SKEW_SECONDS."""
 
     def __post_init__(self) -> None:
-        """Raises:
-        KeyPolicyUnsafeError: a key would sign before every verifier has seen it, or be gone before its last token is.
+        """Checks that the policy is safe.
+
+        Raises:
+            KeyPolicyUnsafeError: a key would sign before every verifier has seen it, or be gone before its last
+                token is.
         """
         if self.jwks_max_cache <= timedelta():
             raise KeyPolicyUnsafeError("JWKS_MAX_CACHE_SECONDS must be more than 0")

@@ -24,9 +24,11 @@ class KeyService(key_service_pb2_grpc.KeyServiceServicer):
     """Signing keys, for administrators."""
 
     def __init__(self, orders: KeyAdmin, *, clock: Callable[[], datetime]) -> None:
-        """Args:
-        orders: Carries them out.
-        clock: The time.
+        """Initializes the instance.
+
+        Args:
+            orders: Carries them out.
+            clock: The time.
         """
         self._orders = orders
         self._clock = clock

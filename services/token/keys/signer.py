@@ -63,8 +63,10 @@ class LocalSigner:
     """A key in memory. ES256 takes some 60 us and RS256 some 400: too little for a thread."""
 
     def __init__(self, key: PrivateKey) -> None:
-        """Args:
-        key: On P-256, or RSA.
+        """Initializes the instance.
+
+        Args:
+            key: On P-256, or RSA.
         """
         self._key = key
         self.algorithm: Algorithm = algorithm_of(key)
@@ -119,8 +121,9 @@ def algorithm_of(key: PrivateKey | PublicKey) -> Algorithm:
 
 
 def raw_signature(der: bytes) -> bytes:
-    """An ECDSA signature on P-256 as JWS wants it: r||s, 32 bytes each (RFC 7518, section 3.4), where OpenSSL and KMS
-    give ASN.1.
+    """An ECDSA signature on P-256 as JWS wants it.
+
+    r||s, 32 bytes each (RFC 7518, section 3.4), where OpenSSL and KMS give ASN.1.
 
     Raises:
         ValueError: it is no DER, or r or s is not in 1..n-1.

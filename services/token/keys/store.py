@@ -17,8 +17,10 @@ class KeyStore:
     """Reads and writes keys. Whatever changes them is in a transaction that has called `lock`."""
 
     def __init__(self, database: Database) -> None:
-        """Args:
-        database: Token's own.
+        """Initializes the instance.
+
+        Args:
+            database: Token's own.
         """
         self._database = database
 

@@ -42,8 +42,10 @@ class RevocationLog:
     """Appends to the log, and reads it."""
 
     def __init__(self, database: Database) -> None:
-        """Args:
-        database: Token's own.
+        """Initializes the instance.
+
+        Args:
+            database: Token's own.
         """
         self._database = database
         self.appended = asyncio.Event()
@@ -58,8 +60,9 @@ class RevocationLog:
                     await self._progress.wait()
 
     def published(self, sequence: int) -> None:
-        """Told by this process's publisher how far Redis has the log, and 0 at first. Without a publisher nothing
-        waits.
+        """Told by this process's publisher how far Redis has the log, and 0 at first.
+
+        Without a publisher nothing waits.
         """
         self._published = sequence
         self._progress.set()
@@ -76,8 +79,9 @@ class RevocationLog:
         kept: timedelta = KEPT,
         holder: str = "",
     ) -> None:
-        """Revokes, in the transaction of whatever is the cause. Call it last: it takes the lock that orders all
-        revocations.
+        """Revokes, in the transaction of whatever is the cause.
+
+        Call it last: it takes the lock that orders all revocations.
 
         The block of the unit of work ends when the revocation is committed and published, so an answer that is given
         then comes no sooner than the revocation is on its way to every process. While Redis is out of reach it ends
@@ -113,8 +117,9 @@ class RevocationLog:
         tx.after_commit[self.appended.set] = None
 
     async def tokens_of(self, tx: Transaction, holder: str, time: datetime) -> set[str]:
-        """The tokens of a session or a client that were revoked alone and have not expired by every clock of the
-        mesh.
+        """The tokens of a session or a client that were revoked alone and have not expired.
+
+        Expired means by every clock of the mesh.
         """
         rows = await tx.fetch(
             "SELECT value FROM revocations WHERE kind = 1 AND holder = $1 AND expire_time > $2",
@@ -187,8 +192,9 @@ class RevocationLog:
             last = revocations[-1].sequence
 
     async def begin_epoch(self, ended: str) -> bool:
-        """Says that the log was restored: numbers of the epoch `ended` mean nothing any more. False when somebody else
-        has said so already.
+        """Says that the log was restored: numbers of the epoch `ended` mean nothing any more.
+
+        False when somebody else has said so already.
         """
         tag = await self._database.execute(
             "UPDATE revocation_log SET epoch = gen_random_uuid() WHERE epoch = $1", uuid.UUID(ended)

@@ -1,5 +1,6 @@
-"""Sends the revocation log to every process: each Token process publishes whatever Redis lacks, in order, and then
-proves that nothing is left.
+"""Sends the revocation log to every process.
+
+Each Token process publishes whatever Redis lacks, in order, and then proves that nothing is left.
 
 Publishing is idempotent, because the sequence is the id of the stream's entry and Redis refuses ids that it has passed.
 So any number of processes may do it at once, none is a leader, and a Redis that lost entries or everything is refilled
@@ -38,8 +39,9 @@ _log = structlog.get_logger("authmesh.publisher")
 
 
 class Publisher(Part):
-    """Publishes what the log got: at once what this process appended, at the next heartbeat what another one did and
-    died.
+    """Publishes what the log got.
+
+    At once what this process appended, at the next heartbeat what another one did and died.
     """
 
     name = "publisher"
@@ -47,11 +49,13 @@ class Publisher(Part):
     def __init__(
         self, redis_url: str, log: RevocationLog, *, stream: str = STREAM, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Args:
-        redis_url: Where the streams are (`mesh.storage.redis_address`).
-        log: What is to be published.
-        stream: Name of the stream of revocations.
-        clock: Monotonic seconds.
+        """Initializes the instance.
+
+        Args:
+            redis_url: Where the streams are (`mesh.storage.redis_address`).
+            log: What is to be published.
+            stream: Name of the stream of revocations.
+            clock: Monotonic seconds.
         """
         self._address = RedisAddress.parse(redis_url)
         self._log = log

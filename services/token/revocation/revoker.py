@@ -1,5 +1,6 @@
-"""Ends sessions and tokens: the rows, the revocations that refuse access tokens everywhere, and what the audit trail
-says of it.
+"""Ends sessions and tokens.
+
+The rows, the revocations that refuse access tokens everywhere, and what the audit trail says of it.
 """
 
 import uuid
@@ -31,9 +32,11 @@ class Revoker:
     """Revokes within a transaction of its caller."""
 
     def __init__(self, store: Store, log: RevocationLog) -> None:
-        """Args:
-        store: Has the sessions.
-        log: Takes the revocations.
+        """Initializes the instance.
+
+        Args:
+            store: Has the sessions.
+            log: Takes the revocations.
         """
         self._store = store
         self._log = log
@@ -46,8 +49,9 @@ class Revoker:
         time: datetime,
         event: AuditEvent,
     ) -> list[uuid.UUID]:
-        """Ends those of the person's sessions that live, and returns them. Call it last in a transaction: it takes the
-        revocation log's lock.
+        """Ends those of the person's sessions that live, and returns them.
+
+        Call it last in a transaction: it takes the revocation log's lock.
 
         Args:
             tx: The transaction.
@@ -96,14 +100,16 @@ class Revoker:
             raise ResourceExhausted(Reason.RATE_LIMITED, message, retry_after=timedelta(minutes=10))
 
     async def revoke_subject(self, tx: UnitOfWork, subject: uuid.UUID, not_before: datetime, time: datetime) -> None:
-        """Refuses every access token of a person that says it was issued at `not_before` or earlier. Call it last in a
-        transaction, too.
+        """Refuses every access token of a person that says it was issued at `not_before` or earlier.
+
+        Call it last in a transaction, too.
         """
         await self._log.append(tx, RevocationKind.SUBJECT, [str(subject)], time, not_before)
 
     async def revoke_client(self, tx: UnitOfWork, client_id: str, not_before: datetime, time: datetime) -> None:
-        """Refuses every access token of a client, its own and its sessions', up to the second `not_before`. Call it
-        last, too.
+        """Refuses every access token of a client, its own and its sessions', up to the second `not_before`.
+
+        Call it last, too.
         """
         await self._log.append(tx, RevocationKind.CLIENT, [client_id], time, not_before)
 

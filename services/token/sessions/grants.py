@@ -1,5 +1,6 @@
-"""Which scopes a person gets: what the roles allow, what the client may ask for, and what was asked for,
-intersected.
+"""Which scopes a person gets.
+
+What the roles allow, what the client may ask for, and what was asked for, intersected.
 """
 
 from collections.abc import Collection, Mapping

@@ -26,12 +26,15 @@ class Introspection:
         audience: str,
         clock: Callable[[], datetime],
     ) -> None:
-        """Args:
-        store: Keeps the refresh tokens.
-        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can
-        tell. issuer: `iss`.
-        audience: `aud`.
-        clock: The time.
+        """Initializes the instance.
+
+        Args:
+            store: Keeps the refresh tokens.
+            verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody
+                can tell.
+            issuer: `iss`.
+            audience: `aud`.
+            clock: The time.
         """
         self._store = store
         self._verify = verify

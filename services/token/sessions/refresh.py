@@ -53,15 +53,17 @@ class TokenRefresher:
         *,
         new_id: Callable[[], uuid.UUID],
     ) -> None:
-        """Args:
-        work: Of Token.
-        store: Keeps the lines.
-        revoker: Ends a family.
-        denials: Takes refusals of tokens that are good.
-        refusals: Counts those of all others.
-        writer: Signs access tokens.
-        clients: Who may ask, as they were at most a second ago.
-        new_id: Makes ids.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            store: Keeps the lines.
+            revoker: Ends a family.
+            denials: Takes refusals of tokens that are good.
+            refusals: Counts those of all others.
+            writer: Signs access tokens.
+            clients: Who may ask, as they were at most a second ago.
+            new_id: Makes ids.
         """
         self._work = work
         self._store = store

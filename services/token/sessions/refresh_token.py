@@ -1,5 +1,6 @@
-"""Refresh tokens: opaque, 256 random bits, kept only as a hash, and the way in which a spent one keeps its
-successor.
+"""Refresh tokens: opaque, 256 random bits, kept only as a hash.
+
+A spent one keeps its successor, encrypted.
 """
 
 import base64
@@ -33,8 +34,9 @@ def digest(token: str) -> bytes:
 
 
 def seal(parent: str, successor: str) -> bytes:
-    """Encrypts a successor so that only who holds the parent can read it: the database, and whoever steals it,
-    cannot.
+    """Encrypts a successor so that only who holds the parent can read it.
+
+    The database, and whoever steals it, cannot.
     """
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(_key(parent)).encrypt(nonce, successor.encode(), digest(parent))

@@ -60,14 +60,16 @@ class SessionIssuer:
         *,
         new_id: Callable[[], uuid.UUID],
     ) -> None:
-        """Args:
-        work: Of Token.
-        store: Keeps subjects and sessions.
-        revoker: Ends the sessions that are one too many.
-        writer: Signs the access token.
-        clients: Who may ask.
-        role_scopes: What a role may have.
-        new_id: Makes ids that sort by time.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            store: Keeps subjects and sessions.
+            revoker: Ends the sessions that are one too many.
+            writer: Signs the access token.
+            clients: Who may ask.
+            role_scopes: What a role may have.
+            new_id: Makes ids that sort by time.
         """
         self._work = work
         self._store = store

@@ -22,12 +22,14 @@ class SessionManager:
         revoker: Revoker,
         verify: Callable[[str], Awaitable[Claims]],
     ) -> None:
-        """Args:
-        work: Of Token.
-        store: Keeps the sessions.
-        revoker: Ends them.
-        verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody can
-        tell.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            store: Keeps the sessions.
+            revoker: Ends them.
+            verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody
+                can tell.
         """
         self._work = work
         self._store = store
@@ -35,8 +37,9 @@ class SessionManager:
         self._verify = verify
 
     async def revoke_token(self, token: str) -> None:
-        """Ends the session of a refresh token, whichever of its line it is; or one access token. What is not good
-        already is no error.
+        """Ends the session of a refresh token, whichever of its line it is; or one access token.
+
+        What is not good already is no error.
         """
         if is_refresh_token(token):
             found = await self._store.find(digest(token), self._work.now())

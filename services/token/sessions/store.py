@@ -100,8 +100,9 @@ class StoredRefreshToken:
 
 
 def _head(field: str, length: int) -> str:
-    """SQL for the bytes before a protobuf field of `length` bytes, below 128. Messages may be concatenated: that is how
-    protobuf merges them.
+    """SQL for the bytes before a protobuf field of `length` bytes, below 128.
+
+    Messages may be concatenated: that is how protobuf merges them.
     """
     number = audit_event_pb2.AuditEvent.DESCRIPTOR.fields_by_name[field].number
     return rf"'\x{number << 3 | 2:02x}{length:02x}'::bytea"
@@ -210,8 +211,10 @@ class Store:
     """Reads and writes. Methods that take a transaction are part of its caller's."""
 
     def __init__(self, database: Database) -> None:
-        """Args:
-        database: Token's own.
+        """Initializes the instance.
+
+        Args:
+            database: Token's own.
         """
         self._database = database
 
@@ -275,8 +278,9 @@ class Store:
         return _subject(row) if row else Subject(subject, frozenset(), disabled=False, version=0, not_before=_EPOCH)
 
     async def lock_subject(self, tx: Transaction, subject: uuid.UUID) -> Subject:
-        """The copy of a person's roles and status, made when there is none. Its lock orders sign-ins, role changes and
-        revocations of one person.
+        """The copy of a person's roles and status, made when there is none.
+
+        Its lock orders sign-ins, role changes and revocations of one person.
         """
         row = await tx.fetchrow(
             "INSERT INTO subjects (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id RETURNING *", subject
@@ -296,8 +300,9 @@ class Store:
         )
 
     async def start(self, source: Database | Transaction, new: NewSession) -> bool:
-        """Starts a session with its first refresh token. False, and no session, when the person or the client is not
-        what it was decided by any more.
+        """Starts a session with its first refresh token.
+
+        False, and no session, when the person or the client is not what it was decided by any more.
         """
         session, grant, subject = new.session, new.grant, new.subject
         started = await source.fetchval(
@@ -332,8 +337,9 @@ class Store:
         return started is not None
 
     async def sessions_beyond(self, tx: Transaction, session: Session, limit: int, time: datetime) -> list[uuid.UUID]:
-        """The live sessions that are too many beside this one: of the person's others with the client, those used
-        longest ago.
+        """The live sessions that are too many beside this one.
+
+        Of the person's others with the client, those used longest ago.
         """
         rows = await tx.fetch(
             f"""
@@ -389,8 +395,9 @@ class Store:
         scopes: Collection[str],
         not_before: datetime,
     ) -> None:
-        """Gives sessions new roles. They keep those of their scopes that are among `scopes`; new ones take a new
-        sign-in.
+        """Gives sessions new roles.
+
+        They keep those of their scopes that are among `scopes`; new ones take a new sign-in.
         """
         await tx.execute(
             """

@@ -18,11 +18,13 @@ class SubjectSync:
     """Keeps the copies of roles and status, and revokes whole persons."""
 
     def __init__(self, work: Work, store: Store, revoker: Revoker, role_scopes: RoleScopes) -> None:
-        """Args:
-        work: Of Token.
-        store: Keeps subjects and sessions.
-        revoker: Refuses the tokens that were issued before.
-        role_scopes: What a role may have.
+        """Initializes the instance.
+
+        Args:
+            work: Of Token.
+            store: Keeps subjects and sessions.
+            revoker: Refuses the tokens that were issued before.
+            role_scopes: What a role may have.
         """
         self._work = work
         self._store = store
@@ -57,8 +59,9 @@ class SubjectSync:
                 await self._store.save_subject(tx, changed)
 
     async def revoke(self, subject: uuid.UUID, request_id: uuid.UUID, *, keep: uuid.UUID | None = None) -> None:
-        """Ends every session of a person and refuses every token issued up to now. A repeat with the same `request_id`
-        changes nothing.
+        """Ends every session of a person and refuses every token issued up to now.
+
+        A repeat with the same `request_id` changes nothing.
 
         Args:
             subject: Whose.

@@ -1,5 +1,6 @@
-"""Which events of the projection are not part of their source's chain. Those of before are marked by
-`authmesh audit rebuild`.
+"""Which events of the projection are not part of their source's chain.
+
+Those of before are marked by `authmesh audit rebuild`.
 """
 
 from alembic import op

@@ -1,5 +1,6 @@
-"""The log of changes keeps what somebody has not seen yet once; what many people see is announced in turn; resume
-tokens are sealed.
+"""The log of changes keeps what somebody has not seen yet once.
+
+What many people see is announced in turn; resume tokens are sealed.
 """
 
 from alembic import op

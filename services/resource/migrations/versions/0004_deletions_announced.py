@@ -1,5 +1,6 @@
-"""A deleted resource's shares stay until its viewers were told: so a deletion writes three rows, however many see
-it.
+"""A deleted resource's shares stay until its viewers were told.
+
+So a deletion writes three rows, however many see it.
 """
 
 from alembic import op

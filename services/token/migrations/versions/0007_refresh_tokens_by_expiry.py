@@ -1,5 +1,7 @@
-"""A btree in place of BRIN on the expiry of refresh tokens. Once a purge has freed pages, new rows stand anywhere, and
-a range of pages spans every time: an idle purge then reads the whole table.
+"""A btree in place of BRIN on the expiry of refresh tokens.
+
+Once a purge has freed pages, new rows stand anywhere, and a range of pages spans every time: an idle purge then reads
+the whole table.
 """
 
 from alembic import op
