@@ -10,7 +10,7 @@ export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
 # They would bring other code than this checkout's, or put packages elsewhere.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
-# Options for generators that 0.1.0 did not have: adding them changes nobody's messages. Delete this once a release has them.
+# Options for generators that 0.1.0 did not have: adding them changes no one's messages. Delete this once a release has them.
 ADDED_OPTIONS = ["FILE_SAME_CSHARP_NAMESPACE","FILE_SAME_GO_PACKAGE","FILE_SAME_JAVA_MULTIPLE_FILES","FILE_SAME_JAVA_PACKAGE"]
 
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:

@@ -13,7 +13,7 @@ async def open_client(service: str, settings: AwsSettings) -> AsyncIterator[Any]
 
     Credentials come from the usual chain.
 
-    Timeouts are short and attempts few: whoever calls has a queue behind it and tries again with its own backoff. The
+    Timeouts are short and attempts few: each caller has a queue behind it and tries again with its own backoff. The
     node's name is in `userAgent` of each of its calls in CloudTrail, as `app/authmesh-token`.
     """
     # 30 MB and 0.3 s of imports: only for processes that talk to AWS.

@@ -43,8 +43,9 @@ class CommandsOfPackages(TyperGroup):
         if args and not args[0].startswith("-") and args[0] not in names:
             near = " or ".join(get_close_matches(args[0], names))
             ctx.fail(
-                f"there is no command {args[0]}: "
-                + (f"did you mean {near}?" if near else f"there are {', '.join(names)}")
+                f"{args[0]} is not a command: "
+                + (f"did you mean {near}?" if near else f"choose from {', '.join(names)}")
+                + (f"did you mean {near}?" if near else f"choose from {', '.join(names)}")
             )
         return super().resolve_command(ctx, args)
 
@@ -85,7 +86,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        # Whoever read our output has gone (`authmesh inbox | head`).
+        # The reader of our output has gone (`authmesh inbox | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -259,7 +260,7 @@ def render(
 
     renderers = {found.target: found for found in (EnvoyRenderer(TokenRules(issuer, audience, 60)),)}
     if target not in renderers:
-        terminal.fail(f"there is no target {target}: there are {', '.join(renderers)}")
+        terminal.fail(f"{target} is not a target: choose from {', '.join(renderers)}")
     mesh, contract = _read_mesh(file)
     try:
         written = write(renderers[target].render(mesh, contract), out)

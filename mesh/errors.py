@@ -35,7 +35,7 @@ class MeshError(Exception):
 
         Args:
             reason: What a program decides on.
-            message: What a person reads; says what to do. Never a secret, never somebody's data.
+            message: What a person reads; says what to do. Never a secret, never someone's data.
             violations: The fields at fault.
             retry_after: When a repetition is worth it; sent as `google.rpc.RetryInfo`.
         """
@@ -82,7 +82,7 @@ class AlreadyExists(MeshError):
 
 
 class Aborted(MeshError):
-    """Somebody else was faster: read again."""
+    """Someone else was faster: read again."""
 
 
 class DeadlineExceeded(MeshError):

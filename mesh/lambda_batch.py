@@ -6,7 +6,7 @@ Lambda counts a returned partial failure as a success, and a function that runs 
 batch, done or not. So a handler takes messages only while there is time for one more, and every message that is not
 done leaves by one of three ways:
 
-- `retry`: something that it needs is away. It comes back after a pause that grows with its receive count.
+- `retry`: something that it needs is unavailable. It comes back after a pause that grows with its receive count.
 - `give_up`: it can never be done. It comes back at once until its receive count takes it to the dead letters.
 - left over when time is short: it comes back at once, to an invocation with time.
 

@@ -1,4 +1,4 @@
-"""What every service process reads from its environment, once, at boot. Nobody else reads the environment."""
+"""What every service process reads from its environment, once, at boot. No one else reads the environment."""
 
 import sys
 from enum import StrEnum
@@ -59,7 +59,7 @@ class ProcessSettings(Settings):
     node: str = Field(pattern="^[a-z][a-z0-9-]*$")
     """This process's name in mesh.yaml."""
     trust_domain: str = Field(default="authmesh", pattern="^[a-z0-9._-]+$")
-    """SPIFFE trust domain of the mesh, as mesh.yaml has it: callers of another one are nobody."""
+    """SPIFFE trust domain of the mesh, as mesh.yaml has it: callers of another one are no one."""
     socket: SocketPath
     """Unix socket to serve on. Only the sidecar dials it."""
     egress: SocketPath

@@ -35,7 +35,7 @@ class SealError(ValueError):
 def key_names(event: AuditEvent) -> tuple[str, ...]:
     """Whose keys seal the event: those of the persons it names, its subject and its actor (`users/…`).
 
-    With two persons it takes both keys to open it. An administrator's address in an event about somebody else thus goes
+    With two persons it takes both keys to open it. An administrator's address in an event about someone else thus goes
     with whichever of the two is erased first: rather too much is forgotten than too little. An event that names no
     person is sealed with its source's key of the day (`days/YYYY-MM-DD`), which is thrown away when the day is
     `subject_keys.DAYS_KEPT` days old.

@@ -13,11 +13,11 @@ from mesh.audit.personal import KEY_BYTES
 from mesh.storage.database import Database, Transaction
 
 DAYS_KEPT = 90
-"""For how many days the address of somebody without a name can be read."""
+"""For how many days the address of someone without a name can be read."""
 
 
 async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
-    """The key of each name; made where there was none. For a person who was erased, a key that nobody keeps.
+    """The key of each name; made where there was none. For a person who was erased, a key that no one keeps.
 
     Args:
         tx: The transaction that seals with them.
@@ -39,7 +39,7 @@ async def obtain(tx: Transaction, names: Collection[str]) -> dict[str, bytes]:
 
 
 async def forget_days(database: Database) -> None:
-    """Throws keys of days away whose time is over, for ever."""
+    """Throws keys of days away whose time is over, forever."""
     await database.execute(
         "DELETE FROM subject_keys WHERE subject LIKE 'days/%' AND create_time < now() - make_interval(days => $1)",
         DAYS_KEPT,
@@ -52,7 +52,7 @@ async def held(database: Database, names: Collection[str]) -> Mapping[str, bytes
 
 
 async def erase(tx: Transaction, subject: str) -> None:
-    """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, for ever.
+    """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, forever.
 
     May be repeated.
 

@@ -47,7 +47,7 @@ def link(event: AuditEvent) -> bytes:
         try:
             return bytes.fromhex(event.detail[REPLACES])
         except ValueError:
-            # Nobody of ours wrote that: the chain breaks here, and the verifier says so.
+            # No process of ours wrote that: the chain breaks here, and the verifier says so.
             return b""
     return digest(event)
 

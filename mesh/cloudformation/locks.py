@@ -17,7 +17,7 @@ _BALANCER = (
 
 
 def locks(stack: Stack) -> Iterator[str]:
-    """What keeps the stack from being deleted until somebody lets go of it, and what nobody can delete."""
+    """What keeps the stack from being deleted until someone lets go of it, and what no one can delete."""
     for logical_id, resource in stack.template.made(stack.parameters).items():
         kind, properties = resource["Type"], resource.get("Properties", {})
         if kind in _GUARDED and properties.get("DeletionProtection"):

@@ -59,7 +59,7 @@ def chosen(
     wanted = [name.removeprefix("authmesh-") for name in names]
     for name in wanted:
         if name not in ORDER:
-            raise StackError(f"there is no stack {name}: there are {', '.join(ORDER)}")
+            raise StackError(f"{name} is not a stack: choose from {', '.join(ORDER)}")
     templates = {name: Template.read(folder / f"{name}.yaml") for name in ORDER}
     known = {parameter for template in templates.values() for parameter in template.parameters}
     # Whose events are taken follows from mesh.yaml.

@@ -139,7 +139,7 @@ async def _made(databases: Sequence[ServiceDatabase]) -> set[str]:
     try:
         admin = await asyncpg.connect(databases[0].admin_url, timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        # Whoever makes them says what is wrong.
+        # The step that makes them says what is wrong.
         return set()
     try:
         return {

@@ -1,4 +1,4 @@
-"""The demo user: signed up through the edge like anybody, once; its password is random and stays in a private file."""
+"""The demo user: signed up through the edge like anyone, once; its password is random and stays in a private file."""
 
 import asyncio
 import json

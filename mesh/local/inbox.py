@@ -114,7 +114,7 @@ async def _move(sqs: Any, queue_url: str, file: Path) -> None:
 def _parse(body: str, sent_milliseconds: str | None) -> Message | None:
     """A message as services send it, with the queue's time where it has none of its own.
 
-    None for what is no such message.
+    None for anything else.
     """
     from authmesh.mail.v1 import message_pb2
     from google.protobuf import json_format

@@ -81,7 +81,7 @@ class Journal:
             for one, number in self._running.values()
         ]
         new = self._file.with_name(self._file.name + ".new")
-        # A full disk must not end the task that keeps the process: nobody would start it again, or stop it.
+        # A full disk must not end the task that keeps the process: no one would start it again, or stop it.
         with contextlib.suppress(OSError):
             new.write_text("".join(line + "\n" for line in lines))
             new.replace(self._file)

@@ -76,7 +76,7 @@ class HeldPorts:
         """Takes this port of an address.
 
         Raises:
-            OperatorError: somebody else has it.
+            OperatorError: someone else has it.
         """
         if not is_free(port, host):
             raise OperatorError(f"port {port} is in use")

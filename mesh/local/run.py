@@ -316,7 +316,7 @@ class LocalMesh:
         self._console.line(demo.first_calls(demo.Edge(edge.url, self._home.ca_file), user))
         if edge.is_open:
             self._console.line(
-                f"WARNING: EDGE_HOST opens port {edge.port} to the network: everybody who reaches "
+                f"WARNING: EDGE_HOST opens port {edge.port} to the network: everyone who reaches "
                 f"this machine can call the API, "
                 "sign up and try passwords. Nothing else of the mesh listens there. Use it in networks that you trust."
             )
@@ -361,7 +361,7 @@ class LocalMesh:
             # It holds the demo user's password.
             write_private(self._home.status, self._status.model_dump_json(indent=1).encode() + b"\n")
         except OperatorError as error:
-            # The mesh itself goes on: a full disk is no reason to end it.
+            # The mesh itself goes on: a full disk is not a reason to end it.
             self._console.line(str(error))
 
 

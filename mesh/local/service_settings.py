@@ -1,4 +1,4 @@
-"""Which settings of the services somebody may choose for a local mesh.
+"""Which settings of the services someone may choose for a local mesh.
 
 All that their settings classes have, by their variables, but those that follow from where things are on this machine.
 """

@@ -24,7 +24,7 @@ def socket_directory(owner: Path, suffix: str = "", account: Account | None = No
     Always the same path for the same owner, so that a start clears what a killed run left in it.
 
     Raises:
-        OperatorError: the temporary directory is too deep, or something of somebody else has that name.
+        OperatorError: the temporary directory is too deep, or something of someone else has that name.
     """
     name = (
         "authmesh-" + hashlib.sha256(b"%d %s" % (os.geteuid(), os.fsencode(owner.resolve()))).hexdigest()[:12] + suffix
@@ -48,7 +48,7 @@ def remove(path: Path) -> None:
     """Removes such a directory, if it is one and ours to remove.
 
     Raises:
-        OperatorError: the name belongs to somebody else.
+        OperatorError: the name belongs to someone else.
     """
     try:
         found = path.lstat()

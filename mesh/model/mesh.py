@@ -169,7 +169,7 @@ class GrpcTimeout(StrictModel):
     per_request: Duration
     """For all of a unary call. Server streams are exempt: they end with their caller's deadline and token."""
     idle: Duration
-    """For a server stream on which nothing moves, because there is nothing to send or because nobody reads it. Longer
+    """For a server stream on which nothing moves, because there is nothing to send or because no one reads it. Longer
     than the heartbeats of every stream."""
 
 
@@ -254,7 +254,7 @@ class TokenBucket(StrictModel):
 class ClientLimit(StrictModel):
     """How much is taken from one client, and from the networks that it may have to itself (ours).
 
-    Buckets nest: a call takes a token from its address, its network and its site. Nobody is given one IPv6 address, so
+    Buckets nest: a call takes a token from its address, its network and its site. No one is given one IPv6 address, so
     one of IPv6 is a /64. IPv4 has no prefix between an address and a /24 that says anything.
     """
 
@@ -334,7 +334,7 @@ class Mesh(StrictModel):
     name: Name
     trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]+$")]
     max_connection_duration: Duration
-    """Of every connection to an Envoy (ours). Then it is drained: mutual TLS proves who somebody is at its beginning
+    """Of every connection to an Envoy (ours). Then it is drained: mutual TLS proves who someone is at its beginning
     only, so this bounds how long a connection outlives its certificate."""
     egress_filter: Literal["DROP_ALL"]
     """App Mesh's ALLOW_ALL would let a compromised process call anything; it isn't offered."""
@@ -417,7 +417,7 @@ def load_mesh(path: Path | None = None) -> Mesh:
         path: The file; the mesh.yaml of this package when None.
 
     Raises:
-        MeshFileError: it can't be read, is no YAML, or is not a mesh; the message names the file and the keys.
+        MeshFileError: it can't be read, is not YAML, or is not a mesh; the message names the file and the keys.
     """
     return read_model(path or DEFAULT_FILE, Mesh)
 

@@ -62,12 +62,12 @@ def _unknown(contract: Contract, service: str, method: str) -> str:
         )
         others = f"it has {rest}"
     else:
-        wrong = f"there is no service {service}" if service else f"{method} is not SERVICE/METHOD"
+        wrong = f"{service} is not a service" if service else f"{method} is not SERVICE/METHOD"
         near = [text for text, rpc in offered.items() if rpc.name == method] or _nearest(
             f"{service.rpartition('.')[2]}/{method}" if service else method,
             {text if service else rpc.name: text for text, rpc in offered.items()},
         )
-        others = f"there are {', '.join(dict.fromkeys(text.partition('/')[0] for text in offered))}"
+        others = f"choose from {', '.join(dict.fromkeys(text.partition('/')[0] for text in offered))}"
     return f"{wrong}: " + (f"did you mean {' or '.join(near)}?" if near else others)
 
 
@@ -81,7 +81,7 @@ def parse_request(contract: Contract, rpc: Rpc, text: str) -> Message:
     """The request message of an RPC, from proto3 JSON.
 
     Raises:
-        CallError: it is no JSON of that message.
+        CallError: it is not JSON of that message.
     """
     request = contract.message_type(rpc.input_type)()
     try:

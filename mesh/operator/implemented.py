@@ -1,6 +1,6 @@
 """Which RPCs of the contract the installed services implement; the others answer NOT_IMPLEMENTED.
 
-Read from their code without importing it: it is asked when somebody mistyped a name.
+Read from their code without importing it: it is asked when someone mistyped a name.
 """
 
 import ast

@@ -86,7 +86,7 @@ class Target:
     def database_url(self, service: str) -> str:
         """Address of a service's database, with the service's own role.
 
-        `DATABASE_URL` alone may be anybody's: it counts in a pod, where `NODE` says whose it is.
+        `DATABASE_URL` alone may be anyone's: it counts in a pod, where `NODE` says whose it is.
 
         Raises:
             OperatorError: there is none to be found.

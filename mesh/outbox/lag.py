@@ -38,7 +38,7 @@ class Backlog:
     oldest_seconds: dict[str, float]
     """Age of the oldest entry, by kind; a kind of which nothing waits is not in it."""
     parked: int
-    """Entries that were put aside and wait for somebody to look at them."""
+    """Entries that were put aside and wait for someone to look at them."""
 
 
 async def measure(database: Database) -> Backlog:
@@ -63,7 +63,7 @@ def report(source: str, backlog: Backlog) -> None:
 
 
 async def watch(database: Database, source: str) -> None:
-    """Reports until it is cancelled. While the database is away nothing is sent either, and readiness says why."""
+    """Reports until it is cancelled. Nothing is sent while the database is unavailable: readiness says why."""
 
     async def measured() -> None:
         report(source, await measure(database))

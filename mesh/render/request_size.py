@@ -40,7 +40,7 @@ def request_limit(contract: Contract, rpc: Rpc) -> int:
 def longest_request(contract: Contract, rpc: Rpc) -> int:
     """Bytes of the longest request that keeps to the field rules, in JSON, whose form is the longest.
 
-    Text is counted as in scripts that JSON may escape; what is no text (names, tokens, passwords) as ASCII.
+    Text is counted as in scripts that JSON may escape; what is not text (names, tokens, passwords) as ASCII.
     """
     descriptor = contract.message_type(rpc.input_type).DESCRIPTOR
     assert descriptor is not None

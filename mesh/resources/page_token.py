@@ -1,6 +1,6 @@
-"""Opaque page tokens: where a list goes on, good for that list only.
+"""Opaque page tokens: where a list goes on, valid for that list only.
 
-They are bound to the list, not signed: whoever makes one up chooses where their own list begins, and nothing else.
+They are bound to the list, not signed: a client that makes one up chooses where its own list begins, no more.
 """
 
 import base64

@@ -28,7 +28,7 @@ class Paging(Generic[Key]):
 
         Args:
             request: Asks for the page.
-            list_name: Which list, of whom, under which filters: a token is good for it alone.
+            list_name: Which list, of whom, under which filters: a token is valid for it alone.
             parse: Reads the key of a token. Raises ValueError: a client can make tokens.
 
         Raises:

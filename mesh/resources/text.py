@@ -1,6 +1,6 @@
 """The one rule for text that people read, and for codes that they type.
 
-Text is in Unicode's normal form C, without white space around it. Control characters and characters that nobody sees
+Text is in Unicode's normal form C, without white space around it. Control characters and characters that no one sees
 are refused (the PRECIS FreeformClass, RFC 8264 section 4.3): they fake lines in logs and letters, turn the text around
 them, or make two names look like one. Those that Unicode's own rules need are allowed where the rules need them:
 
@@ -40,7 +40,7 @@ def clean(text: str) -> str:
     """The text in normal form C, without white space around it.
 
     Raises:
-        TextError: it holds a control character or one that nobody sees.
+        TextError: it holds a control character or one that no one sees.
     """
     if text.isascii() and text.isprintable():
         return text.strip()
@@ -55,7 +55,7 @@ def clean(text: str) -> str:
 def digits(code: str) -> str:
     """A code as it was meant, however it was typed or pasted: ASCII digits for those of any script.
 
-    What stands between digits is gone: white space, dashes, and whatever nobody sees. All else stays, for the caller to
+    What stands between digits is gone: white space, dashes, and whatever no one sees. All else stays, for the caller to
     refuse.
     """
     meant = (character for character in unicodedata.normalize("NFKC", code) if not _is_between_digits(character))

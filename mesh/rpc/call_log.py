@@ -14,7 +14,7 @@ from mesh.telemetry.logs import Processor
 
 _logger = logging.getLogger("authmesh.call")
 _log = structlog.get_logger(_logger.name)
-# UNAVAILABLE is no alarm of each call: what is away says so once, where it is noticed.
+# UNAVAILABLE is not worth a warning for each call: the one who notices an outage says so once.
 _LOUD = {"INTERNAL": logging.ERROR, "DEADLINE_EXCEEDED": logging.WARNING, "OK": logging.DEBUG}
 
 
@@ -45,7 +45,7 @@ def telemetry(rpc: Rpc, proceed: Handler) -> Handler:
             raise
         finally:
             level = _LOUD.get(call.status.partition(" ")[0], logging.INFO)
-            # Most calls are told of at a level that nobody has asked for: then there is no line to make.
+            # Most calls are told of at a level that no one has asked for: then there is no line to make.
             if _logger.isEnabledFor(level):
                 _log.log(
                     level,

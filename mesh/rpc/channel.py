@@ -24,7 +24,7 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_metadata_size", METADATA_LIMIT),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_LIMIT),
     # No table of headers seen before: grpc keeps those in it that it could not parse, and then fails every call that
-    # names one, whoever makes it. The sidecar brings calls of everybody on one connection.
+    # names one, from any caller. The sidecar brings calls of everyone on one connection.
     ("grpc.http2.hpack_table_size.decoder", 0),
     # Retries happen once, in Envoy, for methods that declare that they may be retried.
     ("grpc.enable_retries", 0),

@@ -133,7 +133,7 @@ def from_rpc_error(error: aio.AioRpcError) -> MeshError:
 def error_table(rpc: Rpc, proceed: Handler) -> Handler:
     """The stage that ends a refused call.
 
-    What is no refusal is a fault: it is logged, and the caller learns the request id and nothing else.
+    What is not a refusal is a fault: it is logged, and the caller learns the request id and nothing else.
     """
 
     async def answer(call: Call) -> Any:  # noqa: RET503 - abort never returns
@@ -144,7 +144,7 @@ def error_table(rpc: Rpc, proceed: Handler) -> Handler:
         except MeshError as error:
             refusal = error
         except Exception as error:  # noqa: BLE001 - the last row of the table
-            # The generated base class of a servicer says this of a method that this release does not have. Anybody
+            # The generated base class of a servicer says this of a method that this release does not have. Anyone
             # else's is a fault.
             if isinstance(error, NotImplementedError) and call.context.code() is grpc.StatusCode.UNIMPLEMENTED:
                 refusal = errors.Unimplemented(

@@ -118,7 +118,7 @@ def _field(field: FieldDescriptor) -> Field:
     each = rules.repeated.items if field.is_repeated else rules
     is_string = field.type == FieldDescriptor.TYPE_STRING
     string = each.string
-    # What is one of these (`well_known`: `email`, `uuid`, ...) is no free text.
+    # What is one of these (`well_known`: `email`, `uuid`, ...) is not free text.
     has_format = bool(string.HasField("pattern") or string.WhichOneof("well_known") or getattr(string, "in"))
     characters, octets = _limit(each.string if is_string else each.bytes, "max_len"), _limit(string, "max_bytes")
     return Field(

@@ -47,7 +47,7 @@ class MeshInterceptor(aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         """The handler with the stages around it.
 
-        A method that nobody serves is UNIMPLEMENTED; a method without a rule is refused.
+        A method that no one serves is UNIMPLEMENTED; a method without a rule is refused.
         """
         path = handler_call_details.method
         if wrapped := self._wrapped.get(path):

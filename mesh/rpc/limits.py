@@ -48,7 +48,7 @@ _NEWCOMERS = ""
 class Buckets:
     """The token buckets of one method: one for each caller, kept as the time at which it will be full (GCRA).
 
-    A bucket that is full says nothing, and is dropped. One that isn't stays, whatever comes: nobody can have their own
+    A bucket that is full says nothing, and is dropped. One that isn't stays, whatever comes: no one can have their own
     dropped by calling under many names. When there are too many, further callers share one.
     """
 
@@ -157,7 +157,7 @@ class Limits:
         """Initializes the instance.
 
         Args:
-            places: Calls in flight, and open streams, that the process admits of everybody.
+            places: Calls in flight, and open streams, that the process admits of everyone.
             factor: Multiplies the rates.
             monotonic: Seconds.
         """

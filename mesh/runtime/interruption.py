@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE_SECONDS = 15.0
-"""How long work may fail without a word: what is over by then, a start or a failover, is no alarm."""
+"""How long work may fail without a word: what is over by then, a start or a failover, is not an alarm."""
 
 
 class Interruption:

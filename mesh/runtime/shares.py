@@ -25,7 +25,7 @@ class Shares:
         """Takes a place. Returns False when there is none, or no further one for this holder.
 
         Args:
-            holder: Who; `""` is nobody in particular, whom any free place will do.
+            holder: Who; `""` is no one in particular, whom any free place will do.
             part: What the holder may have, as a multiple of what is free.
             kept: Free places that are not for this holder.
         """

@@ -146,7 +146,7 @@ class Database(Part):
     async def open(cls, url: str, *, size: int = 8, plan_for_values: bool = False) -> AsyncIterator[Self]:
         """A database at `url`.
 
-        Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is away.
+        Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is unavailable.
 
         Args:
             url: `postgresql://...`.
@@ -265,7 +265,7 @@ class Database(Part):
     async def run(self) -> None:
         """Pings every second, and until the first answer more often, and keeps `healthy` true to the answer.
 
-        It says once when the server goes, comes back, or begins or ceases to take changes: nobody else has to.
+        It says once when the server goes, comes back, or begins or ceases to take changes: no one else has to.
         """
         started, state = time.monotonic(), _State.UNKNOWN
         while True:

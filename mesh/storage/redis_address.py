@@ -95,18 +95,18 @@ class RedisAddress:
     async def connect(self, key: str, *, name: str) -> AsyncIterator[Redis]:
         """A client of the primary that has `key`.
 
-        It retries nothing: whoever uses it connects again, and so looks for the primary again.
+        It retries nothing: its users connect again, and so look for the primary again.
 
         Bound every command with `asyncio.timeout`: redis-py's own `socket_timeout`, on by default, goes through
         `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes when a command was just sent, and
-        then a task that was cancelled runs on for ever.
+        then a task that was cancelled runs on forever.
 
         Args:
             key: Decides which primary of a Cluster.
             name: How the connection calls itself.
 
         Raises:
-            RedisError, OSError, TimeoutError: nobody can be reached who knows, or there is no primary at the moment.
+            RedisError, OSError, TimeoutError: no one can be reached who knows, or there is no primary at the moment.
         """
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None, "client_name": name}
         options["socket_connect_timeout"] = CONNECT_SECONDS
@@ -152,7 +152,7 @@ class RedisAddress:
         none).
         """
         options = {"socket_timeout": None, "retry": Retry(NoBackoff(), 0), **self._identity}
-        problem: Exception = RedisConnectionError("there is no primary at the moment")
+        problem: Exception = RedisConnectionError("no primary answers")
         for host, port in self.hosts:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):

@@ -1,4 +1,4 @@
-"""The process's log: structured lines, and in none of them a value that somebody has sent.
+"""The process's log: structured lines, and in none of them a value that someone has sent.
 
 Our own lines say what their code gives them. Libraries print the arguments of what went wrong: headers with tokens in
 them, statements with their parameters. Of their lines the template is kept and the arguments are dropped; of any
@@ -93,7 +93,7 @@ def _lines(error: BaseException) -> Iterator[str]:
 
 def _said(error: BaseException) -> str:
     if isinstance(error, OSError):
-        # What the system says of its number. The file that it was about may be named by somebody.
+        # What the system says of its number. The file that it was about may be named by someone.
         return error.strerror or ""
     return str(error) if type(error).__module__.partition(".")[0] in OURS else ""
 

@@ -133,7 +133,7 @@ class Authentication(Part):
             ResourceExhausted: RATE_LIMITED or OVERLOADED, the caller takes more than the method's limit or than is
                 fair.
             PermissionDenied: CALLER_NOT_ALLOWED, SCOPE_MISSING, ROLE_MISSING or STEP_UP_REQUIRED.
-            Unavailable: REVOCATION_STALE or KEYS_UNAVAILABLE: nobody can tell now.
+            Unavailable: REVOCATION_STALE or KEYS_UNAVAILABLE: no one can tell now.
         """
         match rpc.kind:
             case "public":

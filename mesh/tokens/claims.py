@@ -40,7 +40,7 @@ class Claims:
 
 
 class ClaimsError(ValueError):
-    """The content is no set of claims that this mesh accepts."""
+    """The content is not a set of claims that this mesh accepts."""
 
 
 def decode_object(encoded: bytes) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def decode_object(encoded: bytes) -> dict[str, Any]:
         found = json.loads(
             encoded.decode(), object_pairs_hook=_once, parse_float=_refuse, parse_constant=_refuse, parse_int=_integer
         )
-        # A lone surrogate passes json.loads and is no character: two readers would see two strings.
+        # A lone surrogate passes json.loads and is not a character: two readers would see two strings.
         json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ClaimsError("not strict JSON") from error
@@ -88,7 +88,7 @@ def read_claims(payload: Mapping[str, Any], key_id: str) -> Claims:
         ClaimsError: a claim is missing or of the wrong type.
     """
     if "cnf" in payload:
-        # Somebody took a sender-bound token and sends it as a bearer token (RFC 9449, section 7.2). No binding is
+        # Someone took a sender-bound token and sends it as a bearer token (RFC 9449, section 7.2). No binding is
         # checked here yet.
         raise ClaimsError("the token is bound to its sender")
     return Claims(

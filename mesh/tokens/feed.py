@@ -137,7 +137,7 @@ class RevocationFeed(Part):
     def ready(self) -> bool:
         """Whether it was loaded.
 
-        A feed that went stale is no cause to stop serving: methods without a token still work, and the others say
+        A feed that went stale is not a reason to stop serving: methods without a token still work, and the others say
         REVOCATION_STALE.
         """
         return self.loaded
@@ -173,7 +173,7 @@ class RevocationFeed(Part):
     async def _load(self) -> None:
         started = self._clock()
         whole: Snapshot | None = None
-        # Pieces are added as they come, and the loop goes on between them. To refuse early is no harm; that this
+        # Pieces are added as they come, and the loop goes on between them. To refuse early is not harm; that this
         # process knows everything is said after the last one.
         async with aclosing(self._load_snapshot()) as pieces:
             async for piece in pieces:
@@ -200,7 +200,7 @@ class RevocationFeed(Part):
                 redis, {self._stream: f"{self._sequence}-0", self._heartbeats: heartbeat_id}, block=_BLOCK_SECONDS
             )
             if not found:
-                # Nobody publishes, or this server is no longer the one that they publish to: it may be cut off from
+                # No one publishes, or this server is no longer the one that they publish to: it may be cut off from
                 # those that chose another.
                 raise TimeoutError("no heartbeat")
             self._interruption.ended()
@@ -232,7 +232,7 @@ class RevocationFeed(Part):
                 revocation = decode(entry_id, fields)
             except (ValueError, KeyError) as error:
                 raise GapError(f"entry {entry_id!r} is not a revocation") from error
-            # Applied in any case: to refuse early is no harm. But what lies between must be had, too.
+            # Applied in any case: to refuse early is not harm. But what lies between must be had, too.
             self._revocations.add((revocation,))
             self._note_delivery(fields)
             if revocation.sequence > self._sequence + 1:

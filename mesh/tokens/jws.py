@@ -50,7 +50,7 @@ def read_token(token: str, *, required: frozenset[str] = _MEMBERS) -> SignedToke
         required: Members that its header must have.
 
     Raises:
-        ClaimsError: it is no such token.
+        ClaimsError: it is not such a token.
     """
     if len(token) > TOKEN_LIMIT or not _COMPACT.fullmatch(token):
         raise ClaimsError("not a compact JWS")

@@ -172,16 +172,16 @@ class KeySet(Part):
         return self._keys.get(key_id)
 
     async def learn(self, key_id: str) -> None:
-        """Reads the set again because of a key id that nobody knows, unless that was done just now.
+        """Reads the set again because of a key id that no one knows, unless that was done just now.
 
         A key still unknown afterwards does not exist.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE: the issuer could not be asked, so nobody can tell.
+            Unavailable: KEYS_UNAVAILABLE: the issuer could not be asked, so no one can tell.
         """
         if self._reading is None and self._clock() - self._asked_at >= REFETCH_SECONDS:
             self._asked_at = self._clock()
-            # In a context of its own: it is everybody's read, and must not end with the deadline of the call that
+            # In a context of its own: it is everyone's read, and must not end with the deadline of the call that
             # happened to start it.
             self._reading = asyncio.create_task(self.refresh(), context=contextvars.Context())
         if reading := self._reading:

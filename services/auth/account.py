@@ -10,7 +10,7 @@ SIGN_UP_LIFETIME = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody whose address is verified."""
+    """Someone whose address is verified."""
 
     user_id: uuid.UUID
     email: str
@@ -22,7 +22,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class SignUp:
-    """Somebody's wish for an account at an address. Its password counts only if the address is proven for it."""
+    """Someone's wish for an account at an address. Its password counts only if the address is proven for it."""
 
     user_id: uuid.UUID
     """The id that the user will have."""

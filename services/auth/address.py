@@ -6,7 +6,7 @@ import re
 from mesh.errors import field_invalid
 
 # RFC 5321, section 4.5.3.1.1; RFC 5322, section 3.2.3 (dot-atom); and a host of the public DNS, which has a dot (RFC
-# 7085) and whose last label is no number. Others are addresses to some program, and no letter reaches them.
+# 7085) and whose last label is not a number. Others are addresses to some program, and no letter reaches them.
 _LOCAL_PART = re.compile(r"(?=.{1,64}$)[^@.]+(\.[^@.]+)*")
 _DOMAIN = re.compile(r"(?=.{1,253}$)[^@]+\.(?=[^@.]*[^@.0-9])[^@.]+")
 
@@ -38,7 +38,7 @@ from a few providers.
 def networks(address: str) -> tuple[str, ...]:
     """The networks that an IP address lies in, from the widest to the narrowest.
 
-    What is no IP address is in one without a name.
+    What is not an IP address is in one without a name.
     """
     try:
         ip = ipaddress.ip_address(address)

@@ -19,7 +19,7 @@ class CredentialLifecycle:
         """Allows or forbids sign-in.
 
         Args:
-            user_id: Whose. Somebody without an account here can't sign in anyway.
+            user_id: Whose. Someone without an account here can't sign in anyway.
             disabled: Whether sign-in is forbidden.
             version: Counts the changes of the user; an older one than the known is ignored.
         """
@@ -35,5 +35,5 @@ class CredentialLifecycle:
         async with self._work.begin() as tx:
             if await self._accounts.delete(tx, user_id):
                 tx.record(events.credentials_deleted(user_id))
-            # Also for somebody who never verified an address: there are events of every sign-up.
+            # Also for someone who never verified an address: there are events of every sign-up.
             await subject_keys.erase(tx, f"users/{user_id}")

@@ -3,7 +3,7 @@
 Who has had least is served first, and who asks for most is shed first.
 
 Networks lie in one another, and shares do too: a customer's is divided among its hosts. So an attacker who owns a whole
-network, or many hosts in it, has that network's share and no more, and somebody who hasn't asked for anything lately
+network, or many hosts in it, has that network's share and no more, and someone who hasn't asked for anything lately
 comes next.
 """
 

@@ -103,7 +103,7 @@ class Hasher:
     async def digest_code(self, code: str, salt: bytes) -> bytes:
         """The digest to store of a one-time code.
 
-        Slow, because a code has 27 bits only: whoever reads the table can't find it within its lifetime.
+        Slow, because a code has 27 bits only: a reader of the table can't find it within its lifetime.
 
         Args:
             code: Eight digits.

@@ -3,7 +3,7 @@
 Auth does it, because the addresses are here.
 
 The events come from EventBridge through a topic of their own to a queue (`deploy/aws/events.yaml`). A notice may come
-twice and late: one that was sent for its session already is not sent again, and one about somebody without an account
+twice and late: one that was sent for its session already is not sent again, and one about someone without an account
 is dropped.
 """
 
@@ -45,7 +45,7 @@ _log = structlog.get_logger("authmesh.notices")
 
 
 class NoticeError(ValueError):
-    """The queue's message is no notice. Says why, without repeating the content."""
+    """The queue's message is not a notice. Says why, without repeating the content."""
 
 
 async def notify(tx: UnitOfWork, *, email: str, kind: str, about: str, now: datetime, device: str = "") -> bool:
@@ -69,7 +69,7 @@ async def notify(tx: UnitOfWork, *, email: str, kind: str, about: str, now: date
 
 
 class NotificationConsumer(Part):
-    """Takes notices from the queue, for ever. Any number of replicas may run."""
+    """Takes notices from the queue, forever. Any number of replicas may run."""
 
     name = "notifications"
 
@@ -106,7 +106,7 @@ class NotificationConsumer(Part):
                     await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.0))
 
     async def _take(self, sqs: "SQSClient") -> None:
-        # Receiving while the database is away would use up the receive counts of good messages.
+        # Receiving while the database is unavailable would use up the receive counts of good messages.
         await self._work.database.fetchval("SELECT 1")
         answer = await sqs.receive_message(
             QueueUrl=self._queue_url, MaxNumberOfMessages=NOTICES_AT_ONCE, WaitTimeSeconds=WAIT_SECONDS
@@ -151,7 +151,7 @@ def _event(body: str) -> audit_event_pb2.AuditEvent:
         raise NoticeError(f"not an envelope with an audit event ({type(error).__name__})") from None
     if event.type not in MESSAGE_OF_EVENT:
         raise NoticeError("an event that no message is sent for")
-    # IAM lets each node put events with its own name as `source` only: another service can have nobody told that their
+    # IAM lets each node put events with its own name as `source` only: another service can have no one told that their
     # token was stolen.
     if source != f"authmesh.{event.source}" or event.type.partition(".")[0] != event.source:
         raise NoticeError("the event comes from another service than the one whose event it is")

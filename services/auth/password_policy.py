@@ -71,7 +71,7 @@ class PasswordPolicy:
             password: As it was typed.
             field: Of the request, to be named in the refusal.
             email: The person's address; a password that is made of it is guessed first.
-            names: Further words that everybody knows of the person.
+            names: Further words that everyone knows of the person.
 
         Raises:
             InvalidArgument: PASSWORD_INVALID, with what to do better.

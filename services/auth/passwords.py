@@ -1,6 +1,6 @@
 """New passwords: by a code that was sent to the address, and by the password until now.
 
-Nothing that anybody may call tells whether an address has an account: the work is the same, so is the answer.
+Nothing that anyone may call tells whether an address has an account: the work is the same, so is the answer.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class Passwords:
     async def reset(self, email: str, code: str, password: str, address: str) -> None:
         """Sets a new password with a reset code, and ends every session.
 
-        Nobody's wrong codes are in the owner's way: a code has so many digits that no limit by address is needed to
+        No one's wrong codes are in the owner's way: a code has so many digits that no limit by address is needed to
         keep it from being guessed.
 
         Args:

@@ -1,7 +1,7 @@
 """Recovery codes: what stands in for a lost authenticator app. Ten of 120 random bits, each good once.
 
 With so many bits a plain SHA-256 is enough to store them (OWASP ASVS 5.0, 6.5.2), and no limit is needed to keep them
-from being guessed: a person who has lost the app is in nobody's hands.
+from being guessed: a person who has lost the app is in no one's hands.
 """
 
 import base64

@@ -16,7 +16,7 @@ LIFETIME = timedelta(minutes=30)
 
 
 def new(randbelow: Callable[[int], int]) -> str:
-    """A code that nobody can foresee: `randbelow` is `secrets.randbelow`, or a test's."""
+    """A code that no one can foresee: `randbelow` is `secrets.randbelow`, or a test's."""
     return f"{randbelow(10**DIGITS):0{DIGITS}d}"
 
 

@@ -84,7 +84,7 @@ class SecondFactors:
             enabled: Whether the app is demanded already, or still being set up.
 
         Returns:
-            Whether it is right; None where there is no such app.
+            Whether it is right; None where no such app is set up.
 
         Raises:
             Unavailable: KEYS_UNAVAILABLE: this process can't open the secret.

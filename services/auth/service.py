@@ -59,7 +59,7 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
 
     async def SignIn(self, request: auth_service_pb2.SignInRequest, context: Any) -> auth_service_pb2.SignInResponse:
         """Starts a session for a password."""
-        # A header that says nonsense is refused before there is a session that nobody would have the tokens of.
+        # A header that says nonsense is refused before there is a session that no one would have the tokens of.
         refresh_cookie.is_asked_for()
         call = current_call()
         attempt = Attempt(

@@ -30,7 +30,7 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
     """Whose account it is, as an authenticator app shows it."""
     notices_queue_url: str | None = None
     """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and
-    nobody is told."""
+    no one is told."""
     answer_seconds: float = Field(default=0.25, ge=0)
     """Answers that must not tell whether an address is known leave after a multiple of this. Above what two hashes
     take."""

@@ -39,7 +39,7 @@ TokenIssuer = Callable[[token_issuer_pb2.IssueTokensRequest], Awaitable[token_se
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What somebody sends to sign in, and where from."""
+    """What someone sends to sign in, and where from."""
 
     email: str
     password: str
@@ -52,7 +52,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class MfaAnswer:
-    """What somebody sends to answer a challenge, and where from. One of the two factors is empty."""
+    """What someone sends to answer a challenge, and where from. One of the two factors is empty."""
 
     challenge: str
     totp: str
@@ -313,7 +313,7 @@ class Authenticator:
     async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> NoReturn:
         """Writes a wrong password, or one of a sign-up.
 
-        Both count: anybody may sign up at any address, and would guess its password for nothing by signing in with
+        Both count: anyone may sign up at any address, and would guess its password for nothing by signing in with
         their own in between.
         """
         account, now = known.account, self._work.now()
@@ -356,12 +356,12 @@ class Authenticator:
     async def _stop(self, known: _Known, account: Account, attempt: Attempt, reason: Reason) -> None:
         """Writes that a right password came to nothing, and tells the person.
 
-        Nobody is told of an attempt from an installation that has signed in before.
+        No one is told of an attempt from an installation that has signed in before.
         """
         about, now = (known.sources[0].hex() if known.sources else account.email), self._work.now()
         async with self._work.begin() as tx:
             if reason is not Reason.CREDENTIALS_INVALID:
-                # It was no guess. Where the answer is that of a wrong password, its count must be, too.
+                # It was not a guess. Where the answer is that of a wrong password, its count must be, too.
                 await self._buckets.give_back(tx, known.limits)
             tx.record(
                 events.sign_in_failed(reason, account.user_id, account.email, attempt.client_id, password_is_right=True)

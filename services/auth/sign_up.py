@@ -31,7 +31,7 @@ CREATE_USER = "/authmesh.user.v1.UserDirectory/CreateUser"
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What somebody sends to sign up."""
+    """What someone sends to sign up."""
 
     email: str
     password: str
@@ -138,15 +138,15 @@ class Registration:
     async def verify_email(self, email: str, code: str, address: str, password: str = "") -> None:
         """Makes an account of the sign-up that the code proves the address for; User is told to make the profile.
 
-        With the password of a sign-up, no limit is in the way of the right code: whoever sends wrong ones for the
-        address doesn't know that password. Only success gets past a limit, and an attempt that doesn't succeed is
-        answered as if it had been refused unseen: a limit tells nothing about the password.
+        With the password of a sign-up, no limit is in the way of the right code: a stranger who sends wrong ones
+        for the address doesn't know that password. Only success gets past a limit, and an attempt that doesn't succeed
+        is answered as if it had been refused unseen: a limit tells nothing about the password.
 
         Args:
             email: The address.
             code: As typed.
             address: The caller's.
-            password: If given, the sign-up must be one with this password. A stranger may sign up with somebody's
+            password: If given, the sign-up must be one with this password. A stranger may sign up with someone's
                 address, and its owner might type
                 the code of that mail: without the password it would be the stranger's that opens the account.
 
@@ -203,7 +203,7 @@ class Registration:
     async def _is_repeat(self, tx: UnitOfWork, application: Application, email: str) -> bool:
         """Whether this very sign-up was made already.
 
-        The password is not compared: whoever knew the request_id could guess it here.
+        The password is not compared: someone who knew the request_id could guess it here.
         """
         if application.request_id is None:
             return False
@@ -244,7 +244,7 @@ class Registration:
         taken = await self._buckets.take(tx, {name: limit}, now)
         if isinstance(taken, timedelta):
             return
-        # Before the bucket is empty, and while it stays nearly so, codes are long: they are good for whichever sign-up
+        # Before the bucket is empty, and while it stays nearly so, codes are long: they are valid for whichever sign-up
         # comes next.
         if throttle.left(taken[name], limit, now) >= limit.burst // 2 and not await self._sign_ups.has_others(
             tx, sign_up, now

@@ -60,7 +60,7 @@ CHANGE_BY_ACCOUNT = Limit(20, timedelta(minutes=15))
 """Wrong passwords of a person who is signed in and wants a new one."""
 MFA_BY_ACCOUNT = Limit(10, timedelta(minutes=10))
 """Wrong codes of an authenticator app, behind a right password. From an installation that has signed in to the account
-before they count apart, so that nobody else's are in its way. Recovery codes are never limited: they can't be
+before they count apart, so that no one else's are in its way. Recovery codes are never limited: they can't be
 guessed."""
 MAIL_BY_NETWORK = Limit(60, timedelta(minutes=1))
 """Sign-ups and requests for another code from one network, for whatever addresses."""
@@ -70,7 +70,7 @@ it, so this must be quicker than a code's lifetime."""
 REMINDERS_BY_MAIL = Limit(3, timedelta(hours=8))
 """Messages to one address that say that it has an account already."""
 NOTICE = Limit(1, timedelta(hours=24))
-"""Notices of one kind about the same thing: whoever causes them again and again sends one a day."""
+"""Notices of one kind about the same thing: however often they are caused, one is sent a day."""
 
 
 def key(name: str, *parts: str) -> bytes:
@@ -86,7 +86,7 @@ class Throttle:
     """Which buckets an attempt takes from."""
 
     factor: int = field(default=1)
-    """Multiplies what one network may do to all addresses together: where everybody comes from one address, as in tests
+    """Multiplies what one network may do to all addresses together: where everyone comes from one address, as in tests
     of the whole mesh."""
 
     def sign_in(self, email: str, networks: Iterable[str]) -> dict[bytes, Limit]:
@@ -100,7 +100,7 @@ class Throttle:
     def known_sign_in(self, email: str, installation: str) -> dict[bytes, Limit]:
         """Of a password, from an installation that is known.
 
-        Counted apart, so that nobody else's attempts are in its way.
+        Counted apart, so that no one else's attempts are in its way.
         """
         return {key("sign_in installation", email, installation): SIGN_IN_BY_INSTALLATION}
 

@@ -18,7 +18,7 @@ Turn = asyncio.Future[None]
 class Turns:
     """Gives turns.
 
-    Without them, whoever sends most would have most of it; many networks that each stay below their limits, all of it.
+    Without them, the one who sends most would have most of it; and many networks, each below its limits, all of it.
     """
 
     def __init__(self, *, at_once: int, waiting: int) -> None:
@@ -56,7 +56,7 @@ class Turns:
             await turn
             yield
         finally:
-            # Whoever left the queue never had one.
+            # A caller who left the queue never had one.
             self._queue.discard(turn)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._free += 1

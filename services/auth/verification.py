@@ -1,9 +1,9 @@
 """One-time codes: how they look, how long they live, and what they prove.
 
-A code has eight digits while its address has one open sign-up, and is good for that one. Once there are several, or
+A code has eight digits while its address has one open sign-up, and is valid for that one. Once there are several, or
 many codes were mailed, it has sixteen, and proves the address for the sign-up whose password comes with it. So the
 owner of an address gets through however many strangers sign up with it and use up its mail: any such message will do,
-and the strangers don't know the owner's password. Nor can anybody guess sixteen digits, for which each of them could
+and the strangers don't know the owner's password. Nor can anyone guess sixteen digits, for which each of them could
 make as many sign-ups as they like.
 """
 
@@ -35,7 +35,7 @@ class Code:
 
     @property
     def is_long(self) -> bool:
-        """Whether it is good for every sign-up of its address, with its password."""
+        """Whether it is valid for every sign-up of its address, with its password."""
         return bool(self.rest)
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ def typed(code: str) -> Code:
     """The digits of a code, however they were typed or pasted.
 
     Raises:
-        InvalidArgument: CODE_INVALID, it can't be a code. Nobody's attempt: it guesses nothing.
+        InvalidArgument: CODE_INVALID, it can't be a code. No one's attempt: it guesses nothing.
     """
     meant = digits(code)
     if len(meant) not in (CODE_DIGITS, 2 * CODE_DIGITS) or not (meant.isascii() and meant.isdigit()):

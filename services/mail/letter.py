@@ -2,7 +2,7 @@
 
 One pair of templates for each kind, in `letters/<kind>.txt` and `letters/<kind>.html`.
 
-The first line of the text is the subject. Nothing that somebody else has chosen is in a letter, but for the name of a
+The first line of the text is the subject. Nothing that someone else has chosen is in a letter, but for the name of a
 device, which is stripped down to letters first: a letter must not carry a stranger's words to an address that the
 stranger chose.
 """
@@ -55,8 +55,7 @@ def compose(body: str) -> Letter:
         body: JSON of `authmesh.mail.v1.Message`.
 
     Raises:
-        LetterError: it is no such message, there is no letter of its kind, or something that its letter says is not in
-            it.
+        LetterError: it is not such a message, has no letter of its kind, or lacks something that its letter says.
     """
     try:
         message = json_format.Parse(body, Message(), ignore_unknown_fields=True)

@@ -154,7 +154,7 @@ class ChangeLog:
         tx.after_commit[self.grown.set] = None
 
     async def announce(self, tx: Transaction, resource: Resource, *, removed: bool = False) -> None:
-        """Writes that a resource was changed or is being deleted, which everybody notices who can see it.
+        """Writes that a resource was changed or is being deleted, which everyone notices who can see it.
 
         The transaction holds the lock of the resource. The shares of a deleted one stay until this is announced.
         """
@@ -297,7 +297,7 @@ class ChangeLog:
 
 
 def _change(seen_since: int | None, after: int) -> Change:
-    """What somebody notices who has read up to `after`: several changes that they have not read yet are one to them."""
+    """What someone notices who has read up to `after`: several changes that they have not read yet are one to them."""
     if seen_since is None:
         return Change.REMOVED
     return Change.ADDED if seen_since > after else Change.UPDATED

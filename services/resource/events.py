@@ -25,7 +25,7 @@ def deleted(resource: Resource, caller: UUID) -> AuditEvent:
 
 
 def shared(share: Share) -> AuditEvent:
-    """Somebody was given a role."""
+    """Someone was given a role."""
     return _about(
         share,
         _success("resource.shared", share.resource, share.grantee.user or share.holder, role=share.role.name.lower()),
@@ -43,7 +43,7 @@ def claimed(share: Share, holder: UUID) -> AuditEvent:
 
 
 def access_denied(resource_id: UUID, caller: UUID, reason: Reason) -> AuditEvent:
-    """Somebody asked for a resource that they may not have, or not in that way."""
+    """Someone asked for a resource that they may not have, or not in that way."""
     return AuditEvent(
         type="resource.access_denied",
         outcome=OUTCOME_FAILURE,

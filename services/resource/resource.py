@@ -12,7 +12,7 @@ from mesh.resources.etag import etag_of
 
 
 class Role(IntEnum):
-    """What somebody may do, weakest first. The numbers are those of `authmesh.resource.v1.Role`."""
+    """What someone may do, weakest first. The numbers are those of `authmesh.resource.v1.Role`."""
 
     READER = 1
     EDITOR = 2
@@ -58,12 +58,12 @@ class Resource:
 
 
 def refusal(resource: Resource | None, needed: Role) -> NotFound | PermissionDenied | None:
-    """Why somebody may not do what takes `needed`; None when they may.
+    """Why someone may not do what takes `needed`; None when they may.
 
     A resource that they cannot see does not exist.
     """
     if resource is None or resource.role is None:
-        return NotFound(Reason.RESOURCE_NOT_FOUND, "there is no such resource")
+        return NotFound(Reason.RESOURCE_NOT_FOUND, "the resource does not exist")
     if resource.role < needed:
         return PermissionDenied(
             Reason.ROLE_MISSING, f"this takes the role {needed.name.lower()}; yours is {resource.role.name.lower()}"

@@ -23,7 +23,7 @@ REQUEST_ID_LIFETIME = timedelta(hours=24)
 
 
 class Resources:
-    """The resources of everybody."""
+    """The resources of everyone."""
 
     def __init__(
         self,

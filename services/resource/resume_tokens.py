@@ -1,8 +1,8 @@
 """Resume tokens: where in the log a watch goes on.
 
-The numbers of the log count the changes of everybody. Read by a client they would tell what happens to others: whether
-sharing with an address made a change for somebody, and so whether it has an account. So tokens are sealed, each
-differently, and good for one person.
+The numbers of the log count the changes of everyone. Read by a client they would tell what happens to others: whether
+sharing with an address made a change for someone, and so whether it has an account. So tokens are sealed, each
+differently, and valid for one person.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class Seal:
 
 
 class ResumeTokens:
-    """The seals of everybody, from a secret that all replicas share."""
+    """The seals of everyone, from a secret that all replicas share."""
 
     def __init__(self, database: Database) -> None:
         """Initializes the instance.

@@ -1,4 +1,4 @@
-"""Forgetting what nobody may ask for any more, in small batches, so that no purge holds up a call."""
+"""Forgetting what no one may ask for any more, in small batches, so that no purge holds up a call."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,11 +1,11 @@
 """Shares: whom a resource is shared with, by the name that the owner used for them.
 
-A share has no holder until User says who is meant. A name that means nobody stays without: it is no error, for that
+A share has no holder until User says who is meant. A name that means no one stays without: it is not an error, for that
 would tell who has an account, and nothing happens for it.
 
 A share given to an address stays a share of that address even when its account is known, and beside one given to the
 same person by user id: if the two became one, the list of shares would tell the owner which address belongs to which
-account. Somebody's role is the highest of their shares.
+account. Someone's role is the highest of their shares.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MAX_SHARES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Grantee:
-    """Somebody, as an owner names them: exactly one of the two."""
+    """Someone, as an owner names them: exactly one of the two."""
 
     user: UUID | None = None
     email: str | None = None
@@ -63,7 +63,7 @@ class Change(IntEnum):
 
 
 def transition(before: Role | None, after: Role | None) -> Change | None:
-    """What somebody notices when their role changes; None when nothing."""
+    """What someone notices when their role changes; None when nothing."""
     if before == after:
         return None
     if before is None:

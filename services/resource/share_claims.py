@@ -45,7 +45,7 @@ class ShareClaims(Periodic):
                 await self._settle(share, user)
 
     async def look_up(self, share: Share) -> bool:
-        """Asks whom a share names, and settles it. Returns False when nobody could be asked; `run` asks again."""
+        """Asks whom a share names, and settles it. Returns False when no one could be asked; `run` asks again."""
         try:
             holder = await self._people.find(share.grantee)
         except (Unavailable, DeadlineExceeded):

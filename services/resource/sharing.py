@@ -17,7 +17,7 @@ from services.resource.share import MAX_SHARES, Grantee, Share, transition
 from services.resource.share_claims import LOOKUP_PAUSE, ShareClaims
 
 EVEN_SECONDS = 0.05
-"""How long a call about somebody takes at least: longer than a lookup and what follows from it, so that the time tells
+"""How long a call about someone takes at least: longer than a lookup and what follows from it, so that the time tells
 no more than the answer.
 """
 
@@ -44,7 +44,7 @@ class Sharing:
         """Gives `grantee` a role, in place of the one that a share by the same name gave.
 
         The answer is the same whether there is such a user or not, and it does not depend on User: a share finds its
-        holder at once or, when User is away, later (`share_claims`).
+        holder at once or, when User is unavailable, later (`share_claims`).
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.
@@ -98,7 +98,7 @@ class Sharing:
 
         Raises:
             NotFound: RESOURCE_NOT_FOUND.
-            PermissionDenied: ROLE_MISSING, somebody else's share, and the caller is not the owner.
+            PermissionDenied: ROLE_MISSING, someone else's share, and the caller is not the owner.
         """
         own = grantee.user == caller or (
             grantee.email is not None and await self._is_held(resource_id, grantee, caller)
@@ -137,7 +137,7 @@ class Sharing:
 
 @asynccontextmanager
 async def _evenly() -> AsyncIterator[None]:
-    """Makes calls about somebody take equally long, with an account and without."""
+    """Makes calls about someone take equally long, with an account and without."""
     end = asyncio.get_running_loop().time() + EVEN_SECONDS
     yield
     await asyncio.sleep(end - asyncio.get_running_loop().time())

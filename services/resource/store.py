@@ -36,7 +36,7 @@ class Creation:
 
 
 def resource_of(row: asyncpg.Record, role: int | None) -> Resource:
-    """A row with `COLUMNS`, as somebody with `role` sees it."""
+    """A row with `COLUMNS`, as someone with `role` sees it."""
     return Resource(
         id=row["id"],
         owner=row["owner_id"],
@@ -139,7 +139,7 @@ async def update(tx: Transaction, resource: Resource) -> None:
 
 
 async def delete(tx: Transaction, resource_id: UUID) -> None:
-    """Deletes a resource. Nobody sees it any more; its shares are the log's to delete, when it has told of it."""
+    """Deletes a resource. No one sees it any more; its shares are the log's to delete, when it has told of it."""
     await tx.execute("DELETE FROM resources WHERE id = $1", resource_id)
 
 

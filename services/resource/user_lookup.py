@@ -20,10 +20,10 @@ class UserLookup(Protocol):
     async def find(self, grantee: Grantee) -> UUID | None:
         """The user whom `grantee` means.
 
-        None when there is none: nobody has verified the address, or no user has the id.
+        None when there is none: no one has verified the address, or no user has the id.
 
         Raises:
-            Unavailable, DeadlineExceeded: nobody could be asked.
+            Unavailable, DeadlineExceeded: no one could be asked.
         """
 
 

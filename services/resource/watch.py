@@ -31,7 +31,7 @@ BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message to somebody who watches."""
+    """One message to someone who watches."""
 
     change: Change | None
     """None: nothing happened, and the token is newer."""

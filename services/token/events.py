@@ -69,7 +69,7 @@ def refresh_refused(found: StoredRefreshToken, outcome: RefreshOutcome, reason: 
 
 
 def reuse_detected(found: StoredRefreshToken) -> AuditEvent:
-    """A spent refresh token came again when only a thief, or somebody robbed, would send it.
+    """A spent refresh token came again when only a thief, or someone robbed, would send it.
 
     To be written of each session that ends because of it (`of_session`).
     """

@@ -11,7 +11,7 @@ from mesh.operator.local_service import LocalPlace, LocalService
 from mesh.operator.secret_file import load_or_create
 
 KEY_LEAD_MARGIN = 30
-"""Seconds that a new signing key is in the JWKS beyond the time that anybody here keeps it."""
+"""Seconds that a new signing key is in the JWKS beyond the time that anyone here keeps it."""
 
 
 def _settings(place: LocalPlace) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 """Counts refusals of credentials that are dead or were never issued: refresh tokens, and assertions of clients.
 
-Anybody may send one as often as they like, so none is an audit event.
+Anyone may send one as often as they like, so none is an audit event.
 """
 
 from collections import Counter

@@ -11,7 +11,7 @@ from mesh.storage.database import Database
 
 BATCH = 1000
 KEPT_AFTER_EXPIRY = timedelta(days=1)
-"""Longer than any grace or clock difference, for whoever looks into an incident."""
+"""Longer than any grace or clock difference, for those who look into an incident."""
 
 # In the order of the index, whatever the planner believes of a time that it does not know: an idle pass reads nothing.
 _DELETE = """

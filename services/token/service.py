@@ -39,7 +39,7 @@ JWKS_MAX_AGE = 60
 
 
 class TokenService(token_service_pb2_grpc.TokenServiceServicer):
-    """Sessions and tokens, for everybody."""
+    """Sessions and tokens, for everyone."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
     async def GetJwks(self, request: token_service_pb2.GetJwksRequest, context: Context) -> httpbody_pb2.HttpBody:
         """The keys.
 
-        Computed from their state for each caller; whoever may keep the answer keeps it for less time than a key is
+        Computed from their state for each caller; a cache keeps the answer for less time than a key is
         there unused.
         """
         document = self._jwks()
@@ -193,7 +193,7 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
             auth_time=request.auth_time.ToDatetime(UTC),
             amr=tuple(request.amr),
             address=request.address,
-            # Nobody types it, so there is nobody to tell that it is not text.
+            # No one types it, so there is no one to tell that it is not text.
             user_agent="".join(filter(str.isprintable, request.user_agent)),
         )
         return token_set(await self._sign_ins.issue(sign_in), self._clock())

@@ -51,7 +51,7 @@ class TokenSettings(ProcessSettings, DatabaseSettings, EventSettings):
     """For `kms`: signatures that this process takes at the most of the account's quota (1,000 a second for all elliptic
     keys of a region)."""
     jwks_max_cache_seconds: float = _DEFAULT.jwks_max_cache.total_seconds()
-    """The longest that anybody who verifies our tokens keeps the JWKS."""
+    """The longest that anyone who verifies our tokens keeps the JWKS."""
     signing_lead_seconds: float = _DEFAULT.lead.total_seconds()
     """How long a key is in the JWKS before it signs."""
     signing_rotation_seconds: float | None = None

@@ -71,7 +71,7 @@ class Administration:
         return user
 
     async def grant(self, email: str, role: str) -> User:
-        """Adds a role to whoever has the address.
+        """Adds a role to the user with an address.
 
         For the operator; Token hears of it by the outbox of the running User process.
 
@@ -82,7 +82,7 @@ class Administration:
         return await self._change_by_email(email, rules.known([role]), ())
 
     async def revoke(self, email: str, role: str) -> User:
-        """Takes a role from whoever has the address, as `grant` gives it.
+        """Takes a role from the user with an address, as `grant` gives it.
 
         Also from the last administrator, for an operator can make another.
 

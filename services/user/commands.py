@@ -1,6 +1,6 @@
 """`authmesh admin`.
 
-What only whoever has the machine (or a shell in the pod) may do, such as making the first administrator.
+What only the operator of the machine (or of the pod) may do, such as making the first administrator.
 
 It works on User's own database, beside the running process, whose relay then tells Token.
 """

@@ -36,4 +36,4 @@ class User:
 
 def not_found() -> NotFound:
     """The answer to a user who doesn't exist."""
-    return NotFound(Reason.USER_NOT_FOUND, "there is no such user")
+    return NotFound(Reason.USER_NOT_FOUND, "the user does not exist")

@@ -15,7 +15,7 @@ CLAIM_SHARES = "/authmesh.resource.v1.ResourceDirectory/ClaimShares"
 
 
 class Profiles:
-    """Everybody's profiles. Who may see or change which one is the access rules' business, decided before."""
+    """Everyone's profiles. Who may see or change which one is the access rules' business, decided before."""
 
     def __init__(self, work: Work) -> None:
         self._work = work

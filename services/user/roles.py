@@ -1,4 +1,4 @@
-"""Roles: which exist, and that somebody must be left who can give them."""
+"""Roles: which exist, and that someone must be left who can give them."""
 
 from collections.abc import Collection, Iterable
 
@@ -17,7 +17,7 @@ def known(roles: Iterable[str]) -> tuple[str, ...]:
     """
     for role in roles:
         if role not in KNOWN:
-            raise field_invalid("roles", f"there is no role `{role[:100]}`: {', '.join(sorted(KNOWN))} exist")
+            raise field_invalid("roles", f"`{role[:100]}` is not a role: choose from {', '.join(sorted(KNOWN))}")
     return tuple(sorted(set(roles)))
 
 

@@ -55,7 +55,7 @@ class Users:
         return [user for row in rows if (user := _user(row))]
 
     async def lock(self, tx: Transaction, user_id: uuid.UUID) -> User | None:
-        """A user by id, whom nobody else changes until the transaction ends."""
+        """A user by id, whom no one else changes until the transaction ends."""
         return _user(await tx.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1 FOR UPDATE", user_id))
 
     async def lock_administrators(self, tx: Transaction) -> set[uuid.UUID]:

@@ -20,7 +20,7 @@ from mesh.operator.aws_account import REGION, AwsAccount
 from mesh.operator.secret_file import load_or_create, load_or_create_password, private_directory
 
 SERVICES = ("cloudformation", "events", "kms", "s3", "sns", "sqs")
-"""What the mesh needs. CloudFormation makes resources of others too; nobody can call their APIs."""
+"""What the mesh needs. CloudFormation makes resources of others too; no one can call their APIs."""
 
 
 @dataclass(frozen=True, slots=True)

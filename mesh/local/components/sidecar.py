@@ -12,7 +12,7 @@ from mesh.operator.errors import explain
 from mesh.operator.secret_file import private_directory, write_private
 
 LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error,misc:error")
-"""That it was asked to end is no warning; nor is it that Token's keys can't be had yet while Token starts, and when
+"""That it was asked to end is not a warning; nor is it that Token's keys can't be had yet while Token starts, and when
 they can't be had for long the services say so. What Envoy thinks of the configuration is known: a test asks it.
 """
 

@@ -46,7 +46,7 @@ def prepare(infra: Infra, directory: Path, sockets: Path, *, log: Path | None = 
     private_directory(directory)
     password = load_or_create_password(directory / "password")
     socket = sockets / "valkey"
-    # In a file, for the command line of a process is readable to everybody.
+    # In a file, for the command line of a process is readable to everyone.
     configuration = directory / "valkey.conf"
     lines = [
         "port 0",

@@ -85,7 +85,7 @@ class EventBridgeSink(Sink):
         """Keeps the event in its sealed form.
 
         A tombstone takes its number, and a statement at the end of the chain vouches for the tombstone. These two are
-        sent until they are taken: without them the chain has a gap, or a tombstone that nobody believes.
+        sent until they are taken: without them the chain has a gap, or a tombstone that no one believes.
         """
         if entry.destination in (tombstone.PARKED, tombstone.STATEMENT):
             return None

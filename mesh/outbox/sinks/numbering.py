@@ -1,6 +1,6 @@
 """The chain of a source's events: contiguous numbers, each event carrying the hash of the one before it.
 
-The chain's head is one row. Whoever holds its lock numbers events, and nobody else: that is the only fence there is, so
+The chain's head is one row. The process that holds its lock numbers events, and no other: that is the only fence, so
 any number of replicas may relay one source, behind a transaction pooler too.
 
 Personal data is sealed here, before the hash is made: the chain runs over what S3 will have.
@@ -33,7 +33,7 @@ UNNUMBERED = "kind = 'audit' AND sequence IS NULL"
 def is_known(event: AuditEvent) -> bool:
     """Whether this release knows every field of an event.
 
-    One that it does not know may be personal, and would not be in its JSON: whoever verifies would say that the event
+    One that it does not know may be personal, and would not be in its JSON: a verifier would say that the event
     was changed. While two releases share an outbox, the newer one relays such an event.
     """
     return not len(UnknownFieldSet(event))
@@ -102,7 +102,7 @@ def _read(source: str, row: int, event_type: str, payload: bytes) -> _Link:
         event = AuditEvent.FromString(payload)
         event.event_time.ToDatetime()
     except (DecodeError, ValueError):
-        # Bytes that are no event, or a time that is none: neither the bus nor anybody else could read it.
+        # Bytes that are not an event, or a time that is none: neither the bus nor anyone else could read it.
         return _Link(row, tombstone.unnumbered(source, event_type, payload, "unreadable"), "unreadable")
     # JSON is at most some six times as long: the long form is only made of what may be too long.
     if len(payload) * 6 > MAX_EVENT_BYTES and len(json_format.MessageToJson(event, indent=None)) > MAX_EVENT_BYTES:

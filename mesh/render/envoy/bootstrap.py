@@ -48,7 +48,7 @@ def _overload(heap: int, connections: int) -> Resource:
     return {
         "refresh_interval": "0.25s",
         "resource_monitors": [limit, memory],
-        # Whoever holds most goes first: a stream that sends a large body slowly.
+        # The stream that holds most goes first: a stream that sends a large body slowly.
         "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
         "actions": [
             {"name": "envoy.overload_actions.shrink_heap", "triggers": [{"name": _HEAP, "threshold": {"value": 0.8}}]},

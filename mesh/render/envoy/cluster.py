@@ -117,7 +117,7 @@ def _http2(listener: NodeListener) -> Resource:
     options = {
         "connection_keepalive": {"interval": "30s", "timeout": "5s"},
         "initial_stream_window_size": _WINDOW,
-        # Room for every stream at once: a few answers that nobody reads must not stop the others on this connection.
+        # Room for every stream at once: a few answers that no one reads must not stop the others on this connection.
         "initial_connection_window_size": _WINDOW * listener.connection_pool.max_requests,
     }
     return {

@@ -41,7 +41,7 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         listeners = [ingress, listener.egress(contract, placement, _routes(placement, routes[1]))]
         clusters = [cluster.process(mesh, node, placement)]
     else:
-        raise RenderError(f"there is no node {node}; known: {', '.join((*mesh.nodes, gateway))}")
+        raise RenderError(f"{node} is not a node of the mesh: choose from {', '.join((*mesh.nodes, gateway))}")
     if missing := [name for name in peers if name not in placement.nodes]:
         raise RenderError(f"{node}: the placement has no address of {', '.join(missing)}")
     clusters += [cluster.node(mesh, name, placement) for name in peers]

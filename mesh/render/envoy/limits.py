@@ -19,7 +19,7 @@ REQUEST_TOO_LARGE = "request-too-large"
 
 BEYOND_REQUEST_SHARE = "x-authmesh-beyond-request-share"
 BEYOND_SHARE = "x-authmesh-beyond-share"
-"""Marks of the edge on requests beyond the share of their site. Nobody else may set them."""
+"""Marks of the edge on requests beyond the share of their site. No one else may set them."""
 
 BUCKETS = 2_048
 """Of each kind; the one that was not used for longest makes room."""
@@ -77,7 +77,7 @@ def request_limits(limit: ClientLimit, factor: int) -> list[Resource]:
 def concurrency_limit(requests: int) -> Resource:
     """Bounds the requests that are under way at once, beyond the shares of their sites.
 
-    Envoy's controller looks for the best limit between two; here both are the same. Whole bodies, answers that nobody
+    Envoy's controller looks for the best limit between two; here both are the same. Whole bodies, answers that no one
     reads and streams that stay open all count, from here to the end of their request.
     """
     controller = {

@@ -85,7 +85,7 @@ def ingress(
 def egress(contract: Contract, placement: Placement, routes: Resource) -> Resource:
     """Calls of the process to its backends.
 
-    A pipe that only its own user can open: whoever dials it is this node to the mesh.
+    A pipe that only its own user can open: a process that dials it is this node to the mesh.
     """
     manager = _manager(
         placement,
@@ -141,9 +141,9 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         forward_client_cert_details="SANITIZE",
         use_remote_address=True,
         xff_num_trusted_hops=edge.trusted_hops,
-        # Nobody is internal here, whatever address they come from: no client may give Envoy orders by x-envoy- headers,
-        # and everybody's address is told to the processes. Without a range Envoy would take private addresses for
-        # internal; nobody calls from the broadcast address.
+        # No one is internal here, whatever address they come from: no client may give Envoy orders by x-envoy- headers,
+        # and everyone's address is told to the processes. Without a range Envoy would take private addresses for
+        # internal; no one calls from the broadcast address.
         internal_address_config={
             "unix_sockets": False,
             "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}],

@@ -110,7 +110,7 @@ TABLE: tuple[LocalReply, ...] = (
     ),
     LocalReply(
         "response.code == 404 || response.code == 405",
-        errors.Unimplemented(Reason.NOT_IMPLEMENTED, "there is no such method"),
+        errors.Unimplemented(Reason.NOT_IMPLEMENTED, "the method does not exist"),
         404,
     ),
     LocalReply(
@@ -149,7 +149,7 @@ TABLE: tuple[LocalReply, ...] = (
 )
 
 _CONTENT = "'content-type' in request.headers && request.headers['content-type']"
-# The transcoder rewrites the content type and leaves the original path behind; nobody else can: listeners drop that
+# The transcoder rewrites the content type and leaves the original path behind; no one else can: listeners drop that
 # header when it comes in.
 _GRPC = f"{_CONTENT}.startsWith('application/grpc') && !('x-envoy-original-path' in request.headers)"
 # Once the bridge has seen a request it is gRPC, and the bridge puts our answer into Connect's words.

@@ -26,7 +26,7 @@ _RESPONSE_BYTES = 4 * 1024 * 1024
 def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int) -> Resource:
     """JSON for the given proto services, as their `google.api.http` rules say.
 
-    What is no method or no field is refused.
+    Anything that is not a method or a field is refused.
     """
     return extension(
         TRANSCODER,

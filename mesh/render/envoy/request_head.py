@@ -86,7 +86,7 @@ REFUSALS = (
     HeadRefusal(
         _CONTENT_ENCODING, field_invalid(_CONTENT_ENCODING, "compressed bodies are not supported: leave it out"), 400
     ),
-    HeadRefusal(_UNKNOWN_METHOD, _unsupported("there is no such method"), 404),
+    HeadRefusal(_UNKNOWN_METHOD, _unsupported("the method does not exist"), 404),
     HeadRefusal(
         _TOO_LARGE,
         errors.ResourceExhausted(Reason.MESSAGE_TOO_LARGE, f"the headers are too large: at most {_LARGEST} bytes"),

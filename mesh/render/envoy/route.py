@@ -23,7 +23,7 @@ from mesh.render.request_size import SMALLEST, request_limit
 # on. A client's deadline is kept at the edge, which ends the call and so cancels it behind: a node that answered
 # DEADLINE_EXCEEDED would be counted as failing.
 _CLIENT_CLAIMS = ["x-forwarded-for", "grpc-timeout", TIMEOUT_AS_SENT, BEYOND_REQUEST_SHARE, BEYOND_SHARE]
-# A process speaks for nobody but itself.
+# A process speaks for no one but itself.
 _PROCESS_CLAIMS = ["x-forwarded-for", "x-forwarded-client-cert", "x-envoy-external-address", TIMEOUT_AS_SENT]
 
 _LATER = timedelta(seconds=1)
@@ -55,7 +55,7 @@ def ingress_routes(mesh: Mesh, contract: Contract, node: str) -> Resource:
 
 
 def egress_routes(mesh: Mesh, contract: Contract, node: str) -> Resource:
-    """Calls of the process of `node` go to its backends and to nobody else. The only place where calls are retried."""
+    """Calls of the process of `node` go to its backends and to no one else. The only place where calls are retried."""
     routes: dict[str, Resource] = {}
     for backend in mesh.backend_nodes(node):
         for rpc, policy in _policies(mesh, contract, backend):
@@ -126,7 +126,7 @@ def _route(rpc: Rpc, policy: GrpcRoute, action: Resource, later: timedelta = tim
 
 
 def _grpc_call(path: str) -> Resource:
-    # What is no POST can't be read by grpc core, and would count as a failure of the node that it was sent to.
+    # What is not a POST can't be read by grpc core, and would count as a failure of the node that it was sent to.
     return {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "POST"}}]}
 
 
@@ -213,7 +213,7 @@ def _documents(placement: Placement) -> list[Resource]:
             "match": {"path": "/openapi.json", "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
             "direct_response": {"status": 200, "body": {"filename": str(placement.openapi)}},
             "response_headers_to_add": [_header("content-type", "application/json")],
-            # It is no method, and the transcoder would say so.
+            # It is not a method, and the transcoder would say so.
             "typed_per_filter_config": {**size_limit(SMALLEST), TRANSCODER: _OFF},
         }
     ]

@@ -25,7 +25,7 @@ from mesh.rpc.refresh_cookie import NAME
 _FIELD = "$"
 _LONGEST_FIELD = 100
 """The name of an unknown query parameter is the client's."""
-_UNKNOWN_FIELD = field_invalid(_FIELD, "there is no such field")
+_UNKNOWN_FIELD = field_invalid(_FIELD, "does not exist")
 _WRONG_TYPE = field_invalid(_FIELD, "the value is not of the field's type")
 
 _SCRIPT = """\

@@ -66,7 +66,7 @@ async def migrate(url: str, package: str) -> str:
     newest, scripts = head(package), _scripts(package, MESH)
 
     def upgrade(connection: Connection) -> None:
-        # The lock ends with the transaction, so it is no session state and works behind a transaction pooler.
+        # The lock ends with the transaction, so it is not session state and works behind a transaction pooler.
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('authmesh.migrations'))"))
         if connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL")):
             connection.execute(text(_FORGET_COPIES))

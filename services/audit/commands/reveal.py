@@ -65,7 +65,7 @@ async def reveal_lines(lines: Iterable[str], keyrings: Keyrings) -> AsyncIterato
 
     Raises:
         OperatorError, Unavailable: keys are not to be had.
-        SealError: a line's data was changed, or the line is no event.
+        SealError: a line's data was changed, or the line is not an event.
     """
     for line in lines:
         try:

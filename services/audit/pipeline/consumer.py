@@ -1,8 +1,8 @@
 """The consumer: events from SQS to S3. A message is deleted when its event is in S3, and not before.
 
 A message whose event is not taken stays in the queue until its receive count takes it to the dead letters; it holds up
-nothing. While S3 is away the consumer keeps its messages and asks SQS for more time, because an outage must not use up
-the receive counts of good messages. The process is ready all the while: nothing that calls it depends on AWS.
+nothing. While S3 is unavailable the consumer keeps its messages and asks SQS for more time: an outage must not use
+up the receive counts of good messages. The process is ready all the while: nothing that calls it depends on AWS.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """What comes out of the queue: an EventBridge envelope with one audit event in it.
 
-An event is taken when a verifier can read it, and not otherwise: one line that nobody can hold against the chain would
+An event is taken when a verifier can read it, and not otherwise: one line that no one can hold against the chain would
 spoil the proof for good. What is refused stays in the queue until it is a dead letter, and goes back (`authmesh audit
 redrive`) when a release is there that reads it.
 """
@@ -47,7 +47,7 @@ class Record:
     def identity(self) -> tuple[str, int, bytes]:
         """Equal for repetitions of one event.
 
-        The content is part of it: another event under a number that was used is no repetition, and whoever forges one
+        The content is part of it: another event under a number that was used is not a repetition, and a forger of one
         must not make the true one disappear.
         """
         return self.source, self.sequence, hashlib.sha256(self.line).digest()

@@ -98,7 +98,7 @@ class Checkpointer(Part):
 
         Raises:
             CheckpointError: what is in the bucket under the next number is not ours.
-            ClientError, BotoCoreError, OSError: S3 or KMS is away.
+            ClientError, BotoCoreError, OSError: S3 or KMS is unavailable.
             Unavailable: the database is.
         """
         if self._pinned is None:

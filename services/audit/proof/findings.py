@@ -99,7 +99,7 @@ class Report:
     """The result of a verification."""
 
     findings: list[Finding] = field(default_factory=list)
-    """What nobody acknowledged. Checkpoints first, then each source in the order of its numbers, objects last."""
+    """What no one acknowledged. Checkpoints first, then each source in the order of its numbers, objects last."""
     unlisted: int = 0
     """How many there are beyond the first thousand."""
     acknowledged: list[Acknowledged] = field(default_factory=list)

@@ -20,7 +20,7 @@ from services.audit.trail.event_codec import LineError, Link, read_line, unpack
 from services.audit.trail.objects import PREFIX, SUFFIX, AuditObject
 
 REMEMBERED = 1_000
-"""Objects that wait for a database that is away. Those beyond it are found in the bucket later."""
+"""Objects that wait for a database that is unavailable. Those beyond it are found in the bucket later."""
 RETRY_SECONDS = 1.0
 LISTED_AT_ONCE = 1_000
 SLACK = timedelta(days=1)
@@ -72,7 +72,7 @@ class Projector(Part):
             progress: Told of every object that was read.
 
         Raises:
-            ClientError, BotoCoreError, OSError: S3 is away.
+            ClientError, BotoCoreError, OSError: S3 is unavailable.
             Unavailable: the database is.
         """
         days, count = await self._projection.days(), 0
@@ -109,7 +109,7 @@ class Projector(Part):
         """Takes one object into the projection.
 
         Raises:
-            Unavailable: the database is away.
+            Unavailable: the database is unavailable.
         """
         matched = _KEY.fullmatch(key)
         try:

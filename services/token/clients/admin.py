@@ -59,7 +59,7 @@ class ClientAdmin:
             work: Of Token.
             revoker: Refuses the tokens of a client that is shut out.
             denials: Takes refusals.
-            role_scopes: Says which scopes are more than everybody's.
+            role_scopes: Says which scopes are more than everyone's.
             longest_token: How long access tokens may live at the most: a signing key is kept no longer than that.
         """
         self._work = work
@@ -190,7 +190,7 @@ class ClientAdmin:
 
         With a key of their own choice they could have its tokens.
 
-        A scope that no role has is nobody's: a service outside the mesh may go by it.
+        A scope that no role has is no one's: a service outside the mesh may go by it.
         """
         return client.scopes - self._role_scopes.default - set(caller_scopes) if client.confidential else frozenset()
 
@@ -247,18 +247,18 @@ def _check_id(client_id: str) -> None:
 
 def _existing(found: ClientRecord | None) -> ClientRecord:
     if found is None:
-        raise NotFound(Reason.CLIENT_NOT_FOUND, "there is no such client")
+        raise NotFound(Reason.CLIENT_NOT_FOUND, "the client does not exist")
     return found
 
 
 def _gives(before: Client, after: Client) -> bool:
-    """Whether a change lets somebody have tokens that nobody could have before."""
+    """Whether a change lets someone have tokens that no one could have before."""
     known = client_keys(before.jwks).values()
     more_keys = any(key not in known for key in client_keys(after.jwks).values())
     return more_keys or bool(after.scopes - before.scopes) or (before.disabled and not after.disabled)
 
 
 def _takes(before: Client, after: Client) -> bool:
-    """Whether a change leaves tokens behind that nobody could get any more."""
+    """Whether a change leaves tokens behind that no one could get any more."""
     kept = client_keys(after.jwks).values()
     return any(key not in kept for key in client_keys(before.jwks).values()) or bool(before.scopes - after.scopes)

@@ -17,7 +17,7 @@ from services.token.clients.keys import client_keys
 LIFETIME_SECONDS = 300
 """How far ahead `exp` may be: that long an assertion is remembered, so that it is good once."""
 
-# An access token, or whatever else a key may sign, is no assertion (RFC 8725, section 3.11). Most libraries write
+# An access token, or whatever else a key may sign, is not an assertion (RFC 8725, section 3.11). Most libraries write
 # `JWT`, some nothing.
 _TYPES = (None, "JWT", "client-authentication+jwt")
 
@@ -52,7 +52,7 @@ class Assertion:
 
     @property
     def spent_until(self) -> datetime:
-        """When nobody would accept it any more, whether it was used or not."""
+        """When no one would accept it any more, whether it was used or not."""
         return datetime.fromtimestamp(self.expires_at + LEEWAY_SECONDS, UTC)
 
     def verified_by(self, jwks: str) -> VerificationKey | None:
@@ -75,7 +75,7 @@ class Assertion:
             return Fault.EXPIRED
         if self.expires_at > now + LIFETIME_SECONDS:
             return Fault.TOO_LONG
-        # Alone: of an assertion that is for somebody else too, they could make use here before the client does
+        # Alone: of an assertion that is for someone else too, they could make use here before the client does
         # (draft-ietf-oauth-rfc7523bis).
         if self.payload.get("aud") not in (issuer, [issuer]):
             return Fault.AUDIENCE

@@ -17,7 +17,7 @@ _log = structlog.get_logger("authmesh.clients")
 
 
 class ClientBootstrap(Part):
-    """Takes the clients of the file over into the database, which has the say from then on.
+    """Takes the clients of the file over into the database, which decides from then on.
 
     What an administrator changed or deleted stays so.
     """

@@ -137,7 +137,7 @@ class Clients(Protocol):
     async def hold(self, tx: Transaction, client_id: str) -> ClientRecord | None:
         """The client as it is, and stays until the transaction ends.
 
-        Whoever deletes it waits, and sees what was issued to it.
+        A deletion waits, and sees what was issued to it.
         """
 
 

@@ -131,6 +131,6 @@ def _granted(requested: frozenset[str], allowed: frozenset[str]) -> frozenset[st
 
 
 def _refusal() -> Unauthenticated:
-    # One answer for all causes, so that nobody finds out by it which clients there are, or what is wrong with a key
+    # One answer for all causes, so that no one finds out by it which clients there are, or what is wrong with a key
     # they hold.
     return Unauthenticated(Reason.CREDENTIALS_INVALID, "the client assertion is not valid")

@@ -47,7 +47,7 @@ def _check_members(member: object) -> None:
     if allowed is None:
         raise JwksError("a key is neither EC nor RSA")
     if more := member.keys() - allowed:
-        # By name only: the value may be a private key that somebody sent by mistake.
+        # By name only: the value may be a private key that someone sent by mistake.
         raise JwksError(f"a key has members that no public {member['kty']} key has: {', '.join(sorted(more))[:100]}")
     if not is_key_id(member.get("kid")):
         raise JwksError("a key has no kid of 1 to 64 letters, digits, - and _")

@@ -21,14 +21,14 @@ async def find_client(source: Database | Transaction, client_id: str) -> ClientR
 
 
 async def hold_client(tx: Transaction, client_id: str) -> ClientRecord | None:
-    """The same, and nobody changes it until the transaction ends. Any number may hold it."""
+    """The same, and no one changes it until the transaction ends. Any number may hold it."""
     return _registered(
         await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR SHARE", client_id)
     )
 
 
 async def lock_client(tx: Transaction, client_id: str) -> ClientRecord | None:
-    """The same, held by nobody else: waits for those who issue tokens to it."""
+    """The same, held by no one else: waits for those who issue tokens to it."""
     return _registered(
         await tx.fetchrow("SELECT * FROM clients WHERE id = $1 AND delete_time IS NULL FOR UPDATE", client_id)
     )

@@ -82,7 +82,7 @@ class AccessTokenWriter:
         return await self._sign(payload)
 
     async def write_client(self, grant: ClientGrant) -> str:
-        """The signed token of a client itself: nobody's session, and nobody signed in.
+        """The signed token of a client itself: no one's session, and no one signed in.
 
         Raises:
             Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: the key is out of reach.

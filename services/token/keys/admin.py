@@ -102,7 +102,7 @@ class KeyAdmin:
             tx.record(events.key_revoked(key, key.state(time).name.lower()))
             published = in_state(keys, State.PUBLISHED, time)
             if was_active and published:
-                # However short it has been in the JWKS: nobody else can sign. Verifiers that don't know it yet ask
+                # However short it has been in the JWKS: no one else can sign. Verifiers that don't know it yet ask
                 # again for a key unknown to them.
                 await self._store.activate(tx, published.key_id, time)
                 tx.record(events.key_activated(published, "revocation"))

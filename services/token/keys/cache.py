@@ -22,7 +22,7 @@ _log = structlog.get_logger("authmesh.keys")
 
 
 class KeyCache(Periodic):
-    """The view. Signs with the active key of whoever decided last, whichever replica that was."""
+    """The view. Signs with the active key of the last decision, whichever replica took it."""
 
     name = "signing_keys"
     seconds = 1.0
@@ -76,7 +76,7 @@ class KeyCache(Periodic):
         """The key to sign the next token with.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: nobody can tell, or there is none.
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: no one can tell, or there is none.
         """
         key = self._usable()
         if key is None:

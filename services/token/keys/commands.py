@@ -1,7 +1,7 @@
-"""`authmesh keys`: the keys that tokens are signed with, for whoever has the machine (or a shell in the pod).
+"""`authmesh keys`: the keys that tokens are signed with, for the operator of the machine (or of the pod).
 
 It works on Token's own database, beside the running processes, which see the change within a second. So it needs
-neither an administrator's token, which nobody can get while no key signs and nobody should trust while one is stolen,
+neither an administrator's token, which no one can get while no key signs and no one should trust while one is stolen,
 nor any private key. From elsewhere the same is done with `authmesh call KeyService/RotateKey` and a token that has
 `admin:keys`.
 """
@@ -62,7 +62,7 @@ def revoke(
     key_id: Annotated[str, typer.Argument(metavar="KID", help="As `authmesh keys list` shows it.")],
     database_url: DatabaseUrlOption = None,
 ) -> None:
-    """Refuse every token that a key has signed. People refresh, or sign in again; nobody's session ends."""
+    """Refuse every token that a key has signed. People refresh, or sign in again; no one's session ends."""
 
     async def order(orders: KeyAdmin) -> str:
         await orders.revoke(key_id.removeprefix("keys/"))

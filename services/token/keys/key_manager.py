@@ -48,7 +48,7 @@ class KeyManager(Protocol):
         """
 
     async def destroy(self, key: SigningKey) -> None:
-        """Destroys what of the private key is kept outside the database. A repeat is no error.
+        """Destroys what of the private key is kept outside the database. A repeat is not an error.
 
         Raises:
             Unavailable: KEYS_UNAVAILABLE: not now.

@@ -90,7 +90,7 @@ class KmsKeys:
         Args:
             client: aiobotocore's, of KMS.
             quota: What this process may sign.
-            description: Of new keys, for whoever finds them in the account.
+            description: Of new keys, as the account lists them.
         """
         self._client = client
         self._quota = quota
@@ -119,7 +119,7 @@ class KmsKeys:
         return NewKey(thumbprint(members), algorithm, members, arn.encode())
 
     async def open(self, key: SigningKey) -> "KmsSigner":
-        """What signs with it. Asks nobody."""
+        """What signs with it. Asks no one."""
         assert key.material is not None
         return KmsSigner(self._client, self._quota, key.key_id, key.algorithm, key.material.decode())
 

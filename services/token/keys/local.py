@@ -28,7 +28,7 @@ class SecretFileInvalidError(ValueError):
 
 
 class LocalKeys:
-    """The custody. Whoever has the database and the secret has the keys."""
+    """The custody. Database and secret together are the keys."""
 
     name = "local"
 

@@ -126,7 +126,7 @@ class KeyRotator(Periodic):
         tx.record(events.key_activated(key, cause, actor=events.NODE))
 
     async def _try(self, key: SigningKey) -> None:
-        """Signs once: a key that was disabled, or that nobody can open, must not take the place of one that works."""
+        """Signs once: a key that was disabled, or that no one can open, must not take the place of one that works."""
         signature = await (await self._custodies.of(key).open(key)).sign(_TRIAL)
         published = parse_jwks(jwks([key], key.publish_time), ANY_ALGORITHM)[key.key_id]
         if not published.verifies(_TRIAL, signature):

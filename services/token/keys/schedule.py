@@ -9,8 +9,8 @@ MAX_VIEW_AGE = timedelta(seconds=5)
 """How old a replica's view of the keys may be when it signs. By that much longer than decided may a retired key
 sign."""
 REVOCATION_KEPT = timedelta(days=7)
-"""How long processes remember a revoked key. Longer than a token lives: with a stolen key somebody signs new ones,
-until it is in nobody's JWKS."""
+"""How long processes remember a revoked key. Longer than a token lives: with a stolen key someone signs new ones,
+until it is in no one's JWKS."""
 
 
 class KeyPolicyUnsafeError(ValueError):
@@ -24,7 +24,7 @@ class RotationSchedule:
     lead: timedelta
     """How long it is in the JWKS first."""
     period: timedelta
-    """How long the one before signs, unless somebody orders otherwise."""
+    """How long the one before signs, unless someone orders otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class KeyPolicy:
     """
 
     jwks_max_cache: timedelta = timedelta(minutes=20)
-    """The longest that anybody who verifies our tokens keeps a JWKS (Envoy 10 min, Istio 20 min, API Gateway up to 2
+    """The longest that anyone who verifies our tokens keeps a JWKS (Envoy 10 min, Istio 20 min, API Gateway up to 2
     h). JWKS_MAX_CACHE_SECONDS."""
     lead: timedelta = timedelta(minutes=30)
     """How long a key is in the JWKS before it signs. SIGNING_LEAD_SECONDS."""

@@ -51,7 +51,7 @@ class ActiveKey(Protocol):
         """The key to sign the next token with.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: nobody can tell, or there is none.
+            Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: no one can tell, or there is none.
         """
 
 
@@ -126,7 +126,7 @@ def raw_signature(der: bytes) -> bytes:
     r||s, 32 bytes each (RFC 7518, section 3.4), where OpenSSL and KMS give ASN.1.
 
     Raises:
-        ValueError: it is no DER, or r or s is not in 1..n-1.
+        ValueError: it is not DER, or r or s is not in 1..n-1.
     """
     r, s = decode_dss_signature(der)
     if not (0 < r < _P256_ORDER and 0 < s < _P256_ORDER):

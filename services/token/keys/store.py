@@ -29,12 +29,12 @@ class KeyStore:
         return _keys(await self._database.fetch(_ALL))
 
     async def lock(self, tx: Transaction) -> list[SigningKey]:
-        """The same, and nobody else changes any until the transaction ends."""
+        """The same, and no one else changes any until the transaction ends."""
         await tx.fetchrow("SELECT 1 FROM signing_key_ring FOR UPDATE")
         return _keys(await tx.fetch(_ALL))
 
     async def note_pace(self, pace: RotationSchedule) -> None:
-        """Writes down by which pace the running processes go, for whoever orders beside them."""
+        """Writes down by which pace the running processes go, for the commands that run beside them."""
         await self._database.execute(
             "UPDATE signing_key_ring SET lead = $1, period = $2 WHERE (lead, period) IS DISTINCT FROM ($1, $2)",
             pace.lead,

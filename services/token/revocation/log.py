@@ -49,7 +49,7 @@ class RevocationLog:
         """
         self._database = database
         self.appended = asyncio.Event()
-        """Set when an entry of this process was committed. Whoever waits for it clears it."""
+        """Set when an entry of this process was committed. The one that waits for it clears it."""
         self._published: int | None = None
         self._progress = asyncio.Event()
 
@@ -194,7 +194,7 @@ class RevocationLog:
     async def begin_epoch(self, ended: str) -> bool:
         """Says that the log was restored: numbers of the epoch `ended` mean nothing any more.
 
-        False when somebody else has said so already.
+        False when someone else has said so already.
         """
         tag = await self._database.execute(
             "UPDATE revocation_log SET epoch = gen_random_uuid() WHERE epoch = $1", uuid.UUID(ended)

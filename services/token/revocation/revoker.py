@@ -130,7 +130,7 @@ def next_not_before(known: datetime, time: datetime, issued: Collection[datetime
 def next_not_before_of_client(known: datetime, time: datetime, issued: datetime) -> datetime:
     """The same for a client.
 
-    Nobody knows when its own tokens were issued. So it is one second more than the time, because the clocks of Token's
+    No one knows when its own tokens were issued. So it is one second more than the time, because the clocks of Token's
     processes differ, and more than the last one, because the first token behind that says that it was issued a second
     later.
 

@@ -18,7 +18,7 @@ class RoleScopes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     default: frozenset[Scope]
-    """What everybody may have."""
+    """What everyone may have."""
     roles: Mapping[str, frozenset[Scope]]
 
     @property
@@ -49,7 +49,7 @@ def check_scopes(requested: Collection[str], client: Client, role_scopes: RoleSc
         role_scopes: The rules.
 
     Raises:
-        InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anybody, or none that this client may
+        InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anyone, or none that this client may
             have.
     """
     if unknown := set(requested) - role_scopes.known:
@@ -71,7 +71,7 @@ def grant(
         role_scopes: The rules.
 
     Raises:
-        InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anybody, or nothing is left.
+        InvalidArgument: FIELD_INVALID `scopes`: a scope that no rule grants to anyone, or nothing is left.
     """
     check_scopes(requested, client, role_scopes)
     granted = role_scopes.allowed(roles) & client.scopes

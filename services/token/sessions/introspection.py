@@ -30,7 +30,7 @@ class Introspection:
 
         Args:
             store: Keeps the refresh tokens.
-            verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody
+            verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when no one
                 can tell.
             issuer: `iss`.
             audience: `aud`.

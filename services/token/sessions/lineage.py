@@ -15,7 +15,7 @@ from enum import Enum, auto
 RACE = timedelta(seconds=2)
 """Callers this close behind the rotation raced with it: nothing is remarkable about them."""
 GRACE_WITHOUT_INSTANCE = timedelta(seconds=10)
-"""The longest grace of a session that named no installation: anybody's retry looks like the owner's."""
+"""The longest grace of a session that named no installation: anyone's retry looks like the owner's."""
 REPLAYS = 3
 """Later repetitions that one parent gets answered."""
 REPLAYED_GENERATIONS = 3
@@ -73,7 +73,7 @@ class Lineage:
     """How many generations right before this one had any."""
     successor_is_spent: bool
     unanswered: bool = False
-    """It was spent, and then the key was out of reach: whoever has it still waits for the answer."""
+    """It was spent, and then the key was out of reach: its holder still waits for the answer."""
 
     def is_live(self, time: datetime) -> bool:
         """Whether its session's installation could spend it now."""

@@ -200,5 +200,5 @@ def _refusal(verdict: RefreshOutcome) -> MeshError:
         case RefreshOutcome.SPENDABLE:
             return Unavailable(Reason.DEPENDENCY_UNAVAILABLE, "the token changed under this call: send it again")
         case _:
-            # One answer for all causes: whoever found a token learns nothing from it.
+            # One answer for all causes: a finder of a token learns nothing from it.
             return Unauthenticated(Reason.REFRESH_INVALID, "the refresh token is not valid: sign in again")

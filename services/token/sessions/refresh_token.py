@@ -36,7 +36,7 @@ def digest(token: str) -> bytes:
 def seal(parent: str, successor: str) -> bytes:
     """Encrypts a successor so that only who holds the parent can read it.
 
-    The database, and whoever steals it, cannot.
+    The database, and a thief of it, cannot.
     """
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(_key(parent)).encrypt(nonce, successor.encode(), digest(parent))

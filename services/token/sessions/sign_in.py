@@ -84,7 +84,7 @@ class SessionIssuer:
 
         Raises:
             InvalidArgument: FIELD_INVALID: no such client for a person, no installation where the client demands one,
-                or scopes that nobody can have with this client.
+                or scopes that no one can have with this client.
         """
         check_scopes(scopes, _for_people(await self._clients.find(client_id), instance_id), self._role_scopes)
 

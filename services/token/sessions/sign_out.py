@@ -28,7 +28,7 @@ class SessionManager:
             work: Of Token.
             store: Keeps the sessions.
             revoker: Ends them.
-            verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when nobody
+            verify: The claims of an access token that is good now; raises Unauthenticated, and Unavailable when no one
                 can tell.
         """
         self._work = work
@@ -39,7 +39,7 @@ class SessionManager:
     async def revoke_token(self, token: str) -> None:
         """Ends the session of a refresh token, whichever of its line it is; or one access token.
 
-        What is not good already is no error.
+        A token that is not valid any more is not an error.
         """
         if is_refresh_token(token):
             found = await self._store.find(digest(token), self._work.now())
@@ -58,7 +58,7 @@ class SessionManager:
         return await self._store.live_sessions(subject, before, limit, self._work.now())
 
     async def end_session(self, subject: uuid.UUID, session: uuid.UUID) -> None:
-        """Ends one session of a person. One that has ended, or is somebody else's, is no error."""
+        """Ends one session of a person. One that has ended, or is someone else's, is not an error."""
         await self._end(subject, [session], "revoked")
 
     async def end_all_sessions(self, subject: uuid.UUID, keep: uuid.UUID | None) -> int:

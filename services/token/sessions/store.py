@@ -113,7 +113,7 @@ _USER_BYTES = len("users/") + 36
 _SESSION = "convert_to('users/' || session.subject || '/sessions/' || session.id, 'UTF8')"
 _SESSION_BYTES = _USER_BYTES + len("/sessions/") + 36
 
-# One atomic statement, one round trip. Whoever updates the parent first has spent it; everybody else finds no row and
+# One atomic statement, one round trip. The first to update the parent has spent it; everyone else finds no row and
 # asks `find` what that means, in a statement of its own: in this one they would still see the state before the winner's
 # commit. The session's row lock orders this with sign-out and role changes: a session that ended in between yields no
 # successor, and the parent is spent in vain; scopes that it lost are not given.
@@ -243,7 +243,7 @@ class Store:
         return _found(await self._database.fetchrow(_FIND, token_hash, time))
 
     async def find_locked(self, tx: Transaction, token_hash: bytes, time: datetime) -> StoredRefreshToken | None:
-        """The same, and nobody else counts a replay of it meanwhile."""
+        """The same, and no one else counts a replay of it meanwhile."""
         return _found(await tx.fetchrow(_FIND + "FOR UPDATE OF token", token_hash, time))
 
     async def count_replay(self, tx: Transaction, token_hash: bytes) -> None:

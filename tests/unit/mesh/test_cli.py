@@ -111,8 +111,8 @@ def test_a_method_may_be_named_by_any_end_of_its_name(name: str, contract: Contr
             "resource.v1.ResourceService/getresource",
             "ResourceService has no method getresource: did you mean ResourceService/GetResource?",
         ),
-        ("ResorceService/GetResource", "there is no service ResorceService: did you mean ResourceService/GetResource?"),
-        ("ResorceService/GetResorce", "there is no service ResorceService: did you mean ResourceService/GetResource?"),
+        ("ResorceService/GetResource", "ResorceService is not a service: did you mean ResourceService/GetResource?"),
+        ("ResorceService/GetResorce", "ResorceService is not a service: did you mean ResourceService/GetResource?"),
         (
             "UserService/SignIn",
             (
@@ -120,10 +120,10 @@ def test_a_method_may_be_named_by_any_end_of_its_name(name: str, contract: Contr
                 "DisableUser, EnableUser"
             ),
         ),
-        ("People/SignIn", "there is no service People: did you mean AuthService/SignIn?"),
+        ("People/SignIn", "People is not a service: did you mean AuthService/SignIn?"),
         ("GetResource", "GetResource is not SERVICE/METHOD: did you mean ResourceService/GetResource?"),
         ("SignUpp", "SignUpp is not SERVICE/METHOD: did you mean AuthService/SignUp?"),
-        ("Nothing/Like", "there is no service Nothing: there are AuditService, "),
+        ("Nothing/Like", "Nothing is not a service: choose from AuditService, "),
         ("TokenIssuer/IssueToken", "TokenIssuer has no method IssueToken: it has none that can be called from outside"),
     ],
 )
@@ -177,7 +177,11 @@ def test_each_field_at_fault_is_told_once() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(("kyes", "list"), "did you mean keys?"), (("statsu",), "did you mean status?"), (("xyz",), "there are admin, ")],
+    [
+        (("kyes", "list"), "did you mean keys?"),
+        (("statsu",), "did you mean status?"),
+        (("xyz",), "choose from admin, "),
+    ],
 )
 def test_a_mistyped_command_is_told_with_the_nearest(
     arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
@@ -185,7 +189,7 @@ def test_a_mistyped_command_is_told_with_the_nearest(
     monkeypatch.setenv("COLUMNS", "200")
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 2
-    assert f"there is no command {arguments[0]}: {says}" in result.output
+    assert f"{arguments[0]} is not a command: {says}" in result.output
 
 
 @pytest.mark.parametrize("command", ["", "admin", "audit", "keys"])

@@ -115,7 +115,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_TOKEN_KEY_CREATED: _EventType.ValueType  # 28
     """token.key_created: a signing key was made."""
     EVENT_TYPE_TOKEN_KEY_ROTATED: _EventType.ValueType  # 29
-    """token.key_rotated: somebody had the next signing key take over before its time."""
+    """token.key_rotated: someone had the next signing key take over before its time."""
     EVENT_TYPE_TOKEN_KEY_ACTIVATED: _EventType.ValueType  # 30
     """token.key_activated: a signing key signs from now on."""
     EVENT_TYPE_TOKEN_KEY_RETIRED: _EventType.ValueType  # 31
@@ -153,11 +153,11 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_RESOURCE_DELETED: _EventType.ValueType  # 62
     """resource.deleted: a resource was deleted."""
     EVENT_TYPE_RESOURCE_SHARED: _EventType.ValueType  # 63
-    """resource.shared: somebody was given access to a resource."""
+    """resource.shared: someone was given access to a resource."""
     EVENT_TYPE_RESOURCE_UNSHARED: _EventType.ValueType  # 64
-    """resource.unshared: somebody's access to a resource was taken back."""
+    """resource.unshared: someone's access to a resource was taken back."""
     EVENT_TYPE_RESOURCE_ACCESS_DENIED: _EventType.ValueType  # 65
-    """resource.access_denied: a resource was asked for by somebody who may not have it."""
+    """resource.access_denied: a resource was asked for by someone who may not have it."""
     EVENT_TYPE_RESOURCE_SHARES_CLAIMED: _EventType.ValueType  # 66
     """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
     EVENT_TYPE_ACCESS_DENIED: _EventType.ValueType  # 80
@@ -168,7 +168,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
     EVENT_TYPE_AUDIT_EVENT_PARKED: _EventType.ValueType  # 91
     """audit.event_parked: an event was put aside after it was numbered. Names its number, its hash and the audit.parked that stands at its number
-    now: without this statement, which is chained like any other event, nobody believes that one.
+    now: without this statement, which is chained like any other event, no one believes that one.
     """
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
@@ -239,7 +239,7 @@ EVENT_TYPE_TOKEN_GRANTS_CHANGED: EventType.ValueType  # 27
 EVENT_TYPE_TOKEN_KEY_CREATED: EventType.ValueType  # 28
 """token.key_created: a signing key was made."""
 EVENT_TYPE_TOKEN_KEY_ROTATED: EventType.ValueType  # 29
-"""token.key_rotated: somebody had the next signing key take over before its time."""
+"""token.key_rotated: someone had the next signing key take over before its time."""
 EVENT_TYPE_TOKEN_KEY_ACTIVATED: EventType.ValueType  # 30
 """token.key_activated: a signing key signs from now on."""
 EVENT_TYPE_TOKEN_KEY_RETIRED: EventType.ValueType  # 31
@@ -277,11 +277,11 @@ EVENT_TYPE_RESOURCE_UPDATED: EventType.ValueType  # 61
 EVENT_TYPE_RESOURCE_DELETED: EventType.ValueType  # 62
 """resource.deleted: a resource was deleted."""
 EVENT_TYPE_RESOURCE_SHARED: EventType.ValueType  # 63
-"""resource.shared: somebody was given access to a resource."""
+"""resource.shared: someone was given access to a resource."""
 EVENT_TYPE_RESOURCE_UNSHARED: EventType.ValueType  # 64
-"""resource.unshared: somebody's access to a resource was taken back."""
+"""resource.unshared: someone's access to a resource was taken back."""
 EVENT_TYPE_RESOURCE_ACCESS_DENIED: EventType.ValueType  # 65
-"""resource.access_denied: a resource was asked for by somebody who may not have it."""
+"""resource.access_denied: a resource was asked for by someone who may not have it."""
 EVENT_TYPE_RESOURCE_SHARES_CLAIMED: EventType.ValueType  # 66
 """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
 EVENT_TYPE_ACCESS_DENIED: EventType.ValueType  # 80
@@ -292,7 +292,7 @@ EVENT_TYPE_AUDIT_PARKED: EventType.ValueType  # 90
 """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
 EVENT_TYPE_AUDIT_EVENT_PARKED: EventType.ValueType  # 91
 """audit.event_parked: an event was put aside after it was numbered. Names its number, its hash and the audit.parked that stands at its number
-now: without this statement, which is chained like any other event, nobody believes that one.
+now: without this statement, which is chained like any other event, no one believes that one.
 """
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 

@@ -111,7 +111,7 @@ class AuthServiceServicer:
 
     def SignUp(self, request, context):
         """SignUp makes an account and sends a code to its address. An address that has one already gets a message instead that says so; the answer is
-        the same. An address that was sent many messages lately gets none for up to 15 minutes: the code of the last one is good for this sign-up,
+        the same. An address that was sent many messages lately gets none for up to 15 minutes: the code of the last one is valid for this sign-up,
         together with its password.
 
         Errors: INVALID_ARGUMENT FIELD_INVALID, INVALID_ARGUMENT PASSWORD_INVALID (known from breaches, or too simple; the field is named),
@@ -164,10 +164,10 @@ class AuthServiceServicer:
 
     def SignIn(self, request, context):
         """SignIn checks a password and starts a session; a person who has set up a second factor gets a challenge instead (VerifyMfa). Client, installation and scopes are judged before the password; what is refused behind a right
-        password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anybody else's attempts.
+        password, the person hears of. An installation that has signed in before (`device.instance_id`) is not slowed by anyone else's attempts.
 
         Errors: UNAUTHENTICATED CREDENTIALS_INVALID (wrong password, no such account, or forbidden), FAILED_PRECONDITION EMAIL_UNVERIFIED (only
-        after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that nobody can have, or scopes of which
+        after a correct password), INVALID_ARGUMENT FIELD_INVALID (no such client, a scope that no one can have, or scopes of which
         this person can have none with this client), RESOURCE_EXHAUSTED RATE_LIMITED. Some of several scopes that can't be had are left out
         (RFC 6749, section 3.3).
         """

@@ -35,7 +35,7 @@ class AccessRule(_message.Message):
     AUTHENTICATED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def public(self) -> Global___Public:
-        """Anybody, without a token."""
+        """Anyone, without a token."""
 
     @_builtins.property
     def internal(self) -> Global___Internal:
@@ -135,7 +135,7 @@ class Authenticated(_message.Message):
 
     @_builtins.property
     def others(self) -> Global___Others:
-        """For a method about one user: what a caller needs who is somebody else."""
+        """For a method about one user: what a caller needs who is someone else."""
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ isort:skip_file
 What one caller may take of an RPC, and what a call may cost, stated beside the RPC.
 
 A caller is the subject of the access token: a person, or a client that acts for itself (RFC 7523). Methods without a token have no such limit here:
-those for everybody are limited by client address at the edge (mesh.yaml), and those inside the mesh by what its nodes are asked for.
+those for everyone are limited by client address at the edge (mesh.yaml), and those inside the mesh by what its nodes are asked for.
 """
 
 from collections import abc as _abc

@@ -14,5 +14,5 @@ OPAQUE_FIELD_NUMBER: _builtins.int
 opaque: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The string is taken as it is: a credential, or content that only its owner reads. Every other string without a
 format of its own (a pattern, a UUID, an address) is text that people read: in NFC, without white space around it,
-without characters that nobody sees.
+without characters that no one sees.
 """

@@ -37,7 +37,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """May do everything. Never given by sharing."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
-    """Role is what somebody may do with a resource."""
+    """Role is what someone may do with a resource."""
 
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """None."""
@@ -51,7 +51,7 @@ Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final
 class Resource(_message.Message):
-    """Resource is something that belongs to somebody."""
+    """Resource is something that belongs to someone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -74,7 +74,7 @@ class Resource(_message.Message):
     role: Global___Role.ValueType
     """The caller's role with it."""
     etag: _builtins.str
-    """Changes with every change; send it back with an update to make sure that nobody else's is overwritten."""
+    """Changes with every change; send it back with an update to make sure that no one else's is overwritten."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""

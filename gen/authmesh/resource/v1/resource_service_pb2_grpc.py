@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ResourceServiceStub:
-    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by nobody else: for others it does not exist.
+    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by no one else: for others it does not exist.
     """
 
     def __init__(self, channel):
@@ -84,7 +84,7 @@ class ResourceServiceStub:
 
 
 class ResourceServiceServicer:
-    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by nobody else: for others it does not exist.
+    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by no one else: for others it does not exist.
     """
 
     def CreateResource(self, request, context):
@@ -132,7 +132,7 @@ class ResourceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ShareResource(self, request, context):
-        """ShareResource gives somebody a role with a resource, replacing the role they had. Only the owner may. An address that nobody has verified
+        """ShareResource gives someone a role with a resource, replacing the role they had. Only the owner may. An address that no one has verified
         yet may be named, and any user id: the share becomes good when there is such a user. The answer is the same either way.
 
         Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (not the owner).
@@ -151,9 +151,9 @@ class ResourceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnshareResource(self, request, context):
-        """UnshareResource takes a share back. One that isn't there is no error. The owner may, and everybody for their own.
+        """UnshareResource takes a share back. One that isn't there is no error. The owner may, and everyone for their own.
 
-        Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (somebody else's share, and not the owner).
+        Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (someone else's share, and not the owner).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -227,7 +227,7 @@ def add_ResourceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ResourceService:
-    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by nobody else: for others it does not exist.
+    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by no one else: for others it does not exist.
     """
 
     @staticmethod

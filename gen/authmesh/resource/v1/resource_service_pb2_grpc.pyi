@@ -14,7 +14,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ResourceServiceStub:
-    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by nobody else: for others it does not exist."""
+    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by no one else: for others it does not exist."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateResource: _aio.UnaryUnaryMultiCallable[_resource_service_pb2.CreateResourceRequest, _resource_service_pb2.Resource]
@@ -41,7 +41,7 @@ class ResourceServiceStub:
     Errors: NOT_FOUND RESOURCE_NOT_FOUND, ABORTED ETAG_MISMATCH, PERMISSION_DENIED ROLE_MISSING (a reader or an editor).
     """
     ShareResource: _aio.UnaryUnaryMultiCallable[_resource_service_pb2.ShareResourceRequest, _resource_service_pb2.Share]
-    """ShareResource gives somebody a role with a resource, replacing the role they had. Only the owner may. An address that nobody has verified
+    """ShareResource gives someone a role with a resource, replacing the role they had. Only the owner may. An address that no one has verified
     yet may be named, and any user id: the share becomes good when there is such a user. The answer is the same either way.
 
     Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (not the owner).
@@ -52,9 +52,9 @@ class ResourceServiceStub:
     Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (not the owner).
     """
     UnshareResource: _aio.UnaryUnaryMultiCallable[_resource_service_pb2.UnshareResourceRequest, _empty_pb2.Empty]
-    """UnshareResource takes a share back. One that isn't there is no error. The owner may, and everybody for their own.
+    """UnshareResource takes a share back. One that isn't there is no error. The owner may, and everyone for their own.
 
-    Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (somebody else's share, and not the owner).
+    Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (someone else's share, and not the owner).
     """
     WatchResources: _aio.UnaryStreamMultiCallable[_resource_service_pb2.WatchResourcesRequest, _resource_service_pb2.WatchResourcesResponse]
     """WatchResources streams the changes of the resources that the caller can see, those of one resource in order. Changes of one resource that a
@@ -65,7 +65,7 @@ class ResourceServiceStub:
     """
 
 class ResourceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by nobody else: for others it does not exist."""
+    """ResourceService keeps resources. A resource is seen by its owner and by those it is shared with, and by no one else: for others it does not exist."""
 
     @_abc_1.abstractmethod
     def CreateResource(
@@ -126,7 +126,7 @@ class ResourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _resource_service_pb2.ShareResourceRequest,
         context: _aio.ServicerContext[_resource_service_pb2.ShareResourceRequest, _abc.Awaitable[_resource_service_pb2.Share]],
     ) -> _abc.Awaitable[_resource_service_pb2.Share]:
-        """ShareResource gives somebody a role with a resource, replacing the role they had. Only the owner may. An address that nobody has verified
+        """ShareResource gives someone a role with a resource, replacing the role they had. Only the owner may. An address that no one has verified
         yet may be named, and any user id: the share becomes good when there is such a user. The answer is the same either way.
 
         Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (not the owner).
@@ -149,9 +149,9 @@ class ResourceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _resource_service_pb2.UnshareResourceRequest,
         context: _aio.ServicerContext[_resource_service_pb2.UnshareResourceRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """UnshareResource takes a share back. One that isn't there is no error. The owner may, and everybody for their own.
+        """UnshareResource takes a share back. One that isn't there is no error. The owner may, and everyone for their own.
 
-        Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (somebody else's share, and not the owner).
+        Errors: NOT_FOUND RESOURCE_NOT_FOUND, PERMISSION_DENIED ROLE_MISSING (someone else's share, and not the owner).
         """
 
     @_abc_1.abstractmethod

@@ -17,7 +17,7 @@ class ClientServiceStub:
     """ClientService keeps the applications that may ask for tokens. A change is known to every Token process within a second, a deletion and a
     disabling at once.
 
-    Nobody gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everybody's that the
+    No one gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everyone's that the
     calling token lacks.
     """
 
@@ -51,7 +51,7 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     """ClientService keeps the applications that may ask for tokens. A change is known to every Token process within a second, a deletion and a
     disabling at once.
 
-    Nobody gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everybody's that the
+    No one gives a confidential client more than they have: PERMISSION_DENIED SCOPE_MISSING when it holds a scope beyond everyone's that the
     calling token lacks.
     """
 

@@ -28,7 +28,7 @@ if _version_not_supported:
 
 
 class TokenIssuerStub:
-    """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked.
+    """TokenIssuer starts sessions, holds the copy of everyone's roles, and hands out what has been revoked.
     """
 
     def __init__(self, channel):
@@ -65,7 +65,7 @@ class TokenIssuerStub:
 
 
 class TokenIssuerServicer:
-    """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked.
+    """TokenIssuer starts sessions, holds the copy of everyone's roles, and hands out what has been revoked.
     """
 
     def CheckSignIn(self, request, context):
@@ -148,7 +148,7 @@ def add_TokenIssuerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TokenIssuer:
-    """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked.
+    """TokenIssuer starts sessions, holds the copy of everyone's roles, and hands out what has been revoked.
     """
 
     @staticmethod

@@ -15,7 +15,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TokenIssuerStub:
-    """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked."""
+    """TokenIssuer starts sessions, holds the copy of everyone's roles, and hands out what has been revoked."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CheckSignIn: _aio.UnaryUnaryMultiCallable[_token_issuer_pb2.CheckSignInRequest, _empty_pb2.Empty]
@@ -41,7 +41,7 @@ class TokenIssuerStub:
     """GetRevocationSnapshot streams everything that is revoked and not yet expired, in pieces; all pieces are of one moment."""
 
 class TokenIssuerServicer(metaclass=_abc_1.ABCMeta):
-    """TokenIssuer starts sessions, holds the copy of everybody's roles, and hands out what has been revoked."""
+    """TokenIssuer starts sessions, holds the copy of everyone's roles, and hands out what has been revoked."""
 
     @_abc_1.abstractmethod
     def CheckSignIn(

@@ -102,7 +102,7 @@ class TokenServiceServicer:
 
     def RevokeToken(self, request, context):
         """RevokeToken ends what the token stands for (RFC 7009): a refresh token ends its session, which is how a client signs out; an access token
-        ends itself. A token that nobody knows is no error. The 21st access token of a session within the hour ends the session.
+        ends itself. A token that no one knows is not an error. The 21st access token of a session within the hour ends the session.
 
         Errors: RESOURCE_EXHAUSTED RATE_LIMITED (the 21st token that a client has for itself within the hour).
         """
@@ -136,7 +136,7 @@ class TokenServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeSession(self, request, context):
-        """RevokeSession ends one session. Its tokens are refused everywhere at once. A session that has ended already, or never was, is no error.
+        """RevokeSession ends one session. Its tokens are refused everywhere at once. A session that has ended already, or never was, is not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

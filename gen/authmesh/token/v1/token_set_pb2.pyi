@@ -39,7 +39,7 @@ class TokenSet(_message.Message):
     token_type: _builtins.str
     """Always `Bearer`."""
     refresh_token: _builtins.str
-    """Opaque; good for one refresh. Keep it where only the app can read it. Empty where the client gets none, or
+    """Opaque; valid for one refresh. Keep it where only the app can read it. Empty where the client gets none, or
     where it went into a browser's cookie.
     """
     session: _builtins.str
@@ -58,7 +58,7 @@ class TokenSet(_message.Message):
 
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:
-        """How long the access token is good from now on. Apps count it from the moment in which the answer came, by a clock that nobody can set;
+        """How long the access token is good from now on. Apps count it from the moment in which the answer came, by a clock that no one can set;
         `expire_time` is wrong by as much as theirs is.
         """
 

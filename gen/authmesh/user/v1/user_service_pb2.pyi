@@ -43,7 +43,7 @@ class User(_message.Message):
     disabled: _builtins.bool
     """Whether sign-in is forbidden."""
     etag: _builtins.str
-    """Changes with every change; send it back with an update to make sure that nobody else's is overwritten."""
+    """Changes with every change; send it back with an update to make sure that no one else's is overwritten."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The roles, sorted."""

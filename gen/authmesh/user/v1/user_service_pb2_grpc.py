@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class UserServiceStub:
-    """UserService is the directory. People see and change their own profile; administrators see and change everybody's.
+    """UserService is the directory. People see and change their own profile; administrators see and change everyone's.
     """
 
     def __init__(self, channel):
@@ -74,7 +74,7 @@ class UserServiceStub:
 
 
 class UserServiceServicer:
-    """UserService is the directory. People see and change their own profile; administrators see and change everybody's.
+    """UserService is the directory. People see and change their own profile; administrators see and change everyone's.
     """
 
     def GetUser(self, request, context):
@@ -106,7 +106,7 @@ class UserServiceServicer:
         """SetRoles replaces the roles of a user. Tokens with the earlier roles are refused at once; a refresh brings the new ones.
 
         Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH, FAILED_PRECONDITION
-        LAST_ADMINISTRATOR (nobody could undo it).
+        LAST_ADMINISTRATOR (no one could undo it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +115,7 @@ class UserServiceServicer:
     def DisableUser(self, request, context):
         """DisableUser forbids sign-in and ends every session of the user at once.
 
-        Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (nobody could undo it).
+        Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,7 +184,7 @@ def add_UserServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UserService:
-    """UserService is the directory. People see and change their own profile; administrators see and change everybody's.
+    """UserService is the directory. People see and change their own profile; administrators see and change everyone's.
     """
 
     @staticmethod

@@ -14,7 +14,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UserServiceStub:
-    """UserService is the directory. People see and change their own profile; administrators see and change everybody's."""
+    """UserService is the directory. People see and change their own profile; administrators see and change everyone's."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_service_pb2.User]
@@ -33,12 +33,12 @@ class UserServiceStub:
     """SetRoles replaces the roles of a user. Tokens with the earlier roles are refused at once; a refresh brings the new ones.
 
     Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH, FAILED_PRECONDITION
-    LAST_ADMINISTRATOR (nobody could undo it).
+    LAST_ADMINISTRATOR (no one could undo it).
     """
     DisableUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DisableUserRequest, _user_service_pb2.User]
     """DisableUser forbids sign-in and ends every session of the user at once.
 
-    Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (nobody could undo it).
+    Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it).
     """
     EnableUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EnableUserRequest, _user_service_pb2.User]
     """EnableUser allows sign-in again.
@@ -49,7 +49,7 @@ class UserServiceStub:
     """DeleteUser erases a user everywhere."""
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
-    """UserService is the directory. People see and change their own profile; administrators see and change everybody's."""
+    """UserService is the directory. People see and change their own profile; administrators see and change everyone's."""
 
     @_abc_1.abstractmethod
     def GetUser(
@@ -90,7 +90,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """SetRoles replaces the roles of a user. Tokens with the earlier roles are refused at once; a refresh brings the new ones.
 
         Errors: NOT_FOUND USER_NOT_FOUND, INVALID_ARGUMENT FIELD_INVALID (no such role), ABORTED ETAG_MISMATCH, FAILED_PRECONDITION
-        LAST_ADMINISTRATOR (nobody could undo it).
+        LAST_ADMINISTRATOR (no one could undo it).
         """
 
     @_abc_1.abstractmethod
@@ -101,7 +101,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_user_service_pb2.User]:
         """DisableUser forbids sign-in and ends every session of the user at once.
 
-        Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (nobody could undo it).
+        Errors: NOT_FOUND USER_NOT_FOUND, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it).
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""An index for backlogs, a place for outbox entries that nobody takes, and the keys of the persons in audit events.
+"""An index for backlogs, a place for outbox entries that no one takes, and the keys of the persons in audit events.
 
 Until 0.2 these were made by each service's own first two revisions. A database of that time has them already.
 """

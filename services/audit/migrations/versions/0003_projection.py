@@ -52,7 +52,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX trail_object_open ON trail_object (key) WHERE checkpoint IS NULL",
-    # One row. Whoever holds its lock is the checkpointer.
+    # One row. The holder of its lock is the checkpointer.
     "CREATE TABLE checkpoint_chain (number bigint NOT NULL, hash bytea NOT NULL, time timestamptz NOT NULL)",
     "INSERT INTO checkpoint_chain VALUES (0, '', 'epoch')",
 )

@@ -31,7 +31,7 @@ STATEMENTS = (
     "CREATE INDEX codes_expire_time ON codes (expire_time)",
     "ALTER TABLE sign_ups DROP COLUMN code_hash, DROP COLUMN code_expire_time",
     "CREATE INDEX sign_ups_password ON sign_ups (email, password_hash)",
-    # Of this database alone: what somebody hashes beforehand for an address is worth nothing here.
+    # Of this database alone: what someone hashes beforehand for an address is worth nothing here.
     "CREATE TABLE salt_secret (secret bytea NOT NULL)",
     (
         "INSERT INTO salt_secret VALUES (sha256(convert_to(CAST(gen_random_uuid() AS text) || "

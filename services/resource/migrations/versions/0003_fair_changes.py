@@ -1,4 +1,4 @@
-"""The log of changes keeps what somebody has not seen yet once.
+"""The log of changes keeps what someone has not seen yet once.
 
 What many people see is announced in turn; resume tokens are sealed.
 """
@@ -11,8 +11,8 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
-    # Updates and deletions, written once whoever sees the resource: services/resource/change_log.py tells the viewers,
-    # in the turn of its owner.
+    # Updates and deletions, written once, however many see the resource: services/resource/change_log.py tells the
+    # viewers, in the turn of its owner.
     """
     CREATE TABLE announcements (
         id bigint GENERATED ALWAYS AS IDENTITY,

@@ -6,7 +6,7 @@ revision = "0005_signing_keys"
 down_revision = "0004_unanswered_refreshes"
 
 STATEMENTS = (
-    # One row: whoever holds its lock decides about keys. By which pace, the running processes write down.
+    # One row: the holder of its lock decides about keys. By which pace, the running processes write down.
     """
     CREATE TABLE signing_key_ring (
         only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

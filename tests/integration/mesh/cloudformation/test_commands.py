@@ -257,7 +257,7 @@ NO_FILES = {
             ("status",),
             "no region is not the name of a region: choose another (--region)",
         ),
-        (HERE, ("plan", "netwrok"), f"there is no stack netwrok: there are {', '.join(ORDER)}"),
+        (HERE, ("plan", "netwrok"), f"netwrok is not a stack: choose from {', '.join(ORDER)}"),
         (HERE, ("plan", "-pAlarmMail=x"), "no stack has a parameter AlarmMail: did you mean AlarmEmail?"),
         (HERE, ("plan", "-pAlarmEmail"), "--parameter AlarmEmail: it is NAME=VALUE"),
         (

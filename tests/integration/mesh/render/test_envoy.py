@@ -389,8 +389,8 @@ async def test_streams_are_lines_in_json_and_messages_in_grpc(chain: Chain, grpc
 @pytest.mark.parametrize(
     ("request_line", "body", "field", "description"),
     [
-        ("GET /v1/resources?nothing=hunter2", None, "nothing", "there is no such field"),
-        (f"GET /v1/resources?{'n' * 5000}=hunter2", None, "n" * 100, "there is no such field"),
+        ("GET /v1/resources?nothing=hunter2", None, "nothing", "does not exist"),
+        (f"GET /v1/resources?{'n' * 5000}=hunter2", None, "n" * 100, "does not exist"),
         ("GET /v1/resources?pageSize=hunter2", None, "page_size", "the value is not of the field's type"),
         (
             "POST /v1/auth:signIn",

@@ -361,7 +361,7 @@ def test_the_placement_must_fit_the_node() -> None:
         render(MESH, CONTRACT, "auth", replace(placement("auth"), egress_socket=None), TOKENS)
     with pytest.raises(RenderError, match="edge: the placement lacks listener, public_certificates"):
         render(MESH, CONTRACT, "edge", placement("auth"), TOKENS)
-    with pytest.raises(RenderError, match="there is no node nobody; known: auth"):
+    with pytest.raises(RenderError, match="nobody is not a node of the mesh: choose from auth"):
         render(MESH, CONTRACT, "nobody", placement("auth"), TOKENS)
     with pytest.raises(RenderError, match="auth: the placement has no address of token, user"):
         render(MESH, CONTRACT, "auth", replace(placement("auth"), nodes={}), TOKENS)
