@@ -1,38 +1,8 @@
 """How much memory processes take."""
 
-import os
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import contextlib
 
-
-def _pss_kib(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    except OSError:
-        # Gone, or another account's: counts for nothing.
-        pass
-    return 0
-
-
-def _parents() -> dict[int, int]:
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    return parents
-
-
-def _descendants(roots: Iterable[int], parents: dict[int, int]) -> Iterator[int]:
-    for pid in parents:
-        ancestor = pid
-        while ancestor and ancestor not in roots:
-            ancestor = parents.get(ancestor, 0)
-        if ancestor:
-            yield pid
+import psutil
 
 
 def pss_mb(root: int | None = None) -> int | None:
@@ -40,9 +10,15 @@ def pss_mb(root: int | None = None) -> int | None:
 
     A shared page is counted once among its users.
 
-    None where the system doesn't tell: it is Linux's.
+    None where the system doesn't tell: PSS is Linux's.
     """
-    if not Path("/proc/self/smaps_rollup").exists():
+    if not psutil.LINUX:
         return None
-    pids = set(_descendants({root or os.getpid()}, _parents()))
-    return round(sum(_pss_kib(pid) for pid in pids) * 1024 / 1_000_000)
+    total = 0
+    # A process that is gone, or another account's, counts for nothing.
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(root)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += one.memory_full_info().pss
+    return round(total / 1_000_000)

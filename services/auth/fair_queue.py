@@ -7,11 +7,12 @@ network, or many hosts in it, has that network's share and no more, and someone 
 comes next.
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 HALF_LIFE = 60.0
 """Seconds after which what a network had counts half."""
@@ -49,9 +50,8 @@ class FairQueue(Generic[Item]):
     def __init__(self, *, half_life: float = HALF_LIFE, remembered: int = REMEMBERED) -> None:
         self._root: _Node[Item] = _Node()
         self._paths: dict[Item, Sequence[str]] = {}
-        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._records: LRUCache[str, _Record] = LRUCache(remembered)
         self._half_life = half_life
-        self._remembered = remembered
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -137,10 +137,8 @@ class FairQueue(Generic[Item]):
         return record.had + children[network].waiting, record.asked
 
     def _record(self, network: str, now: float) -> _Record:
-        record = self._records.setdefault(network, _Record(0, 0, now))
+        record = self._records.get(network) or _Record(0, 0, now)
         decay = 0.5 ** ((now - record.moment) / self._half_life)
         record.asked, record.had, record.moment = record.asked * decay, record.had * decay, now
-        self._records.move_to_end(network)
-        if len(self._records) > self._remembered:
-            self._records.popitem(last=False)
+        self._records[network] = record
         return record

@@ -6,7 +6,6 @@ up the receive counts of good messages. The process is ready all the while: noth
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
+from cachetools import LRUCache
 
 from mesh.runtime.backoff import Backoff
 from mesh.runtime.part import Part
@@ -94,7 +94,7 @@ class Consumer(Part):
         self._bucket = bucket
         self._intake = intake
         self._held: list[_Held] = []
-        self._stored: OrderedDict[tuple[str, int, bytes], None] = OrderedDict()
+        self._stored: LRUCache[tuple[str, int, bytes], None] = LRUCache(REMEMBERED_EVENTS)
         self._backoff = Backoff(*BACKOFF_SECONDS)
 
     async def run(self) -> None:
@@ -187,8 +187,6 @@ class Consumer(Part):
             self._tell_stored(item)
         for record in records:
             self._stored[record.identity] = None
-        while len(self._stored) > REMEMBERED_EVENTS:
-            self._stored.popitem(last=False)
         if objects:
             _log.info(
                 "stored", events=sum(item.events for item in objects), objects=len(objects), messages=len(records)

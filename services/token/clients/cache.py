@@ -1,10 +1,11 @@
 """The clients, for those who issue tokens: from PostgreSQL, remembered for a second."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+
+from cachetools import LRUCache
 
 from mesh.storage.database import Database, Transaction
 from mesh.tokens.claims import is_name
@@ -49,7 +50,7 @@ class ClientDirectory:
         self._database = database
         self._clock = clock
         self._longest_token = int(longest_token.total_seconds())
-        self._memories: OrderedDict[str, _Memory] = OrderedDict()
+        self._memories: LRUCache[str, _Memory] = LRUCache(REMEMBERED)
 
     async def find(self, client_id: str) -> Client | None:
         """The client as it was at most a second ago; None when it is deleted, disabled, or never was.
@@ -72,13 +73,9 @@ class ClientDirectory:
         now = self._clock()
         memory = self._memories.get(client_id)
         if memory is not None and now - memory.read_at <= KEPT_SECONDS:
-            self._memories.move_to_end(client_id)
             return memory.record
         found = self._usable(await find_client(self._database, client_id))
         self._memories[client_id] = _Memory(found, now)
-        self._memories.move_to_end(client_id)
-        if len(self._memories) > REMEMBERED:
-            self._memories.popitem(last=False)
         return found
 
     async def read(self, client_id: str) -> ClientRecord | None:
