@@ -1,5 +1,6 @@
 """One call, as its handler and the stages around it see it."""
 
+import asyncio
 import ipaddress
 import re
 import secrets
@@ -192,6 +193,21 @@ def current_call() -> Call | None:
 
 
 @lru_cache(256)
+async def send_initial_metadata(context: "aio.ServicerContext[Any, Any]", *metadata: tuple[str, str]) -> None:
+    """Sends the initial metadata, and stays until they are sent when the call is ended meanwhile.
+
+    grpc.aio notes that they are sent when the operation returns, also where the first message carries them. A call that
+    is ended before that sends them again with its status; grpc core refuses the second time, and the client is never
+    answered. So a stream calls this before its first message.
+    """
+    sending = asyncio.ensure_future(context.send_initial_metadata(metadata))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait([sending])
+        raise
+
+
 def _node(certificate: str, trust_domain: str) -> str | None:
     """The node whose certificate the sidecar saw: one element with one URI. Peers are few, so their words repeat."""
     if not _XFCC_ELEMENT.fullmatch(certificate):

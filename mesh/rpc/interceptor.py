@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from mesh.contract import Contract
 from mesh.errors import PermissionDenied, Reason, Unimplemented, field_invalid
-from mesh.rpc.call import TRUST_DOMAIN, Call, Handler, Stage, current_call, set_current_call
+from mesh.rpc.call import TRUST_DOMAIN, Call, Handler, Stage, current_call, send_initial_metadata, set_current_call
 from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import to_status
 
@@ -122,8 +122,12 @@ def _streaming(handler: "grpc.RpcMethodHandler[Any, Any]") -> Handler:
         if not hasattr(responses, "__aiter__"):
             await responses
             return
+        begun = False
         async with aclosing(responses):
             async for response in responses:
+                if not begun:
+                    begun = True
+                    await send_initial_metadata(call.context)
                 await call.context.write(response)
                 if call.pay:
                     await call.pay(response.ByteSize())

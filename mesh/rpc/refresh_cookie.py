@@ -13,7 +13,7 @@ from authmesh.token.v1 import token_set_pb2
 from grpc import aio
 
 from mesh.errors import PermissionDenied, Reason, Unauthenticated, field_invalid
-from mesh.rpc.call import Call, current_call
+from mesh.rpc.call import Call, current_call, send_initial_metadata
 
 ASKED_BY = "x-authmesh-refresh"
 """The header, whose one value is `cookie`."""
@@ -88,7 +88,7 @@ async def clear_cookie(context: Context) -> None:
 
 
 async def _set(context: Context, value: str, seconds: int) -> None:
-    await context.send_initial_metadata((("set-cookie", f"{NAME}={value}; Max-Age={seconds}; {_ATTRIBUTES}"),))
+    await send_initial_metadata(context, ("set-cookie", f"{NAME}={value}; Max-Age={seconds}; {_ATTRIBUTES}"))
 
 
 def _cookies(call: Call) -> list[str]:

@@ -20,7 +20,7 @@ from grpc import aio
 
 from mesh.resources.pagination import Paging
 from mesh.rpc import refresh_cookie
-from mesh.rpc.call import current_call
+from mesh.rpc.call import current_call, send_initial_metadata
 from mesh.rpc.caller import caller_claims, user_of
 from mesh.tokens.claims import Claims
 from mesh.tokens.revocations import Revocation
@@ -143,7 +143,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
         there unused.
         """
         document = self._jwks()
-        await context.send_initial_metadata((("cache-control", f"public, max-age={JWKS_MAX_AGE}"),))
+        await send_initial_metadata(context, ("cache-control", f"public, max-age={JWKS_MAX_AGE}"))
         return httpbody_pb2.HttpBody(content_type="application/jwk-set+json", data=document)
 
     async def GetDiscovery(

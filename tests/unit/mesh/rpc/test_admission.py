@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 import pytest
+from authmesh.resource.v1 import resource_service_pb2
 
 import mesh.rpc.admission
 from mesh.rpc.admission import Admission
@@ -173,6 +174,29 @@ async def test_draining_ends_streams_and_lets_other_calls_finish() -> None:
         assert ended.retry_seconds
         gate.open()
         assert await call == FOUND.SerializeToString()
+
+
+async def to_the_end(call: Any) -> None:
+    async with asyncio.timeout(2):
+        async for _ in call:
+            pass
+
+
+async def test_a_stream_that_is_ended_while_its_first_message_waits_for_the_client_is_answered() -> None:
+    writing = asyncio.Event()
+
+    async def watch() -> AsyncIterator[resource_service_pb2.WatchResourcesResponse]:
+        writing.set()
+        # More than the client's window: the write ends when the client reads.
+        yield resource_service_pb2.WatchResourcesResponse(resume_token="t" * 1_000_000)
+
+    admission = Admission(5)
+    async with serving(Changes(watch), stages=[error_table, admission]) as channel:
+        call = stream(channel)
+        await writing.wait()
+        admission.drain()
+        # The status overtakes what is not yet on the wire.
+        assert (await refusal(to_the_end(call))).status is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_stream_that_comes_while_draining_is_sent_elsewhere() -> None:
