@@ -15,6 +15,7 @@ from grpc import aio
 from mesh.contract import Rpc
 from mesh.errors import field_invalid
 from mesh.origin import current_origin, set_current_origin
+from mesh.resources.name import CLIENT, NODE, SESSION, USER
 from mesh.rpc.codec import HEADER, Codec, Codecs
 
 if TYPE_CHECKING:
@@ -137,9 +138,9 @@ class Call:
         """
         if claims := self.claims:
             # A token without a session is a client's own (RFC 7523).
-            return f"users/{claims.subject}" if claims.session else f"clients/{claims.subject}"
+            return (USER if claims.session else CLIENT).of(claims.subject)
         if self.caller and self.caller != GATEWAY:
-            return f"nodes/{self.caller}"
+            return NODE.of(self.caller)
         return f"addresses/{self.address}" if self.address else ""
 
     def event_fields(self) -> Mapping[str, str]:
@@ -151,13 +152,13 @@ class Call:
             "trace_id": self.trace_id,
         }
         if claims := self.claims:
-            fields["client"] = fields["actor"] = f"clients/{claims.client_id}"
+            fields["client"] = fields["actor"] = CLIENT.of(claims.client_id)
             # A token without a session is a client's own (RFC 7523).
             if claims.session:
-                fields["actor"] = user = f"users/{claims.subject}"
-                fields["session"] = f"{user}/sessions/{claims.session}"
+                fields["actor"] = USER.of(claims.subject)
+                fields["session"] = SESSION.of(claims.subject, claims.session)
         elif self.caller and self.rpc.access.HasField("internal"):
-            fields["actor"] = f"nodes/{self.caller}"
+            fields["actor"] = NODE.of(self.caller)
         return fields
 
     def values(self, key: str) -> list[str]:
@@ -192,7 +193,6 @@ def current_call() -> Call | None:
     return origin if isinstance(origin, Call) else None
 
 
-@lru_cache(256)
 async def send_initial_metadata(context: "aio.ServicerContext[Any, Any]", *metadata: tuple[str, str]) -> None:
     """Sends the initial metadata, and stays until they are sent when the call is ended meanwhile.
 
@@ -208,6 +208,7 @@ async def send_initial_metadata(context: "aio.ServicerContext[Any, Any]", *metad
         raise
 
 
+@lru_cache(256)
 def _node(certificate: str, trust_domain: str) -> str | None:
     """The node whose certificate the sidecar saw: one element with one URI. Peers are few, so their words repeat."""
     if not _XFCC_ELEMENT.fullmatch(certificate):

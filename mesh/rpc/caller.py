@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from mesh.errors import PermissionDenied, Reason
+from mesh.resources.name import USER
 from mesh.rpc.call import current_call
 
 if TYPE_CHECKING:
@@ -42,5 +43,5 @@ def user_of(name: str) -> UUID:
     Raises:
         PermissionDenied: CALLER_NOT_ALLOWED: `users/me` with the token of a client.
     """
-    user = name.split("/", 2)[1]
+    user = USER.id("/".join(name.split("/", 2)[:2]))
     return caller_user() if user == ME else UUID(user)

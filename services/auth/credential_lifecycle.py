@@ -4,6 +4,7 @@ import uuid
 
 from mesh.audit import subject_keys
 from mesh.outbox.work import Work
+from mesh.resources.name import USER
 from services.auth import events
 from services.auth.store import Accounts
 
@@ -36,4 +37,4 @@ class CredentialLifecycle:
             if await self._accounts.delete(tx, user_id):
                 tx.record(events.credentials_deleted(user_id))
             # Also for someone who never verified an address: there are events of every sign-up.
-            await subject_keys.erase(tx, f"users/{user_id}")
+            await subject_keys.erase(tx, USER.of(user_id))

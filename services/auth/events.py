@@ -7,12 +7,13 @@ from uuid import UUID
 from authmesh.audit.v1.audit_event_pb2 import OUTCOME_FAILURE, AuditEvent
 
 from mesh.errors import Reason
+from mesh.resources.name import CLIENT, USER
 from services.auth.account import Account, SignUp
 
 
 def signed_up(sign_up: SignUp) -> AuditEvent:
     """A sign-up was taken, and its code is sent."""
-    return AuditEvent(type="auth.signed_up", subject=_user(sign_up.user_id), email=sign_up.email)
+    return AuditEvent(type="auth.signed_up", subject=USER.of(sign_up.user_id), email=sign_up.email)
 
 
 def signed_up_again(account: Account) -> AuditEvent:
@@ -22,7 +23,7 @@ def signed_up_again(account: Account) -> AuditEvent:
 
 def code_issued(sign_up: SignUp) -> AuditEvent:
     """A one-time code is sent."""
-    return AuditEvent(type="auth.code_issued", subject=_user(sign_up.user_id), detail={"kind": "verify_email"})
+    return AuditEvent(type="auth.code_issued", subject=USER.of(sign_up.user_id), detail={"kind": "verify_email"})
 
 
 def code_refused(sign_up: SignUp) -> AuditEvent:
@@ -32,13 +33,13 @@ def code_refused(sign_up: SignUp) -> AuditEvent:
 
 def email_verified(sign_up: SignUp) -> AuditEvent:
     """The address of a sign-up is proven: it is an account now."""
-    user = _user(sign_up.user_id)
+    user = USER.of(sign_up.user_id)
     return AuditEvent(type="auth.email_verified", actor=user, subject=user, email=sign_up.email)
 
 
 def reset_code_issued(account: Account) -> AuditEvent:
     """A code for a new password is sent."""
-    return AuditEvent(type="auth.code_issued", subject=_user(account.user_id), detail={"kind": "reset_password"})
+    return AuditEvent(type="auth.code_issued", subject=USER.of(account.user_id), detail={"kind": "reset_password"})
 
 
 def reset_code_refused(account: Account) -> AuditEvent:
@@ -48,13 +49,13 @@ def reset_code_refused(account: Account) -> AuditEvent:
 
 def password_reset(account: Account) -> AuditEvent:
     """The password was replaced with a code."""
-    user = _user(account.user_id)
+    user = USER.of(account.user_id)
     return AuditEvent(type="auth.password_reset", actor=user, subject=user, email=account.email)
 
 
 def password_changed(account: Account) -> AuditEvent:
     """The password was replaced with the old one."""
-    return AuditEvent(type="auth.password_changed", subject=_user(account.user_id), email=account.email)
+    return AuditEvent(type="auth.password_changed", subject=USER.of(account.user_id), email=account.email)
 
 
 def password_refused(account: Account, client_id: str) -> AuditEvent:
@@ -68,41 +69,41 @@ def mfa_challenged(account: Account, client_id: str) -> AuditEvent:
     """The password was right; a second factor is asked for."""
     return AuditEvent(
         type="auth.mfa_challenged",
-        subject=_user(account.user_id),
+        subject=USER.of(account.user_id),
         email=account.email,
-        client=f"clients/{client_id}",
+        client=CLIENT.of(client_id),
     )
 
 
 def mfa_enrolled(account: Account) -> AuditEvent:
     """An authenticator app is being set up."""
-    return AuditEvent(type="auth.mfa_enrolled", subject=_user(account.user_id))
+    return AuditEvent(type="auth.mfa_enrolled", subject=USER.of(account.user_id))
 
 
 def mfa_enabled(account: Account) -> AuditEvent:
     """The authenticator app is demanded from now on."""
-    return AuditEvent(type="auth.mfa_enabled", subject=_user(account.user_id))
+    return AuditEvent(type="auth.mfa_enabled", subject=USER.of(account.user_id))
 
 
 def mfa_disabled(account: Account) -> AuditEvent:
     """The authenticator app is demanded no more."""
-    return AuditEvent(type="auth.mfa_disabled", subject=_user(account.user_id))
+    return AuditEvent(type="auth.mfa_disabled", subject=USER.of(account.user_id))
 
 
 def mfa_failed(account: Account, client_id: str = "") -> AuditEvent:
     """A second factor was wrong."""
-    client = f"clients/{client_id}" if client_id else ""
+    client = CLIENT.of(client_id) if client_id else ""
     return _failure("auth.mfa_failed", Reason.CODE_INVALID, account.user_id, client=client)
 
 
 def recovery_codes_replaced(account: Account) -> AuditEvent:
     """New recovery codes were made."""
-    return AuditEvent(type="auth.recovery_codes_replaced", subject=_user(account.user_id))
+    return AuditEvent(type="auth.recovery_codes_replaced", subject=USER.of(account.user_id))
 
 
 def recovery_code_used(account: Account) -> AuditEvent:
     """A recovery code stood in for the authenticator app."""
-    user = _user(account.user_id)
+    user = USER.of(account.user_id)
     return AuditEvent(type="auth.recovery_code_used", actor=user, subject=user)
 
 
@@ -115,13 +116,13 @@ def signed_in(account: Account, client_id: str, session: str, amr: Sequence[str]
         session: Its name.
         amr: How the person proved who they are (RFC 8176).
     """
-    user = _user(account.user_id)
+    user = USER.of(account.user_id)
     return AuditEvent(
         type="auth.signed_in",
         actor=user,
         subject=user,
         session=session,
-        client=f"clients/{client_id}",
+        client=CLIENT.of(client_id),
         detail={"amr": " ".join(amr)},
     )
 
@@ -129,9 +130,7 @@ def signed_in(account: Account, client_id: str, session: str, amr: Sequence[str]
 def sign_in_failed(reason: Reason, user_id: UUID, email: str, client_id: str, *, password_is_right: bool) -> AuditEvent:
     """A password came to nothing."""
     password = "right" if password_is_right else "wrong"
-    return _failure(
-        "auth.sign_in_failed", reason, user_id, email=email, client=f"clients/{client_id}", password=password
-    )
+    return _failure("auth.sign_in_failed", reason, user_id, email=email, client=CLIENT.of(client_id), password=password)
 
 
 def sign_in_throttled(account: Account, client_id: str) -> AuditEvent:
@@ -141,7 +140,7 @@ def sign_in_throttled(account: Account, client_id: str) -> AuditEvent:
         Reason.RATE_LIMITED,
         account.user_id,
         email=account.email,
-        client=f"clients/{client_id}",
+        client=CLIENT.of(client_id),
     )
 
 
@@ -149,14 +148,14 @@ def status_changed(user_id: UUID, *, disabled: bool, version: int) -> AuditEvent
     """User forbade or allowed sign-in."""
     return AuditEvent(
         type="auth.status_changed",
-        subject=_user(user_id),
+        subject=USER.of(user_id),
         detail={"disabled": str(disabled).lower(), "version": str(version)},
     )
 
 
 def credentials_deleted(user_id: UUID) -> AuditEvent:
     """Everything that Auth knew of a user was erased."""
-    return AuditEvent(type="auth.credentials_deleted", subject=_user(user_id))
+    return AuditEvent(type="auth.credentials_deleted", subject=USER.of(user_id))
 
 
 def anonymous_denials(reason: str, network: str, minute: datetime, count: int) -> AuditEvent:
@@ -170,10 +169,6 @@ def anonymous_denials(reason: str, network: str, minute: datetime, count: int) -
     )
 
 
-def _user(user_id: UUID) -> str:
-    return f"users/{user_id}"
-
-
 def _failure(
     event_type: str, reason: str, user_id: UUID, *, email: str = "", client: str = "", **detail: str
 ) -> AuditEvent:
@@ -181,7 +176,7 @@ def _failure(
         type=event_type,
         outcome=OUTCOME_FAILURE,
         reason=reason,
-        subject=_user(user_id),
+        subject=USER.of(user_id),
         email=email,
         client=client,
         detail=detail,

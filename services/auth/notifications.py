@@ -22,6 +22,7 @@ from google.protobuf import json_format
 
 from mesh.errors import Unavailable
 from mesh.outbox.work import UnitOfWork, Work
+from mesh.resources.name import USER
 from mesh.runtime.interruption import Interruption
 from mesh.runtime.part import Part
 from services.auth import throttle
@@ -160,6 +161,6 @@ def _event(body: str) -> audit_event_pb2.AuditEvent:
 
 def _user_id(event: audit_event_pb2.AuditEvent) -> uuid.UUID:
     try:
-        return uuid.UUID(event.subject.removeprefix("users/"))
+        return uuid.UUID(USER.id(event.subject))
     except ValueError:
         raise NoticeError("an event without a subject") from None

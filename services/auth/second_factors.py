@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from authmesh.token.v1 import token_set_pb2
 
+from mesh.resources.name import USER
 from mesh.storage.database import Transaction
 from services.auth import recovery_code, totp
 from services.auth.secret_box import Sealed, SecretBox
@@ -219,4 +220,4 @@ def _digest(token: str) -> bytes:
 
 
 def _purpose(user_id: uuid.UUID) -> str:
-    return f"users/{user_id} totp"
+    return f"{USER.of(user_id)} totp"

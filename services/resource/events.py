@@ -5,7 +5,8 @@ from uuid import UUID
 from authmesh.audit.v1.audit_event_pb2 import OUTCOME_FAILURE, OUTCOME_SUCCESS, AuditEvent
 
 from mesh.errors import Reason
-from services.resource.resource import Resource
+from mesh.resources.name import USER
+from services.resource.resource import RESOURCE, Resource
 from services.resource.share import Share
 
 
@@ -48,8 +49,8 @@ def access_denied(resource_id: UUID, caller: UUID, reason: Reason) -> AuditEvent
         type="resource.access_denied",
         outcome=OUTCOME_FAILURE,
         reason=reason,
-        subject=f"users/{caller}",
-        target=f"resources/{resource_id}",
+        subject=USER.of(caller),
+        target=RESOURCE.of(resource_id),
     )
 
 
@@ -57,8 +58,8 @@ def _success(event_type: str, resource_id: UUID, subject: UUID | None, **detail:
     return AuditEvent(
         type=event_type,
         outcome=OUTCOME_SUCCESS,
-        subject=f"users/{subject}" if subject else "",
-        target=f"resources/{resource_id}",
+        subject=USER.of(subject) if subject else "",
+        target=RESOURCE.of(resource_id),
         detail=detail,
     )
 

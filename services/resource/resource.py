@@ -9,6 +9,7 @@ from uuid import UUID
 
 from mesh.errors import NotFound, PermissionDenied, Reason
 from mesh.resources.etag import etag_of
+from mesh.resources.name import NamePattern
 
 
 class Role(IntEnum):
@@ -17,6 +18,9 @@ class Role(IntEnum):
     READER = 1
     EDITOR = 2
     OWNER = 3
+
+
+RESOURCE = NamePattern("resources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Resource:
     @property
     def name(self) -> str:
         """The resource name, `resources/{uuid}`."""
-        return f"resources/{self.id}"
+        return RESOURCE.of(self.id)
 
     @property
     def etag(self) -> str:

@@ -12,10 +12,11 @@ from google.protobuf import empty_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
+from mesh.resources.name import USER
 from mesh.resources.pagination import Paging
 from mesh.resources.request_id import parse_request_id
 from mesh.rpc.caller import caller_user, user_of
-from services.resource.resource import Draft, Resource, Role
+from services.resource.resource import RESOURCE, Draft, Resource, Role
 from services.resource.resources import Resources
 from services.resource.share import Grantee, Share
 from services.resource.share_claims import ShareClaims
@@ -54,7 +55,7 @@ class ResourceService(ResourceServiceServicer):
     ) -> resource_service_pb2.ListResourcesResponse:
         """See the contract."""
         caller = caller_user()
-        paging = Paging(request, f"resources/{caller}", UUID)
+        paging = Paging(request, RESOURCE.of(caller), UUID)
         page = await self._resources.page(caller, paging.after or _LAST, paging.size)
         response = resource_service_pb2.ListResourcesResponse(resources=map(_resource, page.resources))
         if page.more:
@@ -129,7 +130,7 @@ class ResourceDirectory(ResourceDirectoryServicer):
 
 
 def _id(name: str) -> UUID:
-    return UUID(name.removeprefix("resources/"))
+    return UUID(RESOURCE.id(name))
 
 
 def _draft(message: resource_service_pb2.Resource) -> Draft:
@@ -149,7 +150,7 @@ def _resource(resource: Resource) -> resource_service_pb2.Resource:
         name=resource.name,
         display_name=resource.draft.display_name,
         content=resource.draft.content,
-        owner=f"users/{resource.owner}",
+        owner=USER.of(resource.owner),
         role=resource_service_pb2.Role.ValueType(resource.role or 0),
         create_time=_timestamp(resource.created_at),
         update_time=_timestamp(resource.updated_at),
@@ -159,7 +160,7 @@ def _resource(resource: Resource) -> resource_service_pb2.Resource:
 
 def _share(share: Share) -> resource_service_pb2.Share:
     return resource_service_pb2.Share(
-        **({"user": f"users/{share.grantee.user}"} if share.grantee.email is None else {"email": share.grantee.email}),
+        **({"user": USER.of(share.grantee.user)} if share.grantee.email is None else {"email": share.grantee.email}),
         role=resource_service_pb2.Role.ValueType(share.role),
         create_time=_timestamp(share.created_at),
     )
@@ -174,7 +175,7 @@ def _notice(notice: Notice) -> resource_service_pb2.WatchResourcesResponse:
     if notice.resource is not None:
         response.resource.CopyFrom(_resource(notice.resource))
     else:
-        response.resource.name = f"resources/{notice.resource_id}"
+        response.resource.name = RESOURCE.of(notice.resource_id)
     return response
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import IntEnum
 from uuid import UUID
 
+from mesh.resources.name import USER
 from services.resource.resource import Role
 
 MAX_SHARES = 1_000
@@ -30,7 +31,7 @@ class Grantee:
     @property
     def key(self) -> str:
         """What two spellings of one grantee have in common."""
-        return f"users/{self.user}" if self.email is None else address_key(self.email)
+        return USER.of(self.user) if self.email is None else address_key(self.email)
 
 
 def address_key(email: str) -> str:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from mesh.resources.name import USER
 from mesh.storage.database import Database, Transaction
 from services.resource.resource import Role
 from services.resource.share import Grantee, Share
@@ -18,9 +19,7 @@ def _share_of(row: asyncpg.Record) -> Share:
     return Share(
         id=row["id"],
         resource=row["resource_id"],
-        grantee=Grantee(email=email)
-        if email is not None
-        else Grantee(user=UUID(row["grantee"].removeprefix("users/"))),
+        grantee=Grantee(email=email) if email is not None else Grantee(user=UUID(USER.id(row["grantee"]))),
         holder=row["holder_id"],
         role=Role(row["role"]),
         created_at=row["create_time"],

@@ -7,9 +7,10 @@ from uuid import UUID
 from authmesh.audit.v1.audit_event_pb2 import OUTCOME_FAILURE, AuditEvent
 
 from mesh.errors import Reason
+from mesh.resources.name import CLIENT, SESSION, USER
 from services.token.clients.client import CONTRACT_NAMES, Client
 from services.token.clients.keys import client_keys
-from services.token.keys.key import SigningKey
+from services.token.keys.key import KEY, SigningKey
 from services.token.keys.signer import public_jwk, thumbprint
 from services.token.sessions.lineage import RefreshOutcome
 from services.token.sessions.store import Session, StoredRefreshToken
@@ -22,10 +23,10 @@ def issued(session: Session) -> AuditEvent:
     """A session was started, with its first tokens."""
     return AuditEvent(
         type="token.issued",
-        actor=_user(session.subject),
-        subject=_user(session.subject),
-        session=_session(session.subject, session.id),
-        client=_client(session.client_id),
+        actor=USER.of(session.subject),
+        subject=USER.of(session.subject),
+        session=SESSION.of(session.subject, session.id),
+        client=CLIENT.of(session.client_id),
         address=session.address,
         user_agent=session.user_agent,
         detail={"scopes": _words(session.scopes), "amr": " ".join(session.amr)},
@@ -34,7 +35,7 @@ def issued(session: Session) -> AuditEvent:
 
 def issued_to_client(client_id: str, scopes: Iterable[str], assertion: str) -> AuditEvent:
     """A client got a token of its own. `assertion` is the `jti` of the assertion that it spent."""
-    client = _client(client_id)
+    client = CLIENT.of(client_id)
     return AuditEvent(
         type="token.issued", actor=client, client=client, detail={"scopes": _words(scopes), "assertion": assertion}
     )
@@ -45,14 +46,14 @@ def client_refused(client_id: str, cause: str, assertion: str) -> AuditEvent:
     return AuditEvent(
         type="token.client_refused",
         reason=Reason.CREDENTIALS_INVALID,
-        client=_client(client_id),
+        client=CLIENT.of(client_id),
         detail={"cause": cause, "assertion": assertion},
     )
 
 
 def refreshed(client_id: str) -> AuditEvent:
     """A refresh token was spent. The statement that spends it adds actor, subject and session."""
-    return AuditEvent(type="token.refreshed", client=_client(client_id))
+    return AuditEvent(type="token.refreshed", client=CLIENT.of(client_id))
 
 
 def grace_replay(found: StoredRefreshToken) -> AuditEvent:
@@ -77,18 +78,18 @@ def reuse_detected(found: StoredRefreshToken) -> AuditEvent:
         type="token.reuse_detected",
         outcome=OUTCOME_FAILURE,
         reason=Reason.REFRESH_REUSED,
-        client=_client(found.own.client_id),
+        client=CLIENT.of(found.own.client_id),
     )
 
 
 def revoked(cause: str, client_id: str = "") -> AuditEvent:
     """A session, or one token, was revoked. To be completed by `of_session` where it has one."""
-    return AuditEvent(type="token.revoked", client=_client(client_id) if client_id else "", detail={"cause": cause})
+    return AuditEvent(type="token.revoked", client=CLIENT.of(client_id) if client_id else "", detail={"cause": cause})
 
 
 def of_session(event: AuditEvent, subject: UUID, session: UUID) -> AuditEvent:
     """A copy of an event, about a session of a person."""
-    copy = AuditEvent(subject=_user(subject), session=_session(subject, session))
+    copy = AuditEvent(subject=USER.of(subject), session=SESSION.of(subject, session))
     copy.MergeFrom(event)
     return copy
 
@@ -97,7 +98,7 @@ def grants_changed(subject: UUID, roles: Iterable[str], *, disabled: bool, versi
     """User changed a person's roles or status."""
     return AuditEvent(
         type="token.grants_changed",
-        subject=_user(subject),
+        subject=USER.of(subject),
         detail={"roles": _words(roles), "disabled": str(disabled).lower(), "version": str(version)},
     )
 
@@ -105,13 +106,13 @@ def grants_changed(subject: UUID, roles: Iterable[str], *, disabled: bool, versi
 def subject_revoked(subject: UUID, cause: str, sessions: int) -> AuditEvent:
     """Every session and every token of a person was revoked."""
     return AuditEvent(
-        type="token.subject_revoked", subject=_user(subject), detail={"cause": cause, "sessions": str(sessions)}
+        type="token.subject_revoked", subject=USER.of(subject), detail={"cause": cause, "sessions": str(sessions)}
     )
 
 
 def client_created(client_id: str, client: Client) -> AuditEvent:
     """An administrator made a client."""
-    return AuditEvent(type="token.client_created", target=_client(client_id), detail=_facts(client))
+    return AuditEvent(type="token.client_created", target=CLIENT.of(client_id), detail=_facts(client))
 
 
 def client_created_from_file(client_id: str, client: Client) -> AuditEvent:
@@ -119,7 +120,7 @@ def client_created_from_file(client_id: str, client: Client) -> AuditEvent:
     return AuditEvent(
         type="token.client_created",
         actor="operator",
-        client=_client(client_id),
+        client=CLIENT.of(client_id),
         detail=_facts(client) | {"origin": "file"},
     )
 
@@ -145,17 +146,17 @@ def client_updated(
         detail["sessions"] = str(ended)
     if tokens_are_revoked:
         detail["tokens"] = "revoked"
-    return AuditEvent(type="token.client_updated", target=_client(client_id), detail=detail)
+    return AuditEvent(type="token.client_updated", target=CLIENT.of(client_id), detail=detail)
 
 
 def client_deleted(client_id: str, ended: int) -> AuditEvent:
     """A client was removed. `ended` is how many sessions ended with it."""
-    return AuditEvent(type="token.client_deleted", target=_client(client_id), detail={"sessions": str(ended)})
+    return AuditEvent(type="token.client_deleted", target=CLIENT.of(client_id), detail={"sessions": str(ended)})
 
 
 def client_denied(client_id: str) -> AuditEvent:
     """An administrator would have given a client more than they have."""
-    return AuditEvent(type="access.denied", reason=Reason.SCOPE_MISSING, target=_client(client_id))
+    return AuditEvent(type="access.denied", reason=Reason.SCOPE_MISSING, target=CLIENT.of(client_id))
 
 
 def key_created(key: SigningKey, *, imported: bool) -> AuditEvent:
@@ -188,18 +189,6 @@ def key_revoked(key: SigningKey, state: str) -> AuditEvent:
     return _of_key("token.key_revoked", key, state=state)
 
 
-def _user(subject: UUID) -> str:
-    return f"users/{subject}"
-
-
-def _session(subject: UUID, session: UUID) -> str:
-    return f"users/{subject}/sessions/{session}"
-
-
-def _client(client_id: str) -> str:
-    return f"clients/{client_id}"
-
-
 def _words(values: Iterable[str]) -> str:
     return " ".join(sorted(values))
 
@@ -207,16 +196,16 @@ def _words(values: Iterable[str]) -> str:
 def _of_token(event_type: str, found: StoredRefreshToken) -> AuditEvent:
     return AuditEvent(
         type=event_type,
-        subject=_user(found.subject),
-        session=_session(found.subject, found.session_id),
-        client=_client(found.own.client_id),
+        subject=USER.of(found.subject),
+        session=SESSION.of(found.subject, found.session_id),
+        client=CLIENT.of(found.own.client_id),
     )
 
 
 def _of_key(event_type: str, key: SigningKey, actor: str = "", **detail: str) -> AuditEvent:
     return AuditEvent(
         type=event_type,
-        target=f"keys/{key.key_id}",
+        target=KEY.of(key.key_id),
         actor=actor,
         detail={"algorithm": key.algorithm, "custody": key.custody} | detail,
     )

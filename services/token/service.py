@@ -18,6 +18,7 @@ from google.api import httpbody_pb2
 from google.protobuf import empty_pb2
 from grpc import aio
 
+from mesh.resources.name import SESSION, USER
 from mesh.resources.pagination import Paging
 from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call, send_initial_metadata
@@ -113,7 +114,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
     ) -> token_service_pb2.ListSessionsResponse:
         """A page of sessions."""
         user, current = user_of(request.parent), _current(caller_claims())
-        paging = Paging(request, f"users/{user}/sessions", uuid.UUID)
+        paging = Paging(request, f"{USER.of(user)}/sessions", uuid.UUID)
         found = await self._sign_outs.live_sessions(user, paging.after, paging.size + 1)
         page, next_page_token = paging.cut(found, lambda session: session.id)
         return token_service_pb2.ListSessionsResponse(
@@ -122,7 +123,7 @@ class TokenService(token_service_pb2_grpc.TokenServiceServicer):
 
     async def RevokeSession(self, request: token_service_pb2.RevokeSessionRequest, context: Context) -> empty_pb2.Empty:
         """Ends a session."""
-        session = request.name.split("/")[3]
+        session = SESSION.id(request.name)
         named = _current(caller_claims()) if session == "current" else uuid.UUID(session)
         if named is not None:
             await self._sign_outs.end_session(user_of(request.name), named)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from mesh.errors import NotFound, Reason
 from mesh.resources.etag import etag_of
+from mesh.resources.name import USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class User:
     @property
     def name(self) -> str:
         """The resource name."""
-        return f"users/{self.id}"
+        return USER.of(self.id)
 
     @property
     def etag(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from tests.bench import audit, revocation, rpc, token, verify
-from tests.bench.report import Table
+from tests.bench.report import FOLDER, Table
 
 MEASURES: dict[str, Callable[[float, int], Awaitable[Table]]] = {
     "verify": verify.measure,
@@ -21,10 +21,10 @@ MEASURES: dict[str, Callable[[float, int], Awaitable[Table]]] = {
 }
 
 
-async def main(names: list[str], seconds: float, rounds: int) -> None:
+async def main(names: list[str], folder: Path, seconds: float, rounds: int) -> None:
     for name in names:
         started = time.monotonic()
-        print((await MEASURES[name](seconds, rounds)).write(seconds))
+        print((await MEASURES[name](seconds, rounds)).write(folder, seconds))
         print(f"({name}: {time.monotonic() - started:.0f} s)\n", flush=True)
 
 
@@ -42,6 +42,7 @@ if __name__ == "__main__":
         default=5,
         help="how often each is measured, in turn with what it is compared with (default 5)",
     )
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the tables go (default bench/)")
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - MEASURES.keys():
         parser.error(f"no such measure: {', '.join(sorted(unknown))}")
@@ -49,4 +50,4 @@ if __name__ == "__main__":
         sys.exit("python -m tests.bench: CPU times come from /proc, so this runs on Linux only")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     # Not uvloop: it starts no process as another user, which PostgreSQL needs where this runs as root.
-    asyncio.run(main(chosen.names or list(MEASURES), chosen.seconds, chosen.rounds))
+    asyncio.run(main(chosen.names or list(MEASURES), chosen.folder, chosen.seconds, chosen.rounds))

@@ -40,7 +40,7 @@ class Table:
     rows: Sequence[Sequence[object]]
     notes: Sequence[str] = ()
 
-    def write(self, seconds: float) -> str:
+    def write(self, folder: Path, seconds: float) -> str:
         """Writes the file. Returns its text."""
         lines = [
             f"# {self.title}",
@@ -55,8 +55,8 @@ class Table:
         ]
         lines += ["", *(f"- {note}" for note in self.notes)]
         text = "\n".join(lines).rstrip() + "\n"
-        FOLDER.mkdir(exist_ok=True)
-        (FOLDER / f"{self.name}.md").write_text(text)
+        folder.mkdir(exist_ok=True)
+        (folder / f"{self.name}.md").write_text(text)
         return text
 
 

@@ -133,8 +133,11 @@ class _Handlers(grpc.GenericRpcHandler):
 class Chain:
     """The running mesh."""
 
-    def __init__(self, folder: Path, mesh: Mesh, contract: Contract, running: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, mesh: Mesh, contract: Contract, running: Sequence[str], rate_limit_factor: int
+    ) -> None:
         self.mesh, self.contract, self.folder = mesh, contract, folder
+        self._rate_limit_factor = rate_limit_factor
         self.signer = Signer()
         self.gateway = mesh.virtual_gateway.name
         self.addresses = {name: Address("127.0.0.1", free_port()) for name in (*mesh.nodes, self.gateway)}
@@ -173,6 +176,7 @@ class Chain:
             service_socket=None if is_gateway else self.folder / f"{node}.sock",
             egress_socket=None if is_gateway else folder / "egress.sock",
             listener=self.addresses[node] if is_gateway else None,
+            rate_limit_factor=self._rate_limit_factor,
             public_certificates=self.authorities.public_certificates if is_gateway else None,
             cors_origins=(ORIGIN,),
         )
@@ -269,13 +273,15 @@ class Chain:
 
 
 @asynccontextmanager
-async def running(mesh: Mesh, contract: Contract, nodes: Sequence[str]) -> AsyncIterator[Chain]:
+async def running(
+    mesh: Mesh, contract: Contract, nodes: Sequence[str], *, rate_limit_factor: int = 1
+) -> AsyncIterator[Chain]:
     """The edge and the sidecars of `nodes`, up, with the JWKS fetched."""
     # A short path: sockets have at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="envoys-"))
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
-        chain = Chain(folder, mesh, contract, nodes)
+        chain = Chain(folder, mesh, contract, nodes, rate_limit_factor)
         chain.authorities.issue([*mesh.nodes, chain.gateway])
         for process in chain.processes.values():
             stack.push_async_callback(process.stop)

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from mesh.resources.etag import etag_of
+from mesh.resources.name import CLIENT
 from mesh.resources.text import clean
 from mesh.storage.database import Transaction
 from mesh.tokens.verifier import MAX_LIFETIME_SECONDS
@@ -119,7 +120,7 @@ class ClientRecord:
     @property
     def etag(self) -> str:
         """Another one for each state."""
-        return etag_of(f"clients/{self.id}", self.version)
+        return etag_of(CLIENT.of(self.id), self.version)
 
 
 class Clients(Protocol):

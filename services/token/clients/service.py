@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from mesh.errors import field_invalid
+from mesh.resources.name import CLIENT
 from mesh.resources.pagination import Paging
 from mesh.rpc.caller import caller_claims
 from services.token.clients.admin import ClientAdmin, client_id_of
@@ -39,13 +40,15 @@ class ClientService(client_service_pb2_grpc.ClientServiceServicer):
         fields = [
             name for name in _CHANGEABLE if name in ("display_name", "confidential", "scopes") or _is_set(given, name)
         ]
-        return _message(await self._clients.create(_id(given.name), _values(given, fields), caller_claims().scopes))
+        return _message(
+            await self._clients.create(CLIENT.id(given.name), _values(given, fields), caller_claims().scopes)
+        )
 
     async def GetClient(
         self, request: client_service_pb2.GetClientRequest, context: Context
     ) -> client_service_pb2.Client:
         """Reads a client."""
-        return _message(await self._clients.get(_id(request.name)))
+        return _message(await self._clients.get(CLIENT.id(request.name)))
 
     async def ListClients(
         self, request: client_service_pb2.ListClientsRequest, context: Context
@@ -63,16 +66,12 @@ class ClientService(client_service_pb2_grpc.ClientServiceServicer):
         """Changes a client."""
         given = request.client
         values = _values(given, request.update_mask.paths)
-        return _message(await self._clients.update(_id(given.name), values, given.etag, caller_claims().scopes))
+        return _message(await self._clients.update(CLIENT.id(given.name), values, given.etag, caller_claims().scopes))
 
     async def DeleteClient(self, request: client_service_pb2.DeleteClientRequest, context: Context) -> empty_pb2.Empty:
         """Removes a client."""
-        await self._clients.delete(_id(request.name), request.etag)
+        await self._clients.delete(CLIENT.id(request.name), request.etag)
         return empty_pb2.Empty()
-
-
-def _id(name: str) -> str:
-    return name.removeprefix("clients/")
 
 
 def _is_set(given: client_service_pb2.Client, name: str) -> bool:
@@ -102,7 +101,7 @@ def _seconds(given: client_service_pb2.Client, name: str) -> int:
 def _message(registered: ClientRecord) -> client_service_pb2.Client:
     client = registered.client
     message = client_service_pb2.Client(
-        name=f"clients/{registered.id}",
+        name=CLIENT.of(registered.id),
         display_name=client.display_name,
         confidential=client.confidential,
         scopes=sorted(client.scopes),

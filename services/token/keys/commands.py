@@ -21,7 +21,7 @@ from mesh.operator.target import DatabaseUrlOption, Target
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
 from services.token.keys.admin import KeyAdmin
-from services.token.keys.key import State
+from services.token.keys.key import KEY, State
 from services.token.keys.schedule import KeyPolicy
 from services.token.keys.store import KeyStore
 from services.token.revocation.log import RevocationLog
@@ -65,7 +65,7 @@ def revoke(
     """Refuse every token that a key has signed. People refresh, or sign in again; no one's session ends."""
 
     async def order(orders: KeyAdmin) -> str:
-        await orders.revoke(key_id.removeprefix("keys/"))
+        await orders.revoke(KEY.id(key_id) if "/" in key_id else key_id)
         return (
             f"{key_id} is revoked: services refuse its tokens within a second, sidecars when they read the JWKS again"
         )

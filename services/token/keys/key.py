@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 
+from mesh.resources.name import NamePattern
 from services.token.keys.schedule import MAX_VIEW_AGE, RotationSchedule
 from services.token.keys.signer import Algorithm
+
+KEY = NamePattern("keys")
 
 
 class State(Enum):

@@ -8,7 +8,7 @@ from authmesh.token.v1 import key_service_pb2, key_service_pb2_grpc
 from grpc import aio
 
 from services.token.keys.admin import KeyAdmin
-from services.token.keys.key import SigningKey, State
+from services.token.keys.key import KEY, SigningKey, State
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -47,11 +47,11 @@ class KeyService(key_service_pb2_grpc.KeyServiceServicer):
 
     async def RevokeKey(self, request: key_service_pb2.RevokeKeyRequest, context: Context) -> key_service_pb2.Key:
         """Ends a key."""
-        return self._message(await self._orders.revoke(request.name.removeprefix("keys/")), None)
+        return self._message(await self._orders.revoke(KEY.id(request.name)), None)
 
     def _message(self, key: SigningKey, due: datetime | None) -> key_service_pb2.Key:
         state = key.state(self._clock())
-        answer = key_service_pb2.Key(name=f"keys/{key.key_id}", algorithm=key.algorithm, state=_STATES[state])
+        answer = key_service_pb2.Key(name=KEY.of(key.key_id), algorithm=key.algorithm, state=_STATES[state])
         answer.create_time.FromDatetime(key.publish_time)
         if active_time := due if state is State.PUBLISHED else key.active_time:
             answer.active_time.FromDatetime(active_time)

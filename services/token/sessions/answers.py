@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from authmesh.token.v1 import token_service_pb2, token_set_pb2
 
+from mesh.resources.name import SESSION
 from services.token.keys.access_token import ClientGrant
 from services.token.sessions.sign_in import Issued
 from services.token.sessions.store import Session
@@ -17,7 +18,7 @@ def token_set(issued: Issued, now: datetime) -> token_set_pb2.TokenSet:
         access_token=issued.access_token,
         token_type="Bearer",
         refresh_token=issued.refresh_token,
-        session=f"users/{grant.subject}/sessions/{grant.session_id}",
+        session=SESSION.of(grant.subject, grant.session_id),
         scopes=sorted(grant.scopes),
     )
     _set_expiry(answer, grant.expire_time, now)
@@ -41,7 +42,7 @@ def _set_expiry(answer: token_set_pb2.TokenSet, expire_time: datetime, now: date
 def session_message(session: Session, current: uuid.UUID | None) -> token_service_pb2.Session:
     """A session as its owner sees it. `current` is the caller's own."""
     answer = token_service_pb2.Session(
-        name=f"users/{session.subject}/sessions/{session.id}",
+        name=SESSION.of(session.subject, session.id),
         client_id=session.client_id,
         device=token_set_pb2.Device(
             instance_id=str(session.instance_id or ""), display_name=session.display_name, platform=session.platform
