@@ -51,20 +51,22 @@ async def held(database: Database, names: Collection[str]) -> Mapping[str, bytes
     return await _held(database, sorted(set(names)))
 
 
-async def erase(tx: Transaction, subject: str) -> None:
+async def erase(tx: Transaction, subject: str) -> bool:
     """Makes everything personal about `subject` (`users/…`) in this service's audit events unreadable, forever.
 
-    May be repeated.
+    May be repeated. Returns whether it was not erased before.
 
     Copies in backups and in PostgreSQL's write-ahead log live as long as those are kept.
     """
-    await tx.execute(
+    erased = await tx.fetchval(
         """
         INSERT INTO subject_keys (subject, key, erase_time) VALUES ($1, NULL, now())
-        ON CONFLICT (subject) DO UPDATE SET key = NULL, erase_time = COALESCE(subject_keys.erase_time, now())
+        ON CONFLICT (subject) DO UPDATE SET key = NULL, erase_time = now() WHERE subject_keys.erase_time IS NULL
+        RETURNING true
         """,
         subject,
     )
+    return bool(erased)
 
 
 async def _held(connection: Transaction | Database, names: list[str]) -> dict[str, bytes | None]:

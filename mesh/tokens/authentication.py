@@ -5,11 +5,11 @@ Tokens verified once and remembered; expiry, revocation and policy looked at on 
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import structlog
-from cachetools import LRUCache
 from grpc import aio
 
 from mesh.contract import Rpc
@@ -91,8 +91,9 @@ class Authentication(Part):
         self._policy = policy
         self._limits = limits
         self._denials = denials
+        self._cached_tokens = cached_tokens
         # SHA-256 of the exact token -> its claims, never a decision. The least recently used goes first.
-        self._verified: LRUCache[bytes, Claims] = LRUCache(cached_tokens)
+        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
         self._streams: set[_Watched] = set()
         self._hits = self._misses = 0
 
@@ -199,8 +200,11 @@ class Authentication(Part):
             self._verified.pop(digest, None)
             claims = self._verifier.verify(token)
             self._verified[digest] = claims
+            if len(self._verified) > self._cached_tokens:
+                self._verified.popitem(last=False)
         else:
             self._hits += 1
+            self._verified.move_to_end(digest)
         if self._revocations.refuses(claims):
             raise _revoked()
         return claims

@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
+from authmesh.audit.v1.audit_directory_pb2_grpc import add_AuditDirectoryServicer_to_server
 from authmesh.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 
 from mesh.aws import open_client
@@ -23,6 +24,7 @@ from services.audit.reading.projection import Projection
 from services.audit.reading.projector import Projector
 from services.audit.reading.service import AuditService
 from services.audit.reading.watch import Watch
+from services.audit.service import AuditDirectory
 from services.audit.settings import AuditSettings
 
 HEARTBEAT = timedelta(seconds=30)
@@ -60,7 +62,8 @@ async def main() -> None:
         await serve(
             settings,
             services=[
-                (add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, projector, HEARTBEAT)))
+                (add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, projector, HEARTBEAT))),
+                (add_AuditDirectoryServicer_to_server, AuditDirectory(work)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),
             parts=[

@@ -29,12 +29,13 @@ class CredentialLifecycle:
                 tx.record(events.status_changed(user_id, disabled=disabled, version=version))
 
     async def delete(self, user_id: uuid.UUID) -> None:
-        """Erases everything that Auth knows of a user.
+        """Erases everything that Auth knows of a user, and tells the person.
 
         What is personal about the user in Auth's audit events can't be read any more.
         """
         async with self._work.begin() as tx:
-            if await self._accounts.delete(tx, user_id):
+            if email := await self._accounts.delete(tx, user_id):
                 tx.record(events.credentials_deleted(user_id))
+                tx.message(email=email, kind="account_deleted")
             # Also for someone who never verified an address: there are events of every sign-up.
             await subject_keys.erase(tx, USER.of(user_id))

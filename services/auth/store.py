@@ -93,11 +93,11 @@ class Accounts:
         )
         return bool(row["disabled"]) is not disabled
 
-    async def delete(self, tx: Transaction, user_id: uuid.UUID) -> bool:
-        """Erases an account and every sign-up of its address. Returns whether there was one."""
+    async def delete(self, tx: Transaction, user_id: uuid.UUID) -> str | None:
+        """Erases an account and every sign-up of its address. Returns the address, if there was one."""
         email = await tx.fetchval("DELETE FROM accounts WHERE user_id = $1 RETURNING email", user_id)
         await tx.execute("DELETE FROM sign_ups WHERE email = $1 OR user_id = $2", email, user_id)
-        return email is not None
+        return None if email is None else str(email)
 
     async def known_devices(self, tx: Transaction, sources: Sequence[bytes]) -> frozenset[bytes]:
         """Those of the sources from which a person has signed in before.

@@ -163,7 +163,7 @@ class ChangeLog:
         await tx.execute(
             """
             INSERT INTO announcements (resource_id, owner_id, removed) VALUES ($1, $2, $3)
-            ON CONFLICT (resource_id) DO UPDATE SET removed = excluded.removed
+            ON CONFLICT (resource_id) DO UPDATE SET removed = excluded.removed, owner_id = excluded.owner_id
             """,
             resource.id,
             resource.owner,

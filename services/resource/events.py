@@ -25,6 +25,11 @@ def deleted(resource: Resource, caller: UUID) -> AuditEvent:
     return _success("resource.deleted", resource.id, caller)
 
 
+def owner_changed(resource: Resource) -> AuditEvent:
+    """A resource was handed over. `subject` owns it now."""
+    return _success("resource.owner_changed", resource.id, resource.owner)
+
+
 def shared(share: Share) -> AuditEvent:
     """Someone was given a role."""
     return _about(

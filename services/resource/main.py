@@ -18,6 +18,7 @@ from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
 from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
+from services.resource.erasure import Erasure
 from services.resource.resources import Resources
 from services.resource.resume_tokens import ResumeTokens
 from services.resource.retention import Retention
@@ -48,7 +49,7 @@ async def main() -> None:
             settings,
             services=[
                 (add_ResourceServiceServicer_to_server, ResourceService(resources, sharing, watch)),
-                (add_ResourceDirectoryServicer_to_server, ResourceDirectory(claims)),
+                (add_ResourceDirectoryServicer_to_server, ResourceDirectory(claims, Erasure(work, changes))),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),
             parts=[

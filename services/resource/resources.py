@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from mesh.errors import quota_exceeded
+from mesh.errors import Reason, Unauthenticated, quota_exceeded
 from mesh.outbox.work import Work
 from mesh.resources.etag import require_etag
 from mesh.resources.request_id import request_id_reused
@@ -57,6 +57,7 @@ class Resources:
         Raises:
             InvalidArgument: REQUEST_ID_REUSED, the request id came with another draft before.
             ResourceExhausted: QUOTA_EXCEEDED, the caller owns as many resources as they may.
+            Unauthenticated: TOKEN_REVOKED, the caller's account was deleted.
         """
         now = self._work.now()
         resource = _first_state(self._new_id(), caller, draft, now)
@@ -66,6 +67,9 @@ class Resources:
                 earlier = await store.claim_request(tx, caller, request_id, creation, now - REQUEST_ID_LIFETIME)
                 if earlier is not None:
                     return _repeated(earlier, caller, draft)
+            await store.hold_owner(tx, caller)
+            if await store.is_erased(tx, caller):
+                raise Unauthenticated(Reason.TOKEN_REVOKED, "the account was deleted")
             if await store.owns(tx, caller, self._quota):
                 raise quota_exceeded(f"you own {self._quota} resources, and more are not possible: delete one first")
             await store.insert(tx, resource)

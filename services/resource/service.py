@@ -16,6 +16,7 @@ from mesh.resources.name import USER
 from mesh.resources.pagination import Paging
 from mesh.resources.request_id import parse_request_id
 from mesh.rpc.caller import caller_user, user_of
+from services.resource.erasure import Erasure
 from services.resource.resource import RESOURCE, Draft, Resource, Role
 from services.resource.resources import Resources
 from services.resource.share import Grantee, Share
@@ -118,14 +119,23 @@ class ResourceService(ResourceServiceServicer):
 class ResourceDirectory(ResourceDirectoryServicer):
     """`authmesh.resource.v1.ResourceDirectory`."""
 
-    def __init__(self, claims: ShareClaims) -> None:
+    def __init__(self, claims: ShareClaims, erasure: Erasure) -> None:
         self._claims = claims
+        self._erasure = erasure
 
     async def ClaimShares(
         self, request: resource_directory_pb2.ClaimSharesRequest, context: Context
     ) -> empty_pb2.Empty:
         """See the contract."""
         await self._claims.claim(UUID(request.user_id), request.email)
+        return empty_pb2.Empty()
+
+    async def DeleteSubject(
+        self, request: resource_directory_pb2.DeleteSubjectRequest, context: Context
+    ) -> empty_pb2.Empty:
+        """See the contract."""
+        new_owner = UUID(request.new_owner) if request.new_owner else None
+        await self._erasure.erase(UUID(request.subject), request.email, new_owner)
         return empty_pb2.Empty()
 
 

@@ -38,7 +38,12 @@ class ShareClaims(Periodic):
         self._people = people
 
     async def claim(self, user: UUID, email: str) -> None:
-        """Gives `user`, who has verified `email`, every share that was offered to either. Idempotent."""
+        """Gives `user`, who has verified `email`, every share that was offered to either. Idempotent.
+
+        Someone who was deleted since gets none.
+        """
+        if await store.is_erased(self._work.database, user):
+            return
         names = [Grantee(user=user).key, Grantee(email=email).key]
         while shares := await share_store.unclaimed(self._work.database, names, BATCH):
             for share in shares:

@@ -92,6 +92,22 @@ async def remove_held(tx: Transaction, resource_id: UUID, holder: UUID) -> list[
     return [_share_of(row) for row in rows]
 
 
+async def remove_of(tx: Transaction, holder: UUID, names: Sequence[str], limit: int) -> list[Share]:
+    """Deletes up to `limit` shares that `holder` has, or that go by one of these names and have no holder."""
+    rows = await tx.fetch(
+        f"""
+        DELETE FROM shares WHERE id IN (
+            (SELECT id FROM shares WHERE holder_id = $1 LIMIT $3)
+            UNION (SELECT id FROM shares WHERE grantee = ANY($2::text[]) AND holder_id IS NULL LIMIT $3)
+        ) RETURNING {_COLUMNS}
+        """,
+        holder,
+        names,
+        limit,
+    )
+    return [_share_of(row) for row in rows]
+
+
 async def settle(connection: Database | Transaction, share_id: UUID, holder: UUID | None) -> bool:
     """Ends the lookup of a share with what it found. Returns whether the share was without a holder and has one now."""
     row = await connection.fetchrow(

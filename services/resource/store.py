@@ -102,13 +102,51 @@ async def page(database: Database, viewer: UUID, before: UUID, size: int) -> Pag
     return Page([resource_of(row, row["role"]) for row in rows], more=bool(rows) and rows[-1]["more"])
 
 
-async def owns(tx: Transaction, owner: UUID, number: int) -> bool:
-    """Whether `owner` has `number` resources. The owner gets no other one until the transaction ends."""
-    # Of two at once, the second waits here, and counts in a statement of its own what the first has made.
+async def hold_owner(tx: Transaction, owner: UUID) -> None:
+    """Makes sure that `owner` gets no other resource until the transaction ends, but by this one."""
     await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"resources of {owner}")
+
+
+async def owns(tx: Transaction, owner: UUID, number: int) -> bool:
+    """Whether `owner` has `number` resources. The owner is held (`hold_owner`)."""
+    # Of two at once, the second has waited, and counts in a statement of its own what the first has made.
     return bool(
         await tx.fetchval("SELECT EXISTS (SELECT FROM resources WHERE owner_id = $1 OFFSET $2)", owner, number - 1)
     )
+
+
+async def lock_owned(tx: Transaction, owner: UUID, limit: int) -> list[Resource]:
+    """Up to `limit` resources of an owner, held still until the transaction ends."""
+    rows = await tx.fetch(
+        f"SELECT {COLUMNS} FROM resources r WHERE owner_id = $1 ORDER BY id LIMIT $2 FOR UPDATE", owner, limit
+    )
+    return [resource_of(row, Role.OWNER) for row in rows]
+
+
+async def change_owner(tx: Transaction, resource: Resource) -> None:
+    """Writes the new owner of a locked resource."""
+    await tx.execute(
+        "UPDATE resources SET owner_id = $2, version = $3, update_time = $4 WHERE id = $1",
+        resource.id,
+        resource.owner,
+        resource.version,
+        resource.updated_at,
+    )
+
+
+async def mark_erased(tx: Transaction, user: UUID) -> None:
+    """Notes that a user was deleted."""
+    await tx.execute("INSERT INTO erased_users (id) VALUES ($1) ON CONFLICT DO NOTHING", user)
+
+
+async def is_erased(connection: Database | Transaction, user: UUID) -> bool:
+    """Whether a user was deleted."""
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM erased_users WHERE id = $1)", user))
+
+
+async def forget_requests(tx: Transaction, caller: UUID) -> None:
+    """Forgets the request ids of a caller."""
+    await tx.execute("DELETE FROM creations WHERE caller_id = $1", caller)
 
 
 async def insert(tx: Transaction, resource: Resource) -> None:

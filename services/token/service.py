@@ -212,6 +212,11 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         await self._subjects.revoke(uuid.UUID(request.subject), uuid.UUID(request.request_id), keep=keep)
         return empty_pb2.Empty()
 
+    async def DeleteSubject(self, request: token_issuer_pb2.DeleteSubjectRequest, context: Context) -> empty_pb2.Empty:
+        """Ends everything of a person for good."""
+        await self._subjects.delete(uuid.UUID(request.subject))
+        return empty_pb2.Empty()
+
     async def GetRevocationSnapshot(
         self, request: token_issuer_pb2.GetRevocationSnapshotRequest, context: Context
     ) -> AsyncIterator[token_issuer_pb2.GetRevocationSnapshotResponse]:

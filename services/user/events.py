@@ -25,5 +25,10 @@ def status_changed(user: User) -> AuditEvent:
     return _decided("user.disabled" if user.disabled else "user.enabled", user)
 
 
+def deleted(user: User) -> AuditEvent:
+    """A user was deleted."""
+    return AuditEvent(type="user.deleted", subject=user.name)
+
+
 def _decided(event_type: str, user: User, **detail: str) -> AuditEvent:
     return AuditEvent(type=event_type, subject=user.name, detail={"version": str(user.version)} | detail)

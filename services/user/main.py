@@ -18,6 +18,7 @@ from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
+from services.user.erasure import Erasure
 from services.user.profiles import Profiles
 from services.user.service import UserDirectory, UserService
 from services.user.settings import UserSettings
@@ -37,11 +38,12 @@ async def main() -> None:
         work = Work(database, "user", clock=clock)
         denials = Denials(work)
         profiles = Profiles(work)
-        administration = Administration(work, ChannelCourier(channel, settings.at_once_seconds))
+        courier = ChannelCourier(channel, settings.at_once_seconds)
+        administration, erasure = Administration(work, courier), Erasure(work, courier)
         await serve(
             settings,
             services=[
-                (add_UserServiceServicer_to_server, UserService(profiles, administration)),  # type: ignore[abstract] # DeleteUser is to come
+                (add_UserServiceServicer_to_server, UserService(profiles, administration, erasure)),
                 (add_UserDirectoryServicer_to_server, UserDirectory(profiles)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),

@@ -9,7 +9,7 @@ from mesh.outbox.work import Work
 from mesh.resources.etag import require_etag
 from services.user import events
 from services.user.profile import User, not_found
-from services.user.store import Users
+from services.user.store import Match, Users
 
 CLAIM_SHARES = "/authmesh.resource.v1.ResourceDirectory/ClaimShares"
 
@@ -64,6 +64,10 @@ class Profiles:
             email: Only the profile with this address; empty: all.
         """
         return await self._users.page(self._work.database, after=after, email=email.lower(), size=size)
+
+    async def search(self, query: str, after: Match | None, size: int) -> list[tuple[Match, User]]:
+        """Profiles whose address or name begins with `query`, in the order of what matched."""
+        return await self._users.search(self._work.database, query, after=after, size=size)
 
     async def update(self, user_id: uuid.UUID, display_name: str | None, etag: str) -> User:
         """Changes a profile. One that says already what it shall say stays as it is, and so does its etag.

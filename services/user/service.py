@@ -1,7 +1,4 @@
-"""User's gRPC servicers: they translate and delegate.
-
-What they don't override answers UNIMPLEMENTED by the generated base class.
-"""
+"""User's gRPC servicers: they translate and delegate."""
 
 import uuid
 from typing import Any
@@ -9,19 +6,26 @@ from typing import Any
 from authmesh.user.v1 import user_directory_pb2, user_directory_pb2_grpc, user_service_pb2, user_service_pb2_grpc
 from google.protobuf import empty_pb2
 
+from mesh.errors import PermissionDenied, Reason, field_invalid
 from mesh.resources.pagination import Paging
-from mesh.rpc.caller import user_of
+from mesh.rpc.caller import caller_claims, user_of
 from services.user.administration import Administration
+from services.user.erasure import Erasure
 from services.user.profile import User
 from services.user.profiles import Profiles
+from services.user.store import Match
+
+ADMINISTRATION = "admin:users"
+"""The scope of those who administer users."""
 
 
 class UserService(user_service_pb2_grpc.UserServiceServicer):
     """`authmesh.user.v1.UserService`."""
 
-    def __init__(self, directory: Profiles, administration: Administration) -> None:
+    def __init__(self, directory: Profiles, administration: Administration, erasure: Erasure) -> None:
         self._directory = directory
         self._administration = administration
+        self._erasure = erasure
 
     async def GetUser(self, request: user_service_pb2.GetUserRequest, context: Any) -> user_service_pb2.User:
         """Reads a profile."""
@@ -37,10 +41,21 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
         self, request: user_service_pb2.ListUsersRequest, context: Any
     ) -> user_service_pb2.ListUsersResponse:
         """Lists profiles."""
+        if request.query:
+            return await self._search(request)
         paging = Paging(request, f"users?email={request.email.lower()}", uuid.UUID)
         found = await self._directory.page(paging.after, paging.size + 1, request.email)
         users, next_page_token = paging.cut(found, lambda user: user.id)
         return user_service_pb2.ListUsersResponse(users=map(_message, users), next_page_token=next_page_token)
+
+    async def _search(self, request: user_service_pb2.ListUsersRequest) -> user_service_pb2.ListUsersResponse:
+        if request.email:
+            raise field_invalid("query", "can't be used together with email")
+        paging = Paging(request, f"users?query={request.query.lower()}", _match)
+        found = await self._directory.search(request.query, paging.after, paging.size + 1)
+        page, next_page_token = paging.cut(found, lambda match: f"{match[0].user_id} {match[0].text}")
+        users = [_message(user) for _, user in page]
+        return user_service_pb2.ListUsersResponse(users=users, next_page_token=next_page_token)
 
     async def SetRoles(self, request: user_service_pb2.SetRolesRequest, context: Any) -> user_service_pb2.User:
         """Replaces roles."""
@@ -53,6 +68,16 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
     async def EnableUser(self, request: user_service_pb2.EnableUserRequest, context: Any) -> user_service_pb2.User:
         """Allows sign-in again."""
         return _message(await self._administration.set_disabled(user_of(request.name), disabled=False))
+
+    async def DeleteUser(self, request: user_service_pb2.DeleteUserRequest, context: Any) -> empty_pb2.Empty:
+        """Erases a user everywhere."""
+        if request.new_owner and ADMINISTRATION not in caller_claims().scopes:
+            raise PermissionDenied(
+                Reason.SCOPE_MISSING, f"who names a new_owner needs the scope {ADMINISTRATION}: leave it out"
+            )
+        new_owner = user_of(request.new_owner) if request.new_owner else None
+        await self._erasure.erase(user_of(request.name), request.etag, new_owner)
+        return empty_pb2.Empty()
 
 
 class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
@@ -76,6 +101,11 @@ class UserDirectory(user_directory_pb2_grpc.UserDirectoryServicer):
             else self._directory.lookup(request.email)
         )
         return user_directory_pb2.LookupUserResponse(user_id=str((await named).id))
+
+
+def _match(key: str) -> Match:
+    user_id, _, text = key.partition(" ")
+    return Match(text, uuid.UUID(user_id))
 
 
 def _message(user: User) -> user_service_pb2.User:

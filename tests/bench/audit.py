@@ -46,7 +46,7 @@ from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.resources import Resources
 from services.resource.service import ResourceService
-from tests.bench.report import Table
+from tests.bench.report import FOLDER, Table
 from tests.kit.serving import TrustedCaller
 
 BACKLOGS = (1_000, 10_000, 100_000)
@@ -243,4 +243,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         asyncio.run(call(sys.argv[1], int(sys.argv[2])))
     else:
-        print(asyncio.run(measure(0, 3)).write(0))
+        print(asyncio.run(measure(0, 3)).write(FOLDER, 0))

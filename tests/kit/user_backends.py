@@ -10,9 +10,12 @@ from authmesh.user.v1 import user_service_pb2
 from google.protobuf import empty_pb2
 
 User = user_service_pb2.User
+# Both have a DeleteSubject, each with its own request.
+_TokenIssuer: Any = TokenIssuerServicer
+_CredentialDirectory: Any = CredentialDirectoryServicer
 
 
-class Backends(TokenIssuerServicer, CredentialDirectoryServicer):
+class Backends(_TokenIssuer, _CredentialDirectory):  # type: ignore[misc]
     """Token and Auth, as far as User tells them something."""
 
     def __init__(self) -> None:
@@ -23,5 +26,9 @@ class Backends(TokenIssuerServicer, CredentialDirectoryServicer):
         return empty_pb2.Empty()
 
     async def SetSubjectStatus(self, request: Any, context: Any) -> empty_pb2.Empty:
+        self.heard.append(request)
+        return empty_pb2.Empty()
+
+    async def DeleteSubject(self, request: Any, context: Any) -> empty_pb2.Empty:
         self.heard.append(request)
         return empty_pb2.Empty()

@@ -95,7 +95,7 @@ async def end_sessions_of_client(tx: Transaction, client_id: str, time: datetime
     row = await tx.fetchrow(
         f"""
         WITH ended AS (
-            UPDATE sessions SET end_time = $2
+            UPDATE sessions SET end_time = $2, display_name = '', address = '', user_agent = ''
             WHERE id IN (SELECT id FROM sessions WHERE client_id = $1 AND end_time IS NULL ORDER BY id FOR UPDATE)
                 AND end_time IS NULL
             RETURNING {ISSUED} AS issued

@@ -5,13 +5,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from mesh.audit import subject_keys
 from mesh.errors import field_invalid
 from mesh.outbox.work import UnitOfWork, Work
+from mesh.resources.name import USER
 from mesh.tokens.claims import is_name
 from services.token import events
 from services.token.revocation.revoker import AHEAD, Revoker, next_not_before
 from services.token.sessions.grants import RoleScopes
 from services.token.sessions.store import Store, Subject
+
+LAST_VERSION = 2**63 - 1
+"""Of a person who was deleted: no change comes after it."""
 
 
 class SubjectSync:
@@ -79,6 +84,19 @@ class SubjectSync:
             others = [session for session in sessions if session != keep]
             tx.record(events.subject_revoked(subject, "revoked", len(others)))
             await self._end_sessions(tx, known, others, self._work.now(), cause="revoked")
+
+    async def delete(self, subject: uuid.UUID) -> None:
+        """Ends everything of a person for good. A repeat changes nothing.
+
+        What stays is an id that can have no session, whatever comes late of User.
+        """
+        async with self._work.begin() as tx:
+            known = await self._store.lock_subject(tx, subject)
+            if known.version < LAST_VERSION:
+                sessions = await self._store.lock_sessions(tx, subject)
+                gone = replace(known, roles=frozenset(), disabled=True, version=LAST_VERSION)
+                await self._end_everything(tx, gone, sessions, cause="deleted")
+            await subject_keys.erase(tx, USER.of(subject))
 
     async def _change_roles(self, tx: UnitOfWork, subject: Subject, sessions: Mapping[uuid.UUID, datetime]) -> None:
         time = self._work.now()

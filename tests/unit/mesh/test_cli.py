@@ -135,14 +135,10 @@ def test_a_method_that_does_not_exist_is_told_with_the_nearest(name: str, says: 
 
 def test_a_method_that_is_not_built_can_be_called_and_is_not_offered(contract: Contract) -> None:
     assert find_rpc(contract, "AuthService/ExchangeToken").name == "ExchangeToken"
-    for name in ("AuthService/ExchangeTokenn", "AuthService/Nothing", "DeleteUsr"):
+    for name in ("AuthService/ExchangeTokenn", "AuthService/Nothing", "ExchangeTokn"):
         with pytest.raises(CallError) as raised:
             find_rpc(contract, name)
-        assert not any(
-            f"{unbuilt}{end}" in str(raised.value)
-            for unbuilt in ("ExchangeToken", "DeleteUser")
-            for end in ("?", ",", " ")
-        )
+        assert not any(f"ExchangeToken{end}" in str(raised.value) for end in ("?", ",", " "))
 
 
 def refused(message: str, *violations: str) -> Any:

@@ -158,12 +158,16 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """resource.unshared: someone's access to a resource was taken back."""
     EVENT_TYPE_RESOURCE_ACCESS_DENIED: _EventType.ValueType  # 65
     """resource.access_denied: a resource was asked for by someone who may not have it."""
+    EVENT_TYPE_RESOURCE_OWNER_CHANGED: _EventType.ValueType  # 67
+    """resource.owner_changed: a resource was handed over, because its owner was deleted."""
     EVENT_TYPE_RESOURCE_SHARES_CLAIMED: _EventType.ValueType  # 66
     """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
     EVENT_TYPE_ACCESS_DENIED: _EventType.ValueType  # 80
     """access.denied: the access rule of a method refused an authenticated caller. Of this and every other refusal, the first ten of a caller in a
     minute are an event each; the latest of the others stands for all of them, and `left_out` says how many they are.
     """
+    EVENT_TYPE_AUDIT_SUBJECT_ERASED: _EventType.ValueType  # 92
+    """audit.subject_erased: what is personal about a user who was deleted can't be read any more in Audit's own events."""
     EVENT_TYPE_AUDIT_PARKED: _EventType.ValueType  # 90
     """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
     EVENT_TYPE_AUDIT_EVENT_PARKED: _EventType.ValueType  # 91
@@ -282,12 +286,16 @@ EVENT_TYPE_RESOURCE_UNSHARED: EventType.ValueType  # 64
 """resource.unshared: someone's access to a resource was taken back."""
 EVENT_TYPE_RESOURCE_ACCESS_DENIED: EventType.ValueType  # 65
 """resource.access_denied: a resource was asked for by someone who may not have it."""
+EVENT_TYPE_RESOURCE_OWNER_CHANGED: EventType.ValueType  # 67
+"""resource.owner_changed: a resource was handed over, because its owner was deleted."""
 EVENT_TYPE_RESOURCE_SHARES_CLAIMED: EventType.ValueType  # 66
 """resource.shares_claimed: shares offered to an address became those of the user who verified it."""
 EVENT_TYPE_ACCESS_DENIED: EventType.ValueType  # 80
 """access.denied: the access rule of a method refused an authenticated caller. Of this and every other refusal, the first ten of a caller in a
 minute are an event each; the latest of the others stands for all of them, and `left_out` says how many they are.
 """
+EVENT_TYPE_AUDIT_SUBJECT_ERASED: EventType.ValueType  # 92
+"""audit.subject_erased: what is personal about a user who was deleted can't be read any more in Audit's own events."""
 EVENT_TYPE_AUDIT_PARKED: EventType.ValueType  # 90
 """audit.parked: an event could not be delivered; this one stands at its number and says what is known of it."""
 EVENT_TYPE_AUDIT_EVENT_PARKED: EventType.ValueType  # 91

@@ -17,6 +17,36 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class DeleteSubjectRequest(_message.Message):
+    """DeleteSubjectRequest names a user who is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    NEW_OWNER_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """The user's id, a UUID."""
+    email: _builtins.str
+    """The address of the user."""
+    new_owner: _builtins.str
+    """UUID of the user who gets the resources. Empty: they are deleted."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        email: _builtins.str = ...,
+        new_owner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "new_owner", b"new_owner", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSubjectRequest: _TypeAlias = DeleteSubjectRequest  # noqa: Y015
+
+@_typing.final
 class ClaimSharesRequest(_message.Message):
     """ClaimSharesRequest names a new user."""
 

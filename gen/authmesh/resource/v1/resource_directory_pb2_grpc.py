@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ResourceDirectoryStub:
-    """ResourceDirectory learns of new people.
+    """ResourceDirectory learns of new people, and of those who are gone.
     """
 
     def __init__(self, channel):
@@ -41,14 +41,27 @@ class ResourceDirectoryStub:
                 request_serializer=authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.ClaimSharesRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.DeleteSubject = channel.unary_unary(
+                '/authmesh.resource.v1.ResourceDirectory/DeleteSubject',
+                request_serializer=authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.DeleteSubjectRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class ResourceDirectoryServicer:
-    """ResourceDirectory learns of new people.
+    """ResourceDirectory learns of new people, and of those who are gone.
     """
 
     def ClaimShares(self, request, context):
         """ClaimShares gives a user the shares that were offered to the address or to the id before User knew of them. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSubject(self, request, context):
+        """DeleteSubject deletes the resources of a user, or hands them over, and takes back every share that names the user. Interrupted, it goes on where
+        it was when it is called again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +75,11 @@ def add_ResourceDirectoryServicer_to_server(servicer, server):
                     request_deserializer=authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.ClaimSharesRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
+            'DeleteSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSubject,
+                    request_deserializer=authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.DeleteSubjectRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'authmesh.resource.v1.ResourceDirectory', rpc_method_handlers)
@@ -71,7 +89,7 @@ def add_ResourceDirectoryServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ResourceDirectory:
-    """ResourceDirectory learns of new people.
+    """ResourceDirectory learns of new people, and of those who are gone.
     """
 
     @staticmethod
@@ -90,6 +108,33 @@ class ResourceDirectory:
             target,
             '/authmesh.resource.v1.ResourceDirectory/ClaimShares',
             authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.ClaimSharesRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authmesh.resource.v1.ResourceDirectory/DeleteSubject',
+            authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.DeleteSubjectRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -14,14 +14,18 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ResourceDirectoryStub:
-    """ResourceDirectory learns of new people."""
+    """ResourceDirectory learns of new people, and of those who are gone."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ClaimShares: _aio.UnaryUnaryMultiCallable[_resource_directory_pb2.ClaimSharesRequest, _empty_pb2.Empty]
     """ClaimShares gives a user the shares that were offered to the address or to the id before User knew of them. Idempotent."""
+    DeleteSubject: _aio.UnaryUnaryMultiCallable[_resource_directory_pb2.DeleteSubjectRequest, _empty_pb2.Empty]
+    """DeleteSubject deletes the resources of a user, or hands them over, and takes back every share that names the user. Interrupted, it goes on where
+    it was when it is called again.
+    """
 
 class ResourceDirectoryServicer(metaclass=_abc_1.ABCMeta):
-    """ResourceDirectory learns of new people."""
+    """ResourceDirectory learns of new people, and of those who are gone."""
 
     @_abc_1.abstractmethod
     def ClaimShares(
@@ -30,5 +34,15 @@ class ResourceDirectoryServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_resource_directory_pb2.ClaimSharesRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """ClaimShares gives a user the shares that were offered to the address or to the id before User knew of them. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def DeleteSubject(
+        self,
+        request: _resource_directory_pb2.DeleteSubjectRequest,
+        context: _aio.ServicerContext[_resource_directory_pb2.DeleteSubjectRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """DeleteSubject deletes the resources of a user, or hands them over, and takes back every share that names the user. Interrupted, it goes on where
+        it was when it is called again.
+        """
 
 def add_ResourceDirectoryServicer_to_server(servicer: ResourceDirectoryServicer, server: _aio.Server) -> None: ...

@@ -180,6 +180,28 @@ class RevokeSubjectRequest(_message.Message):
 Global___RevokeSubjectRequest: _TypeAlias = RevokeSubjectRequest  # noqa: Y015
 
 @_typing.final
+class DeleteSubjectRequest(_message.Message):
+    """DeleteSubjectRequest names a subject."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """The user's id, a UUID."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSubjectRequest: _TypeAlias = DeleteSubjectRequest  # noqa: Y015
+
+@_typing.final
 class GetRevocationSnapshotRequest(_message.Message):
     """GetRevocationSnapshotRequest asks for the whole set."""
 

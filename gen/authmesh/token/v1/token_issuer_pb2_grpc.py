@@ -57,6 +57,11 @@ class TokenIssuerStub:
                 request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.RevokeSubjectRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.DeleteSubject = channel.unary_unary(
+                '/authmesh.token.v1.TokenIssuer/DeleteSubject',
+                request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.DeleteSubjectRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.GetRevocationSnapshot = channel.unary_stream(
                 '/authmesh.token.v1.TokenIssuer/GetRevocationSnapshot',
                 request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.GetRevocationSnapshotRequest.SerializeToString,
@@ -104,6 +109,13 @@ class TokenIssuerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteSubject(self, request, context):
+        """DeleteSubject ends everything of a subject for good: sessions, tokens, and what is personal about them. No session is started for it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRevocationSnapshot(self, request, context):
         """GetRevocationSnapshot streams everything that is revoked and not yet expired, in pieces; all pieces are of one moment.
         """
@@ -132,6 +144,11 @@ def add_TokenIssuerServicer_to_server(servicer, server):
             'RevokeSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeSubject,
                     request_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.RevokeSubjectRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'DeleteSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSubject,
+                    request_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.DeleteSubjectRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'GetRevocationSnapshot': grpc.unary_stream_rpc_method_handler(
@@ -248,6 +265,33 @@ class TokenIssuer:
             target,
             '/authmesh.token.v1.TokenIssuer/RevokeSubject',
             authmesh_dot_token_dot_v1_dot_token__issuer__pb2.RevokeSubjectRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authmesh.token.v1.TokenIssuer/DeleteSubject',
+            authmesh_dot_token_dot_v1_dot_token__issuer__pb2.DeleteSubjectRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -37,6 +37,8 @@ class TokenIssuerStub:
     """
     RevokeSubject: _aio.UnaryUnaryMultiCallable[_token_issuer_pb2.RevokeSubjectRequest, _empty_pb2.Empty]
     """RevokeSubject ends every session of a subject and refuses all its tokens that were issued up to now. Idempotent by `request_id`."""
+    DeleteSubject: _aio.UnaryUnaryMultiCallable[_token_issuer_pb2.DeleteSubjectRequest, _empty_pb2.Empty]
+    """DeleteSubject ends everything of a subject for good: sessions, tokens, and what is personal about them. No session is started for it again."""
     GetRevocationSnapshot: _aio.UnaryStreamMultiCallable[_token_issuer_pb2.GetRevocationSnapshotRequest, _token_issuer_pb2.GetRevocationSnapshotResponse]
     """GetRevocationSnapshot streams everything that is revoked and not yet expired, in pieces; all pieces are of one moment."""
 
@@ -85,6 +87,14 @@ class TokenIssuerServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_token_issuer_pb2.RevokeSubjectRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """RevokeSubject ends every session of a subject and refuses all its tokens that were issued up to now. Idempotent by `request_id`."""
+
+    @_abc_1.abstractmethod
+    def DeleteSubject(
+        self,
+        request: _token_issuer_pb2.DeleteSubjectRequest,
+        context: _aio.ServicerContext[_token_issuer_pb2.DeleteSubjectRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """DeleteSubject ends everything of a subject for good: sessions, tokens, and what is personal about them. No session is started for it again."""
 
     @_abc_1.abstractmethod
     def GetRevocationSnapshot(

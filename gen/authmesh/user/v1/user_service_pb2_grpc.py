@@ -96,7 +96,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListUsers(self, request, context):
-        """ListUsers lists profiles, oldest first.
+        """ListUsers lists profiles, oldest first; with `query`, those that match, in the order of what matched.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,7 +131,13 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """DeleteUser erases a user everywhere.
+        """DeleteUser erases a user everywhere: profile, credentials, sessions, shares, and what is personal in the audit trail. People delete their own
+        account, administrators anyone's. What the user owns is deleted with them, or handed over to `new_owner`. The answer comes when the user can't
+        sign in any more; the other services erase their part within seconds, and go on where they were interrupted. It can't be undone.
+
+        Errors: NOT_FOUND USER_NOT_FOUND, ABORTED ETAG_MISMATCH, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it), INVALID_ARGUMENT
+        FIELD_INVALID (`new_owner` is the user, or there is no such user), PERMISSION_DENIED SCOPE_MISSING (`new_owner` without `admin:users`),
+        PERMISSION_DENIED STEP_UP_REQUIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

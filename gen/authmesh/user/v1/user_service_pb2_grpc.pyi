@@ -28,7 +28,7 @@ class UserServiceStub:
     Errors: NOT_FOUND USER_NOT_FOUND, ABORTED ETAG_MISMATCH, INVALID_ARGUMENT FIELD_INVALID (a field that can't be changed).
     """
     ListUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListUsersRequest, _user_service_pb2.ListUsersResponse]
-    """ListUsers lists profiles, oldest first."""
+    """ListUsers lists profiles, oldest first; with `query`, those that match, in the order of what matched."""
     SetRoles: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SetRolesRequest, _user_service_pb2.User]
     """SetRoles replaces the roles of a user. Tokens with the earlier roles are refused at once; a refresh brings the new ones.
 
@@ -46,7 +46,14 @@ class UserServiceStub:
     Errors: NOT_FOUND USER_NOT_FOUND.
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteUserRequest, _empty_pb2.Empty]
-    """DeleteUser erases a user everywhere."""
+    """DeleteUser erases a user everywhere: profile, credentials, sessions, shares, and what is personal in the audit trail. People delete their own
+    account, administrators anyone's. What the user owns is deleted with them, or handed over to `new_owner`. The answer comes when the user can't
+    sign in any more; the other services erase their part within seconds, and go on where they were interrupted. It can't be undone.
+
+    Errors: NOT_FOUND USER_NOT_FOUND, ABORTED ETAG_MISMATCH, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it), INVALID_ARGUMENT
+    FIELD_INVALID (`new_owner` is the user, or there is no such user), PERMISSION_DENIED SCOPE_MISSING (`new_owner` without `admin:users`),
+    PERMISSION_DENIED STEP_UP_REQUIRED.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """UserService is the directory. People see and change their own profile; administrators see and change everyone's."""
@@ -79,7 +86,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.ListUsersRequest,
         context: _aio.ServicerContext[_user_service_pb2.ListUsersRequest, _abc.Awaitable[_user_service_pb2.ListUsersResponse]],
     ) -> _abc.Awaitable[_user_service_pb2.ListUsersResponse]:
-        """ListUsers lists profiles, oldest first."""
+        """ListUsers lists profiles, oldest first; with `query`, those that match, in the order of what matched."""
 
     @_abc_1.abstractmethod
     def SetRoles(
@@ -121,6 +128,13 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.DeleteUserRequest,
         context: _aio.ServicerContext[_user_service_pb2.DeleteUserRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """DeleteUser erases a user everywhere."""
+        """DeleteUser erases a user everywhere: profile, credentials, sessions, shares, and what is personal in the audit trail. People delete their own
+        account, administrators anyone's. What the user owns is deleted with them, or handed over to `new_owner`. The answer comes when the user can't
+        sign in any more; the other services erase their part within seconds, and go on where they were interrupted. It can't be undone.
+
+        Errors: NOT_FOUND USER_NOT_FOUND, ABORTED ETAG_MISMATCH, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it), INVALID_ARGUMENT
+        FIELD_INVALID (`new_owner` is the user, or there is no such user), PERMISSION_DENIED SCOPE_MISSING (`new_owner` without `admin:users`),
+        PERMISSION_DENIED STEP_UP_REQUIRED.
+        """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _aio.Server) -> None: ...

@@ -11,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
+from services.user.erasure import Erasure
 from services.user.service import UserService
 from tests.integration.services.user.conftest import UserParts
 from tests.kit.metering import hold_to_contract, metered
@@ -23,15 +24,16 @@ User = user_service_pb2.User
 
 async def test_no_method_costs_more_than_the_contract_says(new_database_url: Callable[[str], Awaitable[str]]) -> None:
     async with metered(await new_database_url("services.user")) as (database, meter):
-        parts, backends, caller = UserParts(database), Backends(), TrustedCaller()  # type: ignore[abstract]
+        parts, backends, caller = UserParts(database), Backends(), TrustedCaller()
         caller.scopes |= {"admin:users"}
         elsewhere = [
             (add_TokenIssuerServicer_to_server, backends),
             (add_CredentialDirectoryServicer_to_server, backends),
         ]
         async with served(elsewhere, TrustedCaller()) as egress:
-            administration = Administration(parts.work, ChannelCourier(egress, 1))
-            service: Any = UserService(parts.directory, administration)  # type: ignore[abstract]
+            courier = ChannelCourier(egress, 1)
+            administration = Administration(parts.work, courier)
+            service: Any = UserService(parts.directory, administration, Erasure(parts.work, courier))
             async with served([(add_UserServiceServicer_to_server, service)], caller) as channel:
                 stub: Any = UserServiceStub(channel)
                 address = f"{'x' * 50}@{'y' * 60}.example.com"

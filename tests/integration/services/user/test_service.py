@@ -23,10 +23,10 @@ from mesh.errors import (
     NotFound,
     PermissionDenied,
     Reason,
-    Unimplemented,
 )
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
+from services.user.erasure import Erasure
 from services.user.service import UserDirectory, UserService
 from tests.kit.serving import TrustedCaller, served
 from tests.kit.user_backends import Backends, User
@@ -46,12 +46,16 @@ class Served:
 
 @pytest.fixture
 async def service(user: "UserParts") -> AsyncIterator[Served]:
-    caller, backends = TrustedCaller(), Backends()  # type: ignore[abstract]
+    caller, backends = TrustedCaller(), Backends()
     elsewhere = [(add_TokenIssuerServicer_to_server, backends), (add_CredentialDirectoryServicer_to_server, backends)]
     async with served(elsewhere, TrustedCaller()) as egress:
-        administration = Administration(user.work, ChannelCourier(egress, 1))
+        courier = ChannelCourier(egress, 1)
+        administration = Administration(user.work, courier)
         ours = [
-            (add_UserServiceServicer_to_server, UserService(user.directory, administration)),  # type: ignore[abstract]
+            (
+                add_UserServiceServicer_to_server,
+                UserService(user.directory, administration, Erasure(user.work, courier)),
+            ),
             (add_UserDirectoryServicer_to_server, UserDirectory(user.directory)),
         ]
         async with served(ours, caller) as channel:
@@ -167,7 +171,34 @@ async def test_a_service_that_can_not_be_reached_is_told_by_the_outbox(service: 
     assert len(await service.parts.grants()) == 1
 
 
-async def test_what_this_release_does_not_have_says_so(service: Served) -> None:
+async def test_people_delete_themselves_and_administrators_anyone(service: Served) -> None:
+    ada, bob = [await service.parts.new_user(f"{name}@example.com") for name in ("ada", "bob")]
+    service.caller.subject = str(ada)
+    other = user_service_pb2.DeleteUserRequest(name=f"users/{bob}")
+    await refused(service.users.DeleteUser(other), PermissionDenied, Reason.SCOPE_MISSING)
+    me = user_service_pb2.DeleteUserRequest(name="users/me", new_owner=f"users/{bob}")
+    await refused(service.users.DeleteUser(me), PermissionDenied, Reason.SCOPE_MISSING)
+    me.new_owner = ""
+    await service.users.DeleteUser(me)
+    assert {request.subject for request in service.backends.heard} == {str(ada)}
+    await refused(service.users.DeleteUser(me), NotFound, Reason.USER_NOT_FOUND)
     service.caller.scopes |= {"admin:users"}
-    request = user_service_pb2.DeleteUserRequest(name=f"users/{uuid.uuid4()}")
-    await refused(service.users.DeleteUser(request), Unimplemented, Reason.NOT_IMPLEMENTED)
+    await service.users.DeleteUser(other)
+    other.new_owner = other.name
+    await refused(service.users.DeleteUser(other), InvalidArgument, Reason.FIELD_INVALID, "new_owner")
+
+
+async def test_a_search_goes_on_behind_its_token_only(service: Served) -> None:
+    service.caller.scopes |= {"admin:users"}
+    for name in ("ada", "adam", "bob"):
+        await service.parts.new_user(f"{name}@example.com", "Zoe")
+    request = user_service_pb2.ListUsersRequest(query="AD", page_size=1)
+    first = await service.users.ListUsers(request)
+    request.page_token = first.next_page_token
+    second = await service.users.ListUsers(request)
+    assert [user.email for user in (*first.users, *second.users)] == ["ada@example.com", "adam@example.com"]
+    assert not second.next_page_token
+    request.query = "ada"
+    await refused(service.users.ListUsers(request), InvalidArgument, Reason.FIELD_INVALID, "page_token")
+    both = user_service_pb2.ListUsersRequest(query="a", email="ada@example.com")
+    await refused(service.users.ListUsers(both), InvalidArgument, Reason.FIELD_INVALID, "query")

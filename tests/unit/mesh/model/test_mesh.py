@@ -14,7 +14,7 @@ from mesh.model.mesh import DEFAULT_FILE, MeshFileError, load_mesh, parse_durati
 DESIGN = {
     "auth": ("token", "user"),
     "token": (),
-    "user": ("token", "auth", "resource"),
+    "user": ("token", "auth", "resource", "audit"),
     "resource": ("token", "user"),
     "audit": ("token",),
 }
