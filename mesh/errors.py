@@ -4,6 +4,7 @@ Domain code raises these; `mesh.rpc.errors` turns them into a gRPC status, and o
 protos/authmesh/errors/v1/reason.proto, whose table is in docs/contract.md.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -30,6 +31,7 @@ class MeshError(Exception):
         *,
         violations: tuple[FieldViolation, ...] = (),
         retry_after: timedelta | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         """Initializes the instance.
 
@@ -38,12 +40,14 @@ class MeshError(Exception):
             message: What a person reads; says what to do. Never a secret, never someone's data.
             violations: The fields at fault.
             retry_after: When a repetition is worth it; sent as `google.rpc.RetryInfo`.
+            facts: What a program needs to know beside the reason; sent as `google.rpc.ErrorInfo.metadata`.
         """
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.violations = violations
         self.retry_after = retry_after
+        self.facts = facts or {}
 
 
 class Unauthenticated(MeshError):

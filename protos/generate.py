@@ -168,6 +168,7 @@ def access_table(contract: "Contract") -> str:
             else []
         )
         said += [f"role {' or '.join(demands.roles)}"] if demands.roles else []
+        said += [f"signed in with {' or '.join(demands.methods)}"] if demands.methods else []
         said += [f"sign-in within {demands.recent_sign_in.seconds} s"] if demands.HasField("recent_sign_in") else []
         said += (
             [f"revocations known to within {demands.max_staleness.seconds} s"]

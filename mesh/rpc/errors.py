@@ -50,6 +50,8 @@ _CHALLENGES = {
     Reason.TOKEN_REVOKED: 'Bearer error="invalid_token", error_description="revoked"',
     Reason.TOKEN_EXPIRED: 'Bearer error="invalid_token", error_description="expired"',
     Reason.SCOPE_MISSING: 'Bearer error="insufficient_scope"',
+    # RFC 9470, section 3.
+    Reason.STEP_UP_REQUIRED: 'Bearer error="insufficient_user_authentication"',
 }
 _ERROR = {status: kind for kind, status in _STATUS.items()}
 
@@ -67,7 +69,7 @@ def to_status(error: MeshError) -> status_pb2.Status:
     Whatever the refusal holds, the status is small: what is too long is cut, and of many violations the first few are
     told.
     """
-    details = [_packed(error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason))]
+    details = [_packed(error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason, metadata=error.facts))]
     if error.violations:
         violations = [
             error_details_pb2.BadRequest.FieldViolation(
@@ -95,7 +97,8 @@ def http_headers(error: MeshError) -> dict[str, str]:
         # Whole seconds (RFC 9110, section 10.2.3).
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     if challenge := _CHALLENGES.get(error.reason):
-        headers["www-authenticate"] = challenge
+        max_age = f', max_age="{error.facts["max_age"]}"' if "max_age" in error.facts else ""
+        headers["www-authenticate"] = challenge + max_age
     return headers
 
 
@@ -126,6 +129,7 @@ def from_rpc_error(error: aio.AioRpcError) -> MeshError:
         )
     refusal = kind(Reason(info.reason), error.details() or "")
     refusal.retry_after = retry_after
+    refusal.facts = dict(info.metadata)
     refusal.violations = tuple(FieldViolation(item.field, item.description) for item in violations.field_violations)
     return refusal
 

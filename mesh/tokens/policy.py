@@ -33,6 +33,8 @@ class TokenRule:
     """Seconds."""
     recent_sign_in: float | None
     """Seconds, or None for no bound."""
+    methods: frozenset[str]
+    """Authentication methods (RFC 8176) of which one is demanded. Empty: none."""
     sender_bound: bool
     user_field: str
     """Path of the request field that names the user whom the method is about, or empty."""
@@ -88,9 +90,12 @@ class Policy:
             raise PermissionDenied(
                 Reason.ROLE_MISSING, f"the token has none of the roles {' '.join(sorted(rule.roles))}"
             )
+        if rule.methods and rule.methods.isdisjoint(claims.amr):
+            methods = " ".join(sorted(rule.methods))
+            raise _step_up(f"this call needs a sign-in with one of the methods {methods}", rule)
         # Both in whole seconds, as the claim is: a sign-in of just now is not up to a second older than it is.
         if rule.recent_sign_in is not None and int(self._clock()) - claims.auth_time > rule.recent_sign_in:
-            raise PermissionDenied(Reason.STEP_UP_REQUIRED, "sign in again for this call; the tokens stay good")
+            raise _step_up(f"this call needs a sign-in of the last {rule.recent_sign_in:.0f} s", rule)
 
     def _demanded_scopes(self, rule: TokenRule, call: Call, claims: Claims) -> frozenset[str]:
         if not rule.user_field:
@@ -107,6 +112,13 @@ class Policy:
         return rule.scopes if named[1] == "me" or named[1].lower() == claims.subject.lower() else rule.scopes_for_others
 
 
+def _step_up(problem: str, rule: TokenRule) -> PermissionDenied:
+    facts = {"methods": " ".join(sorted(rule.methods))} if rule.methods else {}
+    facts |= {} if rule.recent_sign_in is None else {"max_age": f"{rule.recent_sign_in:.0f}"}
+    what_to_do = "call FinishReauthentication and refresh the token, or sign in again; the tokens stay good"
+    return PermissionDenied(Reason.STEP_UP_REQUIRED, f"{problem}: {what_to_do}", facts=facts)
+
+
 def _token_rule(rule: access_pb2.Authenticated) -> TokenRule:
     return TokenRule(
         scopes=frozenset(rule.scopes),
@@ -115,6 +127,7 @@ def _token_rule(rule: access_pb2.Authenticated) -> TokenRule:
         if rule.HasField("max_staleness")
         else DEFAULT_STALENESS_SECONDS,
         recent_sign_in=rule.recent_sign_in.ToTimedelta().total_seconds() if rule.HasField("recent_sign_in") else None,
+        methods=frozenset(rule.methods),
         sender_bound=rule.sender_bound,
         user_field=rule.others.field if rule.HasField("others") else "",
         scopes_for_others=frozenset(rule.others.scopes),

@@ -7,7 +7,7 @@ from uuid import UUID
 from authmesh.audit.v1.audit_event_pb2 import OUTCOME_FAILURE, AuditEvent
 
 from mesh.errors import Reason
-from mesh.resources.name import CLIENT, USER
+from mesh.resources.name import CLIENT, SESSION, USER
 from services.auth.account import Account, SignUp
 
 
@@ -122,6 +122,19 @@ def signed_in(account: Account, client_id: str, session: str, amr: Sequence[str]
         actor=user,
         subject=user,
         session=session,
+        client=CLIENT.of(client_id),
+        detail={"amr": " ".join(amr)},
+    )
+
+
+def reauthenticated(account: Account, session: UUID, client_id: str, amr: Sequence[str]) -> AuditEvent:
+    """The person of a session showed again who they are."""
+    user = USER.of(account.user_id)
+    return AuditEvent(
+        type="auth.reauthenticated",
+        actor=user,
+        subject=user,
+        session=SESSION.of(account.user_id, session),
         client=CLIENT.of(client_id),
         detail={"amr": " ".join(amr)},
     )

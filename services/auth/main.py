@@ -29,6 +29,7 @@ from services.auth.mfa import Mfa
 from services.auth.notifications import NotificationConsumer
 from services.auth.password_policy import PasswordPolicy
 from services.auth.passwords import Passwords
+from services.auth.reauthentication import Reauthentication
 from services.auth.retention import Retention
 from services.auth.second_factors import SecondFactors
 from services.auth.secret_box import SecretBox, SecretFileInvalidError
@@ -106,13 +107,14 @@ async def main() -> None:
             token.RevokeSubject,
             factors,
         )
+        reauthentication = Reauthentication(work, hasher, throttle, turns, factors, mfa, token.Reauthenticate)
         credentials = CredentialLifecycle(work)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notifications = [NotificationConsumer(work, open_sqs, queue_url)] if queue_url else []
         await serve(
             settings,
             services=[
-                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins, passwords, mfa)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
+                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins, passwords, mfa, reauthentication)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
                 (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials, mfa)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),

@@ -76,7 +76,7 @@ class Mfa:
         """
         async with self._work.begin() as tx:
             account = await self._account(tx, user_id)
-            await self._check(tx, account, typed, enabled=False)
+            await self.prove(tx, account, typed, enabled=False)
             await self._factors.enable(tx, user_id, self._work.now())
             codes = await self._factors.replace_recovery_codes(tx, user_id)
             tx.record(events.mfa_enabled(account))
@@ -93,7 +93,7 @@ class Mfa:
         """
         async with self._work.begin() as tx:
             account = await self._account(tx, user_id)
-            await self._check(tx, account, typed, enabled=True)
+            await self.prove(tx, account, typed, enabled=True)
             await self._remove(tx, account, self._work.now())
 
     async def regenerate_recovery_codes(self, user_id: uuid.UUID) -> Sequence[str]:
@@ -128,7 +128,20 @@ class Mfa:
             tx.record(events.mfa_disabled(account))
             tx.message(email=account.email, kind="mfa_disabled")
 
-    async def _check(self, tx: UnitOfWork, account: Account, typed: str, *, enabled: bool) -> None:
+    async def prove(self, tx: UnitOfWork, account: Account, typed: str, *, enabled: bool) -> None:
+        """Takes a code of the app in a transaction, and uses it up; refuses it where it is wrong.
+
+        Args:
+            tx: The transaction.
+            account: Whose app.
+            typed: The code.
+            enabled: Whether the app is demanded already, or still being set up.
+
+        Raises:
+            FailedPrecondition: MFA_NOT_ENROLLED.
+            InvalidArgument: CODE_INVALID.
+            ResourceExhausted: RATE_LIMITED.
+        """
         box, now, limits = self._box(), self._work.now(), self._throttle.mfa(account.user_id)
         taken = await self._buckets.take(tx, limits, now)
         if isinstance(taken, timedelta):

@@ -33,6 +33,8 @@ class Challenge:
     device: token_set_pb2.Device
     scopes: Sequence[str]
     installation_known: bool
+    session: uuid.UUID | None = None
+    """The session whose person is asked again; None at a sign-in."""
 
 
 class SecondFactors:
@@ -161,8 +163,9 @@ class SecondFactors:
         token, expire_time = self._random_bytes(32).hex(), now + CHALLENGE_LIFETIME
         await tx.execute(
             """
-            INSERT INTO challenges (digest, user_id, client_id, device, scopes, installation_known, expire_time)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            INSERT INTO challenges (
+                digest, user_id, client_id, device, scopes, installation_known, expire_time, session_id
+            ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             """,
             _digest(token),
             challenge.user_id,
@@ -171,6 +174,7 @@ class SecondFactors:
             list(challenge.scopes),
             challenge.installation_known,
             expire_time,
+            challenge.session,
         )
         await tx.execute(
             """
@@ -184,16 +188,23 @@ class SecondFactors:
         )
         return token, expire_time
 
-    async def attempt(self, tx: Transaction, token: str, now: datetime) -> Challenge | None:
-        """The challenge, with this attempt counted, locked until the transaction ends. None where it is void."""
+    async def attempt(
+        self, tx: Transaction, token: str, now: datetime, *, session: uuid.UUID | None = None
+    ) -> Challenge | None:
+        """The challenge, with this attempt counted, locked until the transaction ends. None where it is void.
+
+        One of a sign-in is void in a session, and one of a session anywhere else.
+        """
         row = await tx.fetchrow(
             """
             UPDATE challenges SET attempts = attempts + 1 WHERE digest = $1 AND expire_time > $2 AND attempts < $3
+                AND session_id IS NOT DISTINCT FROM $4
             RETURNING user_id, client_id, device, scopes, installation_known
             """,
             _digest(token),
             now,
             CHALLENGE_ATTEMPTS,
+            session,
         )
         if row is None:
             return None
@@ -203,11 +214,12 @@ class SecondFactors:
             device=token_set_pb2.Device.FromString(row["device"]),
             scopes=row["scopes"],
             installation_known=row["installation_known"],
+            session=session,
         )
 
-    async def spend(self, tx: Transaction, token: str) -> None:
-        """Uses a challenge up."""
-        await tx.execute("DELETE FROM challenges WHERE digest = $1", _digest(token))
+    async def spend(self, tx: Transaction, token: str) -> bool:
+        """Uses a challenge up. Of two attempts at once one finds it."""
+        return bool(await tx.fetchval("DELETE FROM challenges WHERE digest = $1 RETURNING true", _digest(token)))
 
     async def void_challenges(self, tx: Transaction, user_id: uuid.UUID) -> None:
         """Uses all challenges of a person up."""

@@ -23,6 +23,7 @@ from mesh.rpc.caller import caller_claims, caller_user
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.mfa import Mfa
 from services.auth.passwords import Passwords
+from services.auth.reauthentication import Answer, Caller, Reauthentication
 from services.auth.sign_in import Attempt, Authenticator, MfaAnswer
 from services.auth.sign_up import Application, Registration
 
@@ -30,11 +31,19 @@ from services.auth.sign_up import Application, Registration
 class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
     """`authmesh.auth.v1.AuthService`."""
 
-    def __init__(self, sign_ups: Registration, sign_ins: Authenticator, passwords: Passwords, mfa: Mfa) -> None:
+    def __init__(
+        self,
+        sign_ups: Registration,
+        sign_ins: Authenticator,
+        passwords: Passwords,
+        mfa: Mfa,
+        reauthentication: Reauthentication,
+    ) -> None:
         self._sign_ups = sign_ups
         self._sign_ins = sign_ins
         self._passwords = passwords
         self._mfa = mfa
+        self._reauthentication = reauthentication
 
     async def SignUp(self, request: auth_service_pb2.SignUpRequest, context: Any) -> auth_service_pb2.SignUpResponse:
         """Makes an account, once its address is verified."""
@@ -118,6 +127,19 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         )
         return auth_service_pb2.ChangePasswordResponse()
 
+    async def BeginReauthentication(
+        self, request: auth_service_pb2.BeginReauthenticationRequest, context: Any
+    ) -> auth_service_pb2.MfaChallenge:
+        """Asks who the person of a session is."""
+        return await self._reauthentication.begin(_caller())
+
+    async def FinishReauthentication(
+        self, request: auth_service_pb2.FinishReauthenticationRequest, context: Any
+    ) -> auth_service_pb2.FinishReauthenticationResponse:
+        """Takes the answer."""
+        await self._reauthentication.finish(_caller(), Answer(request.challenge, request.password, request.totp))
+        return auth_service_pb2.FinishReauthenticationResponse()
+
     async def EnrollTotp(
         self, request: auth_service_pb2.EnrollTotpRequest, context: Any
     ) -> auth_service_pb2.EnrollTotpResponse:
@@ -174,6 +196,11 @@ class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServi
         """Removes a second factor."""
         await self._mfa.reset(uuid.UUID(request.subject), request.before.ToDatetime(UTC))
         return empty_pb2.Empty()
+
+
+def _caller() -> Caller:
+    claims = caller_claims()
+    return Caller(caller_user(), uuid.UUID(claims.session), claims.client_id, _address())
 
 
 def _address() -> str:

@@ -184,6 +184,17 @@ def key_removed(key: SigningKey) -> AuditEvent:
     return _of_key("token.key_removed", key, actor=NODE)
 
 
+def reauthenticated(subject: UUID, session: UUID, client_id: str, amr: Iterable[str]) -> AuditEvent:
+    """The person of a session showed again who they are."""
+    return AuditEvent(
+        type="token.reauthenticated",
+        subject=USER.of(subject),
+        session=SESSION.of(subject, session),
+        client=CLIENT.of(client_id),
+        detail={"amr": " ".join(amr)},
+    )
+
+
 def key_revoked(key: SigningKey, state: str) -> AuditEvent:
     """Whatever a key has signed is refused. `state` is the one that it was in."""
     return _of_key("token.key_revoked", key, state=state)

@@ -199,6 +199,15 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         )
         return token_set(await self._sign_ins.issue(sign_in), self._clock())
 
+    async def Reauthenticate(
+        self, request: token_issuer_pb2.ReauthenticateRequest, context: Context
+    ) -> empty_pb2.Empty:
+        """Notes when and how the person of a session showed again who they are."""
+        await self._sign_ins.reauthenticate(
+            uuid.UUID(request.subject), uuid.UUID(request.session), request.auth_time.ToDatetime(UTC), request.amr
+        )
+        return empty_pb2.Empty()
+
     async def SetSubjectGrants(
         self, request: token_issuer_pb2.SetSubjectGrantsRequest, context: Context
     ) -> empty_pb2.Empty:

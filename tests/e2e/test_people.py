@@ -1,6 +1,9 @@
 """Profiles, roles and status, and what they do to sessions."""
 
 import asyncio
+import time
+
+import pyotp
 
 from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
 from tests.kit.protocols import Client
@@ -211,3 +214,27 @@ async def test_introspection_needs_its_scope_and_tells_good_from_bad(
     assert denied.outcome == ("PERMISSION_DENIED", "SCOPE_MISSING")
     answer = await client.call("TokenService/IntrospectToken", {"token": person.token}, administrator.token)
     assert answer.status == "OK"
+
+
+async def test_a_session_goes_on_when_its_person_is_asked_again(mesh: RunningMesh) -> None:
+    client = mesh.clients["grpc"]
+    person = await sign_up(mesh, client)
+    before = person.claims
+    challenge = await client.ok("AuthService/BeginReauthentication", {}, person.token)
+    assert challenge["methods"] == ["password"]
+    wrong = {"challenge": challenge["challenge"], "password": "wrong"}
+    refused = await client.call("AuthService/FinishReauthentication", wrong, person.token)
+    assert (refused.outcome, refused.fields) == (("INVALID_ARGUMENT", "FIELD_INVALID"), ("password",))
+    uri = (await client.ok("AuthService/EnrollTotp", {}, person.token))["otpauthUri"]
+    app, now = pyotp.parse_uri(uri), time.time()
+    assert isinstance(app, pyotp.TOTP)
+    await client.ok("AuthService/ConfirmTotp", {"totp": app.at(int(now))}, person.token)
+    challenge = await client.ok("AuthService/BeginReauthentication", {}, person.token)
+    assert challenge["methods"] == ["totp"]
+    # A code works once; the next one is taken a little early.
+    answer = {"challenge": challenge["challenge"], "totp": app.at(int(now) + 30)}
+    await client.ok("AuthService/FinishReauthentication", answer, person.token)
+    person.tokens = await client.ok("TokenService/RefreshToken", person.refresh)
+    after = person.claims
+    assert (after["sid"], before["amr"], after["amr"]) == (before["sid"], ["pwd"], ["pwd", "otp"])
+    assert after["auth_time"] >= before["auth_time"]

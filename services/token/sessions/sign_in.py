@@ -1,11 +1,11 @@
 """Starting a session for a person whom Auth has just authenticated."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mesh.errors import Reason, Unauthenticated, Unavailable, field_invalid
+from mesh.errors import NotFound, Reason, Unauthenticated, Unavailable, field_invalid
 from mesh.outbox.work import Work
 from mesh.tokens.claims import is_name
 from services.token import events
@@ -97,8 +97,7 @@ class SessionIssuer:
             Unauthenticated: CREDENTIALS_INVALID: the person is disabled.
             Unavailable: KEYS_UNAVAILABLE or DEPENDENCY_UNAVAILABLE: nothing was written, and no session ended.
         """
-        if not all(is_name(method) for method in sign_in.amr):
-            raise field_invalid("amr", "names of methods have no spaces (RFC 8176)")
+        _check_methods(sign_in.amr)
         refresh_token = new_refresh_token()
         registered = await self._clients.recall(sign_in.client_id)
         for _ in range(ATTEMPTS):
@@ -124,6 +123,22 @@ class SessionIssuer:
         raise Unavailable(
             Reason.DEPENDENCY_UNAVAILABLE, "the account or the client kept changing during this sign-in: try again"
         )
+
+    async def reauthenticate(
+        self, subject: uuid.UUID, session: uuid.UUID, auth_time: datetime, amr: Sequence[str]
+    ) -> None:
+        """Notes when and how the person of a session showed again who they are. The session's next tokens say so.
+
+        Raises:
+            NotFound: SESSION_NOT_FOUND: it has ended, or is someone else's.
+            InvalidArgument: FIELD_INVALID `amr`: a name that no token can carry.
+        """
+        _check_methods(amr)
+        async with self._work.begin() as tx:
+            client = await self._store.reauthenticate(tx, subject, session, auth_time, amr, self._work.now())
+            if client is None:
+                raise NotFound(Reason.SESSION_NOT_FOUND, "the session has ended")
+            tx.record(events.reauthenticated(subject, session, client, amr))
 
     def _begin(
         self, sign_in: SignIn, subject: Subject, registered: ClientRecord | None
@@ -185,6 +200,11 @@ class SessionIssuer:
             event = events.revoked("session_limit", session.client_id)
             await self._revoker.end_sessions(tx, session.subject, victims, session.create_time, event)
         return True
+
+
+def _check_methods(amr: Iterable[str]) -> None:
+    if not all(is_name(method) for method in amr):
+        raise field_invalid("amr", "names of methods have no spaces (RFC 8176)")
 
 
 def _for_people(client: Client | None, instance_id: uuid.UUID | None) -> Client:

@@ -390,6 +390,33 @@ class Store:
         )
         return [row["id"] for row in rows]
 
+    async def reauthenticate(
+        self,
+        tx: Transaction,
+        subject: uuid.UUID,
+        session: uuid.UUID,
+        auth_time: datetime,
+        amr: Sequence[str],
+        time: datetime,
+    ) -> str | None:
+        """Writes when and how the person of a live session showed who they are. Returns the session's client.
+
+        None where there is no such session. Methods are added to those that it has.
+        """
+        client = await tx.fetchval(
+            f"""
+            UPDATE sessions SET auth_time = GREATEST(auth_time, $3),
+                amr = amr || ARRAY(SELECT unnest($4::text[]) EXCEPT SELECT unnest(amr))
+            WHERE id = $2 AND subject = $1 AND {_LIVE} $5 RETURNING client_id
+            """,
+            subject,
+            session,
+            auth_time,
+            list(amr),
+            time,
+        )
+        return None if client is None else str(client)
+
     async def change_sessions(
         self,
         tx: Transaction,

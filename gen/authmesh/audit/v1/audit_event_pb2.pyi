@@ -94,6 +94,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """auth.mfa_challenged: the password was right, and a second factor is asked for."""
     EVENT_TYPE_AUTH_RECOVERY_CODE_USED: _EventType.ValueType  # 100
     """auth.recovery_code_used: a recovery code stood in for the authenticator app."""
+    EVENT_TYPE_AUTH_REAUTHENTICATED: _EventType.ValueType  # 101
+    """auth.reauthenticated: the person of a session showed again who they are."""
     EVENT_TYPE_TOKEN_ISSUED: _EventType.ValueType  # 20
     """token.issued: a session began."""
     EVENT_TYPE_TOKEN_REFRESHED: _EventType.ValueType  # 21
@@ -124,6 +126,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """token.key_revoked: every token that a signing key has signed is refused."""
     EVENT_TYPE_TOKEN_KEY_REMOVED: _EventType.ValueType  # 37
     """token.key_removed: a signing key left the JWKS for good: every token that it signed has expired."""
+    EVENT_TYPE_TOKEN_REAUTHENTICATED: _EventType.ValueType  # 38
+    """token.reauthenticated: a session's next tokens say that its person signed in anew."""
     EVENT_TYPE_TOKEN_CLIENT_CREATED: _EventType.ValueType  # 33
     """token.client_created: a client was added."""
     EVENT_TYPE_TOKEN_CLIENT_UPDATED: _EventType.ValueType  # 34
@@ -222,6 +226,8 @@ EVENT_TYPE_AUTH_MFA_CHALLENGED: EventType.ValueType  # 19
 """auth.mfa_challenged: the password was right, and a second factor is asked for."""
 EVENT_TYPE_AUTH_RECOVERY_CODE_USED: EventType.ValueType  # 100
 """auth.recovery_code_used: a recovery code stood in for the authenticator app."""
+EVENT_TYPE_AUTH_REAUTHENTICATED: EventType.ValueType  # 101
+"""auth.reauthenticated: the person of a session showed again who they are."""
 EVENT_TYPE_TOKEN_ISSUED: EventType.ValueType  # 20
 """token.issued: a session began."""
 EVENT_TYPE_TOKEN_REFRESHED: EventType.ValueType  # 21
@@ -252,6 +258,8 @@ EVENT_TYPE_TOKEN_KEY_REVOKED: EventType.ValueType  # 32
 """token.key_revoked: every token that a signing key has signed is refused."""
 EVENT_TYPE_TOKEN_KEY_REMOVED: EventType.ValueType  # 37
 """token.key_removed: a signing key left the JWKS for good: every token that it signed has expired."""
+EVENT_TYPE_TOKEN_REAUTHENTICATED: EventType.ValueType  # 38
+"""token.reauthenticated: a session's next tokens say that its person signed in anew."""
 EVENT_TYPE_TOKEN_CLIENT_CREATED: EventType.ValueType  # 33
 """token.client_created: a client was added."""
 EVENT_TYPE_TOKEN_CLIENT_UPDATED: EventType.ValueType  # 34

@@ -324,7 +324,7 @@ Global___SignInResponse: _TypeAlias = SignInResponse  # noqa: Y015
 
 @_typing.final
 class MfaChallenge(_message.Message):
-    """MfaChallenge asks for a second factor."""
+    """MfaChallenge asks for a factor."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,10 +332,10 @@ class MfaChallenge(_message.Message):
     METHODS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     challenge: _builtins.str
-    """Opaque; send it back with the second factor."""
+    """Opaque; send it back with the answer."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ways to answer: `totp`, `recovery_code`."""
+        """Ways to answer: `totp`, `recovery_code`, `password`."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -466,6 +466,72 @@ class ChangePasswordResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChangePasswordResponse: _TypeAlias = ChangePasswordResponse  # noqa: Y015
+
+@_typing.final
+class BeginReauthenticationRequest(_message.Message):
+    """BeginReauthenticationRequest asks for a challenge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginReauthenticationRequest: _TypeAlias = BeginReauthenticationRequest  # noqa: Y015
+
+@_typing.final
+class FinishReauthenticationRequest(_message.Message):
+    """FinishReauthenticationRequest answers a challenge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    TOTP_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.str
+    """The challenge."""
+    password: _builtins.str
+    """The password."""
+    totp: _builtins.str
+    """Six digits of the authenticator app."""
+    def __init__(
+        self,
+        *,
+        challenge: _builtins.str = ...,
+        password: _builtins.str = ...,
+        totp: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "password", b"password", "totp", b"totp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "factor", b"factor", "password", b"password", "totp", b"totp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_factor: _TypeAlias = _typing.Literal["password", "totp"]  # noqa: Y015
+    _WhichOneofArgType_factor: _TypeAlias = _typing.Literal["factor", b"factor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_factor) -> _WhichOneofReturnType_factor | None: ...
+
+Global___FinishReauthenticationRequest: _TypeAlias = FinishReauthenticationRequest  # noqa: Y015
+
+@_typing.final
+class FinishReauthenticationResponse(_message.Message):
+    """FinishReauthenticationResponse says nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishReauthenticationResponse: _TypeAlias = FinishReauthenticationResponse  # noqa: Y015
 
 @_typing.final
 class EnrollTotpRequest(_message.Message):

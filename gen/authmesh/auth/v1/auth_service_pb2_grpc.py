@@ -82,6 +82,16 @@ class AuthServiceStub:
                 request_serializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.ChangePasswordResponse.FromString,
                 _registered_method=True)
+        self.BeginReauthentication = channel.unary_unary(
+                '/authmesh.auth.v1.AuthService/BeginReauthentication',
+                request_serializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.BeginReauthenticationRequest.SerializeToString,
+                response_deserializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.MfaChallenge.FromString,
+                _registered_method=True)
+        self.FinishReauthentication = channel.unary_unary(
+                '/authmesh.auth.v1.AuthService/FinishReauthentication',
+                request_serializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.FinishReauthenticationRequest.SerializeToString,
+                response_deserializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.FinishReauthenticationResponse.FromString,
+                _registered_method=True)
         self.EnrollTotp = channel.unary_unary(
                 '/authmesh.auth.v1.AuthService/EnrollTotp',
                 request_serializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.EnrollTotpRequest.SerializeToString,
@@ -204,6 +214,25 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BeginReauthentication(self, request, context):
+        """BeginReauthentication asks the person of a session to show again who they are. The answer names the methods that would do: `totp` where an
+        authenticator app is set up, `password` otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishReauthentication(self, request, context):
+        """FinishReauthentication answers the challenge. The session goes on, and its next tokens say that the person signed in now and how: refresh the
+        token, then repeat the call that was STEP_UP_REQUIRED.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID (`totp` is wrong or was used before; `challenge` is void, or of another session), INVALID_ARGUMENT
+        FIELD_INVALID (`password` is wrong, or an authenticator app is set up), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EnrollTotp(self, request, context):
         """EnrollTotp begins to set up an authenticator app (RFC 6238). It is not demanded before ConfirmTotp; another call begins anew.
 
@@ -288,6 +317,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.ChangePassword,
                     request_deserializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.ChangePasswordRequest.FromString,
                     response_serializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'BeginReauthentication': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginReauthentication,
+                    request_deserializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.BeginReauthenticationRequest.FromString,
+                    response_serializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.MfaChallenge.SerializeToString,
+            ),
+            'FinishReauthentication': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishReauthentication,
+                    request_deserializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.FinishReauthenticationRequest.FromString,
+                    response_serializer=authmesh_dot_auth_dot_v1_dot_auth__service__pb2.FinishReauthenticationResponse.SerializeToString,
             ),
             'EnrollTotp': grpc.unary_unary_rpc_method_handler(
                     servicer.EnrollTotp,
@@ -555,6 +594,60 @@ class AuthService:
             '/authmesh.auth.v1.AuthService/ChangePassword',
             authmesh_dot_auth_dot_v1_dot_auth__service__pb2.ChangePasswordRequest.SerializeToString,
             authmesh_dot_auth_dot_v1_dot_auth__service__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginReauthentication(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authmesh.auth.v1.AuthService/BeginReauthentication',
+            authmesh_dot_auth_dot_v1_dot_auth__service__pb2.BeginReauthenticationRequest.SerializeToString,
+            authmesh_dot_auth_dot_v1_dot_auth__service__pb2.MfaChallenge.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishReauthentication(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authmesh.auth.v1.AuthService/FinishReauthentication',
+            authmesh_dot_auth_dot_v1_dot_auth__service__pb2.FinishReauthenticationRequest.SerializeToString,
+            authmesh_dot_auth_dot_v1_dot_auth__service__pb2.FinishReauthenticationResponse.FromString,
             options,
             channel_credentials,
             insecure,

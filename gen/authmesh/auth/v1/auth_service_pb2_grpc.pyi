@@ -77,6 +77,17 @@ class AuthServiceStub:
     Errors: INVALID_ARGUMENT FIELD_INVALID (`current_password` is wrong), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`), RESOURCE_EXHAUSTED
     RATE_LIMITED (too many wrong passwords).
     """
+    BeginReauthentication: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.BeginReauthenticationRequest, _auth_service_pb2.MfaChallenge]
+    """BeginReauthentication asks the person of a session to show again who they are. The answer names the methods that would do: `totp` where an
+    authenticator app is set up, `password` otherwise.
+    """
+    FinishReauthentication: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.FinishReauthenticationRequest, _auth_service_pb2.FinishReauthenticationResponse]
+    """FinishReauthentication answers the challenge. The session goes on, and its next tokens say that the person signed in now and how: refresh the
+    token, then repeat the call that was STEP_UP_REQUIRED.
+
+    Errors: INVALID_ARGUMENT CODE_INVALID (`totp` is wrong or was used before; `challenge` is void, or of another session), INVALID_ARGUMENT
+    FIELD_INVALID (`password` is wrong, or an authenticator app is set up), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
+    """
     EnrollTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.EnrollTotpRequest, _auth_service_pb2.EnrollTotpResponse]
     """EnrollTotp begins to set up an authenticator app (RFC 6238). It is not demanded before ConfirmTotp; another call begins anew.
 
@@ -214,6 +225,29 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT FIELD_INVALID (`current_password` is wrong), INVALID_ARGUMENT PASSWORD_INVALID (`new_password`), RESOURCE_EXHAUSTED
         RATE_LIMITED (too many wrong passwords).
+        """
+
+    @_abc_1.abstractmethod
+    def BeginReauthentication(
+        self,
+        request: _auth_service_pb2.BeginReauthenticationRequest,
+        context: _aio.ServicerContext[_auth_service_pb2.BeginReauthenticationRequest, _abc.Awaitable[_auth_service_pb2.MfaChallenge]],
+    ) -> _abc.Awaitable[_auth_service_pb2.MfaChallenge]:
+        """BeginReauthentication asks the person of a session to show again who they are. The answer names the methods that would do: `totp` where an
+        authenticator app is set up, `password` otherwise.
+        """
+
+    @_abc_1.abstractmethod
+    def FinishReauthentication(
+        self,
+        request: _auth_service_pb2.FinishReauthenticationRequest,
+        context: _aio.ServicerContext[_auth_service_pb2.FinishReauthenticationRequest, _abc.Awaitable[_auth_service_pb2.FinishReauthenticationResponse]],
+    ) -> _abc.Awaitable[_auth_service_pb2.FinishReauthenticationResponse]:
+        """FinishReauthentication answers the challenge. The session goes on, and its next tokens say that the person signed in now and how: refresh the
+        token, then repeat the call that was STEP_UP_REQUIRED.
+
+        Errors: INVALID_ARGUMENT CODE_INVALID (`totp` is wrong or was used before; `challenge` is void, or of another session), INVALID_ARGUMENT
+        FIELD_INVALID (`password` is wrong, or an authenticator app is set up), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
         """
 
     @_abc_1.abstractmethod

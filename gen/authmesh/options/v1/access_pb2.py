@@ -26,7 +26,7 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n authmesh/options/v1/access.proto\x12\x13\x61uthmesh.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb3\x01\n\nAccessRule\x12-\n\x06public\x18\x01 \x01(\x0b\x32\x1b.authmesh.options.v1.PublicH\x00\x12\x31\n\x08internal\x18\x02 \x01(\x0b\x32\x1d.authmesh.options.v1.InternalH\x00\x12;\n\rauthenticated\x18\x03 \x01(\x0b\x32\".authmesh.options.v1.AuthenticatedH\x00\x42\x06\n\x04kind\"\x08\n\x06Public\"\x1b\n\x08Internal\x12\x0f\n\x07\x63\x61llers\x18\x01 \x03(\t\"\xd6\x01\n\rAuthenticated\x12\x0e\n\x06scopes\x18\x01 \x03(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x30\n\rmax_staleness\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0erecent_sign_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0csender_bound\x18\x05 \x01(\x08\x12+\n\x06others\x18\x06 \x01(\x0b\x32\x1b.authmesh.options.v1.Others\"\'\n\x06Others\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t:Q\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\x99\x88\x03 \x01(\x0b\x32\x1f.authmesh.options.v1.AccessRuleBL\n\x13\x61uthmesh.options.v1P\x01Z\x1d\x61uthmesh/options/v1;optionsv1\xaa\x02\x13\x41uthmesh.Options.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n authmesh/options/v1/access.proto\x12\x13\x61uthmesh.options.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb3\x01\n\nAccessRule\x12-\n\x06public\x18\x01 \x01(\x0b\x32\x1b.authmesh.options.v1.PublicH\x00\x12\x31\n\x08internal\x18\x02 \x01(\x0b\x32\x1d.authmesh.options.v1.InternalH\x00\x12;\n\rauthenticated\x18\x03 \x01(\x0b\x32\".authmesh.options.v1.AuthenticatedH\x00\x42\x06\n\x04kind\"\x08\n\x06Public\"\x1b\n\x08Internal\x12\x0f\n\x07\x63\x61llers\x18\x01 \x03(\t\"\xe7\x01\n\rAuthenticated\x12\x0e\n\x06scopes\x18\x01 \x03(\t\x12\r\n\x05roles\x18\x02 \x03(\t\x12\x30\n\rmax_staleness\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0erecent_sign_in\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0csender_bound\x18\x05 \x01(\x08\x12\x0f\n\x07methods\x18\x07 \x03(\t\x12+\n\x06others\x18\x06 \x01(\x0b\x32\x1b.authmesh.options.v1.Others\"\'\n\x06Others\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t:Q\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\x99\x88\x03 \x01(\x0b\x32\x1f.authmesh.options.v1.AccessRuleBL\n\x13\x61uthmesh.options.v1P\x01Z\x1d\x61uthmesh/options/v1;optionsv1\xaa\x02\x13\x41uthmesh.Options.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTERNAL']._serialized_start=315
   _globals['_INTERNAL']._serialized_end=342
   _globals['_AUTHENTICATED']._serialized_start=345
-  _globals['_AUTHENTICATED']._serialized_end=559
-  _globals['_OTHERS']._serialized_start=561
-  _globals['_OTHERS']._serialized_end=600
+  _globals['_AUTHENTICATED']._serialized_end=576
+  _globals['_OTHERS']._serialized_start=578
+  _globals['_OTHERS']._serialized_end=617
 # @@protoc_insertion_point(module_scope)

@@ -114,6 +114,7 @@ class Authenticated(_message.Message):
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
     RECENT_SIGN_IN_FIELD_NUMBER: _builtins.int
     SENDER_BOUND_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
     OTHERS_FIELD_NUMBER: _builtins.int
     sender_bound: _builtins.bool
     """Whether the token must be bound to its sender (`cnf`, RFC 9449 or RFC 8705)."""
@@ -134,6 +135,12 @@ class Authenticated(_message.Message):
         """How long ago the person may have signed in (`auth_time`). Past it: PERMISSION_DENIED, reason STEP_UP_REQUIRED. Unset: no bound."""
 
     @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Authentication methods (RFC 8176: `otp`, `hwk`, `swk`) of which the token must carry at least one in `amr`. Otherwise: PERMISSION_DENIED, reason
+        STEP_UP_REQUIRED, with the methods. Empty: none is demanded.
+        """
+
+    @_builtins.property
     def others(self) -> Global___Others:
         """For a method about one user: what a caller needs who is someone else."""
 
@@ -145,11 +152,12 @@ class Authenticated(_message.Message):
         max_staleness: _duration_pb2.Duration | None = ...,
         recent_sign_in: _duration_pb2.Duration | None = ...,
         sender_bound: _builtins.bool = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
         others: Global___Others | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "others", b"others", "recent_sign_in", b"recent_sign_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "others", b"others", "recent_sign_in", b"recent_sign_in", "roles", b"roles", "scopes", b"scopes", "sender_bound", b"sender_bound"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "methods", b"methods", "others", b"others", "recent_sign_in", b"recent_sign_in", "roles", b"roles", "scopes", b"scopes", "sender_bound", b"sender_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -114,6 +114,44 @@ class IssueTokensRequest(_message.Message):
 Global___IssueTokensRequest: _TypeAlias = IssueTokensRequest  # noqa: Y015
 
 @_typing.final
+class ReauthenticateRequest(_message.Message):
+    """ReauthenticateRequest describes an authentication within a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    AUTH_TIME_FIELD_NUMBER: _builtins.int
+    AMR_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Whose session: the user's id, a UUID."""
+    session: _builtins.str
+    """The session's id, a UUID."""
+    @_builtins.property
+    def auth_time(self) -> _timestamp_pb2.Timestamp:
+        """When the person showed who they are. An earlier time than the session's own changes nothing."""
+
+    @_builtins.property
+    def amr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """How (RFC 8176). Added to what the session has."""
+
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        session: _builtins.str = ...,
+        auth_time: _timestamp_pb2.Timestamp | None = ...,
+        amr: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth_time", b"auth_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amr", b"amr", "auth_time", b"auth_time", "session", b"session", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReauthenticateRequest: _TypeAlias = ReauthenticateRequest  # noqa: Y015
+
+@_typing.final
 class SetSubjectGrantsRequest(_message.Message):
     """SetSubjectGrantsRequest is the state of a subject at one version."""
 

@@ -47,6 +47,11 @@ class TokenIssuerStub:
                 request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.IssueTokensRequest.SerializeToString,
                 response_deserializer=authmesh_dot_token_dot_v1_dot_token__set__pb2.TokenSet.FromString,
                 _registered_method=True)
+        self.Reauthenticate = channel.unary_unary(
+                '/authmesh.token.v1.TokenIssuer/Reauthenticate',
+                request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.ReauthenticateRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.SetSubjectGrants = channel.unary_unary(
                 '/authmesh.token.v1.TokenIssuer/SetSubjectGrants',
                 request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.SetSubjectGrantsRequest.SerializeToString,
@@ -94,6 +99,15 @@ class TokenIssuerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reauthenticate(self, request, context):
+        """Reauthenticate notes that the person of a session has shown again who they are. The session's next tokens say so.
+
+        Errors: NOT_FOUND SESSION_NOT_FOUND (it has ended, or is someone else's).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetSubjectGrants(self, request, context):
         """SetSubjectGrants replaces the roles and status of a subject. An older version than the known one is ignored, so repeats and late arrivals
         do no harm. A subject that is disabled loses its sessions at once.
@@ -135,6 +149,11 @@ def add_TokenIssuerServicer_to_server(servicer, server):
                     servicer.IssueTokens,
                     request_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.IssueTokensRequest.FromString,
                     response_serializer=authmesh_dot_token_dot_v1_dot_token__set__pb2.TokenSet.SerializeToString,
+            ),
+            'Reauthenticate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reauthenticate,
+                    request_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.ReauthenticateRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'SetSubjectGrants': grpc.unary_unary_rpc_method_handler(
                     servicer.SetSubjectGrants,
@@ -212,6 +231,33 @@ class TokenIssuer:
             '/authmesh.token.v1.TokenIssuer/IssueTokens',
             authmesh_dot_token_dot_v1_dot_token__issuer__pb2.IssueTokensRequest.SerializeToString,
             authmesh_dot_token_dot_v1_dot_token__set__pb2.TokenSet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reauthenticate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/authmesh.token.v1.TokenIssuer/Reauthenticate',
+            authmesh_dot_token_dot_v1_dot_token__issuer__pb2.ReauthenticateRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

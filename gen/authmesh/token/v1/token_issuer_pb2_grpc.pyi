@@ -31,6 +31,11 @@ class TokenIssuerStub:
     Errors: INVALID_ARGUMENT FIELD_INVALID (no such client, or a scope that no rule grants), UNAUTHENTICATED CREDENTIALS_INVALID (the subject
     is disabled).
     """
+    Reauthenticate: _aio.UnaryUnaryMultiCallable[_token_issuer_pb2.ReauthenticateRequest, _empty_pb2.Empty]
+    """Reauthenticate notes that the person of a session has shown again who they are. The session's next tokens say so.
+
+    Errors: NOT_FOUND SESSION_NOT_FOUND (it has ended, or is someone else's).
+    """
     SetSubjectGrants: _aio.UnaryUnaryMultiCallable[_token_issuer_pb2.SetSubjectGrantsRequest, _empty_pb2.Empty]
     """SetSubjectGrants replaces the roles and status of a subject. An older version than the known one is ignored, so repeats and late arrivals
     do no harm. A subject that is disabled loses its sessions at once.
@@ -68,6 +73,17 @@ class TokenIssuerServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT FIELD_INVALID (no such client, or a scope that no rule grants), UNAUTHENTICATED CREDENTIALS_INVALID (the subject
         is disabled).
+        """
+
+    @_abc_1.abstractmethod
+    def Reauthenticate(
+        self,
+        request: _token_issuer_pb2.ReauthenticateRequest,
+        context: _aio.ServicerContext[_token_issuer_pb2.ReauthenticateRequest, _abc.Awaitable[_empty_pb2.Empty]],
+    ) -> _abc.Awaitable[_empty_pb2.Empty]:
+        """Reauthenticate notes that the person of a session has shown again who they are. The session's next tokens say so.
+
+        Errors: NOT_FOUND SESSION_NOT_FOUND (it has ended, or is someone else's).
         """
 
     @_abc_1.abstractmethod

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyotp
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.auth.v1.auth_service_pb2 import MfaChallenge
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
-from mesh.errors import MeshError
+from mesh.errors import InvalidArgument, MeshError, Reason
 from mesh.ids import uuid7
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
@@ -26,10 +27,11 @@ from services.auth.hasher import Hasher
 from services.auth.mfa import Mfa
 from services.auth.password_policy import PasswordPolicy
 from services.auth.passwords import Passwords
+from services.auth.reauthentication import Reauthentication
 from services.auth.retention import Retention
 from services.auth.second_factors import SecondFactors
 from services.auth.secret_box import SecretBox
-from services.auth.sign_in import Attempt, Authenticator
+from services.auth.sign_in import Attempt, Authenticator, MfaAnswer
 from services.auth.sign_up import Application, Registration
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
@@ -63,6 +65,7 @@ class Token:
     issuing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an order comes."""
     revoked: list[token_issuer_pb2.RevokeSubjectRequest] = field(default_factory=list)
+    reauthenticated: list[token_issuer_pb2.ReauthenticateRequest] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     """Orders wait for it."""
 
@@ -81,6 +84,12 @@ class Token:
             raise self.refusal
         self.orders.append(order)
         return token_set_pb2.TokenSet(access_token="access", session=f"users/{order.subject}/sessions/{uuid.uuid4()}")
+
+    async def reauthenticate(self, order: token_issuer_pb2.ReauthenticateRequest) -> empty_pb2.Empty:
+        if self.refusal:
+            raise self.refusal
+        self.reauthenticated.append(order)
+        return empty_pb2.Empty()
 
     async def revoke(self, order: token_issuer_pb2.RevokeSubjectRequest) -> empty_pb2.Empty:
         if self.refusal:
@@ -145,6 +154,9 @@ class Auth:
             self.factors,
         )
         self.mfa = Mfa(self.work, self.factors, throttle, issuer_name="authmesh")
+        self.reauthentication = Reauthentication(
+            self.work, hasher, throttle, turns, self.factors, self.mfa, self.token.reauthenticate
+        )
 
     async def sign_up(
         self,
@@ -222,3 +234,53 @@ class Auth:
 @pytest.fixture
 async def auth(open_database: Callable[[str], Awaitable[Database]]) -> Auth:
     return Auth(await open_database("services.auth"))
+
+
+@dataclass
+class Person:
+    auth: Auth
+    id: uuid.UUID
+    app: pyotp.TOTP
+    recovery_codes: list[str]
+
+    def code(self) -> str:
+        """The app's next code: time goes on until it has one that was not used."""
+        self.auth.clock.pass_(seconds=30)
+        return self.app.at(self.auth.clock.now)
+
+    async def challenge(self, **more: str) -> str:
+        challenge = await self.auth.begin(**more)
+        assert isinstance(challenge, MfaChallenge)
+        return challenge.challenge
+
+    async def answer(
+        self, challenge: str, *, totp: str = "", recovery_code: str = "", address: str = HOME
+    ) -> token_set_pb2.TokenSet:
+        return await self.auth.gate.verify_mfa(MfaAnswer(challenge, totp, recovery_code, address, "test/1"))
+
+
+def app_of(uri: str) -> pyotp.TOTP:
+    app = pyotp.parse_uri(uri)
+    assert isinstance(app, pyotp.TOTP)
+    return app
+
+
+@pytest.fixture
+async def ada(auth: Auth) -> Person:
+    """Somebody who has set up an app."""
+    user_id = await auth.verified()
+    app = app_of((await auth.mfa.enroll(user_id)).uri)
+    codes = await auth.mfa.confirm(user_id, app.at(auth.clock.now))
+    return Person(auth, user_id, app, list(codes))
+
+
+async def refused(action: Awaitable[object], kind: type[MeshError], reason: Reason, *fields: str) -> MeshError:
+    with pytest.raises(kind) as refusal:
+        await action
+    assert refusal.value.reason is reason
+    assert tuple(violation.field for violation in refusal.value.violations) == fields
+    return refusal.value
+
+
+async def code_refused(action: Awaitable[object], field: str) -> None:
+    await refused(action, InvalidArgument, Reason.CODE_INVALID, field)

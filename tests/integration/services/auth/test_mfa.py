@@ -3,19 +3,14 @@
 import asyncio
 import secrets
 import uuid
-from collections.abc import Awaitable
-from dataclasses import dataclass
 from datetime import timedelta
 
-import pyotp
 import pytest
 from authmesh.auth.v1.auth_service_pb2 import MfaChallenge
 from authmesh.token.v1 import token_set_pb2
 
 from mesh.errors import (
     FailedPrecondition,
-    InvalidArgument,
-    MeshError,
     NotFound,
     Reason,
     ResourceExhausted,
@@ -26,59 +21,16 @@ from mesh.errors import (
 from services.auth import throttle
 from services.auth.second_factors import CHALLENGE_ATTEMPTS, CHALLENGE_LIFETIME, CHALLENGES_AT_ONCE
 from services.auth.secret_box import SecretBox
-from services.auth.sign_in import MfaAnswer
-from tests.integration.services.auth.conftest import ELSEWHERE, EMAIL, HOME, Auth
-
-
-@dataclass
-class Person:
-    auth: Auth
-    id: uuid.UUID
-    app: pyotp.TOTP
-    recovery_codes: list[str]
-
-    def code(self) -> str:
-        """The app's next code: time goes on until it has one that was not used."""
-        self.auth.clock.pass_(seconds=30)
-        return self.app.at(self.auth.clock.now)
-
-    async def challenge(self, **more: str) -> str:
-        challenge = await self.auth.begin(**more)
-        assert isinstance(challenge, MfaChallenge)
-        return challenge.challenge
-
-    async def answer(
-        self, challenge: str, *, totp: str = "", recovery_code: str = "", address: str = HOME
-    ) -> token_set_pb2.TokenSet:
-        return await self.auth.gate.verify_mfa(MfaAnswer(challenge, totp, recovery_code, address, "test/1"))
-
-
-def app_of(uri: str) -> pyotp.TOTP:
-    app = pyotp.parse_uri(uri)
-    assert isinstance(app, pyotp.TOTP)
-    return app
-
-
-@pytest.fixture
-async def ada(auth: Auth) -> Person:
-    """Somebody who has set up an app."""
-    user_id = await auth.verified()
-    app = app_of((await auth.mfa.enroll(user_id)).uri)
-    codes = await auth.mfa.confirm(user_id, app.at(auth.clock.now))
-    return Person(auth, user_id, app, list(codes))
-
-
-async def refused(action: Awaitable[object], kind: type[MeshError], reason: Reason, *fields: str) -> MeshError:
-    with pytest.raises(kind) as refusal:
-        await action
-    assert refusal.value.reason is reason
-    assert tuple(violation.field for violation in refusal.value.violations) == fields
-    return refusal.value
-
-
-async def code_refused(action: Awaitable[object], field: str) -> None:
-    await refused(action, InvalidArgument, Reason.CODE_INVALID, field)
-
+from tests.integration.services.auth.conftest import (
+    ELSEWHERE,
+    EMAIL,
+    HOME,
+    Auth,
+    Person,
+    app_of,
+    code_refused,
+    refused,
+)
 
 # Setting up.
 

@@ -49,7 +49,10 @@ class Served:
 @asynccontextmanager
 async def serving(auth: "Auth") -> AsyncIterator[Served]:
     ours = [
-        (add_AuthServiceServicer_to_server, AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa)),  # type: ignore[abstract]
+        (
+            add_AuthServiceServicer_to_server,
+            AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa, auth.reauthentication),  # type: ignore[abstract]
+        ),
         (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa)),
     ]
     async with served(ours, TrustedCaller()) as channel:

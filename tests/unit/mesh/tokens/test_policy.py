@@ -1,5 +1,6 @@
 """Access rules against callers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -158,3 +159,13 @@ def test_every_field_that_a_rule_names_exists() -> None:
             for name in field.split("."):
                 value = getattr(value, name)
             assert value == ""
+
+
+def test_a_method_may_demand_how_the_person_signed_in(policy: Policy) -> None:
+    asked = call(authenticated(methods=["otp", "hwk"], recent_sign_in=Duration(seconds=300)))
+    with pytest.raises(PermissionDenied) as refusal:
+        policy.admit_bearer(asked, claims())
+    assert refusal.value.reason is Reason.STEP_UP_REQUIRED
+    assert refusal.value.facts == {"methods": "hwk otp", "max_age": "300"}
+    policy.admit_bearer(asked, replace(claims(), amr=("pwd", "otp")))
+    assert denial(policy, asked, replace(claims(auth_time=NOW - 301), amr=("pwd", "otp"))) is Reason.STEP_UP_REQUIRED

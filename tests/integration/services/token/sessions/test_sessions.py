@@ -2,10 +2,12 @@
 
 import asyncio
 import uuid
+from datetime import timedelta
 
 import pytest
 
-from mesh.errors import InvalidArgument, MeshError, Reason, Unauthenticated
+from mesh.errors import InvalidArgument, MeshError, NotFound, Reason, Unauthenticated
+from mesh.ids import uuid7
 from services.token.retention import Retention
 from services.token.revocation.revoker import TOKENS_APART
 from tests.integration.services.token.conftest import Token
@@ -409,3 +411,30 @@ async def test_rows_that_can_never_be_used_again_are_purged_and_no_others(token:
     token.clock.pass_by(days=120)
     await purge.step()
     assert tuple(await token.database.fetchrow(count) or ()) == (0, 0, 1)
+
+
+async def test_the_next_tokens_say_that_the_person_signed_in_anew(token: Token) -> None:
+    issued = await token.sign_in()
+    subject, session = issued.grant.subject, issued.grant.session_id
+    token.clock.pass_by(minutes=9)
+    later = token.clock().replace(microsecond=0)
+    await token.sign_ins.reauthenticate(subject, session, later, ["otp"])
+    # A repeat that comes late takes nothing back.
+    await token.sign_ins.reauthenticate(subject, session, later - timedelta(minutes=5), ["otp"])
+    refreshed = await token.refresh(issued.refresh_token)
+    assert (refreshed.grant.auth_time, refreshed.grant.amr) == (later, ("pwd", "otp"))
+    events = await token.database.fetch("SELECT payload FROM outbox WHERE destination = 'token.reauthenticated'")
+    assert len(events) == 2
+
+
+async def test_only_a_live_session_of_the_person_is_authenticated_anew(token: Token) -> None:
+    issued, other = await token.sign_in(), await token.sign_in()
+    subject, session = issued.grant.subject, issued.grant.session_id
+    for whose, which in ((other.grant.subject, session), (subject, uuid7())):
+        with pytest.raises(NotFound):
+            await token.sign_ins.reauthenticate(whose, which, token.clock(), ["pwd"])
+    with pytest.raises(InvalidArgument):
+        await token.sign_ins.reauthenticate(subject, session, token.clock(), ["two words"])
+    await token.sign_outs.end_session(subject, session)
+    with pytest.raises(NotFound):
+        await token.sign_ins.reauthenticate(subject, session, token.clock(), ["pwd"])
