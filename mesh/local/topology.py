@@ -151,7 +151,7 @@ def services(
 def _own_settings(layout: Topology, node: str, events: EventStack) -> dict[str, str]:
     """What the service says that it needs here (`mesh.operator.local_service`)."""
     found = local_service(node)
-    place = LocalPlace(layout.home.secrets, layout.choices.environment, layout.choices.jwks_cache)
+    place = LocalPlace(layout.home.secrets, layout.choices.environment, layout.choices.jwks_cache, layout.edge.url)
     return {name: events.outputs[output] for name, output in found.outputs.items()} | dict(found.settings(place))
 
 

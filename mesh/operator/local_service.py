@@ -21,6 +21,8 @@ class LocalPlace:
     """What its user has chosen."""
     jwks_cache: int
     """Seconds that sidecars and processes keep the JWKS."""
+    edge_url: str = "https://localhost:8443"
+    """How clients call the edge."""
 
 
 def _none(_: LocalPlace) -> Mapping[str, str]:

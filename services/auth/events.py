@@ -140,6 +140,35 @@ def reauthenticated(account: Account, session: UUID, client_id: str, amr: Sequen
     )
 
 
+def passkey_added(account: Account) -> AuditEvent:
+    """A passkey was registered."""
+    return AuditEvent(type="auth.passkey_added", subject=USER.of(account.user_id))
+
+
+def passkey_removed(account: Account) -> AuditEvent:
+    """A passkey was deleted."""
+    return AuditEvent(type="auth.passkey_removed", subject=USER.of(account.user_id))
+
+
+def passkey_renamed(user_id: UUID) -> AuditEvent:
+    """A passkey was given another name."""
+    return AuditEvent(type="auth.passkey_renamed", subject=USER.of(user_id))
+
+
+def passkey_refused(account: Account, client_id: str) -> AuditEvent:
+    """A passkey of an account did not sign in."""
+    return _failure("auth.passkey_refused", Reason.CREDENTIALS_INVALID, account.user_id, client=CLIENT.of(client_id))
+
+
+def passkey_count_regressed(account: Account, before: int, count: int) -> AuditEvent:
+    """An authenticator counted fewer uses than before."""
+    return AuditEvent(
+        type="auth.passkey_count_regressed",
+        subject=USER.of(account.user_id),
+        detail={"count": str(count), "count_before": str(before)},
+    )
+
+
 def sign_in_failed(reason: Reason, user_id: UUID, email: str, client_id: str, *, password_is_right: bool) -> AuditEvent:
     """A password came to nothing."""
     password = "right" if password_is_right else "wrong"

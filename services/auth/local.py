@@ -3,16 +3,27 @@
 import secrets
 from collections.abc import Mapping
 from functools import partial
+from urllib.parse import urlsplit
 
 from mesh.operator.local_service import LocalPlace, LocalService
 from mesh.operator.secret_file import load_or_create
 
 
 def _settings(place: LocalPlace) -> Mapping[str, str]:
-    """The secret that protects those of authenticator apps. It stays when the mesh starts again."""
+    """The secret that protects those of authenticator apps, which stays when the mesh starts again; and passkeys."""
     file = place.secrets / "mfa-secret"
     load_or_create(file, partial(secrets.token_bytes, 32))
-    return {"MFA_SECRET_FILES": str(file)}
+    return {"MFA_SECRET_FILES": str(file), **_passkeys(place)}
+
+
+def _passkeys(place: LocalPlace) -> Mapping[str, str]:
+    """Passkeys for the edge's host and the pages that the user allows to call it. An IP address can't have any."""
+    host = urlsplit(place.edge_url).hostname or ""
+    if host.replace(".", "").isdigit() or ":" in host:
+        return {}
+    pages = [page.strip() for page in place.environment.get("CORS_ORIGINS", "").split(",")]
+    own = [page for page in pages if urlsplit(page).hostname == host]
+    return {"PASSKEY_RP_ID": host, "PASSKEY_ORIGINS": ",".join([place.edge_url, *own])}
 
 
 service = LocalService(outputs={"NOTICES_QUEUE_URL": "NoticesQueueUrl"}, settings=_settings)

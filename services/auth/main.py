@@ -7,6 +7,7 @@ from functools import partial
 
 from authmesh.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
 from authmesh.auth.v1.credential_directory_pb2_grpc import add_CredentialDirectoryServicer_to_server
+from authmesh.auth.v1.passkey_service_pb2_grpc import add_PasskeyServiceServicer_to_server
 from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerStub
 
 from mesh.aws import open_client
@@ -27,6 +28,10 @@ from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
 from services.auth.mfa import Mfa
 from services.auth.notifications import NotificationConsumer
+from services.auth.passkeys.passkeys import PasskeyRegistry
+from services.auth.passkeys.relying_party import RelyingParty
+from services.auth.passkeys.service import PasskeyService
+from services.auth.passkeys.sign_in import PasskeyAuthenticator
 from services.auth.password_policy import PasswordPolicy
 from services.auth.passwords import Passwords
 from services.auth.reauthentication import Reauthentication
@@ -108,6 +113,15 @@ async def main() -> None:
             factors,
         )
         reauthentication = Reauthentication(work, hasher, throttle, turns, factors, mfa, token.Reauthenticate)
+        party = (
+            RelyingParty(settings.passkey_rp_id, settings.passkey_rp_name, settings.origins_of_passkeys)
+            if settings.passkey_rp_id
+            else None
+        )
+        passkeys = PasskeyService(
+            PasskeyRegistry(work, party, new_id=uuid7),
+            PasskeyAuthenticator(work, party, anonymous, throttle, token.CheckSignIn, sign_ins),
+        )
         credentials = CredentialLifecycle(work)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notifications = [NotificationConsumer(work, open_sqs, queue_url)] if queue_url else []
@@ -115,6 +129,7 @@ async def main() -> None:
             settings,
             services=[
                 (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins, passwords, mfa, reauthentication)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
+                (add_PasskeyServiceServicer_to_server, passkeys),
                 (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials, mfa)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),

@@ -1,8 +1,10 @@
 """What Auth reads from its environment."""
 
 from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mesh.settings import DatabaseSettings, EventSettings, MessageSettings, ProcessSettings
 
@@ -28,12 +30,40 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
     first one seals; the others open what they have sealed before. Empty: no apps are offered."""
     mfa_issuer_name: str = Field(default="authmesh", min_length=1, max_length=60, pattern="^[^:]+$")
     """Whose account it is, as an authenticator app shows it."""
+    passkey_rp_id: str = Field(default="", max_length=253, pattern="^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9-]+)*)?$")
+    """The domain that passkeys are for: that of the app's pages, or one above it. It can't be changed without losing
+    every passkey. Empty: no passkeys are offered."""
+    passkey_rp_name: str = Field(default="authmesh", min_length=1, max_length=60)
+    """As authenticators show it."""
+    passkey_origins: str = ""
+    """Comma-separated: the pages (`https://app.example.com`) and Android apps (`android:apk-key-hash:…`) that may use
+    them. Empty: `https://` and the domain."""
     notices_queue_url: str | None = None
     """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and
     no one is told."""
     answer_seconds: float = Field(default=0.25, ge=0)
     """Answers that must not tell whether an address is known leave after a multiple of this. Above what two hashes
     take."""
+
+    @model_validator(mode="after")
+    def _check_origins(self) -> Self:
+        for origin in self.origins_of_passkeys:
+            if origin.startswith("android:apk-key-hash:"):
+                continue
+            parts = urlsplit(origin)
+            host = parts.hostname or ""
+            is_secure = parts.scheme == "https" or (parts.scheme == "http" and host == "localhost")
+            if origin != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc or not is_secure:
+                raise ValueError(f"PASSKEY_ORIGINS: {origin} is not an origin such as https://app.example.com")
+            if host != self.passkey_rp_id and not host.endswith(f".{self.passkey_rp_id}"):
+                raise ValueError(f"PASSKEY_ORIGINS: {origin} is not within PASSKEY_RP_ID {self.passkey_rp_id}")
+        return self
+
+    @property
+    def origins_of_passkeys(self) -> tuple[str, ...]:
+        """`passkey_origins`, one by one."""
+        named = tuple(origin.strip() for origin in self.passkey_origins.split(",") if origin.strip())
+        return named or ((f"https://{self.passkey_rp_id}",) if self.passkey_rp_id else ())
 
     @property
     def mfa_secrets(self) -> tuple[Path, ...]:

@@ -145,7 +145,29 @@ class Authenticator:
             MeshError: what else Token refuses with, and Unavailable when Token can't be reached.
         """
         account, challenge = await self._accept(answer)
-        return await self._to_the_end(self._start(account, challenge, answer))
+        attempt = Attempt(
+            email=account.email,
+            password="",
+            client_id=challenge.client_id,
+            device=challenge.device,
+            scopes=challenge.scopes,
+            address=answer.address,
+            user_agent=answer.user_agent,
+        )
+        return await self.start(account, attempt, _TWO_FACTORS)
+
+    async def start(self, account: Account, attempt: Attempt, amr: Sequence[str]) -> token_set_pb2.TokenSet:
+        """Starts a session for someone who has shown who they are.
+
+        Args:
+            account: Whose.
+            attempt: What the session is for. Its password is not looked at.
+            amr: How they have shown it (RFC 8176).
+
+        Raises:
+            MeshError: as Token refuses, and Unavailable when Token can't be reached.
+        """
+        return await self._to_the_end(self._start(account, attempt, amr))
 
     async def _to_the_end(self, conclusion: Coroutine[Any, Any, Result]) -> Result:
         """Concludes a sign-in also for a caller who leaves now, or whose time is up.
@@ -283,19 +305,9 @@ class Authenticator:
         await self._buckets.give_back(tx, limits)
         return True
 
-    async def _start(self, account: Account, challenge: Challenge, answer: MfaAnswer) -> token_set_pb2.TokenSet:
-        """Has Token start the session of an answered challenge."""
-        attempt = Attempt(
-            email=account.email,
-            password="",
-            client_id=challenge.client_id,
-            device=challenge.device,
-            scopes=challenge.scopes,
-            address=answer.address,
-            user_agent=answer.user_agent,
-        )
+    async def _start(self, account: Account, attempt: Attempt, amr: Sequence[str]) -> token_set_pb2.TokenSet:
         try:
-            tokens = await self._issue_tokens(_order(account, attempt, _TWO_FACTORS, self._work.now()))
+            tokens = await self._issue_tokens(_order(account, attempt, amr, self._work.now()))
         except MeshError as error:
             async with self._work.begin() as tx:
                 tx.record(
@@ -307,7 +319,7 @@ class Authenticator:
         sources, _ = _sources(account.email, attempt)
         async with self._work.begin() as tx:
             known_devices = bool(await self._accounts.known_devices(tx, sources))
-            await self._record(tx, account, attempt, sources, known_devices, tokens, _TWO_FACTORS)
+            await self._record(tx, account, attempt, sources, known_devices, tokens, amr)
         return tokens
 
     async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> NoReturn:

@@ -32,6 +32,7 @@ SWEPT = {
     "codes": "expire_time",
     "reset_codes": "expire_time",
     "challenges": "expire_time",
+    "finished_ceremonies": "expire_time",
     "buckets": "full_time",
     "familiar_sources": "last_time",
 }
@@ -350,6 +351,7 @@ class Retention:
             "codes": codes,
             "reset_codes": codes,
             "challenges": codes,
+            "finished_ceremonies": codes,
             "buckets": buckets,
             "familiar_sources": known_devices,
         }

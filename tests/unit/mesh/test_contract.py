@@ -47,6 +47,7 @@ def test_every_client_id_that_a_caller_sends_has_the_pattern_of_one() -> None:
     assert patterns == dict.fromkeys(
         [
             "SignInRequest.client_id",
+            "BeginSignInRequest.client_id",
             "ExchangeTokenRequest.client_id",
             "RefreshTokenRequest.client_id",
             "CheckSignInRequest.client_id",

@@ -96,6 +96,16 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """auth.recovery_code_used: a recovery code stood in for the authenticator app."""
     EVENT_TYPE_AUTH_REAUTHENTICATED: _EventType.ValueType  # 101
     """auth.reauthenticated: the person of a session showed again who they are."""
+    EVENT_TYPE_AUTH_PASSKEY_ADDED: _EventType.ValueType  # 102
+    """auth.passkey_added: a passkey was registered."""
+    EVENT_TYPE_AUTH_PASSKEY_REMOVED: _EventType.ValueType  # 103
+    """auth.passkey_removed: a passkey was deleted."""
+    EVENT_TYPE_AUTH_PASSKEY_RENAMED: _EventType.ValueType  # 104
+    """auth.passkey_renamed: a passkey was given another name."""
+    EVENT_TYPE_AUTH_PASSKEY_REFUSED: _EventType.ValueType  # 105
+    """auth.passkey_refused: a passkey of an account was presented, and its signature was wrong, or the account may not sign in."""
+    EVENT_TYPE_AUTH_PASSKEY_COUNT_REGRESSED: _EventType.ValueType  # 106
+    """auth.passkey_count_regressed: an authenticator counted fewer uses than before: its key may have been copied."""
     EVENT_TYPE_TOKEN_ISSUED: _EventType.ValueType  # 20
     """token.issued: a session began."""
     EVENT_TYPE_TOKEN_REFRESHED: _EventType.ValueType  # 21
@@ -228,6 +238,16 @@ EVENT_TYPE_AUTH_RECOVERY_CODE_USED: EventType.ValueType  # 100
 """auth.recovery_code_used: a recovery code stood in for the authenticator app."""
 EVENT_TYPE_AUTH_REAUTHENTICATED: EventType.ValueType  # 101
 """auth.reauthenticated: the person of a session showed again who they are."""
+EVENT_TYPE_AUTH_PASSKEY_ADDED: EventType.ValueType  # 102
+"""auth.passkey_added: a passkey was registered."""
+EVENT_TYPE_AUTH_PASSKEY_REMOVED: EventType.ValueType  # 103
+"""auth.passkey_removed: a passkey was deleted."""
+EVENT_TYPE_AUTH_PASSKEY_RENAMED: EventType.ValueType  # 104
+"""auth.passkey_renamed: a passkey was given another name."""
+EVENT_TYPE_AUTH_PASSKEY_REFUSED: EventType.ValueType  # 105
+"""auth.passkey_refused: a passkey of an account was presented, and its signature was wrong, or the account may not sign in."""
+EVENT_TYPE_AUTH_PASSKEY_COUNT_REGRESSED: EventType.ValueType  # 106
+"""auth.passkey_count_regressed: an authenticator counted fewer uses than before: its key may have been copied."""
 EVENT_TYPE_TOKEN_ISSUED: EventType.ValueType  # 20
 """token.issued: a session began."""
 EVENT_TYPE_TOKEN_REFRESHED: EventType.ValueType  # 21

@@ -85,6 +85,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """There is no such client."""
     REASON_KEY_NOT_FOUND: _Reason.ValueType  # 29
     """There is no such key."""
+    REASON_PASSKEY_NOT_FOUND: _Reason.ValueType  # 37
+    """There is no such passkey."""
+    REASON_PASSKEY_ALREADY_EXISTS: _Reason.ValueType  # 38
+    """The authenticator's passkey is registered."""
     REASON_CLIENT_ALREADY_EXISTS: _Reason.ValueType  # 30
     """A client of that id exists."""
     REASON_ETAG_MISMATCH: _Reason.ValueType  # 31
@@ -163,6 +167,10 @@ REASON_CLIENT_NOT_FOUND: Reason.ValueType  # 28
 """There is no such client."""
 REASON_KEY_NOT_FOUND: Reason.ValueType  # 29
 """There is no such key."""
+REASON_PASSKEY_NOT_FOUND: Reason.ValueType  # 37
+"""There is no such passkey."""
+REASON_PASSKEY_ALREADY_EXISTS: Reason.ValueType  # 38
+"""The authenticator's passkey is registered."""
 REASON_CLIENT_ALREADY_EXISTS: Reason.ValueType  # 30
 """A client of that id exists."""
 REASON_ETAG_MISMATCH: Reason.ValueType  # 31
