@@ -163,7 +163,7 @@ class KeySet(Part):
         return bool(self._keys)
 
     @property
-    def ready(self) -> bool:
+    def ready(self) -> bool | None:
         """Whether tokens can be verified."""
         return self.loaded
 

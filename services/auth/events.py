@@ -169,6 +169,16 @@ def passkey_count_regressed(account: Account, before: int, count: int) -> AuditE
     )
 
 
+def identity_linked(account: Account) -> AuditEvent:
+    """An identity of another provider was linked."""
+    return AuditEvent(type="auth.identity_linked", subject=USER.of(account.user_id))
+
+
+def identity_unlinked(account: Account) -> AuditEvent:
+    """An identity of another provider was unlinked."""
+    return AuditEvent(type="auth.identity_unlinked", subject=USER.of(account.user_id))
+
+
 def sign_in_failed(reason: Reason, user_id: UUID, email: str, client_id: str, *, password_is_right: bool) -> AuditEvent:
     """A password came to nothing."""
     password = "right" if password_is_right else "wrong"

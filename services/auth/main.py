@@ -7,6 +7,7 @@ from functools import partial
 
 from authmesh.auth.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
 from authmesh.auth.v1.credential_directory_pb2_grpc import add_CredentialDirectoryServicer_to_server
+from authmesh.auth.v1.identity_service_pb2_grpc import add_IdentityServiceServicer_to_server
 from authmesh.auth.v1.passkey_service_pb2_grpc import add_PasskeyServiceServicer_to_server
 from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerStub
 
@@ -26,6 +27,10 @@ from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
+from services.auth.identities.identities import IdentityLinks, KnownProvider
+from services.auth.identities.provider_keys import ProviderKeys
+from services.auth.identities.providers import ProvidersFileInvalidError, load_providers
+from services.auth.identities.service import IdentityService
 from services.auth.mfa import Mfa
 from services.auth.notifications import NotificationConsumer
 from services.auth.passkeys.passkeys import PasskeyRegistry
@@ -61,6 +66,10 @@ async def main() -> None:
         box = SecretBox.from_files(files) if (files := settings.mfa_secrets) else None
     except SecretFileInvalidError as error:
         sys.exit(f"authmesh: MFA_SECRET_FILES: {error}")
+    try:
+        providers = load_providers(file) if (file := settings.identity_providers_file) else {}
+    except ProvidersFileInvalidError as error:
+        sys.exit(f"authmesh: IDENTITY_PROVIDERS_FILE: {error}")
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.of(settings))
         channel = await stack.enter_async_context(open_channel(settings.egress))
@@ -122,14 +131,20 @@ async def main() -> None:
             PasskeyRegistry(work, party, new_id=uuid7),
             PasskeyAuthenticator(work, party, anonymous, throttle, token.CheckSignIn, sign_ins),
         )
+        known = [KnownProvider(provider, ProviderKeys(name, provider)) for name, provider in providers.items()]
+        identities = IdentityLinks(work, known, anonymous, throttle, token.CheckSignIn, sign_ins, new_id=uuid7)
         credentials = CredentialLifecycle(work)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notifications = [NotificationConsumer(work, open_sqs, queue_url)] if queue_url else []
         await serve(
             settings,
             services=[
-                (add_AuthServiceServicer_to_server, AuthService(sign_ups, sign_ins, passwords, mfa, reauthentication)),  # type: ignore[abstract] # the rest is UNIMPLEMENTED
+                (
+                    add_AuthServiceServicer_to_server,
+                    AuthService(sign_ups, sign_ins, passwords, mfa, reauthentication, identities),
+                ),
                 (add_PasskeyServiceServicer_to_server, passkeys),
+                (add_IdentityServiceServicer_to_server, IdentityService(identities)),
                 (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials, mfa)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),
@@ -140,6 +155,7 @@ async def main() -> None:
                 anonymous,
                 Retention(database, clock),
                 *notifications,
+                *(provider.keys for provider in known),
             ],
         )
 

@@ -1,7 +1,4 @@
-"""Auth's gRPC servicers: they translate and delegate.
-
-What they don't override answers UNIMPLEMENTED by the generated base class.
-"""
+"""Auth's gRPC servicers: they translate and delegate."""
 
 import uuid
 from datetime import UTC
@@ -21,6 +18,7 @@ from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
 from mesh.rpc.caller import caller_claims, caller_user
 from services.auth.credential_lifecycle import CredentialLifecycle
+from services.auth.identities.identities import Exchange, IdentityLinks
 from services.auth.mfa import Mfa
 from services.auth.passwords import Passwords
 from services.auth.reauthentication import Answer, Caller, Reauthentication
@@ -38,12 +36,14 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         passwords: Passwords,
         mfa: Mfa,
         reauthentication: Reauthentication,
+        identities: IdentityLinks,
     ) -> None:
         self._sign_ups = sign_ups
         self._sign_ins = sign_ins
         self._passwords = passwords
         self._mfa = mfa
         self._reauthentication = reauthentication
+        self._identities = identities
 
     async def SignUp(self, request: auth_service_pb2.SignUpRequest, context: Any) -> auth_service_pb2.SignUpResponse:
         """Makes an account, once its address is verified."""
@@ -97,6 +97,22 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
             user_agent=call.user_agent if call else "",
         )
         return await refresh_cookie.keep_in_cookie(context, await self._sign_ins.verify_mfa(answer))
+
+    async def ExchangeToken(
+        self, request: auth_service_pb2.ExchangeTokenRequest, context: Any
+    ) -> token_set_pb2.TokenSet:
+        """Signs in with another provider's ID token."""
+        refresh_cookie.is_asked_for()
+        call = current_call()
+        exchange = Exchange(
+            id_token=request.id_token,
+            nonce=request.nonce,
+            client_id=request.client_id,
+            device=request.device,
+            address=call.address if call else "",
+            user_agent=call.user_agent if call else "",
+        )
+        return await refresh_cookie.keep_in_cookie(context, await self._identities.exchange(exchange))
 
     async def RequestPasswordReset(
         self, request: auth_service_pb2.RequestPasswordResetRequest, context: Any

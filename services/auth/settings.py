@@ -38,6 +38,8 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
     passkey_origins: str = ""
     """Comma-separated: the pages (`https://app.example.com`) and Android apps (`android:apk-key-hash:…`) that may use
     them. Empty: `https://` and the domain."""
+    identity_providers_file: Path | None = None
+    """YAML: whose ID tokens sign in (docs/identity.md). Unset: no one's."""
     notices_queue_url: str | None = None
     """The SQS queue of notices (deploy/aws/events.yaml). Unset: what other services see is in the audit trail, and
     no one is told."""

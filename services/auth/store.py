@@ -32,7 +32,7 @@ SWEPT = {
     "codes": "expire_time",
     "reset_codes": "expire_time",
     "challenges": "expire_time",
-    "finished_ceremonies": "expire_time",
+    "spent": "expire_time",
     "buckets": "full_time",
     "familiar_sources": "last_time",
 }
@@ -300,6 +300,19 @@ class ResetCodes:
         await tx.execute("DELETE FROM reset_codes WHERE user_id = $1", user_id)
 
 
+class Spent:
+    """What works once and was used, until it would have expired: ceremonies of passkeys, and ID tokens."""
+
+    async def spend(self, tx: Transaction, digest: bytes, expire_time: datetime) -> bool:
+        """Uses something up. False when it was used before; of two at once one succeeds."""
+        spent = await tx.fetchval(
+            "INSERT INTO spent (digest, expire_time) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true",
+            digest,
+            expire_time,
+        )
+        return bool(spent)
+
+
 class Buckets:
     """The token buckets of `throttle`. Rows, so that limits outlive the process and hold for all of them together."""
 
@@ -351,7 +364,7 @@ class Retention:
             "codes": codes,
             "reset_codes": codes,
             "challenges": codes,
-            "finished_ceremonies": codes,
+            "spent": codes,
             "buckets": buckets,
             "familiar_sources": known_devices,
         }

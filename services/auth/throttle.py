@@ -132,8 +132,8 @@ class Throttle:
         """Of the old password, by a person who is signed in."""
         return {key("change", str(user_id)): CHANGE_BY_ACCOUNT}
 
-    def passkey(self, networks: Iterable[str]) -> dict[bytes, Limit]:
-        """Of a passkey. A signature can't be guessed: what is limited is what checking it costs."""
+    def presented(self, networks: Iterable[str]) -> dict[bytes, Limit]:
+        """Of a passkey or an ID token. A signature can't be guessed: what is limited is what checking it costs."""
         return self._guess(networks)
 
     def mfa(self, user_id: UUID, known_installation: str = "") -> dict[bytes, Limit]:

@@ -22,7 +22,7 @@ from services.auth.account import Account
 from services.auth.passkeys.ceremony import LIFETIME, Ceremony
 from services.auth.passkeys.relying_party import RelyingParty, ResponseInvalidError
 from services.auth.passkeys.store import Passkey, Passkeys
-from services.auth.store import Accounts
+from services.auth.store import Accounts, Spent
 
 MOST = 20
 """Passkeys of one person."""
@@ -54,6 +54,7 @@ class PasskeyRegistry:
         self._random_bytes = random_bytes
         self._accounts = Accounts()
         self._passkeys = Passkeys()
+        self._spent = Spent()
 
     async def begin(self, user_id: uuid.UUID, session: uuid.UUID) -> tuple[str, str, datetime]:
         """Begins to register a passkey.
@@ -118,7 +119,7 @@ class PasskeyRegistry:
                 create_time=now,
                 last_used_time=None,
             )
-            if not await self._passkeys.finish(tx, ceremony.digest, ceremony.expire_time):
+            if not await self._spent.spend(tx, ceremony.digest, ceremony.expire_time):
                 raise ceremony_void()
             if not await self._passkeys.add(tx, passkey):
                 raise AlreadyExists(Reason.PASSKEY_ALREADY_EXISTS, "this passkey is registered already")

@@ -19,7 +19,7 @@ from services.auth.passkeys.passkeys import ceremony_void, offered
 from services.auth.passkeys.relying_party import Assertion, Credential, RelyingParty, ResponseInvalidError
 from services.auth.passkeys.store import Passkey, Passkeys
 from services.auth.sign_in import Attempt, Authenticator, RequestCheck
-from services.auth.store import Accounts, Buckets
+from services.auth.store import Accounts, Buckets, Spent
 from services.auth.throttle import Throttle
 
 
@@ -53,6 +53,7 @@ class PasskeyAuthenticator:
         self._sign_ins = sign_ins
         self._accounts = Accounts()
         self._passkeys = Passkeys()
+        self._spent = Spent()
         self._buckets = Buckets()
 
     async def begin(
@@ -91,7 +92,7 @@ class PasskeyAuthenticator:
             assertion = party.read(response_json)
         except ResponseInvalidError as error:
             raise field_invalid("credential", str(error)) from None
-        limits = self._throttle.passkey(networks(address))
+        limits = self._throttle.presented(networks(address))
         now = self._work.now()
         async with self._work.begin() as tx:
             taken = await self._buckets.take(tx, limits, now)
@@ -129,7 +130,7 @@ class PasskeyAuthenticator:
         except ResponseInvalidError as error:
             tx.record(events.passkey_refused(account, ceremony.client_id))
             tx.refuse(field_invalid("credential", str(error)))
-        if not await self._passkeys.finish(tx, ceremony.digest, ceremony.expire_time):
+        if not await self._spent.spend(tx, ceremony.digest, ceremony.expire_time):
             tx.refuse(ceremony_void())
         if account.disabled:
             tx.record(events.passkey_refused(account, ceremony.client_id))

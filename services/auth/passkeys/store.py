@@ -39,7 +39,7 @@ class Passkey:
 
 
 class Passkeys:
-    """The table of passkeys, and of ceremonies that were finished."""
+    """The table of passkeys."""
 
     async def secret(self, tx: Transaction) -> bytes:
         """What ceremonies are signed with. Of this database alone, the same for all replicas."""
@@ -117,16 +117,6 @@ class Passkeys:
             backed_up,
             now,
         )
-
-    async def finish(self, tx: Transaction, digest: bytes, expire_time: datetime) -> bool:
-        """Notes that a ceremony is finished. False when it was before."""
-        finished = await tx.fetchval(
-            "INSERT INTO finished_ceremonies (digest, expire_time) VALUES ($1, $2) "
-            "ON CONFLICT DO NOTHING RETURNING true",
-            digest,
-            expire_time,
-        )
-        return bool(finished)
 
 
 def _passkey(row: Record) -> Passkey:

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from mesh import cli
 from mesh.contract import Contract
+from mesh.operator import dynamic_client
 from mesh.operator.dynamic_client import CallError, _refusal, find_rpc, parse_request
+from mesh.operator.implemented import implemented
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,11 @@ def test_a_method_that_does_not_exist_is_told_with_the_nearest(name: str, says: 
     assert str(raised.value).startswith(says)
 
 
-def test_a_method_that_is_not_built_can_be_called_and_is_not_offered(contract: Contract) -> None:
+def test_a_method_that_is_not_built_can_be_called_and_is_not_offered(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = tuple(rpc for rpc in implemented(contract) if rpc.name != "ExchangeToken")
+    monkeypatch.setattr(dynamic_client, "implemented", lambda _: built)
     assert find_rpc(contract, "AuthService/ExchangeToken").name == "ExchangeToken"
     for name in ("AuthService/ExchangeTokenn", "AuthService/Nothing", "ExchangeTokn"):
         with pytest.raises(CallError) as raised:

@@ -89,7 +89,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_AUTH_RECOVERY_CODES_REPLACED: _EventType.ValueType  # 17
     """auth.recovery_codes_replaced: new recovery codes were made; the old ones are void."""
     EVENT_TYPE_AUTH_IDENTITY_LINKED: _EventType.ValueType  # 18
-    """auth.identity_linked: an identity of another provider was seen for the first time, and belongs to an account from now on."""
+    """auth.identity_linked: an identity of another provider belongs to an account from now on."""
     EVENT_TYPE_AUTH_MFA_CHALLENGED: _EventType.ValueType  # 19
     """auth.mfa_challenged: the password was right, and a second factor is asked for."""
     EVENT_TYPE_AUTH_RECOVERY_CODE_USED: _EventType.ValueType  # 100
@@ -106,6 +106,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """auth.passkey_refused: a passkey of an account was presented, and its signature was wrong, or the account may not sign in."""
     EVENT_TYPE_AUTH_PASSKEY_COUNT_REGRESSED: _EventType.ValueType  # 106
     """auth.passkey_count_regressed: an authenticator counted fewer uses than before: its key may have been copied."""
+    EVENT_TYPE_AUTH_IDENTITY_UNLINKED: _EventType.ValueType  # 107
+    """auth.identity_unlinked: an identity of another provider belongs to an account no more."""
     EVENT_TYPE_TOKEN_ISSUED: _EventType.ValueType  # 20
     """token.issued: a session began."""
     EVENT_TYPE_TOKEN_REFRESHED: _EventType.ValueType  # 21
@@ -231,7 +233,7 @@ EVENT_TYPE_AUTH_MFA_FAILED: EventType.ValueType  # 16
 EVENT_TYPE_AUTH_RECOVERY_CODES_REPLACED: EventType.ValueType  # 17
 """auth.recovery_codes_replaced: new recovery codes were made; the old ones are void."""
 EVENT_TYPE_AUTH_IDENTITY_LINKED: EventType.ValueType  # 18
-"""auth.identity_linked: an identity of another provider was seen for the first time, and belongs to an account from now on."""
+"""auth.identity_linked: an identity of another provider belongs to an account from now on."""
 EVENT_TYPE_AUTH_MFA_CHALLENGED: EventType.ValueType  # 19
 """auth.mfa_challenged: the password was right, and a second factor is asked for."""
 EVENT_TYPE_AUTH_RECOVERY_CODE_USED: EventType.ValueType  # 100
@@ -248,6 +250,8 @@ EVENT_TYPE_AUTH_PASSKEY_REFUSED: EventType.ValueType  # 105
 """auth.passkey_refused: a passkey of an account was presented, and its signature was wrong, or the account may not sign in."""
 EVENT_TYPE_AUTH_PASSKEY_COUNT_REGRESSED: EventType.ValueType  # 106
 """auth.passkey_count_regressed: an authenticator counted fewer uses than before: its key may have been copied."""
+EVENT_TYPE_AUTH_IDENTITY_UNLINKED: EventType.ValueType  # 107
+"""auth.identity_unlinked: an identity of another provider belongs to an account no more."""
 EVENT_TYPE_TOKEN_ISSUED: EventType.ValueType  # 20
 """token.issued: a session began."""
 EVENT_TYPE_TOKEN_REFRESHED: EventType.ValueType  # 21

@@ -198,7 +198,14 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExchangeToken(self, request, context):
-        """ExchangeToken signs in with the ID token of an identity provider.
+        """ExchangeToken signs in with the ID token of an identity provider that the deployment believes. Its identity was linked to an account before
+        (IdentityService.LinkIdentity): an address alone links nothing. A token works once. `amr` is `fed`, or `fed mfa` where the provider says that a
+        second factor was shown; an account with an authenticator app needs that.
+
+        Errors: UNAUTHENTICATED CREDENTIALS_INVALID (the token is not valid, and the message says why; or the account may not sign in),
+        FAILED_PRECONDITION IDENTITY_NOT_LINKED, FAILED_PRECONDITION MFA_ENABLED (the provider asked for no second factor), INVALID_ARGUMENT
+        FIELD_INVALID (no such client), RESOURCE_EXHAUSTED RATE_LIMITED, UNAVAILABLE KEYS_UNAVAILABLE (the provider's keys can't be read),
+        UNIMPLEMENTED NOT_IMPLEMENTED (no provider is believed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

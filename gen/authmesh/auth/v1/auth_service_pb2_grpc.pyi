@@ -70,7 +70,15 @@ class AuthServiceStub:
     RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes of the app; recovery codes are not limited).
     """
     ExchangeToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ExchangeTokenRequest, _token_set_pb2.TokenSet]
-    """ExchangeToken signs in with the ID token of an identity provider."""
+    """ExchangeToken signs in with the ID token of an identity provider that the deployment believes. Its identity was linked to an account before
+    (IdentityService.LinkIdentity): an address alone links nothing. A token works once. `amr` is `fed`, or `fed mfa` where the provider says that a
+    second factor was shown; an account with an authenticator app needs that.
+
+    Errors: UNAUTHENTICATED CREDENTIALS_INVALID (the token is not valid, and the message says why; or the account may not sign in),
+    FAILED_PRECONDITION IDENTITY_NOT_LINKED, FAILED_PRECONDITION MFA_ENABLED (the provider asked for no second factor), INVALID_ARGUMENT
+    FIELD_INVALID (no such client), RESOURCE_EXHAUSTED RATE_LIMITED, UNAVAILABLE KEYS_UNAVAILABLE (the provider's keys can't be read),
+    UNIMPLEMENTED NOT_IMPLEMENTED (no provider is believed).
+    """
     ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ChangePasswordRequest, _auth_service_pb2.ChangePasswordResponse]
     """ChangePassword sets a new password, and ends every other session.
 
@@ -213,7 +221,15 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ExchangeTokenRequest,
         context: _aio.ServicerContext[_auth_service_pb2.ExchangeTokenRequest, _abc.Awaitable[_token_set_pb2.TokenSet]],
     ) -> _abc.Awaitable[_token_set_pb2.TokenSet]:
-        """ExchangeToken signs in with the ID token of an identity provider."""
+        """ExchangeToken signs in with the ID token of an identity provider that the deployment believes. Its identity was linked to an account before
+        (IdentityService.LinkIdentity): an address alone links nothing. A token works once. `amr` is `fed`, or `fed mfa` where the provider says that a
+        second factor was shown; an account with an authenticator app needs that.
+
+        Errors: UNAUTHENTICATED CREDENTIALS_INVALID (the token is not valid, and the message says why; or the account may not sign in),
+        FAILED_PRECONDITION IDENTITY_NOT_LINKED, FAILED_PRECONDITION MFA_ENABLED (the provider asked for no second factor), INVALID_ARGUMENT
+        FIELD_INVALID (no such client), RESOURCE_EXHAUSTED RATE_LIMITED, UNAVAILABLE KEYS_UNAVAILABLE (the provider's keys can't be read),
+        UNIMPLEMENTED NOT_IMPLEMENTED (no provider is believed).
+        """
 
     @_abc_1.abstractmethod
     def ChangePassword(

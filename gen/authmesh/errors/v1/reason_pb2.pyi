@@ -89,6 +89,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """There is no such passkey."""
     REASON_PASSKEY_ALREADY_EXISTS: _Reason.ValueType  # 38
     """The authenticator's passkey is registered."""
+    REASON_IDENTITY_NOT_FOUND: _Reason.ValueType  # 39
+    """There is no such identity."""
+    REASON_IDENTITY_ALREADY_LINKED: _Reason.ValueType  # 40
+    """The identity belongs to an account."""
+    REASON_IDENTITY_NOT_LINKED: _Reason.ValueType  # 41
+    """No account has the identity."""
     REASON_CLIENT_ALREADY_EXISTS: _Reason.ValueType  # 30
     """A client of that id exists."""
     REASON_ETAG_MISMATCH: _Reason.ValueType  # 31
@@ -171,6 +177,12 @@ REASON_PASSKEY_NOT_FOUND: Reason.ValueType  # 37
 """There is no such passkey."""
 REASON_PASSKEY_ALREADY_EXISTS: Reason.ValueType  # 38
 """The authenticator's passkey is registered."""
+REASON_IDENTITY_NOT_FOUND: Reason.ValueType  # 39
+"""There is no such identity."""
+REASON_IDENTITY_ALREADY_LINKED: Reason.ValueType  # 40
+"""The identity belongs to an account."""
+REASON_IDENTITY_NOT_LINKED: Reason.ValueType  # 41
+"""No account has the identity."""
 REASON_CLIENT_ALREADY_EXISTS: Reason.ValueType  # 30
 """A client of that id exists."""
 REASON_ETAG_MISMATCH: Reason.ValueType  # 31

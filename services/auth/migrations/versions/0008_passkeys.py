@@ -1,4 +1,4 @@
-"""Passkeys, and ceremonies that were finished."""
+"""Passkeys, and what works once and was used."""
 
 from alembic import op
 
@@ -23,8 +23,8 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX passkeys_user_id ON passkeys (user_id, id)",
-    "CREATE TABLE finished_ceremonies (digest bytea PRIMARY KEY, expire_time timestamptz NOT NULL)",
-    "CREATE INDEX finished_ceremonies_expire_time ON finished_ceremonies (expire_time)",
+    "CREATE TABLE spent (digest bytea PRIMARY KEY, expire_time timestamptz NOT NULL)",
+    "CREATE INDEX spent_expire_time ON spent (expire_time)",
 )
 
 

@@ -24,6 +24,7 @@ from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
+from services.auth.identities.identities import IdentityLinks, KnownProvider
 from services.auth.mfa import Mfa
 from services.auth.password_policy import PasswordPolicy
 from services.auth.passwords import Passwords
@@ -157,6 +158,11 @@ class Auth:
         self.reauthentication = Reauthentication(
             self.work, hasher, throttle, turns, self.factors, self.mfa, self.token.reauthenticate
         )
+        self.identities = self.linked_to([])
+
+    def linked_to(self, providers: Sequence[KnownProvider]) -> IdentityLinks:
+        """What believes these providers."""
+        return IdentityLinks(self.work, providers, self.denials, Throttle(), self.token.check, self.gate, new_id=uuid7)
 
     async def sign_up(
         self,

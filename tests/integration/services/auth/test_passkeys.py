@@ -265,7 +265,7 @@ async def test_refusals_of_one_network_are_bounded_while_others_sign_in(ada: Per
         await ada.gate.finish(ceremony, stranger.get(options), "198.51.100.1", "test/1")
     assert await ada.sign_in()
     # A begun sign-in is no row.
-    assert await ada.auth.database.fetchval("SELECT count(*) FROM finished_ceremonies") == 2
+    assert await ada.auth.database.fetchval("SELECT count(*) FROM spent") == 2
 
 
 async def test_without_a_relying_party_none_are_offered(auth: Auth) -> None:

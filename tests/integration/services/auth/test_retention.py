@@ -32,7 +32,7 @@ FILLED = (
     FROM accounts LIMIT $1
     """,
     """
-    INSERT INTO finished_ceremonies SELECT decode(md5(user_id::text), 'hex'), now() + (1 + random()) * interval '1 hour'
+    INSERT INTO spent SELECT decode(md5(user_id::text), 'hex'), now() + (1 + random()) * interval '1 hour'
     FROM accounts LIMIT $1
     """,
     """

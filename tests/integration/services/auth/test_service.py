@@ -51,7 +51,7 @@ async def serving(auth: "Auth") -> AsyncIterator[Served]:
     ours = [
         (
             add_AuthServiceServicer_to_server,
-            AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa, auth.reauthentication),  # type: ignore[abstract]
+            AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa, auth.reauthentication, auth.identities),
         ),
         (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa)),
     ]
@@ -183,6 +183,6 @@ async def test_a_wrong_code_names_the_code(service: Served) -> None:
     await refused(service.auth.VerifyEmail(request), InvalidArgument, Reason.CODE_INVALID, "code")
 
 
-async def test_what_this_release_does_not_have_says_so(service: Served) -> None:
+async def test_what_this_deployment_does_not_offer_says_so(service: Served) -> None:
     request = auth_service_pb2.ExchangeTokenRequest(id_token="x", nonce="x", client_id="demo")
     await refused(service.auth.ExchangeToken(request), Unimplemented, Reason.NOT_IMPLEMENTED)
