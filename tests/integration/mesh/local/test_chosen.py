@@ -16,7 +16,9 @@ from mesh.local.edge_address import own_address
 from mesh.local.ports import HOST
 from tests.conftest import held
 from tests.e2e.conftest import RunningMesh, running
+from tests.kit import oidc_provider
 from tests.kit.authmesh_command import authmesh, sign_in
+from tests.kit.oidc_provider import OidcProvider
 
 PAGE = "http://localhost:5173"
 
@@ -29,7 +31,14 @@ async def users_aws(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[a
 
 
 @pytest.fixture(scope="module")
+async def provider(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OidcProvider]:
+    async with held(oidc_provider.running(tmp_path_factory.mktemp("provider"))) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 async def mesh(
+    provider: OidcProvider,
     postgres_server: postgres.Postgres,
     valkey_server: valkey.Valkey,
     users_aws: aws_emulator.AwsEmulator,
@@ -41,7 +50,10 @@ async def mesh(
         "CORS_ORIGINS": f"{PAGE}, https://app.example",
         "SIGNING_ALGORITHM": "RS256",
         "LOG_LEVEL": "INFO",
+        "IDENTITY_PROVIDERS_FILE": str(provider.ca_file.with_name("providers.yaml")),
     }
+    believed = {"issuer": provider.issuer, "audiences": [oidc_provider.AUDIENCE], "ca_file": str(provider.ca_file)}
+    Path(chosen["IDENTITY_PROVIDERS_FILE"]).write_text(json.dumps({"providers": {"other": believed}}))
     async with held(running(tmp_path_factory.mktemp("chosen") / "mesh", **servers, **chosen)) as started:
         yield started
 
@@ -98,6 +110,19 @@ async def test_tokens_are_signed_with_the_chosen_algorithm_and_good(mesh: Runnin
         assert (await client.get("/v1/users/me", headers={"authorization": f"Bearer {token}"})).status_code == 200
         assert {key["alg"] for key in (await client.get("/.well-known/jwks.json")).json()["keys"]} == {"RS256"}
     assert "is for new keys" not in (mesh.home.parent / "mesh.log").read_text()
+
+
+async def test_a_person_signs_in_with_another_provider(mesh: RunningMesh, provider: OidcProvider) -> None:
+    client, tokens = mesh.clients["grpc"], await sign_in(mesh)
+    link = {"idToken": provider.token(jti="1"), "nonce": oidc_provider.NONCE}
+    identity = await client.ok("IdentityService/LinkIdentity", link, tokens["accessToken"])
+    exchange = {"idToken": provider.token(jti="2"), "nonce": oidc_provider.NONCE, "clientId": "demo"}
+    exchanged = await client.ok("AuthService/ExchangeToken", exchange)
+    assert exchanged["session"].startswith(identity["name"].partition("/identities")[0])
+    assert (await client.call("AuthService/ExchangeToken", exchange)).reason == "CREDENTIALS_INVALID"
+    # An IP address can't have passkeys.
+    begin = await client.call("PasskeyService/BeginSignIn", {"clientId": "demo"})
+    assert begin.outcome == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
 
 
 async def test_the_users_servers_are_left_running(
