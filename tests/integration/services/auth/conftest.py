@@ -117,10 +117,10 @@ class Auth:
         self.challenges: Sequence[Any] = ()
         self.use_hasher(Hasher(**WEAK))
 
-    def use_hasher(self, hasher: Hasher, answer_seconds: float = 0, *, waiting: int = 500) -> None:
+    def use_hasher(self, hasher: Hasher, answer_seconds: float = 0, *, waiting: int = 500, factor: int = 1) -> None:
         self.hasher = hasher
         self.factors = SecondFactors(self.box)
-        level, throttle, turns = ConstantTime(answer_seconds), Throttle(), Turns(at_once=6, waiting=waiting)
+        level, throttle, turns = ConstantTime(answer_seconds), Throttle(factor), Turns(at_once=6, waiting=waiting)
         policy = PasswordPolicy.load()
         self.desk = Registration(
             self.work,
