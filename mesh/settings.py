@@ -77,6 +77,9 @@ class ProcessSettings(Settings):
     jwks_cache_seconds: float = Field(default=60, gt=0)
     """How often the keys of access tokens are read again: as old as a key that is gone may be trusted. The same as in
     the sidecars."""
+    mfa_roles: str = Field(default="", pattern="^([a-z][a-z0-9_-]*(,[a-z][a-z0-9_-]*)*)?$")
+    """Roles, comma-separated, that need a second factor: without one a session has none of their scopes. The same for
+    all services."""
     environment: Environment = Environment.PRODUCTION
     log_level: Annotated[str, BeforeValidator(str.lower)] = Field(
         default="info", pattern="^(debug|info|warning|error)$"
@@ -89,6 +92,11 @@ class ProcessSettings(Settings):
     """
     drain_seconds: float = Field(default=5, ge=0)
     """How long calls in flight may take after SIGTERM."""
+
+    @property
+    def roles_with_mfa(self) -> frozenset[str]:
+        """`mfa_roles`, one by one."""
+        return frozenset(filter(None, self.mfa_roles.split(",")))
 
     @property
     def accepted_algorithms(self) -> frozenset[str]:

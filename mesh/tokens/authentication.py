@@ -111,7 +111,8 @@ class Authentication(Part):
         )
         feed = RevocationFeed(settings.redis_url.get_secret_value(), lambda: fetch_snapshot(channel), revocations)
         verifier = Verifier(keys, str(settings.issuer), settings.audience)
-        return cls(verifier, keys, revocations, feed, Policy(), Limits.for_process(settings), denials=denials)
+        policy = Policy(mfa_roles=settings.roles_with_mfa)
+        return cls(verifier, keys, revocations, feed, policy, Limits.for_process(settings), denials=denials)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -5,7 +5,7 @@ Denies by default.
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from authmesh.options.v1 import access_pb2
@@ -18,6 +18,8 @@ from mesh.tokens.claims import Claims
 DEFAULT_STALENESS_SECONDS = 30.0
 """How old the knowledge of revocations may be for a method that says nothing."""
 EVERY_NODE = "*"
+SECOND_FACTORS = frozenset({"otp", "hwk", "swk", "mfa"})
+"""In `amr` (RFC 8176): the person has shown more than a password."""
 
 _UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 _OF_USER = re.compile(rf"users/(me|{_UUID})(?:/.*)?", re.DOTALL)
@@ -45,13 +47,15 @@ class TokenRule:
 class Policy:
     """Decides. Knows nothing of tokens but their claims."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, mfa_roles: frozenset[str] = frozenset()) -> None:
         """Initializes the instance.
 
         Args:
             clock: Unix seconds.
+            mfa_roles: Roles that need a second factor.
         """
         self._clock = clock
+        self._mfa_roles = mfa_roles
         self._rules: dict[str, TokenRule] = {}
 
     def token_rule(self, rpc: Rpc) -> TokenRule:
@@ -84,9 +88,14 @@ class Policy:
         if rule.sender_bound:
             # The verifier refuses `cnf`, so whatever arrives here is a plain bearer token.
             raise Unauthenticated(Reason.TOKEN_INVALID, "this method requires a token that is bound to its sender")
+        roles = usable_roles(claims.roles, claims.amr, self._mfa_roles)
         if missing := self._demanded_scopes(rule, call, claims) - claims.scopes:
+            if roles != claims.roles:
+                raise _second_factor_missing(claims.roles - roles)
             raise PermissionDenied(Reason.SCOPE_MISSING, f"the token lacks the scope {' '.join(sorted(missing))}")
-        if rule.roles and not rule.roles & claims.roles:
+        if rule.roles and not rule.roles & roles:
+            if rule.roles & claims.roles:
+                raise _second_factor_missing(claims.roles - roles)
             raise PermissionDenied(
                 Reason.ROLE_MISSING, f"the token has none of the roles {' '.join(sorted(rule.roles))}"
             )
@@ -110,6 +119,25 @@ class Policy:
                 return rule.scopes
             raise field_invalid(rule.user_field, "must begin with users/{user}, a UUID or `me`")
         return rule.scopes if named[1] == "me" or named[1].lower() == claims.subject.lower() else rule.scopes_for_others
+
+
+def usable_roles(roles: frozenset[str], amr: Iterable[str], mfa_roles: frozenset[str]) -> frozenset[str]:
+    """The roles that count in a session: those that need a second factor only with one.
+
+    Args:
+        roles: The person's.
+        amr: How the person signed in.
+        mfa_roles: Roles that need a second factor.
+    """
+    return roles if not SECOND_FACTORS.isdisjoint(amr) else roles - mfa_roles
+
+
+def _second_factor_missing(roles: frozenset[str]) -> PermissionDenied:
+    return PermissionDenied(
+        Reason.STEP_UP_REQUIRED,
+        f"the role {' '.join(sorted(roles))} needs a second factor: set one up and sign in with it",
+        facts={"methods": " ".join(sorted(SECOND_FACTORS))},
+    )
 
 
 def _step_up(problem: str, rule: TokenRule) -> PermissionDenied:

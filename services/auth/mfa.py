@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import BytesIO
 
+from authmesh.token.v1 import token_issuer_pb2
+
 from mesh.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, Reason, Unimplemented
 from mesh.outbox.work import UnitOfWork, Work
 from services.auth import events, throttle, totp
@@ -14,6 +16,8 @@ from services.auth.second_factors import SecondFactors
 from services.auth.secret_box import SecretBox
 from services.auth.store import Accounts, Buckets
 from services.auth.throttle import Throttle
+
+REVOKE_SUBJECT = "/authmesh.token.v1.TokenIssuer/RevokeSubject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,13 @@ class Mfa:
         uri = totp.provisioning_uri(secret, issuer=self._issuer_name, account=account.email)
         return Enrollment(uri, _qr(uri))
 
-    async def confirm(self, user_id: uuid.UUID, typed: str) -> Sequence[str]:
-        """Shows that the app works, and has it demanded from now on.
+    async def confirm(self, user_id: uuid.UUID, session: uuid.UUID, typed: str) -> Sequence[str]:
+        """Shows that the app works, and has it demanded from now on. Sessions that began without it end.
+
+        Args:
+            user_id: Whose.
+            session: The caller's, which goes on.
+            typed: A code of the app.
 
         Returns:
             Recovery codes, which can't be shown again.
@@ -81,6 +90,12 @@ class Mfa:
             codes = await self._factors.replace_recovery_codes(tx, user_id)
             tx.record(events.mfa_enabled(account))
             tx.message(email=account.email, kind="mfa_enabled")
+            tx.command(
+                REVOKE_SUBJECT,
+                token_issuer_pb2.RevokeSubjectRequest(
+                    subject=str(user_id), request_id=str(uuid.uuid4()), keep_session=str(session)
+                ),
+            )
         return codes
 
     async def disable(self, user_id: uuid.UUID, typed: str) -> None:

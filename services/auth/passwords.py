@@ -21,13 +21,13 @@ from services.auth.address import networks, normalise
 from services.auth.constant_time import ConstantTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
+from services.auth.mfa import REVOKE_SUBJECT
 from services.auth.password_policy import PasswordPolicy
 from services.auth.second_factors import SecondFactors
 from services.auth.store import Accounts, Buckets, ResetCodes, SignUps
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
 
-REVOKE_SUBJECT = "/authmesh.token.v1.TokenIssuer/RevokeSubject"
 RevokeSubject = Callable[[token_issuer_pb2.RevokeSubjectRequest], Awaitable[empty_pb2.Empty]]
 """Ends a person's sessions in Token; raises `MeshError` as Token refuses."""
 AT_ONCE_SECONDS = 2.0

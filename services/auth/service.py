@@ -167,7 +167,7 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         self, request: auth_service_pb2.ConfirmTotpRequest, context: Any
     ) -> auth_service_pb2.ConfirmTotpResponse:
         """Has the authenticator app demanded."""
-        codes = await self._mfa.confirm(caller_user(), request.totp)
+        codes = await self._mfa.confirm(caller_user(), uuid.UUID(caller_claims().session), request.totp)
         return auth_service_pb2.ConfirmTotpResponse(recovery_codes=codes)
 
     async def DisableTotp(

@@ -85,7 +85,7 @@ async def main() -> None:
             key_set,
             revocations,
             RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations),
-            Policy(),
+            Policy(mfa_roles=settings.roles_with_mfa),
             Limits.for_process(settings),
             denials=denials,
         )
@@ -112,6 +112,7 @@ async def main() -> None:
             authentication.verify,
             issuer=issuer,
             audience=audience,
+            mfa_roles=settings.roles_with_mfa,
             clock=clock,
         )
         service = TokenService(

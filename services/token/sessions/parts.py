@@ -45,11 +45,12 @@ def make_sessions(
     *,
     issuer: str,
     audience: str,
+    mfa_roles: frozenset[str],
     clock: Callable[[], datetime],
 ) -> Sessions:
     """The use cases of sessions."""
     return Sessions(
-        SessionIssuer(work, store, revoker, writer, clients, role_scopes, new_id=uuid7),
+        SessionIssuer(work, store, revoker, writer, clients, role_scopes, mfa_roles=mfa_roles, new_id=uuid7),
         TokenRefresher(work, store, revoker, denials, refusals, writer, clients, new_id=uuid7),
         SessionManager(work, store, revoker, verify),
         SubjectSync(work, store, revoker, role_scopes),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from mesh.errors import NotFound, Reason, Unauthenticated, Unavailable, field_invalid
 from mesh.outbox.work import Work
 from mesh.tokens.claims import is_name
+from mesh.tokens.policy import usable_roles
 from services.token import events
 from services.token.clients.client import Client, ClientRecord, Clients
 from services.token.keys.access_token import AccessGrant, AccessTokenWriter
@@ -58,6 +59,7 @@ class SessionIssuer:
         clients: Clients,
         role_scopes: RoleScopes,
         *,
+        mfa_roles: frozenset[str] = frozenset(),
         new_id: Callable[[], uuid.UUID],
     ) -> None:
         """Initializes the instance.
@@ -69,6 +71,7 @@ class SessionIssuer:
             writer: Signs the access token.
             clients: Who may ask.
             role_scopes: What a role may have.
+            mfa_roles: Roles that need a second factor: without one a session has none of their scopes.
             new_id: Makes ids that sort by time.
         """
         self._work = work
@@ -77,6 +80,7 @@ class SessionIssuer:
         self._writer = writer
         self._clients = clients
         self._role_scopes = role_scopes
+        self._mfa_roles = mfa_roles
         self._new_id = new_id
 
     async def check(self, client_id: str, instance_id: uuid.UUID | None, scopes: frozenset[str]) -> None:
@@ -149,7 +153,8 @@ class SessionIssuer:
         not_before = max(subject.not_before, registered.not_before)
         if subject.disabled:
             raise Unauthenticated(Reason.CREDENTIALS_INVALID, "this account can't sign in")
-        scopes = grant(sign_in.scopes, client, subject.roles, self._role_scopes)
+        roles = usable_roles(subject.roles, sign_in.amr, self._mfa_roles)
+        scopes = grant(sign_in.scopes, client, roles, self._role_scopes)
         now = self._work.now()
         # Whole seconds, as tokens have them; and never in a second up to which this person's tokens are refused.
         issue_time = max(now.replace(microsecond=0), not_before + timedelta(seconds=1))

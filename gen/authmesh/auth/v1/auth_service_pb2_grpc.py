@@ -250,7 +250,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmTotp(self, request, context):
-        """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. The answer has ten recovery codes, which can't be
+        """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. Other sessions, which began without it, end. The answer has ten recovery codes, which can't be
         shown again. The code is used up.
 
         Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).

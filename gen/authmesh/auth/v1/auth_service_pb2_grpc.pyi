@@ -102,7 +102,7 @@ class AuthServiceStub:
     Errors: FAILED_PRECONDITION MFA_ENABLED (an app is demanded already), UNIMPLEMENTED NOT_IMPLEMENTED (this deployment offers none).
     """
     ConfirmTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ConfirmTotpRequest, _auth_service_pb2.ConfirmTotpResponse]
-    """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. The answer has ten recovery codes, which can't be
+    """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. Other sessions, which began without it, end. The answer has ten recovery codes, which can't be
     shown again. The code is used up.
 
     Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).
@@ -283,7 +283,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ConfirmTotpRequest,
         context: _aio.ServicerContext[_auth_service_pb2.ConfirmTotpRequest, _abc.Awaitable[_auth_service_pb2.ConfirmTotpResponse]],
     ) -> _abc.Awaitable[_auth_service_pb2.ConfirmTotpResponse]:
-        """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. The answer has ten recovery codes, which can't be
+        """ConfirmTotp shows that the app works, and has it demanded at every sign-in from now on. Other sessions, which began without it, end. The answer has ten recovery codes, which can't be
         shown again. The code is used up.
 
         Errors: INVALID_ARGUMENT CODE_INVALID, FAILED_PRECONDITION MFA_NOT_ENROLLED, RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes).

@@ -4,7 +4,8 @@ import asyncio
 import json
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,11 @@ import pyotp
 import pytest
 from authmesh.audit.v1 import audit_event_pb2
 from authmesh.auth.v1.auth_service_pb2 import MfaChallenge
+from authmesh.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
+from authmesh.auth.v1.credential_directory_pb2_grpc import (
+    CredentialDirectoryStub,
+    add_CredentialDirectoryServicer_to_server,
+)
 from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 from google.protobuf import empty_pb2
 
@@ -32,10 +38,12 @@ from services.auth.reauthentication import Reauthentication
 from services.auth.retention import Retention
 from services.auth.second_factors import SecondFactors
 from services.auth.secret_box import SecretBox
+from services.auth.service import AuthService, CredentialDirectory
 from services.auth.sign_in import Attempt, Authenticator, MfaAnswer
 from services.auth.sign_up import Application, Registration
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
+from tests.kit.serving import TrustedCaller, served
 
 EMAIL = "ada@example.com"
 PASSWORD = "correct horse battery"
@@ -276,7 +284,7 @@ async def ada(auth: Auth) -> Person:
     """Somebody who has set up an app."""
     user_id = await auth.verified()
     app = app_of((await auth.mfa.enroll(user_id)).uri)
-    codes = await auth.mfa.confirm(user_id, app.at(auth.clock.now))
+    codes = await auth.mfa.confirm(user_id, uuid.uuid4(), app.at(auth.clock.now))
     return Person(auth, user_id, app, list(codes))
 
 
@@ -290,3 +298,23 @@ async def refused(action: Awaitable[object], kind: type[MeshError], reason: Reas
 
 async def code_refused(action: Awaitable[object], field: str) -> None:
     await refused(action, InvalidArgument, Reason.CODE_INVALID, field)
+
+
+@dataclass
+class Served:
+    parts: Auth
+    auth: AuthServiceStub
+    credentials: CredentialDirectoryStub
+
+
+@asynccontextmanager
+async def serving(auth: Auth) -> AsyncIterator[Served]:
+    ours = [
+        (
+            add_AuthServiceServicer_to_server,
+            AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa, auth.reauthentication, auth.identities),
+        ),
+        (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa)),
+    ]
+    async with served(ours, TrustedCaller()) as channel:
+        yield Served(auth, AuthServiceStub(channel), CredentialDirectoryStub(channel))

@@ -81,13 +81,13 @@ async def enrolled(auth: Auth, email: str = EMAIL) -> None:
 async def has_an_app(auth: Auth, email: str = EMAIL) -> None:
     await enrolled(auth, email)
     user_id = await auth.database.fetchval("SELECT user_id FROM accounts WHERE email = $1", email)
-    auth.recovery_codes = await auth.mfa.confirm(user_id, auth.app.at(auth.clock.now))
+    auth.recovery_codes = await auth.mfa.confirm(user_id, uuid.uuid4(), auth.app.at(auth.clock.now))
     auth.clock.pass_(seconds=30)
 
 
 async def confirms(auth: Auth) -> None:
-    await refused(auth.mfa.confirm(await user(auth), "000000"))
-    await auth.mfa.confirm(await user(auth), auth.app.at(auth.clock.now))
+    await refused(auth.mfa.confirm(await user(auth), uuid.uuid4(), "000000"))
+    await auth.mfa.confirm(await user(auth), uuid.uuid4(), auth.app.at(auth.clock.now))
 
 
 async def disables(auth: Auth) -> None:

@@ -16,8 +16,7 @@ from google.protobuf import descriptor_pb2
 from mesh.contract import Contract
 from mesh.errors import MeshError
 from services.auth.hasher import Hasher
-from tests.integration.services.auth.conftest import WEAK, Auth
-from tests.integration.services.auth.test_service import serving
+from tests.integration.services.auth.conftest import WEAK, Auth, serving
 
 CALLS = 60
 """Of each kind."""

@@ -182,7 +182,7 @@ async def test_an_authenticator_app_is_not_gone_around(ada: Linked) -> None:
     await ada.link()
     app = pyotp.parse_uri((await ada.auth.mfa.enroll(ada.id)).uri)
     assert isinstance(app, pyotp.TOTP)
-    await ada.auth.mfa.confirm(ada.id, app.at(ada.auth.clock.now))
+    await ada.auth.mfa.confirm(ada.id, uuid.uuid4(), app.at(ada.auth.clock.now))
     await refused(ada.sign_in(), FailedPrecondition, Reason.MFA_ENABLED)
     await ada.sign_in(ada.token(amr=["pwd", "mfa"]))
     assert list(ada.auth.token.orders[-1].amr) == ["fed", "mfa"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from authmesh.auth.v1.auth_service_pb2 import MfaChallenge
-from authmesh.token.v1 import token_set_pb2
+from authmesh.token.v1 import token_issuer_pb2, token_set_pb2
 
 from mesh.errors import (
     FailedPrecondition,
@@ -42,8 +42,8 @@ async def test_an_app_is_demanded_once_it_was_shown_to_work(auth: Auth) -> None:
     assert (await auth.sign_in()).access_token, "not demanded yet"
     app = app_of(enrollment.uri)
     assert (app.issuer, app.name) == ("authmesh", EMAIL)
-    await code_refused(auth.mfa.confirm(user_id, "000000"), "totp")
-    codes = await auth.mfa.confirm(user_id, app.at(auth.clock.now))
+    await code_refused(auth.mfa.confirm(user_id, uuid.uuid4(), "000000"), "totp")
+    codes = await auth.mfa.confirm(user_id, uuid.uuid4(), app.at(auth.clock.now))
     assert len(codes) == 10
     assert isinstance(await auth.begin(), MfaChallenge)
     assert [event.type for event in await auth.events() if "mfa" in event.type] == [
@@ -52,19 +52,28 @@ async def test_an_app_is_demanded_once_it_was_shown_to_work(auth: Auth) -> None:
     assert await auth.kinds() == ["mfa_enabled"]
 
 
+async def test_sessions_that_began_without_the_app_end(auth: Auth) -> None:
+    user_id, session = await auth.verified(), uuid.uuid4()
+    app = app_of((await auth.mfa.enroll(user_id)).uri)
+    await auth.mfa.confirm(user_id, session, app.at(auth.clock.now))
+    (order,) = await auth.database.fetch("SELECT payload FROM outbox WHERE destination LIKE '%/RevokeSubject'")
+    request = token_issuer_pb2.RevokeSubjectRequest.FromString(order["payload"])
+    assert (request.subject, request.keep_session) == (str(user_id), str(session))
+
+
 async def test_another_enrolment_begins_anew_until_one_is_confirmed(auth: Auth) -> None:
     user_id = await auth.verified()
     first, second = app_of((await auth.mfa.enroll(user_id)).uri), app_of((await auth.mfa.enroll(user_id)).uri)
-    await code_refused(auth.mfa.confirm(user_id, first.at(auth.clock.now)), "totp")
-    await auth.mfa.confirm(user_id, second.at(auth.clock.now))
+    await code_refused(auth.mfa.confirm(user_id, uuid.uuid4(), first.at(auth.clock.now)), "totp")
+    await auth.mfa.confirm(user_id, uuid.uuid4(), second.at(auth.clock.now))
     await refused(auth.mfa.enroll(user_id), FailedPrecondition, Reason.MFA_ENABLED)
-    await refused(auth.mfa.confirm(user_id, "000000"), FailedPrecondition, Reason.MFA_NOT_ENROLLED)
+    await refused(auth.mfa.confirm(user_id, uuid.uuid4(), "000000"), FailedPrecondition, Reason.MFA_NOT_ENROLLED)
 
 
 async def test_without_an_enrolment_nothing_can_be_confirmed_disabled_or_regenerated(auth: Auth) -> None:
     user_id = await auth.verified()
     for action in (
-        auth.mfa.confirm(user_id, "000000"), auth.mfa.disable(user_id, "000000"),
+        auth.mfa.confirm(user_id, uuid.uuid4(), "000000"), auth.mfa.disable(user_id, "000000"),
         auth.mfa.regenerate_recovery_codes(user_id),
     ):  # fmt: skip
         await refused(action, FailedPrecondition, Reason.MFA_NOT_ENROLLED)
@@ -251,7 +260,7 @@ async def test_losing_the_secret_locks_nobody_out_who_has_a_recovery_code(ada: P
 async def test_a_secret_of_another_person_opens_nothing(ada: Person) -> None:
     other = await ada.auth.verified("bob@example.com")
     app = app_of((await ada.auth.mfa.enroll(other)).uri)
-    await ada.auth.mfa.confirm(other, app.at(ada.auth.clock.now))
+    await ada.auth.mfa.confirm(other, uuid.uuid4(), app.at(ada.auth.clock.now))
     await ada.auth.database.execute(
         "UPDATE totp SET sealed = (SELECT sealed FROM totp WHERE user_id = $1) WHERE user_id = $2", other, ada.id
     )

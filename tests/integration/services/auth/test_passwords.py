@@ -9,7 +9,7 @@ from authmesh.token.v1 import token_issuer_pb2
 
 from mesh.errors import InvalidArgument, MeshError, NotFound, Reason, ResourceExhausted, Unauthenticated, Unavailable
 from services.auth import reset_code, throttle
-from services.auth.passwords import REVOKE_SUBJECT
+from services.auth.mfa import REVOKE_SUBJECT
 from tests.integration.services.auth.conftest import ELSEWHERE, EMAIL, HOME, PASSWORD, Auth
 
 NEW = "another fine password"

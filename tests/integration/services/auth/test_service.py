@@ -4,17 +4,10 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from authmesh.auth.v1 import auth_service_pb2, credential_directory_pb2
-from authmesh.auth.v1.auth_service_pb2_grpc import AuthServiceStub, add_AuthServiceServicer_to_server
-from authmesh.auth.v1.credential_directory_pb2_grpc import (
-    CredentialDirectoryStub,
-    add_CredentialDirectoryServicer_to_server,
-)
 from grpc import aio
 
 from mesh.errors import (
@@ -29,34 +22,13 @@ from mesh.errors import (
 )
 from mesh.rpc import refresh_cookie
 from services.auth.hasher import Hasher
-from services.auth.service import AuthService, CredentialDirectory
 from tests.integration.services.audit.conftest import until
-from tests.kit.serving import TrustedCaller, served
+from tests.integration.services.auth.conftest import Served, serving
 
 if TYPE_CHECKING:
     from .conftest import Auth
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
-
-
-@dataclass
-class Served:
-    parts: "Auth"
-    auth: AuthServiceStub
-    credentials: CredentialDirectoryStub
-
-
-@asynccontextmanager
-async def serving(auth: "Auth") -> AsyncIterator[Served]:
-    ours = [
-        (
-            add_AuthServiceServicer_to_server,
-            AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa, auth.reauthentication, auth.identities),
-        ),
-        (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa)),
-    ]
-    async with served(ours, TrustedCaller()) as channel:
-        yield Served(auth, AuthServiceStub(channel), CredentialDirectoryStub(channel))
 
 
 @pytest.fixture

@@ -169,3 +169,19 @@ def test_a_method_may_demand_how_the_person_signed_in(policy: Policy) -> None:
     assert refusal.value.facts == {"methods": "hwk otp", "max_age": "300"}
     policy.admit_bearer(asked, replace(claims(), amr=("pwd", "otp")))
     assert denial(policy, asked, replace(claims(auth_time=NOW - 301), amr=("pwd", "otp"))) is Reason.STEP_UP_REQUIRED
+
+
+def test_a_role_may_need_a_second_factor() -> None:
+    strict = Policy(clock=lambda: NOW, mfa_roles=frozenset({"admin"}))
+    by_scope, by_role = call(authenticated(scopes=["admin:users"])), call(authenticated(roles=["admin"]))
+    alone, both = claims(roles=("admin",)), replace(claims("admin:users", roles=("admin",)), amr=("pwd", "otp"))
+    for asked in (by_scope, by_role):
+        assert denial(strict, asked, alone) is Reason.STEP_UP_REQUIRED
+        strict.admit_bearer(asked, both)
+    with pytest.raises(PermissionDenied) as refusal:
+        strict.admit_bearer(by_role, alone)
+    assert "otp" in refusal.value.facts["methods"].split()
+    # Others need none, and learn what they lack.
+    assert denial(strict, by_scope, claims()) is Reason.SCOPE_MISSING
+    assert denial(strict, by_role, claims(roles=("auditor",))) is Reason.ROLE_MISSING
+    strict.admit_bearer(call(authenticated(scopes=["user:read"])), claims("user:read", roles=("admin",)))

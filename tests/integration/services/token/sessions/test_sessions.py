@@ -438,3 +438,16 @@ async def test_only_a_live_session_of_the_person_is_authenticated_anew(token: To
     await token.sign_outs.end_session(subject, session)
     with pytest.raises(NotFound):
         await token.sign_ins.reauthenticate(subject, session, token.clock(), ["pwd"])
+
+
+async def test_a_role_that_needs_a_second_factor_gives_no_scope_without_one(token: Token) -> None:
+    token.sign_ins._mfa_roles = frozenset({"admin"})
+    subject = uuid7()
+    await token.subjects.set_grants(subject, ["admin"], False, 1)
+    alone, both = await token.sign_in(subject), await token.sign_in(subject, amr=("pwd", "otp"))
+    assert "admin:users" in both.grant.scopes
+    assert "admin:users" not in alone.grant.scopes
+    assert alone.grant.roles == both.grant.roles == {"admin"}
+    assert "admin:users" not in (await token.refresh(alone.refresh_token)).grant.scopes
+    with pytest.raises(InvalidArgument):
+        await token.sign_in(subject, scopes=frozenset({"admin:users"}))
