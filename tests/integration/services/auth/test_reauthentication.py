@@ -85,6 +85,8 @@ async def test_of_ten_answers_at_once_one_is_taken(auth: Auth, caller: Caller) -
 
 async def test_wrong_passwords_are_few(auth: Auth, caller: Caller) -> None:
     for _ in range(throttle.CHANGE_BY_ACCOUNT.burst):
+        # Of challenges of one moment, any may be the oldest.
+        auth.clock.pass_(seconds=1)
         challenge = await begin(auth, caller)
         await refused(
             auth.reauthentication.finish(caller, Answer(challenge, "wrong", "")),
@@ -92,6 +94,7 @@ async def test_wrong_passwords_are_few(auth: Auth, caller: Caller) -> None:
             Reason.FIELD_INVALID,
             "password",
         )
+    auth.clock.pass_(seconds=1)
     challenge = await begin(auth, caller)
     await refused(
         auth.reauthentication.finish(caller, Answer(challenge, PASSWORD, "")), ResourceExhausted, Reason.RATE_LIMITED
