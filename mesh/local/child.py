@@ -24,6 +24,8 @@ PROBE_STARTING = 0.05
 PROBE_HEALTHY = 2.0
 PROBE_UNHEALTHY = 0.25
 EXCEPTION = re.compile(r"[\w.]+(Error|Exception|Exit)(: |$)")
+ASSERTION = re.compile(r"assert failure: (.+)$")
+"""Envoy's: with what to do about it, such as raising a limit of the kernel."""
 FATAL = re.compile(r"(?:FATAL|PANIC): +(.*)")
 DETAIL = re.compile(r"DETAIL: +(.*)")
 DESCRIPTOR = re.compile(r"/proc/self/fd/\d+")
@@ -241,6 +243,9 @@ def last_line(log: Path, at_most: int = 300) -> str:
         if fatal := FATAL.search(lines[number]):
             detail = DETAIL.search(lines[number + 1]) if number + 1 < len(lines) else None
             return ": ".join(found[1] for found in (fatal, detail) if found)[:at_most]
+    # Envoy says why first, and then where it was in itself.
+    if asserted := [found[1] for line in lines if (found := ASSERTION.search(line))]:
+        return asserted[-1][:at_most]
     # Of a Python traceback the line with the error tells most, and SQLAlchemy writes more below it.
     errors = [line for line in lines if EXCEPTION.match(line) and "Event loop is closed" not in line]
     return (errors or lines)[-1][:at_most]

@@ -180,6 +180,18 @@ def test_the_last_words_of_a_traceback_are_its_error(tmp_path: Path) -> None:
     assert last_line(log) == "sqlalchemy.exc.ProgrammingError: relation is missing"
 
 
+def test_the_last_words_of_envoy_are_what_it_lacks_and_not_where_it_was(tmp_path: Path) -> None:
+    log = tmp_path / "edge.log"
+    log.write_text(
+        "[2026-11-26 22:28:46.069][760][critical][assert] [source/common/filesystem/inotify/watcher_impl.cc:25] assert "
+        "failure: inotify_fd_ >= 0. Details: Consider increasing value of fs.inotify.max_user_instances via sysctl\n"
+        "[2026-11-26 22:28:46.082][760][critical][backtrace] [./source/server/backtrace.h:167] #0: [0x7f5af663d050]\n"
+    )
+    assert last_line(log) == (
+        "inotify_fd_ >= 0. Details: Consider increasing value of fs.inotify.max_user_instances via sysctl"
+    )
+
+
 def test_the_last_words_of_postgresql_are_why_it_ended_and_name_its_directory(tmp_path: Path) -> None:
     log = tmp_path / "postgres.log"
     log.write_text(
