@@ -121,12 +121,12 @@ async def main() -> None:
             token.RevokeSubject,
             factors,
         )
-        reauthentication = Reauthentication(work, hasher, throttle, turns, factors, mfa, token.Reauthenticate)
         party = (
             RelyingParty(settings.passkey_rp_id, settings.passkey_rp_name, settings.origins_of_passkeys)
             if settings.passkey_rp_id
             else None
         )
+        reauthentication = Reauthentication(work, hasher, throttle, turns, factors, mfa, party, token.Reauthenticate)
         passkeys = PasskeyService(
             PasskeyRegistry(work, party, new_id=uuid7),
             PasskeyAuthenticator(work, party, anonymous, throttle, token.CheckSignIn, sign_ins),

@@ -19,7 +19,10 @@ from services.auth import events, throttle
 from services.auth.account import Account
 from services.auth.hasher import Hasher
 from services.auth.mfa import Mfa, challenge_void
-from services.auth.second_factors import Challenge, SecondFactors
+from services.auth.passkeys.passkeys import note_use, offered
+from services.auth.passkeys.relying_party import RelyingParty, ResponseInvalidError
+from services.auth.passkeys.store import Passkeys
+from services.auth.second_factors import Challenge, SecondFactors, challenge_of_passkey
 from services.auth.store import Accounts, Buckets
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
@@ -41,11 +44,13 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What someone sends to answer a challenge. One of the two factors is empty."""
+    """What someone sends to answer a challenge: one of the factors, and the others are empty."""
 
     challenge: str
-    password: str
-    totp: str
+    password: str = ""
+    totp: str = ""
+    passkey: str = ""
+    """`AuthenticationResponseJSON`."""
 
 
 class Reauthentication:
@@ -59,6 +64,7 @@ class Reauthentication:
         turns: Turns,
         factors: SecondFactors,
         mfa: Mfa,
+        party: RelyingParty | None,
         reauthenticate: Reauthenticate,
     ) -> None:
         self._work = work
@@ -67,6 +73,8 @@ class Reauthentication:
         self._turns = turns
         self._factors = factors
         self._mfa = mfa
+        self._party = party
+        self._passkeys = Passkeys()
         self._reauthenticate = reauthenticate
         self._accounts = Accounts()
         self._buckets = Buckets()
@@ -88,8 +96,14 @@ class Reauthentication:
                 session=caller.session,
             )
             token, expire_time = await self._factors.challenge(tx, waiting, self._work.now())
+            passkeys = await self._passkeys.of_user(tx, account.user_id) if self._party else []
             tx.record(events.mfa_challenged(account, caller.client_id))
         challenge = MfaChallenge(challenge=token, methods=["totp" if account.second_factor else "password"])
+        if self._party and passkeys:
+            challenge.methods.append("passkey")
+            challenge.passkey_request_options_json = self._party.request_options(
+                challenge_of_passkey(token), [passkey.credential.data for passkey in passkeys]
+            )
         challenge.expire_time.FromDatetime(expire_time)
         return challenge
 
@@ -97,12 +111,17 @@ class Reauthentication:
         """Takes the answer, and has Token note it at the session.
 
         Raises:
-            InvalidArgument: CODE_INVALID `totp` or `challenge`; FIELD_INVALID `password`.
+            InvalidArgument: CODE_INVALID `totp` or `challenge`; FIELD_INVALID `password` or `passkey_credential_json`.
             NotFound: USER_NOT_FOUND, the account was deleted; SESSION_NOT_FOUND, the session has ended.
             ResourceExhausted: RATE_LIMITED (too many wrong answers), OVERLOADED.
             MeshError: Unavailable when Token can't be reached. The answer is used up then.
         """
-        amr = await (self._take_totp(caller, answer) if answer.totp else self._take_password(caller, answer))
+        if answer.passkey:
+            amr = await self._take_passkey(caller, answer)
+        elif answer.totp:
+            amr = await self._take_totp(caller, answer)
+        else:
+            amr = await self._take_password(caller, answer)
         order = token_issuer_pb2.ReauthenticateRequest(
             subject=str(caller.user_id), session=str(caller.session), amr=amr
         )
@@ -114,6 +133,25 @@ class Reauthentication:
             account = await self._attempt(tx, caller, answer)
             await self._mfa.prove(tx, account, answer.totp, enabled=True)
             return await self._spend(tx, caller, account, answer, ("otp",))
+
+    async def _take_passkey(self, caller: Caller, answer: Answer) -> Sequence[str]:
+        party = offered(self._party)
+        try:
+            assertion = party.read(answer.passkey)
+        except ResponseInvalidError as error:
+            raise field_invalid("passkey_credential_json", str(error)) from None
+        async with self._work.begin() as tx:
+            account = await self._attempt(tx, caller, answer)
+            passkey = await self._passkeys.by_credential(tx, assertion.credential_id, lock=True)
+            if passkey is None or passkey.user_id != account.user_id or assertion.user_handle != passkey.user_handle:
+                tx.refuse(field_invalid("passkey_credential_json", "is not a passkey of this account"))
+            try:
+                data = party.verify(challenge_of_passkey(answer.challenge), assertion, passkey.credential)
+            except ResponseInvalidError as error:
+                tx.record(events.passkey_refused(account, caller.client_id))
+                tx.refuse(field_invalid("passkey_credential_json", str(error)))
+            amr = await note_use(tx, account, passkey, data, self._work.now())
+            return await self._spend(tx, caller, account, answer, amr)
 
     async def _take_password(self, caller: Caller, answer: Answer) -> Sequence[str]:
         limits = self._throttle.change(caller.user_id)

@@ -153,7 +153,8 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         self, request: auth_service_pb2.FinishReauthenticationRequest, context: Any
     ) -> auth_service_pb2.FinishReauthenticationResponse:
         """Takes the answer."""
-        await self._reauthentication.finish(_caller(), Answer(request.challenge, request.password, request.totp))
+        answer = Answer(request.challenge, request.password, request.totp, request.passkey_credential_json)
+        await self._reauthentication.finish(_caller(), answer)
         return auth_service_pb2.FinishReauthenticationResponse()
 
     async def EnrollTotp(

@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from fido2.webauthn import AuthenticatorData
+
 from mesh.errors import (
     AlreadyExists,
     FieldViolation,
@@ -189,3 +191,29 @@ def _demand_room(known: Sequence[Passkey]) -> None:
 
 def _not_found() -> NotFound:
     return NotFound(Reason.PASSKEY_NOT_FOUND, "the passkey does not exist")
+
+
+async def note_use(
+    tx: UnitOfWork, account: Account, passkey: Passkey, data: AuthenticatorData, now: datetime
+) -> Sequence[str]:
+    """Writes that a passkey was used.
+
+    Args:
+        tx: The transaction, in which the passkey is locked.
+        account: Whose it is.
+        passkey: As it was.
+        data: What the authenticator says, verified.
+        now: The time.
+
+    Returns:
+        What the use shows, as `amr` (RFC 8176): a key in hardware, or one that may be elsewhere, and the person's
+        presence.
+    """
+    known = passkey.credential
+    # WebAuthn level 3, section 6.1.1. Authenticators that don't count stay at 0.
+    if (known.sign_count > 0 or data.counter > 0) and data.counter <= known.sign_count:
+        # A copy of the key may be about; or an authenticator counts badly. Not a refusal: the person would be locked
+        # out by the copy.
+        tx.record(events.passkey_count_regressed(account, known.sign_count, data.counter))
+    await Passkeys().note_use(tx, passkey, sign_count=data.counter, backed_up=data.is_backed_up(), now=now)
+    return ("swk" if known.backup_eligible else "hwk", "user")

@@ -86,10 +86,15 @@ class RelyingParty:
         )
         return json.dumps(dict(options.public_key))
 
-    def request_options(self, challenge: bytes) -> str:
-        """`PublicKeyCredentialRequestOptionsJSON`. It allows any passkey: nothing tells who has an account."""
+    def request_options(self, challenge: bytes, allowed: Sequence[AttestedCredentialData] = ()) -> str:
+        """`PublicKeyCredentialRequestOptionsJSON`.
+
+        Without `allowed` it allows any passkey: at a sign-in nothing must tell who has an account.
+        """
         options, _ = self._server.authenticate_begin(
-            user_verification=UserVerificationRequirement.REQUIRED, challenge=challenge
+            [to_descriptor(credential) for credential in allowed] or None,
+            user_verification=UserVerificationRequirement.REQUIRED,
+            challenge=challenge,
         )
         return json.dumps(dict(options.public_key))
 

@@ -15,9 +15,9 @@ from services.auth.account import Account
 from services.auth.address import networks
 from services.auth.denials import AnonymousDenials
 from services.auth.passkeys.ceremony import LIFETIME, Ceremony
-from services.auth.passkeys.passkeys import ceremony_void, offered
-from services.auth.passkeys.relying_party import Assertion, Credential, RelyingParty, ResponseInvalidError
-from services.auth.passkeys.store import Passkey, Passkeys
+from services.auth.passkeys.passkeys import ceremony_void, note_use, offered
+from services.auth.passkeys.relying_party import Assertion, RelyingParty, ResponseInvalidError
+from services.auth.passkeys.store import Passkeys
 from services.auth.sign_in import Attempt, Authenticator, RequestCheck
 from services.auth.store import Accounts, Buckets, Spent
 from services.auth.throttle import Throttle
@@ -135,24 +135,7 @@ class PasskeyAuthenticator:
         if account.disabled:
             tx.record(events.passkey_refused(account, ceremony.client_id))
             tx.refuse(_unknown())
-        if _is_regression(passkey.credential, data.counter):
-            # A copy of the key may be about; or an authenticator counts badly. Not a refusal: the person would be
-            # locked out by the copy.
-            tx.record(events.passkey_count_regressed(account, passkey.credential.sign_count, data.counter))
-        await self._passkeys.note_use(
-            tx, passkey, sign_count=data.counter, backed_up=data.is_backed_up(), now=self._work.now()
-        )
-        return account, _methods(passkey)
-
-
-def _is_regression(known: Credential, sign_count: int) -> bool:
-    # WebAuthn level 3, section 6.1.1. Authenticators that don't count stay at 0.
-    return (known.sign_count > 0 or sign_count > 0) and sign_count <= known.sign_count
-
-
-def _methods(passkey: Passkey) -> Sequence[str]:
-    """Authentication methods (RFC 8176): a key in hardware, or one that may be elsewhere, and the person's presence."""
-    return ("swk" if passkey.credential.backup_eligible else "hwk", "user")
+        return account, await note_use(tx, account, passkey, data, self._work.now())
 
 
 def _unknown() -> Unauthenticated:

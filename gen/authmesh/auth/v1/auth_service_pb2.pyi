@@ -331,11 +331,14 @@ class MfaChallenge(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     METHODS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PASSKEY_REQUEST_OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     challenge: _builtins.str
     """Opaque; send it back with the answer."""
+    passkey_request_options_json: _builtins.str
+    """For `passkey`: `PublicKeyCredentialRequestOptionsJSON`."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ways to answer: `totp`, `recovery_code`, `password`."""
+        """Ways to answer: `totp`, `recovery_code`, `password`, `passkey`."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -347,10 +350,11 @@ class MfaChallenge(_message.Message):
         challenge: _builtins.str = ...,
         methods: _abc.Iterable[_builtins.str] | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        passkey_request_options_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "expire_time", b"expire_time", "methods", b"methods"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "expire_time", b"expire_time", "methods", b"methods", "passkey_request_options_json", b"passkey_request_options_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,24 +497,28 @@ class FinishReauthenticationRequest(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     TOTP_FIELD_NUMBER: _builtins.int
+    PASSKEY_CREDENTIAL_JSON_FIELD_NUMBER: _builtins.int
     challenge: _builtins.str
     """The challenge."""
     password: _builtins.str
     """The password."""
     totp: _builtins.str
     """Six digits of the authenticator app."""
+    passkey_credential_json: _builtins.str
+    """`AuthenticationResponseJSON` of a passkey."""
     def __init__(
         self,
         *,
         challenge: _builtins.str = ...,
         password: _builtins.str = ...,
         totp: _builtins.str = ...,
+        passkey_credential_json: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "password", b"password", "totp", b"totp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "passkey_credential_json", b"passkey_credential_json", "password", b"password", "totp", b"totp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "factor", b"factor", "password", b"password", "totp", b"totp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "factor", b"factor", "passkey_credential_json", b"passkey_credential_json", "password", b"password", "totp", b"totp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_factor: _TypeAlias = _typing.Literal["password", "totp"]  # noqa: Y015
+    _WhichOneofReturnType_factor: _TypeAlias = _typing.Literal["password", "totp", "passkey_credential_json"]  # noqa: Y015
     _WhichOneofArgType_factor: _TypeAlias = _typing.Literal["factor", b"factor"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_factor) -> _WhichOneofReturnType_factor | None: ...
 

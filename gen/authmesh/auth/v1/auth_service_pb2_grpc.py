@@ -223,7 +223,7 @@ class AuthServiceServicer:
 
     def BeginReauthentication(self, request, context):
         """BeginReauthentication asks the person of a session to show again who they are. The answer names the methods that would do: `totp` where an
-        authenticator app is set up, `password` otherwise.
+        authenticator app is set up, `password` otherwise; and `passkey` where there is one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,7 +234,8 @@ class AuthServiceServicer:
         token, then repeat the call that was STEP_UP_REQUIRED.
 
         Errors: INVALID_ARGUMENT CODE_INVALID (`totp` is wrong or was used before; `challenge` is void, or of another session), INVALID_ARGUMENT
-        FIELD_INVALID (`password` is wrong, or an authenticator app is set up), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
+        FIELD_INVALID (`password` is wrong, or an authenticator app is set up; `passkey_credential_json` is not a passkey of this person, for this
+        challenge), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -87,14 +87,15 @@ class AuthServiceStub:
     """
     BeginReauthentication: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.BeginReauthenticationRequest, _auth_service_pb2.MfaChallenge]
     """BeginReauthentication asks the person of a session to show again who they are. The answer names the methods that would do: `totp` where an
-    authenticator app is set up, `password` otherwise.
+    authenticator app is set up, `password` otherwise; and `passkey` where there is one.
     """
     FinishReauthentication: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.FinishReauthenticationRequest, _auth_service_pb2.FinishReauthenticationResponse]
     """FinishReauthentication answers the challenge. The session goes on, and its next tokens say that the person signed in now and how: refresh the
     token, then repeat the call that was STEP_UP_REQUIRED.
 
     Errors: INVALID_ARGUMENT CODE_INVALID (`totp` is wrong or was used before; `challenge` is void, or of another session), INVALID_ARGUMENT
-    FIELD_INVALID (`password` is wrong, or an authenticator app is set up), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
+    FIELD_INVALID (`password` is wrong, or an authenticator app is set up; `passkey_credential_json` is not a passkey of this person, for this
+    challenge), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
     """
     EnrollTotp: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.EnrollTotpRequest, _auth_service_pb2.EnrollTotpResponse]
     """EnrollTotp begins to set up an authenticator app (RFC 6238). It is not demanded before ConfirmTotp; another call begins anew.
@@ -250,7 +251,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_service_pb2.BeginReauthenticationRequest, _abc.Awaitable[_auth_service_pb2.MfaChallenge]],
     ) -> _abc.Awaitable[_auth_service_pb2.MfaChallenge]:
         """BeginReauthentication asks the person of a session to show again who they are. The answer names the methods that would do: `totp` where an
-        authenticator app is set up, `password` otherwise.
+        authenticator app is set up, `password` otherwise; and `passkey` where there is one.
         """
 
     @_abc_1.abstractmethod
@@ -263,7 +264,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         token, then repeat the call that was STEP_UP_REQUIRED.
 
         Errors: INVALID_ARGUMENT CODE_INVALID (`totp` is wrong or was used before; `challenge` is void, or of another session), INVALID_ARGUMENT
-        FIELD_INVALID (`password` is wrong, or an authenticator app is set up), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
+        FIELD_INVALID (`password` is wrong, or an authenticator app is set up; `passkey_credential_json` is not a passkey of this person, for this
+        challenge), RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong answers).
         """
 
     @_abc_1.abstractmethod

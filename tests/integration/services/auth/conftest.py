@@ -129,6 +129,7 @@ class Auth:
         self.hasher = hasher
         self.factors = SecondFactors(self.box)
         level, throttle, turns = ConstantTime(answer_seconds), Throttle(factor), Turns(at_once=6, waiting=waiting)
+        self.turns = turns
         policy = PasswordPolicy.load()
         self.desk = Registration(
             self.work,
@@ -164,7 +165,7 @@ class Auth:
         )
         self.mfa = Mfa(self.work, self.factors, throttle, issuer_name="authmesh")
         self.reauthentication = Reauthentication(
-            self.work, hasher, throttle, turns, self.factors, self.mfa, self.token.reauthenticate
+            self.work, hasher, throttle, turns, self.factors, self.mfa, None, self.token.reauthenticate
         )
         self.identities = self.linked_to([])
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from authmesh.token.v1 import token_set_pb2
+from fido2.utils import websafe_decode
 
 from mesh.errors import (
     AlreadyExists,
@@ -28,6 +29,7 @@ from services.auth.passkeys.passkeys import MOST, PasskeyRegistry
 from services.auth.passkeys.relying_party import RelyingParty
 from services.auth.passkeys.sign_in import PasskeyAuthenticator
 from services.auth.passkeys.store import Passkey
+from services.auth.reauthentication import Answer, Caller, Reauthentication
 from services.auth.throttle import Throttle
 from tests.integration.services.auth.conftest import HOME, Auth, refused
 from tests.kit.authenticator import FLAG, SoftwareAuthenticator
@@ -278,3 +280,44 @@ async def test_without_a_relying_party_none_are_offered(auth: Auth) -> None:
         gate.finish("x", "x", HOME, ""),
     ):
         await refused(action, Unimplemented, Reason.NOT_IMPLEMENTED)
+
+
+async def test_a_passkey_answers_who_the_person_of_a_session_is(ada: Person) -> None:
+    auth = ada.auth
+    reauthentication = Reauthentication(
+        auth.work,
+        auth.hasher,
+        Throttle(),
+        auth.turns,
+        auth.factors,
+        auth.mfa,
+        ada.gate._party,
+        auth.token.reauthenticate,
+    )
+    caller = Caller(ada.id, ada.session, "demo", HOME)
+    assert list((await reauthentication.begin(caller)).methods) == ["password"]
+    passkey = await ada.register()
+    challenge = await reauthentication.begin(caller)
+    assert list(challenge.methods) == ["password", "passkey"]
+    options = challenge.passkey_request_options_json
+    assert [websafe_decode(item["id"]) for item in json.loads(options)["allowCredentials"]] == [
+        passkey.credential.data.credential_id
+    ]
+    stranger = SoftwareAuthenticator(ORIGIN, user_handle=secrets.token_bytes(32))
+    for wrong in (stranger.get(options), "{"):
+        await field_refused(
+            reauthentication.finish(caller, Answer(challenge.challenge, passkey=wrong)), "passkey_credential_json"
+        )
+    # One of a sign-in is for another challenge.
+    _, of_sign_in, _ = await ada.gate.begin("demo", DEVICE, [])
+    await field_refused(
+        reauthentication.finish(caller, Answer(challenge.challenge, passkey=ada.authenticator.get(of_sign_in))),
+        "passkey_credential_json",
+    )
+    ada.authenticator.count += 1
+    presented = ada.authenticator.get(options)
+    tries = [reauthentication.finish(caller, Answer(challenge.challenge, passkey=presented)) for _ in range(2)]
+    outcomes = await asyncio.gather(*tries, return_exceptions=True)
+    assert outcomes.count(None) == 1
+    (order,) = auth.token.reauthenticated
+    assert (order.session, list(order.amr)) == (str(ada.session), ["hwk", "user"])
