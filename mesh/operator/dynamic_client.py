@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.api import httpbody_pb2
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
@@ -98,7 +99,7 @@ def call(
 ) -> Iterator[str]:
     """Calls the RPC and gives each answer as one line of JSON.
 
-    An answer that is a document (JWKS, discovery, introspection) is given as it is.
+    An answer that is a document (JWKS, discovery, introspection, export) is given as it is.
 
     Args:
         contract: Where the messages are defined.
@@ -124,17 +125,15 @@ def call(
         )
         try:
             answers = method(request, metadata=metadata, timeout=None if rpc.server_streaming else DEADLINE)
-            for answer in answers if rpc.server_streaming else (answers,):
-                yield _text(answer, in_lines=rpc.server_streaming)
+            messages = answers if rpc.server_streaming else (answers,)
+            if rpc.output_type == httpbody_pb2.HttpBody.DESCRIPTOR.full_name:
+                # Pieces of one document.
+                yield b"".join(message.data for message in messages).decode(errors="replace")
+                return
+            for message in messages:
+                yield json_format.MessageToJson(message, indent=None if rpc.server_streaming else 2, ensure_ascii=False)
         except grpc.RpcError as error:
             raise CallError(_refusal(error)) from None
-
-
-def _text(message: Message, *, in_lines: bool) -> str:
-    if message.DESCRIPTOR.full_name == "google.api.HttpBody":
-        document: bytes = message.data  # type: ignore[attr-defined]
-        return document.decode(errors="replace")
-    return json_format.MessageToJson(message, indent=None if in_lines else 2, ensure_ascii=False)
 
 
 def _refusal(error: Any) -> str:

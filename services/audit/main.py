@@ -63,7 +63,7 @@ async def main() -> None:
             settings,
             services=[
                 (add_AuditServiceServicer_to_server, AuditService(projection, Watch(projection, projector, HEARTBEAT))),
-                (add_AuditDirectoryServicer_to_server, AuditDirectory(work)),
+                (add_AuditDirectoryServicer_to_server, AuditDirectory(work, projection)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),
             parts=[

@@ -26,6 +26,7 @@ from mesh.tokens.denials import Denials
 from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
+from services.auth.export import Export
 from services.auth.hasher import Hasher
 from services.auth.identities.identities import IdentityLinks, KnownProvider
 from services.auth.identities.provider_keys import ProviderKeys
@@ -145,7 +146,7 @@ async def main() -> None:
                 ),
                 (add_PasskeyServiceServicer_to_server, passkeys),
                 (add_IdentityServiceServicer_to_server, IdentityService(identities)),
-                (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials, mfa)),
+                (add_CredentialDirectoryServicer_to_server, CredentialDirectory(credentials, mfa, Export(work))),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),
             parts=[

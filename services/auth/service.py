@@ -1,6 +1,7 @@
 """Auth's gRPC servicers: they translate and delegate."""
 
 import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Any
 
@@ -10,6 +11,7 @@ from authmesh.auth.v1 import (
     credential_directory_pb2,
     credential_directory_pb2_grpc,
 )
+from authmesh.export.v1 import export_pb2
 from authmesh.token.v1 import token_set_pb2
 from google.protobuf import empty_pb2
 
@@ -18,6 +20,7 @@ from mesh.rpc import refresh_cookie
 from mesh.rpc.call import current_call
 from mesh.rpc.caller import caller_claims, caller_user
 from services.auth.credential_lifecycle import CredentialLifecycle
+from services.auth.export import Export
 from services.auth.identities.identities import Exchange, IdentityLinks
 from services.auth.mfa import Mfa
 from services.auth.passwords import Passwords
@@ -189,9 +192,10 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
 class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServicer):
     """`authmesh.auth.v1.CredentialDirectory`."""
 
-    def __init__(self, credentials: CredentialLifecycle, mfa: Mfa) -> None:
+    def __init__(self, credentials: CredentialLifecycle, mfa: Mfa, export: Export) -> None:
         self._credentials = credentials
         self._mfa = mfa
+        self._export = export
 
     async def SetSubjectStatus(
         self, request: credential_directory_pb2.SetSubjectStatusRequest, context: Any
@@ -213,6 +217,13 @@ class CredentialDirectory(credential_directory_pb2_grpc.CredentialDirectoryServi
         """Removes a second factor."""
         await self._mfa.reset(uuid.UUID(request.subject), request.before.ToDatetime(UTC))
         return empty_pb2.Empty()
+
+    async def ExportSubject(
+        self, request: export_pb2.ExportSubjectRequest, context: Any
+    ) -> AsyncIterator[export_pb2.ExportedItem]:
+        """What Auth holds of a person."""
+        async for item in self._export.items(uuid.UUID(request.subject)):
+            yield item
 
 
 def _caller() -> Caller:

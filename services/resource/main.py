@@ -19,6 +19,7 @@ from mesh.tokens.denials import Denials
 from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.erasure import Erasure
+from services.resource.export import Export
 from services.resource.resources import Resources
 from services.resource.resume_tokens import ResumeTokens
 from services.resource.retention import Retention
@@ -49,7 +50,10 @@ async def main() -> None:
             settings,
             services=[
                 (add_ResourceServiceServicer_to_server, ResourceService(resources, sharing, watch)),
-                (add_ResourceDirectoryServicer_to_server, ResourceDirectory(claims, Erasure(work, changes))),
+                (
+                    add_ResourceDirectoryServicer_to_server,
+                    ResourceDirectory(claims, Erasure(work, changes), Export(database)),
+                ),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),
             parts=[

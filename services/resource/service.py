@@ -1,25 +1,25 @@
 """The servicers: they translate between messages and values, and delegate."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from authmesh.export.v1 import export_pb2
 from authmesh.resource.v1 import resource_directory_pb2, resource_service_pb2
 from authmesh.resource.v1.resource_directory_pb2_grpc import ResourceDirectoryServicer
 from authmesh.resource.v1.resource_service_pb2_grpc import ResourceServiceServicer
 from google.protobuf import empty_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from mesh.resources.name import USER
 from mesh.resources.pagination import Paging
 from mesh.resources.request_id import parse_request_id
 from mesh.rpc.caller import caller_user, user_of
+from services.resource.answers import resource_message, share_message
 from services.resource.erasure import Erasure
-from services.resource.resource import RESOURCE, Draft, Resource, Role
+from services.resource.export import Export
+from services.resource.resource import RESOURCE, Draft, Role
 from services.resource.resources import Resources
-from services.resource.share import Grantee, Share
+from services.resource.share import Grantee
 from services.resource.share_claims import ShareClaims
 from services.resource.sharing import Sharing
 from services.resource.watch import Notice, Watch
@@ -43,13 +43,13 @@ class ResourceService(ResourceServiceServicer):
     ) -> resource_service_pb2.Resource:
         """See the contract."""
         request_id = parse_request_id(request.request_id)
-        return _resource(await self._resources.create(caller_user(), _draft(request.resource), request_id))
+        return resource_message(await self._resources.create(caller_user(), _draft(request.resource), request_id))
 
     async def GetResource(
         self, request: resource_service_pb2.GetResourceRequest, context: Context
     ) -> resource_service_pb2.Resource:
         """See the contract."""
-        return _resource(await self._resources.get(caller_user(), _id(request.name)))
+        return resource_message(await self._resources.get(caller_user(), _id(request.name)))
 
     async def ListResources(
         self, request: resource_service_pb2.ListResourcesRequest, context: Context
@@ -58,7 +58,7 @@ class ResourceService(ResourceServiceServicer):
         caller = caller_user()
         paging = Paging(request, RESOURCE.of(caller), UUID)
         page = await self._resources.page(caller, paging.after or _LAST, paging.size)
-        response = resource_service_pb2.ListResourcesResponse(resources=map(_resource, page.resources))
+        response = resource_service_pb2.ListResourcesResponse(resources=map(resource_message, page.resources))
         if page.more:
             response.next_page_token = paging.token_behind(page.resources[-1].id)
         return response
@@ -68,7 +68,7 @@ class ResourceService(ResourceServiceServicer):
     ) -> resource_service_pb2.Resource:
         """See the contract."""
         given = request.resource
-        return _resource(
+        return resource_message(
             await self._resources.update(
                 caller_user(), _id(given.name), _draft(given), request.update_mask.paths, given.etag
             )
@@ -86,7 +86,7 @@ class ResourceService(ResourceServiceServicer):
     ) -> resource_service_pb2.Share:
         """See the contract."""
         caller = caller_user()
-        return _share(
+        return share_message(
             await self._sharing.share(caller, _id(request.name), _grantee(request, caller), Role(request.role))
         )
 
@@ -98,7 +98,9 @@ class ResourceService(ResourceServiceServicer):
         paging = Paging(request, f"shares/{resource_id}/{caller}", UUID)
         found = await self._sharing.page(caller, resource_id, paging.after or _FIRST, paging.size + 1)
         shares, next_page_token = paging.cut(found, lambda share: share.id)
-        return resource_service_pb2.ListSharesResponse(shares=map(_share, shares), next_page_token=next_page_token)
+        return resource_service_pb2.ListSharesResponse(
+            shares=map(share_message, shares), next_page_token=next_page_token
+        )
 
     async def UnshareResource(
         self, request: resource_service_pb2.UnshareResourceRequest, context: Context
@@ -119,9 +121,10 @@ class ResourceService(ResourceServiceServicer):
 class ResourceDirectory(ResourceDirectoryServicer):
     """`authmesh.resource.v1.ResourceDirectory`."""
 
-    def __init__(self, claims: ShareClaims, erasure: Erasure) -> None:
+    def __init__(self, claims: ShareClaims, erasure: Erasure, export: Export) -> None:
         self._claims = claims
         self._erasure = erasure
+        self._export = export
 
     async def ClaimShares(
         self, request: resource_directory_pb2.ClaimSharesRequest, context: Context
@@ -137,6 +140,13 @@ class ResourceDirectory(ResourceDirectoryServicer):
         new_owner = UUID(request.new_owner) if request.new_owner else None
         await self._erasure.erase(UUID(request.subject), request.email, new_owner)
         return empty_pb2.Empty()
+
+    async def ExportSubject(
+        self, request: export_pb2.ExportSubjectRequest, context: Context
+    ) -> AsyncIterator[export_pb2.ExportedItem]:
+        """See the contract."""
+        async for item in self._export.items(UUID(request.subject), request.email):
+            yield item
 
 
 def _id(name: str) -> UUID:
@@ -155,27 +165,6 @@ def _grantee(
     return Grantee(user=user_of(request.user))
 
 
-def _resource(resource: Resource) -> resource_service_pb2.Resource:
-    return resource_service_pb2.Resource(
-        name=resource.name,
-        display_name=resource.draft.display_name,
-        content=resource.draft.content,
-        owner=USER.of(resource.owner),
-        role=resource_service_pb2.Role.ValueType(resource.role or 0),
-        create_time=_timestamp(resource.created_at),
-        update_time=_timestamp(resource.updated_at),
-        etag=resource.etag,
-    )
-
-
-def _share(share: Share) -> resource_service_pb2.Share:
-    return resource_service_pb2.Share(
-        **({"user": USER.of(share.grantee.user)} if share.grantee.email is None else {"email": share.grantee.email}),
-        role=resource_service_pb2.Role.ValueType(share.role),
-        create_time=_timestamp(share.created_at),
-    )
-
-
 def _notice(notice: Notice) -> resource_service_pb2.WatchResourcesResponse:
     response = resource_service_pb2.WatchResourcesResponse(resume_token=notice.resume_token)
     if notice.change is None:
@@ -183,13 +172,7 @@ def _notice(notice: Notice) -> resource_service_pb2.WatchResourcesResponse:
         return response
     response.change = response.Change.ValueType(notice.change)
     if notice.resource is not None:
-        response.resource.CopyFrom(_resource(notice.resource))
+        response.resource.CopyFrom(resource_message(notice.resource))
     else:
         response.resource.name = RESOURCE.of(notice.resource_id)
     return response
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp

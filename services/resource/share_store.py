@@ -76,6 +76,21 @@ async def page(database: Database, resource_id: UUID, after: UUID, size: int) ->
     return [_share_of(row) for row in rows]
 
 
+async def page_of(database: Database, holder: UUID, name: str, after: UUID, size: int) -> list[Share]:
+    """The `size` oldest shares that `holder` has, or that go by `name` and have no holder, with ids above `after`."""
+    rows = await database.fetch(
+        f"""
+        SELECT {_COLUMNS} FROM shares WHERE id > $3 AND (holder_id = $1 OR grantee = $2 AND holder_id IS NULL)
+        ORDER BY id LIMIT $4
+        """,
+        holder,
+        name,
+        after,
+        size,
+    )
+    return [_share_of(row) for row in rows]
+
+
 async def remove(tx: Transaction, resource_id: UUID, grantee: Grantee) -> list[Share]:
     """Deletes the share that names `grantee`. Returns it, if there was one."""
     rows = await tx.fetch(

@@ -130,7 +130,7 @@ async def main() -> None:
                 (add_TokenServiceServicer_to_server, service),
                 (
                     add_TokenIssuerServicer_to_server,
-                    TokenIssuer(sessions.sign_ins, sessions.subjects, log, clock=clock),
+                    TokenIssuer(sessions.sign_ins, sessions.subjects, sessions.export, log, clock=clock),
                 ),
                 (add_KeyServiceServicer_to_server, keys.service),
                 (add_ClientServiceServicer_to_server, clients.service),

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
+from authmesh.export.v1 import export_pb2
 from authmesh.token.v1 import (
     token_issuer_pb2,
     token_issuer_pb2_grpc,
@@ -28,6 +29,7 @@ from mesh.tokens.revocations import Revocation
 from services.token.clients.credentials_grant import ClientCredentialsGrant
 from services.token.revocation.log import RevocationLog
 from services.token.sessions.answers import client_token_set, session_message, token_set
+from services.token.sessions.export import Export
 from services.token.sessions.introspection import Introspection
 from services.token.sessions.refresh import Refresh, TokenRefresher
 from services.token.sessions.sign_in import SessionIssuer, SignIn
@@ -158,18 +160,26 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
     """Token, as the other services use it."""
 
     def __init__(
-        self, sign_ins: SessionIssuer, subjects: SubjectSync, log: RevocationLog, *, clock: Callable[[], datetime]
+        self,
+        sign_ins: SessionIssuer,
+        subjects: SubjectSync,
+        export: Export,
+        log: RevocationLog,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         """Initializes the instance.
 
         Args:
             sign_ins: Starts sessions.
             subjects: Follows what User decides.
+            export: Hands out what is held of a person.
             log: What is revoked.
             clock: The time.
         """
         self._sign_ins = sign_ins
         self._subjects = subjects
+        self._export = export
         self._log = log
         self._clock = clock
 
@@ -225,6 +235,13 @@ class TokenIssuer(token_issuer_pb2_grpc.TokenIssuerServicer):
         """Ends everything of a person for good."""
         await self._subjects.delete(uuid.UUID(request.subject))
         return empty_pb2.Empty()
+
+    async def ExportSubject(
+        self, request: export_pb2.ExportSubjectRequest, context: Context
+    ) -> AsyncIterator[export_pb2.ExportedItem]:
+        """What Token holds of a person."""
+        async for item in self._export.items(uuid.UUID(request.subject)):
+            yield item
 
     async def GetRevocationSnapshot(
         self, request: token_issuer_pb2.GetRevocationSnapshotRequest, context: Context

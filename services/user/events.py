@@ -30,5 +30,10 @@ def deleted(user: User) -> AuditEvent:
     return AuditEvent(type="user.deleted", subject=user.name)
 
 
+def data_exported(user: User) -> AuditEvent:
+    """Someone asked for everything that is held of them."""
+    return AuditEvent(type="user.data_exported", subject=user.name)
+
+
 def _decided(event_type: str, user: User, **detail: str) -> AuditEvent:
     return AuditEvent(type=event_type, subject=user.name, detail={"version": str(user.version)} | detail)

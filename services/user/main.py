@@ -19,6 +19,7 @@ from mesh.tokens.denials import Denials
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
 from services.user.erasure import Erasure
+from services.user.export import Export, sources
 from services.user.profiles import Profiles
 from services.user.service import UserDirectory, UserService
 from services.user.settings import UserSettings
@@ -40,10 +41,11 @@ async def main() -> None:
         profiles = Profiles(work)
         courier = ChannelCourier(channel, settings.at_once_seconds)
         administration, erasure = Administration(work, courier), Erasure(work, courier)
+        export = Export(work, sources(channel))
         await serve(
             settings,
             services=[
-                (add_UserServiceServicer_to_server, UserService(profiles, administration, erasure)),
+                (add_UserServiceServicer_to_server, UserService(profiles, administration, erasure, export)),
                 (add_UserDirectoryServicer_to_server, UserDirectory(profiles)),
             ],
             authentication=Authentication.for_mesh(channel, settings, denials),

@@ -21,7 +21,7 @@ class IdentityService(identity_service_pb2_grpc.IdentityServiceServicer):
         self, request: identity_service_pb2.LinkIdentityRequest, context: Any
     ) -> identity_service_pb2.Identity:
         """Links an identity."""
-        return _message(await self._links.link(caller_user(), request.id_token, request.nonce))
+        return identity_message(await self._links.link(caller_user(), request.id_token, request.nonce))
 
     async def UnlinkIdentity(
         self, request: identity_service_pb2.UnlinkIdentityRequest, context: Any
@@ -35,10 +35,11 @@ class IdentityService(identity_service_pb2_grpc.IdentityServiceServicer):
     ) -> identity_service_pb2.ListIdentitiesResponse:
         """Lists a person's identities."""
         identities = await self._links.of_user(user_of(request.parent))
-        return identity_service_pb2.ListIdentitiesResponse(identities=map(_message, identities))
+        return identity_service_pb2.ListIdentitiesResponse(identities=map(identity_message, identities))
 
 
-def _message(identity: Identity) -> identity_service_pb2.Identity:
+def identity_message(identity: Identity) -> identity_service_pb2.Identity:
+    """An identity, as its person sees it."""
     message = identity_service_pb2.Identity(
         name=identity.name, issuer=identity.issuer, subject=identity.subject, email=identity.email
     )

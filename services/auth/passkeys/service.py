@@ -38,21 +38,21 @@ class PasskeyService(passkey_service_pb2_grpc.PasskeyServiceServicer):
         passkey = await self._registry.finish(
             caller_user(), _session(), request.ceremony, request.credential_json, request.display_name
         )
-        return _message(passkey)
+        return passkey_message(passkey)
 
     async def ListPasskeys(
         self, request: passkey_service_pb2.ListPasskeysRequest, context: Any
     ) -> passkey_service_pb2.ListPasskeysResponse:
         """Lists a person's passkeys."""
         passkeys = await self._registry.of_user(user_of(request.parent))
-        return passkey_service_pb2.ListPasskeysResponse(passkeys=map(_message, passkeys))
+        return passkey_service_pb2.ListPasskeysResponse(passkeys=map(passkey_message, passkeys))
 
     async def RenamePasskey(
         self, request: passkey_service_pb2.RenamePasskeyRequest, context: Any
     ) -> passkey_service_pb2.Passkey:
         """Renames a passkey."""
         renamed = await self._registry.rename(user_of(request.name), _id(request.name), request.display_name)
-        return _message(renamed)
+        return passkey_message(renamed)
 
     async def DeletePasskey(self, request: passkey_service_pb2.DeletePasskeyRequest, context: Any) -> empty_pb2.Empty:
         """Deletes a passkey."""
@@ -91,7 +91,8 @@ def _id(name: str) -> uuid.UUID:
     return uuid.UUID(PASSKEY.id(name))
 
 
-def _message(passkey: Passkey) -> passkey_service_pb2.Passkey:
+def passkey_message(passkey: Passkey) -> passkey_service_pb2.Passkey:
+    """A passkey, as its person sees it."""
     message = passkey_service_pb2.Passkey(
         name=passkey.name,
         display_name=passkey.display_name,

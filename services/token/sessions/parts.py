@@ -12,6 +12,7 @@ from services.token.clients.client import Clients
 from services.token.keys.access_token import AccessTokenWriter
 from services.token.refusals import Refusals
 from services.token.revocation.revoker import Revoker
+from services.token.sessions.export import Export
 from services.token.sessions.grants import RoleScopes
 from services.token.sessions.introspection import Introspection
 from services.token.sessions.refresh import TokenRefresher
@@ -30,6 +31,7 @@ class Sessions:
     sign_outs: SessionManager
     subjects: SubjectSync
     introspection: Introspection
+    export: Export
 
 
 def make_sessions(
@@ -55,4 +57,5 @@ def make_sessions(
         SessionManager(work, store, revoker, verify),
         SubjectSync(work, store, revoker, role_scopes),
         Introspection(store, verify, issuer=issuer, audience=audience, clock=clock),
+        Export(store, clock),
     )

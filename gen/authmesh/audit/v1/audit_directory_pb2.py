@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'authmesh/audit/v1/audit_directory.proto\x12\x11\x61uthmesh.audit.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\"3\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x32\x8d\x01\n\x0e\x41uditDirectory\x12{\n\rDeleteSubject\x12\'.authmesh.audit.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\")\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x16\n\x14\x61udit.subject_erasedBD\n\x11\x61uthmesh.audit.v1P\x01Z\x19\x61uthmesh/audit/v1;auditv1\xaa\x02\x11\x41uthmesh.Audit.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'authmesh/audit/v1/audit_directory.proto\x12\x11\x61uthmesh.audit.v1\x1a\x1f\x61uthmesh/export/v1/export.proto\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\"3\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x32\xfd\x01\n\x0e\x41uditDirectory\x12{\n\rDeleteSubject\x12\'.authmesh.audit.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\")\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x16\n\x14\x61udit.subject_erased\x12n\n\rExportSubject\x12(.authmesh.export.v1.ExportSubjectRequest\x1a .authmesh.export.v1.ExportedItem\"\x0f\x90\x02\x01\xca\xc1\x18\x08\x12\x06\n\x04user0\x01\x42\x44\n\x11\x61uthmesh.audit.v1P\x01Z\x19\x61uthmesh/audit/v1;auditv1\xaa\x02\x11\x41uthmesh.Audit.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETESUBJECTREQUEST'].fields_by_name['subject']._serialized_options = b'\272H\007r\005\030$\260\001\001'
   _globals['_AUDITDIRECTORY'].methods_by_name['DeleteSubject']._loaded_options = None
   _globals['_AUDITDIRECTORY'].methods_by_name['DeleteSubject']._serialized_options = b'\220\002\002\312\301\030\010\022\006\n\004user\322\301\030\026\n\024audit.subject_erased'
-  _globals['_DELETESUBJECTREQUEST']._serialized_start=187
-  _globals['_DELETESUBJECTREQUEST']._serialized_end=238
-  _globals['_AUDITDIRECTORY']._serialized_start=241
-  _globals['_AUDITDIRECTORY']._serialized_end=382
+  _globals['_AUDITDIRECTORY'].methods_by_name['ExportSubject']._loaded_options = None
+  _globals['_AUDITDIRECTORY'].methods_by_name['ExportSubject']._serialized_options = b'\220\002\001\312\301\030\010\022\006\n\004user'
+  _globals['_DELETESUBJECTREQUEST']._serialized_start=220
+  _globals['_DELETESUBJECTREQUEST']._serialized_end=271
+  _globals['_AUDITDIRECTORY']._serialized_start=274
+  _globals['_AUDITDIRECTORY']._serialized_end=527
 # @@protoc_insertion_point(module_scope)

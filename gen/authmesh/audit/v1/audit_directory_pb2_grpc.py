@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from authmesh.audit.v1 import audit_directory_pb2 as authmesh_dot_audit_dot_v1_dot_audit__directory__pb2
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -41,6 +42,11 @@ class AuditDirectoryStub:
                 request_serializer=authmesh_dot_audit_dot_v1_dot_audit__directory__pb2.DeleteSubjectRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ExportSubject = channel.unary_stream(
+                '/authmesh.audit.v1.AuditDirectory/ExportSubject',
+                request_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+                response_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
+                _registered_method=True)
 
 
 class AuditDirectoryServicer:
@@ -54,6 +60,13 @@ class AuditDirectoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSubject(self, request, context):
+        """ExportSubject hands out everything that Audit holds of a user. User asks for it when the person does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditDirectoryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +74,11 @@ def add_AuditDirectoryServicer_to_server(servicer, server):
                     servicer.DeleteSubject,
                     request_deserializer=authmesh_dot_audit_dot_v1_dot_audit__directory__pb2.DeleteSubjectRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ExportSubject': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSubject,
+                    request_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.FromString,
+                    response_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +109,33 @@ class AuditDirectory:
             '/authmesh.audit.v1.AuditDirectory/DeleteSubject',
             authmesh_dot_audit_dot_v1_dot_audit__directory__pb2.DeleteSubjectRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/authmesh.audit.v1.AuditDirectory/ExportSubject',
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Audit, as the other services of the mesh use it."""
 
 from authmesh.audit.v1 import audit_directory_pb2 as _audit_directory_pb2
+from authmesh.export.v1 import export_pb2 as _export_pb2
 from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
@@ -19,6 +20,8 @@ class AuditDirectoryStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     DeleteSubject: _aio.UnaryUnaryMultiCallable[_audit_directory_pb2.DeleteSubjectRequest, _empty_pb2.Empty]
     """DeleteSubject erases what is personal about a subject in Audit's own events: those of an administrator who read the trail."""
+    ExportSubject: _aio.UnaryStreamMultiCallable[_export_pb2.ExportSubjectRequest, _export_pb2.ExportedItem]
+    """ExportSubject hands out everything that Audit holds of a user. User asks for it when the person does."""
 
 class AuditDirectoryServicer(metaclass=_abc_1.ABCMeta):
     """AuditDirectory learns of people who are gone."""
@@ -30,5 +33,13 @@ class AuditDirectoryServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_audit_directory_pb2.DeleteSubjectRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """DeleteSubject erases what is personal about a subject in Audit's own events: those of an administrator who read the trail."""
+
+    @_abc_1.abstractmethod
+    def ExportSubject(
+        self,
+        request: _export_pb2.ExportSubjectRequest,
+        context: _aio.ServicerContext[_export_pb2.ExportSubjectRequest, _abc.AsyncIterator[_export_pb2.ExportedItem]],
+    ) -> _abc.AsyncIterator[_export_pb2.ExportedItem]:
+        """ExportSubject hands out everything that Audit holds of a user. User asks for it when the person does."""
 
 def add_AuditDirectoryServicer_to_server(servicer: AuditDirectoryServicer, server: _aio.Server) -> None: ...

@@ -162,6 +162,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """user.enabled: a user was enabled again."""
     EVENT_TYPE_USER_DELETED: _EventType.ValueType  # 45
     """user.deleted: a user was deleted, and everything about them in every service."""
+    EVENT_TYPE_USER_DATA_EXPORTED: _EventType.ValueType  # 46
+    """user.data_exported: a person asked for everything that is held of them."""
     EVENT_TYPE_RESOURCE_CREATED: _EventType.ValueType  # 60
     """resource.created: a resource was made."""
     EVENT_TYPE_RESOURCE_UPDATED: _EventType.ValueType  # 61
@@ -306,6 +308,8 @@ EVENT_TYPE_USER_ENABLED: EventType.ValueType  # 44
 """user.enabled: a user was enabled again."""
 EVENT_TYPE_USER_DELETED: EventType.ValueType  # 45
 """user.deleted: a user was deleted, and everything about them in every service."""
+EVENT_TYPE_USER_DATA_EXPORTED: EventType.ValueType  # 46
+"""user.data_exported: a person asked for everything that is held of them."""
 EVENT_TYPE_RESOURCE_CREATED: EventType.ValueType  # 60
 """resource.created: a resource was made."""
 EVENT_TYPE_RESOURCE_UPDATED: EventType.ValueType  # 61

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
@@ -29,7 +30,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+authmesh/auth/v1/credential_directory.proto\x12\x10\x61uthmesh.auth.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x17SetSubjectStatusRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x10\n\x08\x64isabled\x18\x02 \x01(\x08\x12\x18\n\x07version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\"3\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\"b\n\x0fResetMfaRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x32\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x32\x85\x03\n\x13\x43redentialDirectory\x12\x7f\n\x10SetSubjectStatus\x12).authmesh.auth.v1.SetSubjectStatusRequest\x1a\x16.google.protobuf.Empty\"(\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x15\n\x13\x61uth.status_changed\x12~\n\rDeleteSubject\x12&.authmesh.auth.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\"-\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x1a\n\x18\x61uth.credentials_deleted\x12m\n\x08ResetMfa\x12!.authmesh.auth.v1.ResetMfaRequest\x1a\x16.google.protobuf.Empty\"&\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x13\n\x11\x61uth.mfa_disabledB@\n\x10\x61uthmesh.auth.v1P\x01Z\x17\x61uthmesh/auth/v1;authv1\xaa\x02\x10\x41uthmesh.Auth.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+authmesh/auth/v1/credential_directory.proto\x12\x10\x61uthmesh.auth.v1\x1a\x1f\x61uthmesh/export/v1/export.proto\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x17SetSubjectStatusRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x10\n\x08\x64isabled\x18\x02 \x01(\x08\x12\x18\n\x07version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\"3\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\"b\n\x0fResetMfaRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x32\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x32\xf5\x03\n\x13\x43redentialDirectory\x12\x7f\n\x10SetSubjectStatus\x12).authmesh.auth.v1.SetSubjectStatusRequest\x1a\x16.google.protobuf.Empty\"(\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x15\n\x13\x61uth.status_changed\x12~\n\rDeleteSubject\x12&.authmesh.auth.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\"-\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x1a\n\x18\x61uth.credentials_deleted\x12m\n\x08ResetMfa\x12!.authmesh.auth.v1.ResetMfaRequest\x1a\x16.google.protobuf.Empty\"&\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x13\n\x11\x61uth.mfa_disabled\x12n\n\rExportSubject\x12(.authmesh.export.v1.ExportSubjectRequest\x1a .authmesh.export.v1.ExportedItem\"\x0f\x90\x02\x01\xca\xc1\x18\x08\x12\x06\n\x04user0\x01\x42@\n\x10\x61uthmesh.auth.v1P\x01Z\x17\x61uthmesh/auth/v1;authv1\xaa\x02\x10\x41uthmesh.Auth.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,12 +54,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREDENTIALDIRECTORY'].methods_by_name['DeleteSubject']._serialized_options = b'\220\002\002\312\301\030\010\022\006\n\004user\322\301\030\032\n\030auth.credentials_deleted'
   _globals['_CREDENTIALDIRECTORY'].methods_by_name['ResetMfa']._loaded_options = None
   _globals['_CREDENTIALDIRECTORY'].methods_by_name['ResetMfa']._serialized_options = b'\220\002\002\312\301\030\010\022\006\n\004user\322\301\030\023\n\021auth.mfa_disabled'
-  _globals['_SETSUBJECTSTATUSREQUEST']._serialized_start=223
-  _globals['_SETSUBJECTSTATUSREQUEST']._serialized_end=321
-  _globals['_DELETESUBJECTREQUEST']._serialized_start=323
-  _globals['_DELETESUBJECTREQUEST']._serialized_end=374
-  _globals['_RESETMFAREQUEST']._serialized_start=376
-  _globals['_RESETMFAREQUEST']._serialized_end=474
-  _globals['_CREDENTIALDIRECTORY']._serialized_start=477
-  _globals['_CREDENTIALDIRECTORY']._serialized_end=866
+  _globals['_CREDENTIALDIRECTORY'].methods_by_name['ExportSubject']._loaded_options = None
+  _globals['_CREDENTIALDIRECTORY'].methods_by_name['ExportSubject']._serialized_options = b'\220\002\001\312\301\030\010\022\006\n\004user'
+  _globals['_SETSUBJECTSTATUSREQUEST']._serialized_start=256
+  _globals['_SETSUBJECTSTATUSREQUEST']._serialized_end=354
+  _globals['_DELETESUBJECTREQUEST']._serialized_start=356
+  _globals['_DELETESUBJECTREQUEST']._serialized_end=407
+  _globals['_RESETMFAREQUEST']._serialized_start=409
+  _globals['_RESETMFAREQUEST']._serialized_end=507
+  _globals['_CREDENTIALDIRECTORY']._serialized_start=510
+  _globals['_CREDENTIALDIRECTORY']._serialized_end=1011
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from authmesh.auth.v1 import credential_directory_pb2 as authmesh_dot_auth_dot_v1_dot_credential__directory__pb2
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -51,6 +52,11 @@ class CredentialDirectoryStub:
                 request_serializer=authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.ResetMfaRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ExportSubject = channel.unary_stream(
+                '/authmesh.auth.v1.CredentialDirectory/ExportSubject',
+                request_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+                response_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
+                _registered_method=True)
 
 
 class CredentialDirectoryServicer:
@@ -78,6 +84,13 @@ class CredentialDirectoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSubject(self, request, context):
+        """ExportSubject hands out everything that Auth holds of a user. User asks for it when the person does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CredentialDirectoryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +108,11 @@ def add_CredentialDirectoryServicer_to_server(servicer, server):
                     servicer.ResetMfa,
                     request_deserializer=authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.ResetMfaRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ExportSubject': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSubject,
+                    request_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.FromString,
+                    response_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +197,33 @@ class CredentialDirectory:
             '/authmesh.auth.v1.CredentialDirectory/ResetMfa',
             authmesh_dot_auth_dot_v1_dot_credential__directory__pb2.ResetMfaRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/authmesh.auth.v1.CredentialDirectory/ExportSubject',
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
             options,
             channel_credentials,
             insecure,

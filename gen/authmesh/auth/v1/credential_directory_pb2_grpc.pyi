@@ -4,6 +4,7 @@ isort:skip_file
 Auth, as the other services of the mesh use it."""
 
 from authmesh.auth.v1 import credential_directory_pb2 as _credential_directory_pb2
+from authmesh.export.v1 import export_pb2 as _export_pb2
 from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
@@ -23,6 +24,8 @@ class CredentialDirectoryStub:
     """DeleteSubject erases the credentials of a subject."""
     ResetMfa: _aio.UnaryUnaryMultiCallable[_credential_directory_pb2.ResetMfaRequest, _empty_pb2.Empty]
     """ResetMfa removes the second factor of a subject, and the recovery codes: for a person who has lost both, on the word of an operator."""
+    ExportSubject: _aio.UnaryStreamMultiCallable[_export_pb2.ExportSubjectRequest, _export_pb2.ExportedItem]
+    """ExportSubject hands out everything that Auth holds of a user. User asks for it when the person does."""
 
 class CredentialDirectoryServicer(metaclass=_abc_1.ABCMeta):
     """CredentialDirectory lets User decide who may sign in."""
@@ -50,5 +53,13 @@ class CredentialDirectoryServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_credential_directory_pb2.ResetMfaRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
         """ResetMfa removes the second factor of a subject, and the recovery codes: for a person who has lost both, on the word of an operator."""
+
+    @_abc_1.abstractmethod
+    def ExportSubject(
+        self,
+        request: _export_pb2.ExportSubjectRequest,
+        context: _aio.ServicerContext[_export_pb2.ExportSubjectRequest, _abc.AsyncIterator[_export_pb2.ExportedItem]],
+    ) -> _abc.AsyncIterator[_export_pb2.ExportedItem]:
+        """ExportSubject hands out everything that Auth holds of a user. User asks for it when the person does."""
 
 def add_CredentialDirectoryServicer_to_server(servicer: CredentialDirectoryServicer, server: _aio.Server) -> None: ...

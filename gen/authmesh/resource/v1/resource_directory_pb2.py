@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-authmesh/resource/v1/resource_directory.proto\x12\x14\x61uthmesh.resource.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\"p\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12 \n\tnew_owner\x18\x03 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\"L\n\x12\x43laimSharesRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x32\xba\x02\n\x11ResourceDirectory\x12}\n\x0b\x43laimShares\x12(.authmesh.resource.v1.ClaimSharesRequest\x1a\x16.google.protobuf.Empty\",\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x19\n\x17resource.shares_claimed\x12\xa5\x01\n\rDeleteSubject\x12*.authmesh.resource.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\"P\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18=\n\x10resource.deleted\n\x16resource.owner_changed\n\x11resource.unsharedBP\n\x14\x61uthmesh.resource.v1P\x01Z\x1f\x61uthmesh/resource/v1;resourcev1\xaa\x02\x14\x41uthmesh.Resource.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-authmesh/resource/v1/resource_directory.proto\x12\x14\x61uthmesh.resource.v1\x1a\x1f\x61uthmesh/export/v1/export.proto\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\"p\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x12 \n\tnew_owner\x18\x03 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\"L\n\x12\x43laimSharesRequest\x12\x1b\n\x07user_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05(\xfe\x01`\x01\x32\xaa\x03\n\x11ResourceDirectory\x12}\n\x0b\x43laimShares\x12(.authmesh.resource.v1.ClaimSharesRequest\x1a\x16.google.protobuf.Empty\",\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x19\n\x17resource.shares_claimed\x12\xa5\x01\n\rDeleteSubject\x12*.authmesh.resource.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\"P\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18=\n\x10resource.deleted\n\x16resource.owner_changed\n\x11resource.unshared\x12n\n\rExportSubject\x12(.authmesh.export.v1.ExportSubjectRequest\x1a .authmesh.export.v1.ExportedItem\"\x0f\x90\x02\x01\xca\xc1\x18\x08\x12\x06\n\x04user0\x01\x42P\n\x14\x61uthmesh.resource.v1P\x01Z\x1f\x61uthmesh/resource/v1;resourcev1\xaa\x02\x14\x41uthmesh.Resource.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,10 +51,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOURCEDIRECTORY'].methods_by_name['ClaimShares']._serialized_options = b'\220\002\002\312\301\030\010\022\006\n\004user\322\301\030\031\n\027resource.shares_claimed'
   _globals['_RESOURCEDIRECTORY'].methods_by_name['DeleteSubject']._loaded_options = None
   _globals['_RESOURCEDIRECTORY'].methods_by_name['DeleteSubject']._serialized_options = b'\220\002\002\312\301\030\010\022\006\n\004user\322\301\030=\n\020resource.deleted\n\026resource.owner_changed\n\021resource.unshared'
-  _globals['_DELETESUBJECTREQUEST']._serialized_start=196
-  _globals['_DELETESUBJECTREQUEST']._serialized_end=308
-  _globals['_CLAIMSHARESREQUEST']._serialized_start=310
-  _globals['_CLAIMSHARESREQUEST']._serialized_end=386
-  _globals['_RESOURCEDIRECTORY']._serialized_start=389
-  _globals['_RESOURCEDIRECTORY']._serialized_end=703
+  _globals['_RESOURCEDIRECTORY'].methods_by_name['ExportSubject']._loaded_options = None
+  _globals['_RESOURCEDIRECTORY'].methods_by_name['ExportSubject']._serialized_options = b'\220\002\001\312\301\030\010\022\006\n\004user'
+  _globals['_DELETESUBJECTREQUEST']._serialized_start=229
+  _globals['_DELETESUBJECTREQUEST']._serialized_end=341
+  _globals['_CLAIMSHARESREQUEST']._serialized_start=343
+  _globals['_CLAIMSHARESREQUEST']._serialized_end=419
+  _globals['_RESOURCEDIRECTORY']._serialized_start=422
+  _globals['_RESOURCEDIRECTORY']._serialized_end=848
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from authmesh.resource.v1 import resource_directory_pb2 as authmesh_dot_resource_dot_v1_dot_resource__directory__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
@@ -46,6 +47,11 @@ class ResourceDirectoryStub:
                 request_serializer=authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.DeleteSubjectRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ExportSubject = channel.unary_stream(
+                '/authmesh.resource.v1.ResourceDirectory/ExportSubject',
+                request_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+                response_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
+                _registered_method=True)
 
 
 class ResourceDirectoryServicer:
@@ -67,6 +73,13 @@ class ResourceDirectoryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSubject(self, request, context):
+        """ExportSubject hands out everything that Resource holds of a user. User asks for it when the person does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResourceDirectoryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +92,11 @@ def add_ResourceDirectoryServicer_to_server(servicer, server):
                     servicer.DeleteSubject,
                     request_deserializer=authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.DeleteSubjectRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ExportSubject': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSubject,
+                    request_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.FromString,
+                    response_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +154,33 @@ class ResourceDirectory:
             '/authmesh.resource.v1.ResourceDirectory/DeleteSubject',
             authmesh_dot_resource_dot_v1_dot_resource__directory__pb2.DeleteSubjectRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/authmesh.resource.v1.ResourceDirectory/ExportSubject',
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,6 +3,7 @@
 isort:skip_file
 Resource, as the other services of the mesh use it."""
 
+from authmesh.export.v1 import export_pb2 as _export_pb2
 from authmesh.resource.v1 import resource_directory_pb2 as _resource_directory_pb2
 from collections import abc as _abc
 from google.protobuf import empty_pb2 as _empty_pb2
@@ -23,6 +24,8 @@ class ResourceDirectoryStub:
     """DeleteSubject deletes the resources of a user, or hands them over, and takes back every share that names the user. Interrupted, it goes on where
     it was when it is called again.
     """
+    ExportSubject: _aio.UnaryStreamMultiCallable[_export_pb2.ExportSubjectRequest, _export_pb2.ExportedItem]
+    """ExportSubject hands out everything that Resource holds of a user. User asks for it when the person does."""
 
 class ResourceDirectoryServicer(metaclass=_abc_1.ABCMeta):
     """ResourceDirectory learns of new people, and of those who are gone."""
@@ -44,5 +47,13 @@ class ResourceDirectoryServicer(metaclass=_abc_1.ABCMeta):
         """DeleteSubject deletes the resources of a user, or hands them over, and takes back every share that names the user. Interrupted, it goes on where
         it was when it is called again.
         """
+
+    @_abc_1.abstractmethod
+    def ExportSubject(
+        self,
+        request: _export_pb2.ExportSubjectRequest,
+        context: _aio.ServicerContext[_export_pb2.ExportSubjectRequest, _abc.AsyncIterator[_export_pb2.ExportedItem]],
+    ) -> _abc.AsyncIterator[_export_pb2.ExportedItem]:
+        """ExportSubject hands out everything that Resource holds of a user. User asks for it when the person does."""
 
 def add_ResourceDirectoryServicer_to_server(servicer: ResourceDirectoryServicer, server: _aio.Server) -> None: ...

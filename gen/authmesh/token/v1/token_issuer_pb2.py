@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from authmesh.options.v1 import access_pb2 as authmesh_dot_options_dot_v1_dot_access__pb2
 from authmesh.options.v1 import audit_pb2 as authmesh_dot_options_dot_v1_dot_audit__pb2
 from authmesh.options.v1 import text_pb2 as authmesh_dot_options_dot_v1_dot_text__pb2
@@ -31,7 +32,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$authmesh/token/v1/token_issuer.proto\x12\x11\x61uthmesh.token.v1\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n\x12\x43heckSignInRequest\x12\x32\n\tclient_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"\xc4\x02\n\x12IssueTokensRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x32\n\tclient_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\x12\x35\n\tauth_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1d\n\x03\x61mr\x18\x06 \x03(\tB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x08\"\x04r\x02\x18\x32\x12\x18\n\x07\x61\x64\x64ress\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\nuser_agent\x18\x08 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80\x02\xe0\xc1\x18\x01\"\xa7\x01\n\x15ReauthenticateRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x1b\n\x07session\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x35\n\tauth_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1d\n\x03\x61mr\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x08\"\x04r\x02\x18\x32\"\x85\x01\n\x17SetSubjectGrantsRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12!\n\x05roles\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x14\x18\x01\"\x06r\x04\x10\x01\x18\x32\x12\x10\n\x08\x64isabled\x18\x03 \x01(\x08\x12\x18\n\x07version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\"x\n\x14RevokeSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12#\n\x0ckeep_session\x18\x03 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\"3\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\"\x1e\n\x1cGetRevocationSnapshotRequest\"t\n\x1dGetRevocationSnapshotResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x32\n\x0brevocations\x18\x03 \x03(\x0b\x32\x1d.authmesh.token.v1.Revocation\"\xf9\x01\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".authmesh.token.v1.Revocation.Kind\x12\r\n\x05value\x18\x03 \x01(\t\x12\x12\n\nnot_before\x18\x04 \x01(\x03\x12\x13\n\x0b\x65xpire_time\x18\x05 \x01(\x03\"o\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_TOKEN\x10\x01\x12\x10\n\x0cKIND_SESSION\x10\x02\x12\x10\n\x0cKIND_SUBJECT\x10\x03\x12\x0f\n\x0bKIND_CLIENT\x10\x04\x12\x0c\n\x08KIND_KEY\x10\x05\x32\x8a\x07\n\x0bTokenIssuer\x12]\n\x0b\x43heckSignIn\x12%.authmesh.token.v1.CheckSignInRequest\x1a\x16.google.protobuf.Empty\"\x0f\x90\x02\x01\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\x12q\n\x0bIssueTokens\x12%.authmesh.token.v1.IssueTokensRequest\x1a\x1b.authmesh.token.v1.TokenSet\"\x1e\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\xd2\xc1\x18\x0e\n\x0ctoken.issued\x12~\n\x0eReauthenticate\x12(.authmesh.token.v1.ReauthenticateRequest\x1a\x16.google.protobuf.Empty\"*\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\xd2\xc1\x18\x17\n\x15token.reauthenticated\x12\x98\x01\n\x10SetSubjectGrants\x12*.authmesh.token.v1.SetSubjectGrantsRequest\x1a\x16.google.protobuf.Empty\"@\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18-\n\x14token.grants_changed\n\x15token.subject_revoked\x12\x82\x01\n\rRevokeSubject\x12\'.authmesh.token.v1.RevokeSubjectRequest\x1a\x16.google.protobuf.Empty\"0\x90\x02\x02\xca\xc1\x18\x0e\x12\x0c\n\x04user\n\x04\x61uth\xd2\xc1\x18\x17\n\x15token.subject_revoked\x12|\n\rDeleteSubject\x12\'.authmesh.token.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\"*\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x17\n\x15token.subject_revoked\x12\x8a\x01\n\x15GetRevocationSnapshot\x12/.authmesh.token.v1.GetRevocationSnapshotRequest\x1a\x30.authmesh.token.v1.GetRevocationSnapshotResponse\"\x0c\x90\x02\x01\xca\xc1\x18\x05\x12\x03\n\x01*0\x01\x42\x44\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$authmesh/token/v1/token_issuer.proto\x12\x11\x61uthmesh.token.v1\x1a\x1f\x61uthmesh/export/v1/export.proto\x1a authmesh/options/v1/access.proto\x1a\x1f\x61uthmesh/options/v1/audit.proto\x1a\x1e\x61uthmesh/options/v1/text.proto\x1a!authmesh/token/v1/token_set.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n\x12\x43heckSignInRequest\x12\x32\n\tclient_id\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\"\xc4\x02\n\x12IssueTokensRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x32\n\tclient_id\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a\x18?2\x16^[a-z][a-z0-9-]{0,62}$\x12)\n\x06\x64\x65vice\x18\x03 \x01(\x0b\x32\x19.authmesh.token.v1.Device\x12 \n\x06scopes\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x64\x12\x35\n\tauth_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1d\n\x03\x61mr\x18\x06 \x03(\tB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x08\"\x04r\x02\x18\x32\x12\x18\n\x07\x61\x64\x64ress\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\nuser_agent\x18\x08 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80\x02\xe0\xc1\x18\x01\"\xa7\x01\n\x15ReauthenticateRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x1b\n\x07session\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x35\n\tauth_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12\x1d\n\x03\x61mr\x18\x04 \x03(\tB\x10\xbaH\r\x92\x01\n\x08\x01\x10\x08\"\x04r\x02\x18\x32\"\x85\x01\n\x17SetSubjectGrantsRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12!\n\x05roles\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x14\x18\x01\"\x06r\x04\x10\x01\x18\x32\x12\x10\n\x08\x64isabled\x18\x03 \x01(\x08\x12\x18\n\x07version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\"x\n\x14RevokeSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\x12#\n\x0ckeep_session\x18\x03 \x01(\tB\r\xbaH\nr\x05\x18$\xb0\x01\x01\xd8\x01\x01\"3\n\x14\x44\x65leteSubjectRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18$\xb0\x01\x01\"\x1e\n\x1cGetRevocationSnapshotRequest\"t\n\x1dGetRevocationSnapshotResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x32\n\x0brevocations\x18\x03 \x03(\x0b\x32\x1d.authmesh.token.v1.Revocation\"\xf9\x01\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x30\n\x04kind\x18\x02 \x01(\x0e\x32\".authmesh.token.v1.Revocation.Kind\x12\r\n\x05value\x18\x03 \x01(\t\x12\x12\n\nnot_before\x18\x04 \x01(\x03\x12\x13\n\x0b\x65xpire_time\x18\x05 \x01(\x03\"o\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_TOKEN\x10\x01\x12\x10\n\x0cKIND_SESSION\x10\x02\x12\x10\n\x0cKIND_SUBJECT\x10\x03\x12\x0f\n\x0bKIND_CLIENT\x10\x04\x12\x0c\n\x08KIND_KEY\x10\x05\x32\xfa\x07\n\x0bTokenIssuer\x12]\n\x0b\x43heckSignIn\x12%.authmesh.token.v1.CheckSignInRequest\x1a\x16.google.protobuf.Empty\"\x0f\x90\x02\x01\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\x12q\n\x0bIssueTokens\x12%.authmesh.token.v1.IssueTokensRequest\x1a\x1b.authmesh.token.v1.TokenSet\"\x1e\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\xd2\xc1\x18\x0e\n\x0ctoken.issued\x12~\n\x0eReauthenticate\x12(.authmesh.token.v1.ReauthenticateRequest\x1a\x16.google.protobuf.Empty\"*\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04\x61uth\xd2\xc1\x18\x17\n\x15token.reauthenticated\x12\x98\x01\n\x10SetSubjectGrants\x12*.authmesh.token.v1.SetSubjectGrantsRequest\x1a\x16.google.protobuf.Empty\"@\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18-\n\x14token.grants_changed\n\x15token.subject_revoked\x12\x82\x01\n\rRevokeSubject\x12\'.authmesh.token.v1.RevokeSubjectRequest\x1a\x16.google.protobuf.Empty\"0\x90\x02\x02\xca\xc1\x18\x0e\x12\x0c\n\x04user\n\x04\x61uth\xd2\xc1\x18\x17\n\x15token.subject_revoked\x12|\n\rDeleteSubject\x12\'.authmesh.token.v1.DeleteSubjectRequest\x1a\x16.google.protobuf.Empty\"*\x90\x02\x02\xca\xc1\x18\x08\x12\x06\n\x04user\xd2\xc1\x18\x17\n\x15token.subject_revoked\x12\x8a\x01\n\x15GetRevocationSnapshot\x12/.authmesh.token.v1.GetRevocationSnapshotRequest\x1a\x30.authmesh.token.v1.GetRevocationSnapshotResponse\"\x0c\x90\x02\x01\xca\xc1\x18\x05\x12\x03\n\x01*0\x01\x12n\n\rExportSubject\x12(.authmesh.export.v1.ExportSubjectRequest\x1a .authmesh.export.v1.ExportedItem\"\x0f\x90\x02\x01\xca\xc1\x18\x08\x12\x06\n\x04user0\x01\x42\x44\n\x11\x61uthmesh.token.v1P\x01Z\x19\x61uthmesh/token/v1;tokenv1\xaa\x02\x11\x41uthmesh.Token.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -93,26 +94,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENISSUER'].methods_by_name['DeleteSubject']._serialized_options = b'\220\002\002\312\301\030\010\022\006\n\004user\322\301\030\027\n\025token.subject_revoked'
   _globals['_TOKENISSUER'].methods_by_name['GetRevocationSnapshot']._loaded_options = None
   _globals['_TOKENISSUER'].methods_by_name['GetRevocationSnapshot']._serialized_options = b'\220\002\001\312\301\030\005\022\003\n\001*'
-  _globals['_CHECKSIGNINREQUEST']._serialized_start=285
-  _globals['_CHECKSIGNINREQUEST']._serialized_end=434
-  _globals['_ISSUETOKENSREQUEST']._serialized_start=437
-  _globals['_ISSUETOKENSREQUEST']._serialized_end=761
-  _globals['_REAUTHENTICATEREQUEST']._serialized_start=764
-  _globals['_REAUTHENTICATEREQUEST']._serialized_end=931
-  _globals['_SETSUBJECTGRANTSREQUEST']._serialized_start=934
-  _globals['_SETSUBJECTGRANTSREQUEST']._serialized_end=1067
-  _globals['_REVOKESUBJECTREQUEST']._serialized_start=1069
-  _globals['_REVOKESUBJECTREQUEST']._serialized_end=1189
-  _globals['_DELETESUBJECTREQUEST']._serialized_start=1191
-  _globals['_DELETESUBJECTREQUEST']._serialized_end=1242
-  _globals['_GETREVOCATIONSNAPSHOTREQUEST']._serialized_start=1244
-  _globals['_GETREVOCATIONSNAPSHOTREQUEST']._serialized_end=1274
-  _globals['_GETREVOCATIONSNAPSHOTRESPONSE']._serialized_start=1276
-  _globals['_GETREVOCATIONSNAPSHOTRESPONSE']._serialized_end=1392
-  _globals['_REVOCATION']._serialized_start=1395
-  _globals['_REVOCATION']._serialized_end=1644
-  _globals['_REVOCATION_KIND']._serialized_start=1533
-  _globals['_REVOCATION_KIND']._serialized_end=1644
-  _globals['_TOKENISSUER']._serialized_start=1647
-  _globals['_TOKENISSUER']._serialized_end=2553
+  _globals['_TOKENISSUER'].methods_by_name['ExportSubject']._loaded_options = None
+  _globals['_TOKENISSUER'].methods_by_name['ExportSubject']._serialized_options = b'\220\002\001\312\301\030\010\022\006\n\004user'
+  _globals['_CHECKSIGNINREQUEST']._serialized_start=318
+  _globals['_CHECKSIGNINREQUEST']._serialized_end=467
+  _globals['_ISSUETOKENSREQUEST']._serialized_start=470
+  _globals['_ISSUETOKENSREQUEST']._serialized_end=794
+  _globals['_REAUTHENTICATEREQUEST']._serialized_start=797
+  _globals['_REAUTHENTICATEREQUEST']._serialized_end=964
+  _globals['_SETSUBJECTGRANTSREQUEST']._serialized_start=967
+  _globals['_SETSUBJECTGRANTSREQUEST']._serialized_end=1100
+  _globals['_REVOKESUBJECTREQUEST']._serialized_start=1102
+  _globals['_REVOKESUBJECTREQUEST']._serialized_end=1222
+  _globals['_DELETESUBJECTREQUEST']._serialized_start=1224
+  _globals['_DELETESUBJECTREQUEST']._serialized_end=1275
+  _globals['_GETREVOCATIONSNAPSHOTREQUEST']._serialized_start=1277
+  _globals['_GETREVOCATIONSNAPSHOTREQUEST']._serialized_end=1307
+  _globals['_GETREVOCATIONSNAPSHOTRESPONSE']._serialized_start=1309
+  _globals['_GETREVOCATIONSNAPSHOTRESPONSE']._serialized_end=1425
+  _globals['_REVOCATION']._serialized_start=1428
+  _globals['_REVOCATION']._serialized_end=1677
+  _globals['_REVOCATION_KIND']._serialized_start=1566
+  _globals['_REVOCATION_KIND']._serialized_end=1677
+  _globals['_TOKENISSUER']._serialized_start=1680
+  _globals['_TOKENISSUER']._serialized_end=2698
 # @@protoc_insertion_point(module_scope)

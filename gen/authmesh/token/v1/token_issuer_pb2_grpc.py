@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from authmesh.export.v1 import export_pb2 as authmesh_dot_export_dot_v1_dot_export__pb2
 from authmesh.token.v1 import token_issuer_pb2 as authmesh_dot_token_dot_v1_dot_token__issuer__pb2
 from authmesh.token.v1 import token_set_pb2 as authmesh_dot_token_dot_v1_dot_token__set__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
@@ -72,6 +73,11 @@ class TokenIssuerStub:
                 request_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.GetRevocationSnapshotRequest.SerializeToString,
                 response_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.GetRevocationSnapshotResponse.FromString,
                 _registered_method=True)
+        self.ExportSubject = channel.unary_stream(
+                '/authmesh.token.v1.TokenIssuer/ExportSubject',
+                request_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+                response_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
+                _registered_method=True)
 
 
 class TokenIssuerServicer:
@@ -137,6 +143,13 @@ class TokenIssuerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSubject(self, request, context):
+        """ExportSubject hands out everything that Token holds of a user. User asks for it when the person does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TokenIssuerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -174,6 +187,11 @@ def add_TokenIssuerServicer_to_server(servicer, server):
                     servicer.GetRevocationSnapshot,
                     request_deserializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.GetRevocationSnapshotRequest.FromString,
                     response_serializer=authmesh_dot_token_dot_v1_dot_token__issuer__pb2.GetRevocationSnapshotResponse.SerializeToString,
+            ),
+            'ExportSubject': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSubject,
+                    request_deserializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.FromString,
+                    response_serializer=authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -366,6 +384,33 @@ class TokenIssuer:
             '/authmesh.token.v1.TokenIssuer/GetRevocationSnapshot',
             authmesh_dot_token_dot_v1_dot_token__issuer__pb2.GetRevocationSnapshotRequest.SerializeToString,
             authmesh_dot_token_dot_v1_dot_token__issuer__pb2.GetRevocationSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/authmesh.token.v1.TokenIssuer/ExportSubject',
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportSubjectRequest.SerializeToString,
+            authmesh_dot_export_dot_v1_dot_export__pb2.ExportedItem.FromString,
             options,
             channel_credentials,
             insecure,

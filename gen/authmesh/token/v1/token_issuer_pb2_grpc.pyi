@@ -3,6 +3,7 @@
 isort:skip_file
 Token, as the other services of the mesh use it."""
 
+from authmesh.export.v1 import export_pb2 as _export_pb2
 from authmesh.token.v1 import token_issuer_pb2 as _token_issuer_pb2
 from authmesh.token.v1 import token_set_pb2 as _token_set_pb2
 from collections import abc as _abc
@@ -46,6 +47,8 @@ class TokenIssuerStub:
     """DeleteSubject ends everything of a subject for good: sessions, tokens, and what is personal about them. No session is started for it again."""
     GetRevocationSnapshot: _aio.UnaryStreamMultiCallable[_token_issuer_pb2.GetRevocationSnapshotRequest, _token_issuer_pb2.GetRevocationSnapshotResponse]
     """GetRevocationSnapshot streams everything that is revoked and not yet expired, in pieces; all pieces are of one moment."""
+    ExportSubject: _aio.UnaryStreamMultiCallable[_export_pb2.ExportSubjectRequest, _export_pb2.ExportedItem]
+    """ExportSubject hands out everything that Token holds of a user. User asks for it when the person does."""
 
 class TokenIssuerServicer(metaclass=_abc_1.ABCMeta):
     """TokenIssuer starts sessions, holds the copy of everyone's roles, and hands out what has been revoked."""
@@ -119,5 +122,13 @@ class TokenIssuerServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_token_issuer_pb2.GetRevocationSnapshotRequest, _abc.AsyncIterator[_token_issuer_pb2.GetRevocationSnapshotResponse]],
     ) -> _abc.AsyncIterator[_token_issuer_pb2.GetRevocationSnapshotResponse]:
         """GetRevocationSnapshot streams everything that is revoked and not yet expired, in pieces; all pieces are of one moment."""
+
+    @_abc_1.abstractmethod
+    def ExportSubject(
+        self,
+        request: _export_pb2.ExportSubjectRequest,
+        context: _aio.ServicerContext[_export_pb2.ExportSubjectRequest, _abc.AsyncIterator[_export_pb2.ExportedItem]],
+    ) -> _abc.AsyncIterator[_export_pb2.ExportedItem]:
+        """ExportSubject hands out everything that Token holds of a user. User asks for it when the person does."""
 
 def add_TokenIssuerServicer_to_server(servicer: TokenIssuerServicer, server: _aio.Server) -> None: ...

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from authmesh.user.v1 import user_service_pb2 as authmesh_dot_user_dot_v1_dot_user__service__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -70,6 +71,11 @@ class UserServiceStub:
                 '/authmesh.user.v1.UserService/DeleteUser',
                 request_serializer=authmesh_dot_user_dot_v1_dot_user__service__pb2.DeleteUserRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.ExportMyData = channel.unary_stream(
+                '/authmesh.user.v1.UserService/ExportMyData',
+                request_serializer=authmesh_dot_user_dot_v1_dot_user__service__pb2.ExportMyDataRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -143,6 +149,17 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportMyData(self, request, context):
+        """ExportMyData streams everything that is held of the caller as one JSON document: profile, credentials (what there is, never a secret), sessions,
+        resources, shares and audit events. The bytes of all messages together are the document; its last member is `"complete": true`. The person is
+        told by message.
+
+        Errors: PERMISSION_DENIED STEP_UP_REQUIRED, UNAVAILABLE (a service that holds something can't be asked: the document was cut, call again).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UserServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -180,6 +197,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.DeleteUser,
                     request_deserializer=authmesh_dot_user_dot_v1_dot_user__service__pb2.DeleteUserRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ExportMyData': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportMyData,
+                    request_deserializer=authmesh_dot_user_dot_v1_dot_user__service__pb2.ExportMyDataRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -372,6 +394,33 @@ class UserService:
             '/authmesh.user.v1.UserService/DeleteUser',
             authmesh_dot_user_dot_v1_dot_user__service__pb2.DeleteUserRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportMyData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/authmesh.user.v1.UserService/ExportMyData',
+            authmesh_dot_user_dot_v1_dot_user__service__pb2.ExportMyDataRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ Profiles, roles and status."""
 
 from authmesh.user.v1 import user_service_pb2 as _user_service_pb2
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -53,6 +54,13 @@ class UserServiceStub:
     Errors: NOT_FOUND USER_NOT_FOUND, ABORTED ETAG_MISMATCH, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it), INVALID_ARGUMENT
     FIELD_INVALID (`new_owner` is the user, or there is no such user), PERMISSION_DENIED SCOPE_MISSING (`new_owner` without `admin:users`),
     PERMISSION_DENIED STEP_UP_REQUIRED.
+    """
+    ExportMyData: _aio.UnaryStreamMultiCallable[_user_service_pb2.ExportMyDataRequest, _httpbody_pb2.HttpBody]
+    """ExportMyData streams everything that is held of the caller as one JSON document: profile, credentials (what there is, never a secret), sessions,
+    resources, shares and audit events. The bytes of all messages together are the document; its last member is `"complete": true`. The person is
+    told by message.
+
+    Errors: PERMISSION_DENIED STEP_UP_REQUIRED, UNAVAILABLE (a service that holds something can't be asked: the document was cut, call again).
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -135,6 +143,19 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND USER_NOT_FOUND, ABORTED ETAG_MISMATCH, FAILED_PRECONDITION LAST_ADMINISTRATOR (no one could undo it), INVALID_ARGUMENT
         FIELD_INVALID (`new_owner` is the user, or there is no such user), PERMISSION_DENIED SCOPE_MISSING (`new_owner` without `admin:users`),
         PERMISSION_DENIED STEP_UP_REQUIRED.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportMyData(
+        self,
+        request: _user_service_pb2.ExportMyDataRequest,
+        context: _aio.ServicerContext[_user_service_pb2.ExportMyDataRequest, _abc.AsyncIterator[_httpbody_pb2.HttpBody]],
+    ) -> _abc.AsyncIterator[_httpbody_pb2.HttpBody]:
+        """ExportMyData streams everything that is held of the caller as one JSON document: profile, credentials (what there is, never a secret), sessions,
+        resources, shares and audit events. The bytes of all messages together are the document; its last member is `"complete": true`. The person is
+        told by message.
+
+        Errors: PERMISSION_DENIED STEP_UP_REQUIRED, UNAVAILABLE (a service that holds something can't be asked: the document was cut, call again).
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _aio.Server) -> None: ...

@@ -29,6 +29,7 @@ from mesh.storage.database import Database
 from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
+from services.auth.export import Export
 from services.auth.hasher import Hasher
 from services.auth.identities.identities import IdentityLinks, KnownProvider
 from services.auth.mfa import Mfa
@@ -315,7 +316,7 @@ async def serving(auth: Auth) -> AsyncIterator[Served]:
             add_AuthServiceServicer_to_server,
             AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa, auth.reauthentication, auth.identities),
         ),
-        (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa)),
+        (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa, Export(auth.work))),
     ]
     async with served(ours, TrustedCaller()) as channel:
         yield Served(auth, AuthServiceStub(channel), CredentialDirectoryStub(channel))

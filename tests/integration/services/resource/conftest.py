@@ -37,6 +37,7 @@ from mesh.tokens.denials import Denials
 from services.resource.authorizer import Authorizer
 from services.resource.change_log import ChangeLog
 from services.resource.erasure import Erasure
+from services.resource.export import Export
 from services.resource.resources import Resources
 from services.resource.resume_tokens import ResumeTokens
 from services.resource.retention import Retention
@@ -186,7 +187,7 @@ async def replica(database: Database, addresses: Addresses, clock: Clock) -> Asy
     stages: list[Stage] = [error_table, admission, around(stand_in_for_tokens), Limits(200, factor=1000), Validation()]
     server = aio.server(interceptors=[MeshInterceptor(Contract.load(), stages)])
     add_ResourceServiceServicer_to_server(ResourceService(resources, sharing, watch), server)
-    add_ResourceDirectoryServicer_to_server(ResourceDirectory(claims, Erasure(work, changes)), server)
+    add_ResourceDirectoryServicer_to_server(ResourceDirectory(claims, Erasure(work, changes), Export(database)), server)
     with tempfile.TemporaryDirectory() as directory:
         socket = f"{directory}/resource"
         server.add_insecure_port(f"unix:{socket}")

@@ -12,6 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
 from services.user.erasure import Erasure
+from services.user.export import Export
 from services.user.service import UserService
 from tests.integration.services.user.conftest import UserParts
 from tests.kit.metering import hold_to_contract, metered
@@ -33,7 +34,9 @@ async def test_no_method_costs_more_than_the_contract_says(new_database_url: Cal
         async with served(elsewhere, TrustedCaller()) as egress:
             courier = ChannelCourier(egress, 1)
             administration = Administration(parts.work, courier)
-            service: Any = UserService(parts.directory, administration, Erasure(parts.work, courier))
+            service: Any = UserService(
+                parts.directory, administration, Erasure(parts.work, courier), Export(parts.work, [])
+            )
             async with served([(add_UserServiceServicer_to_server, service)], caller) as channel:
                 stub: Any = UserServiceStub(channel)
                 address = f"{'x' * 50}@{'y' * 60}.example.com"

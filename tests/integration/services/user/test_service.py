@@ -1,5 +1,6 @@
 """The gRPC face of User: aliases, masks, access, and errors with their fields."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from mesh.errors import (
 from services.user.administration import Administration
 from services.user.command_pusher import ChannelCourier
 from services.user.erasure import Erasure
+from services.user.export import Export, sources
 from services.user.service import UserDirectory, UserService
 from tests.kit.serving import TrustedCaller, served
 from tests.kit.user_backends import Backends, User
@@ -54,7 +56,12 @@ async def service(user: "UserParts") -> AsyncIterator[Served]:
         ours = [
             (
                 add_UserServiceServicer_to_server,
-                UserService(user.directory, administration, Erasure(user.work, courier)),
+                UserService(
+                    user.directory,
+                    administration,
+                    Erasure(user.work, courier),
+                    Export(user.work, sources(egress)[:1]),
+                ),
             ),
             (add_UserDirectoryServicer_to_server, UserDirectory(user.directory)),
         ]
@@ -67,6 +74,18 @@ async def refused(call: Any, kind: type[MeshError], reason: Reason, *fields: str
         await call
     assert refusal.value.reason is reason
     assert tuple(violation.field for violation in refusal.value.violations) == fields
+
+
+async def test_an_export_is_one_document_of_the_caller(service: Served) -> None:
+    ada = await service.parts.new_user("ada@example.com")
+    service.caller.subject = str(ada)
+    pieces = [piece async for piece in service.users.ExportMyData(user_service_pb2.ExportMyDataRequest())]
+    assert {piece.content_type for piece in pieces} == {"application/json"}
+    document = json.loads(b"".join(piece.data for piece in pieces))
+    assert document["things"] == [{"number": number, "text": "ä"} for number in range(3)]
+    assert (document["others"], document["complete"]) == ([{}], True)
+    (asked,) = service.backends.heard
+    assert (asked.subject, asked.email) == (str(ada), "ada@example.com")
 
 
 async def test_me_is_the_caller(service: Served) -> None:
