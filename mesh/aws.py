@@ -2,13 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from mesh.settings import AwsSettings
+
+class Place(Protocol):
+    """Where the APIs are: `mesh.settings.AwsSettings`, or a part of it."""
+
+    @property
+    def aws_region(self) -> str:
+        """Name of the region."""
+
+    @property
+    def aws_endpoint_url(self) -> str | None:
+        """Set where the APIs are emulated. None: what the environment says (`AWS_ENDPOINT_URL`), or AWS."""
 
 
 @asynccontextmanager
-async def open_client(service: str, settings: AwsSettings) -> AsyncIterator[Any]:
+async def open_client(service: str, settings: Place) -> AsyncIterator[Any]:
     """A client of one AWS API, by botocore's name of it (`events`, `sns`, `sqs`, `s3`).
 
     Credentials come from the usual chain.

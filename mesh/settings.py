@@ -7,12 +7,23 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AnyUrl, BeforeValidator, Field, SecretStr, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mesh.secrets.login import Logins
+from mesh.secrets.source import secret_sources
 from mesh.storage.redis_address import RedisAddress
 
 SOCKET_PATH_LIMIT = 107
 """Bytes in a unix socket's path on Linux (sun_path less the final NUL)."""
 
 SocketPath = Annotated[str, Field(min_length=1, max_length=SOCKET_PATH_LIMIT)]
+
+
+def _secret_references(references: str) -> str:
+    secret_sources(references)
+    return references
+
+
+SecretReferences = Annotated[str, AfterValidator(_secret_references)]
+"""Where secrets are: absolute paths of files and ARNs of AWS Secrets Manager, comma-separated (`mesh.secrets`)."""
 
 
 def _redis_address(url: SecretStr) -> SecretStr:
@@ -67,6 +78,9 @@ class ProcessSettings(Settings):
     redis_url: Annotated[SecretStr, AfterValidator(_redis_address)]
     """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`
     (`mesh.storage.redis_address`)."""
+    redis_secret: SecretReferences = ""
+    """Where its password is, or user name and password as `{"username": …, "password": …}`. They take the place of
+    those in REDIS_URL, and are read again for each connection."""
     issuer: Annotated[AnyUrl, UrlConstraints(allowed_schemes=["https"], preserve_empty_path=True)]
     """`iss` of every access token (RFC 9068)."""
     audience: str = Field(min_length=1)
@@ -93,6 +107,10 @@ class ProcessSettings(Settings):
     drain_seconds: float = Field(default=5, ge=0)
     """How long calls in flight may take after SIGTERM."""
 
+    def redis_logins(self) -> Logins | None:
+        """What takes the place of the password in `redis_url`."""
+        return Logins.of(self.redis_secret)
+
     @property
     def roles_with_mfa(self) -> frozenset[str]:
         """`mfa_roles`, one by one."""
@@ -109,6 +127,9 @@ class DatabaseSettings(Settings):
 
     database_url: SecretStr
     """`postgresql://role:password@host/database` of the runtime role."""
+    database_secret: SecretReferences = ""
+    """Where its password is, or user name and password as `{"username": …, "password": …}`. They take the place of
+    those in DATABASE_URL, and are read again for each connection: they may be rotated at any time."""
 
 
 class AwsSettings(Settings):

@@ -37,6 +37,8 @@ class ServiceDatabase:
     admin_url: str
     runtime_password: str
     owner_password: str
+    secret: Path
+    """The file that has the runtime role's password."""
 
     @property
     def name(self) -> str:
@@ -52,6 +54,11 @@ class ServiceDatabase:
     def url(self) -> str:
         """Address for the service."""
         return _as_role(self.admin_url, self.name, self.name, self.runtime_password)
+
+    @property
+    def address(self) -> str:
+        """Address for the service, without the password."""
+        return _as_role(self.admin_url, self.name, self.name)
 
     @property
     def owner_url(self) -> str:
@@ -76,6 +83,7 @@ def plan(admin_url: str, nodes: Sequence[str], secrets_directory: Path) -> list[
             admin_url,
             load_or_create_password(secrets_directory / f"database-{node}"),
             load_or_create_password(secrets_directory / f"database-{node}-owner"),
+            secrets_directory / f"database-{node}",
         )
         for node in nodes
         if _versions(f"services.{node}") is not None
@@ -255,10 +263,11 @@ def _versions(package: str) -> Path | None:
     return None
 
 
-def _as_role(admin_url: str, database: str, role: str, password: str) -> str:
+def _as_role(admin_url: str, database: str, role: str, password: str = "") -> str:
     parts = urlsplit(admin_url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{quote(role)}:{quote(password, safe='')}@{host}", path=f"/{database}"))
+    identity = f"{quote(role)}:{quote(password, safe='')}" if password else quote(role)
+    return urlunsplit(parts._replace(netloc=f"{identity}@{host}", path=f"/{database}"))
 
 
 def _without_password(url: str) -> str:

@@ -1,6 +1,7 @@
 """What services stand on: PostgreSQL, Valkey, AWS. Started here, or the user's own."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Servers:
 
     redis_url: str
     account: AwsAccount
+    redis: Mapping[str, str]
+    """The settings that lead to it."""
     database_url: str = ""
     emulator: Child | None = None
     """Ours, if we started it."""
@@ -56,11 +59,13 @@ async def start(
     children = [emulator] if emulator else []
     if choices.redis_url:
         await _check_redis(choices.redis_url)
-        servers = Servers(choices.redis_url, account, emulator=emulator)
+        servers = Servers(choices.redis_url, account, {"REDIS_URL": choices.redis_url}, emulator=emulator)
     else:
         cache = valkey.prepare(infra, home.path / "valkey", sockets, log=home.log("valkey"))
         children += supervisor.start([cache.program])
-        servers = Servers(cache.url, account, emulator=emulator)
+        # The password in a file: what is in the environment of a process is there for as long as it lives.
+        redis = {"REDIS_URL": cache.address, "REDIS_SECRET": str(cache.secret)}
+        servers = Servers(cache.url, account, redis, emulator=emulator)
     if choices.database_url:
         await _check_postgres(choices.database_url)
         servers.database_url = choices.database_url

@@ -24,6 +24,8 @@ OF_THE_MACHINE = frozenset(
         "MESSAGES_TOPIC_ARN",
         "ENVIRONMENT",
         "AWS_REGION",
+        "DATABASE_SECRET",
+        "REDIS_SECRET",
     )
 )
 """Every process has them, and so may a shell, for other programs: not read, without a word."""

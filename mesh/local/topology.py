@@ -120,14 +120,18 @@ def services(
     Raises:
         OperatorError: the signing key can't be read or written.
     """
-    urls = {database.node: database.url for database in databases}
+    stores = {
+        database.node: {"DATABASE_URL": database.address, "DATABASE_SECRET": str(database.secret)}
+        for database in databases
+    }
     programs = []
     for node in layout.mesh.nodes:
         socket = layout.service_socket(node)
         probes[node] = GrpcHealth(socket)
         environment = {
             "EGRESS": str(layout.egress_socket(node)),
-            "REDIS_URL": servers.redis_url,
+            # Only services of ours are known to read a password from where it is.
+            **({"REDIS_URL": servers.redis_url} if node in layout.own else servers.redis),
             "ISSUER": layout.edge.url,
             "AUDIENCE": AUDIENCE,
             "JWKS_CACHE_SECONDS": str(layout.choices.jwks_cache),
@@ -137,7 +141,7 @@ def services(
             # While keys of one algorithm take over from those of another, both are good.
             **({"TOKEN_ALGORITHMS": "ES256,RS256"} if layout.choices.environment.get("SIGNING_ALGORITHM") else {}),
             "RATE_LIMIT_FACTOR": str(layout.choices.rate_limit_factor),
-            **({"DATABASE_URL": urls[node]} if node in urls else {}),
+            **stores.get(node, {}),
             **servers.account.environment,
             **_own_settings(layout, node, events),
             **service_settings.chosen(node, layout.choices.environment),

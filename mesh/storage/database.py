@@ -7,8 +7,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import asyncpg
@@ -18,6 +19,8 @@ from mesh.errors import Reason, Unavailable
 from mesh.origin import current_origin
 from mesh.runtime.part import Part
 from mesh.runtime.shares import FairQueue
+from mesh.secrets.login import Login, Logins
+from mesh.secrets.source import SecretUnavailableError
 
 if TYPE_CHECKING:
     from mesh.settings import DatabaseSettings
@@ -39,6 +42,8 @@ PING_SECONDS = 1.0
 FIRST_PING_SECONDS = 0.1
 START_SECONDS = 10.0
 """How long a database may take to answer for the first time before that is worth a warning."""
+REREAD_SECONDS = 60.0
+"""How often a login that may be rotated is read again."""
 RELEASE_SECONDS = 1.0
 """How long a statement that was given up may take to end before its connection is."""
 
@@ -134,8 +139,9 @@ class Database(Part):
 
     name = "database"
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", logins: Logins | None = None) -> None:
         self._pool = pool
+        self._logins = logins
         self._calls = FairQueue(max(1, pool.get_max_size() - KEPT_CONNECTIONS), CALLERS_PART)
         self.healthy = False
         """Whether the last ping of `run` was answered. It says nothing of changes: what only reads goes on without
@@ -143,7 +149,9 @@ class Database(Part):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, size: int = 8, plan_for_values: bool = False) -> AsyncIterator[Self]:
+    async def open(
+        cls, url: str, *, size: int = 8, plan_for_values: bool = False, logins: Logins | None = None
+    ) -> AsyncIterator[Self]:
         """A database at `url`.
 
         Does not connect yet: a process starts, and says that it isn't ready, while PostgreSQL is unavailable.
@@ -153,12 +161,15 @@ class Database(Part):
             size: The most connections.
             plan_for_values: Plans each statement for the values it is given. From its sixth run on, PostgreSQL may
                 take one plan for all values, which is a bad one where a condition fits most rows or hardly any.
+            logins: What takes the place of user name and password in the URL. When they are others, each connection
+                is replaced as soon as no one uses it.
         """
         pool = asyncpg.create_pool(
             url,
             min_size=0,
             max_size=size,
             connection_class=_Connection,
+            connect=partial(_connect, logins) if logins else None,
             timeout=START_SECONDS,
             command_timeout=COMMAND_SECONDS,
             server_settings={
@@ -168,7 +179,7 @@ class Database(Part):
         )
         await pool
         try:
-            yield cls(pool)
+            yield cls(pool, logins)
         finally:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ACQUIRE_SECONDS):
@@ -178,7 +189,8 @@ class Database(Part):
     @classmethod
     def of(cls, settings: "DatabaseSettings", *, plan_for_values: bool = False) -> AbstractAsyncContextManager[Self]:
         """The database of a service. See `open`."""
-        return cls.open(settings.database_url.get_secret_value(), plan_for_values=plan_for_values)
+        logins = Logins.of(settings.database_secret)
+        return cls.open(settings.database_url.get_secret_value(), plan_for_values=plan_for_values, logins=logins)
 
     @asynccontextmanager
     async def _connection(self, seconds: float = 0) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
@@ -196,7 +208,7 @@ class Database(Part):
         try:
             try:
                 connection = await self._pool.acquire(timeout=seconds or ACQUIRE_SECONDS)
-            except (*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (*_LOST, asyncpg.PostgresError, asyncpg.InterfaceError, SecretUnavailableError) as error:
                 # A server that lets us not in (a role or password being changed) is as far away as one that is down.
                 raise _unavailable() from error
             try:
@@ -267,6 +279,12 @@ class Database(Part):
 
         It says once when the server goes, comes back, or begins or ceases to take changes: no one else has to.
         """
+        async with asyncio.TaskGroup() as tasks:
+            if self._logins:
+                tasks.create_task(self._follow_logins(self._logins))
+            tasks.create_task(self._ping())
+
+    async def _ping(self) -> None:
         started, state = time.monotonic(), _State.UNKNOWN
         while True:
             now, cause = await self._ask(START_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
@@ -281,6 +299,25 @@ class Database(Part):
                 state = now
             await asyncio.sleep(FIRST_PING_SECONDS if state is _State.UNKNOWN else PING_SECONDS)
 
+    async def _follow_logins(self, logins: Logins) -> None:
+        """Has connections replaced that were made with what is not the first login any more."""
+        before = await logins.current()
+        while True:
+            await asyncio.sleep(REREAD_SECONDS)
+            now = await logins.current()
+            if before and now and now != before:
+                _log.info("database login rotated")
+                await self._replace_connections()
+            before = now or before
+
+    async def _replace_connections(self) -> None:
+        """Makes each connection anew: one in use when it is needed next, the others at once."""
+        await self._pool.expire_connections()
+        async with AsyncExitStack() as held:
+            for _ in range(self._pool.get_idle_size()):
+                with suppress(Unavailable):
+                    await held.enter_async_context(self._connection())
+
     async def _ask(self, seconds: float) -> tuple["_State", str]:
         try:
             async with asyncio.timeout(seconds), self._connection(seconds) as connection:
@@ -290,6 +327,17 @@ class Database(Part):
                 return _State.READ_ONLY, ""
         except (Unavailable, TimeoutError) as error:
             return _State.AWAY, type(error.__cause__ or error).__name__
+
+
+async def _connect(logins: Logins, *args: Any, **options: Any) -> Any:
+    """A connection with the first login that the server lets in."""
+
+    async def connect(login: Login) -> Any:
+        identity = {"password": login.password} | ({"user": login.username} if login.username else {})
+        return await asyncpg.connect(*args, **(options | identity))
+
+    # A wrong password, or a role that is not there or may not log in.
+    return await logins.enter(connect, asyncpg.InvalidAuthorizationSpecificationError)
 
 
 class _State(Enum):

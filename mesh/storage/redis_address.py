@@ -17,8 +17,9 @@ topologies is on the hot path.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -27,8 +28,11 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+
+from mesh.secrets.login import Login, Logins
+from mesh.secrets.source import SecretUnavailableError
 
 CONNECT_SECONDS = 2.0
 """How long one server may take to be reached, and to answer while the primary is looked for."""
@@ -49,32 +53,44 @@ class RedisAddress:
     """A parsed `REDIS_URL`."""
 
     url: str
+    """Without user name and password."""
     topology: Topology
     hosts: tuple[tuple[str, int], ...] = ()
     """Of Sentinels, or of some of a Cluster's nodes."""
     service: str = ""
     """What Sentinels call the set."""
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls: bool = False
+    logins: Logins | None = None
+    """What takes the place of the two, where they are rotated."""
 
     @classmethod
-    def parse(cls, url: str) -> Self:
+    def parse(cls, url: str, logins: Logins | None = None) -> Self:
         """Reads an address.
+
+        Args:
+            url: `REDIS_URL`.
+            logins: What takes the place of its user name and password.
 
         Raises:
             ValueError: it is none; the message names the part and never repeats it, for there may be a password in it.
         """
         # Not by urlsplit: it knows one host to an address, and late versions refuse an IPv6 address among several.
         scheme, _, rest = url.partition("://")
-        authority, _, path = rest.partition("/")
+        authority, slash, path = rest.partition("/")
         base, _, topology = scheme.partition("+")
-        if scheme in ("redis", "rediss", "unix"):
-            return cls(url, Topology.ONE)
-        if base not in ("redis", "rediss") or topology not in (Topology.SENTINEL, Topology.CLUSTER):
-            raise ValueError("must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
         credentials, _, listed = authority.rpartition("@")
         username, _, password = credentials.partition(":")
+        identity: dict[str, Any] = {
+            "username": unquote(username) or None,
+            "password": unquote(password) or None,
+            "logins": logins,
+        }
+        if scheme in ("redis", "rediss", "unix"):
+            return cls(f"{scheme}://{listed}{slash}{path}", Topology.ONE, **identity)
+        if base not in ("redis", "rediss") or topology not in (Topology.SENTINEL, Topology.CLUSTER):
+            raise ValueError("must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
         port = _SENTINEL_PORT if topology == Topology.SENTINEL else _PORT
         service = unquote(path.strip("/"))
         if topology == Topology.SENTINEL and not service:
@@ -86,9 +102,8 @@ class RedisAddress:
             Topology(topology),
             tuple(_host(host, port) for host in listed.split(",")),
             service,
-            unquote(username) or None,
-            unquote(password) or None,
             tls=base == "rediss",
+            **identity,
         )
 
     @asynccontextmanager
@@ -108,29 +123,54 @@ class RedisAddress:
         Raises:
             RedisError, OSError, TimeoutError: no one can be reached who knows, or there is no primary at the moment.
         """
-        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None, "client_name": name}
-        options["socket_connect_timeout"] = CONNECT_SECONDS
-        if self.topology is Topology.ONE:
-            client = Redis.from_url(self.url, **options)
+        if self.logins is None:
+            client = await self._client(key, name, Login(self.username, self.password))
         else:
-            host, port = await (self._ask_sentinels() if self.topology is Topology.SENTINEL else self._ask_cluster(key))
-            client = Redis(host=host, port=port, **self._identity, **options)
+            try:
+                client = await self.logins.enter(partial(self._entered, key, name), AuthenticationError)
+            except SecretUnavailableError as error:
+                raise RedisConnectionError(str(error)) from None
         async with client:
             yield client
 
-    @property
-    def _identity(self) -> dict[str, Any]:
-        return {"username": self.username, "password": self.password, "ssl": self.tls}
+    async def _entered(self, key: str, name: str, login: Login) -> Redis:
+        """A client whose login the server has accepted."""
+        client = await self._client(key, name, login)
+        pool: Any = client.connection_pool
+        try:
+            # Connects without a command that a user may not be allowed.
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await pool.release(await pool.get_connection())
+        except BaseException:
+            await client.aclose()
+            raise
+        return client
 
-    async def _ask_sentinels(self) -> tuple[str, int]:
+    async def _client(self, key: str, name: str, login: Login) -> Redis:
+        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None, "client_name": name}
+        options["socket_connect_timeout"] = CONNECT_SECONDS
+        if self.topology is not Topology.ONE:
+            identity = self._identity(login)
+            ask = self._ask_sentinels if self.topology is Topology.SENTINEL else partial(self._ask_cluster, key)
+            host, port = await ask(identity)
+            return Redis(host=host, port=port, **identity, **options)
+        return Redis.from_url(self.url, **self._credentials(login), **options)
+
+    def _credentials(self, login: Login) -> dict[str, Any]:
+        return {"username": login.username or self.username, "password": login.password}
+
+    def _identity(self, login: Login) -> dict[str, Any]:
+        return self._credentials(login) | {"ssl": self.tls}
+
+    async def _ask_sentinels(self, identity: dict[str, Any]) -> tuple[str, int]:
         async def ask(host: str, port: int, options: dict[str, Any]) -> tuple[str, int] | None:
             async with Sentinel([(host, port)], sentinel_kwargs=options) as sentinel:  # type: ignore[no-untyped-call]
                 address: tuple[str, int] = await sentinel.discover_master(self.service)
                 return address
 
-        return await self._ask(ask)
+        return await self._ask(ask, identity)
 
-    async def _ask_cluster(self, key: str) -> tuple[str, int]:
+    async def _ask_cluster(self, key: str, identity: dict[str, Any]) -> tuple[str, int]:
         slot = key_slot(key.encode())
 
         async def ask(host: str, port: int, options: dict[str, Any]) -> tuple[str, int] | None:
@@ -138,10 +178,10 @@ class RedisAddress:
                 ranges: Any = await node.execute_command("CLUSTER SLOTS")  # type: ignore[no-untyped-call]
                 return _primary(ranges, slot)
 
-        return await self._ask(ask)
+        return await self._ask(ask, identity)
 
     async def _ask(
-        self, ask: Callable[[str, int, dict[str, Any]], Awaitable[tuple[str, int] | None]]
+        self, ask: Callable[[str, int, dict[str, Any]], Awaitable[tuple[str, int] | None]], identity: dict[str, Any]
     ) -> tuple[str, int]:
         """The first answer of those that know.
 
@@ -151,7 +191,7 @@ class RedisAddress:
         connection and never answers holds it up for as long as `socket_timeout` allows (see `connect` for why there is
         none).
         """
-        options = {"socket_timeout": None, "retry": Retry(NoBackoff(), 0), **self._identity}
+        options = {"socket_timeout": None, "retry": Retry(NoBackoff(), 0), **identity}
         problem: Exception = RedisConnectionError("no primary answers")
         for host, port in self.hosts:
             try:

@@ -109,7 +109,12 @@ class Authentication(Part):
             algorithms=settings.accepted_algorithms,
             refresh_seconds=settings.jwks_cache_seconds,
         )
-        feed = RevocationFeed(settings.redis_url.get_secret_value(), lambda: fetch_snapshot(channel), revocations)
+        feed = RevocationFeed(
+            settings.redis_url.get_secret_value(),
+            lambda: fetch_snapshot(channel),
+            revocations,
+            logins=settings.redis_logins(),
+        )
         verifier = Verifier(keys, str(settings.issuer), settings.audience)
         policy = Policy(mfa_roles=settings.roles_with_mfa)
         return cls(verifier, keys, revocations, feed, policy, Limits.for_process(settings), denials=denials)

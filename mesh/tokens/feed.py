@@ -24,6 +24,7 @@ from mesh.errors import MeshError, Reason, Unavailable
 from mesh.runtime.backoff import Backoff
 from mesh.runtime.interruption import Interruption
 from mesh.runtime.part import Part
+from mesh.secrets.login import Logins
 from mesh.storage.redis_address import RedisAddress
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
 
@@ -95,6 +96,7 @@ class RevocationFeed(Part):
         load_snapshot: Callable[[], AsyncGenerator[Snapshot]],
         revocations: RevocationSet,
         *,
+        logins: Logins | None = None,
         stream: str = STREAM,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,10 +106,11 @@ class RevocationFeed(Part):
             redis_url: Where the streams are (`mesh.storage.redis_address`).
             load_snapshot: Asks Token for everything, in pieces; raises `MeshError` when it can't be had.
             revocations: The set to keep.
+            logins: What takes the place of the password in it.
             stream: Name of the stream of revocations.
             clock: Monotonic seconds.
         """
-        self._address = RedisAddress.parse(redis_url)
+        self._address = RedisAddress.parse(redis_url, logins)
         self._load_snapshot = load_snapshot
         self._revocations = revocations
         self._stream = stream

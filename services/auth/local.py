@@ -10,10 +10,11 @@ from mesh.operator.secret_file import load_or_create
 
 
 def _settings(place: LocalPlace) -> Mapping[str, str]:
-    """The secret that protects those of authenticator apps, which stays when the mesh starts again; and passkeys."""
-    file = place.secrets / "mfa-secret"
-    load_or_create(file, partial(secrets.token_bytes, 32))
-    return {"MFA_SECRET_FILES": str(file), **_passkeys(place)}
+    """Secrets, which stay when the mesh starts again; and passkeys."""
+    files = {"MFA_SECRETS": place.secrets / "mfa-secret", "PASSWORD_PEPPERS": place.secrets / "password-pepper"}
+    for file in files.values():
+        load_or_create(file, partial(secrets.token_bytes, 32))
+    return {**{name: str(file) for name, file in files.items()}, **_passkeys(place)}
 
 
 def _passkeys(place: LocalPlace) -> Mapping[str, str]:

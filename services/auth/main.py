@@ -20,6 +20,8 @@ from mesh.outbox.sinks.messages import MessageSink
 from mesh.outbox.work import Work
 from mesh.rpc.channel import open_channel
 from mesh.rpc.server import run, serve
+from mesh.secrets.ring import KeyRing
+from mesh.secrets.source import SecretUnavailableError, secret_sources
 from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
@@ -43,7 +45,7 @@ from services.auth.passwords import Passwords
 from services.auth.reauthentication import Reauthentication
 from services.auth.retention import Retention
 from services.auth.second_factors import SecondFactors
-from services.auth.secret_box import SecretBox, SecretFileInvalidError
+from services.auth.secret_box import SecretBox
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
 from services.auth.sign_in import Authenticator
@@ -63,10 +65,13 @@ def clock() -> datetime:
 async def main() -> None:
     """Runs Auth until it is told to stop."""
     settings = AuthSettings.load()
-    try:
-        box = SecretBox.from_files(files) if (files := settings.mfa_secrets) else None
-    except SecretFileInvalidError as error:
-        sys.exit(f"authmesh: MFA_SECRET_FILES: {error}")
+    mfa_secrets = KeyRing("mfa_secrets", secret_sources(settings.mfa_secrets))
+    peppers = KeyRing("password_peppers", secret_sources(settings.password_peppers))
+    for ring in (mfa_secrets, peppers):
+        try:
+            await ring.step()
+        except SecretUnavailableError as error:
+            sys.exit(f"authmesh: {ring.name.upper()}: {error}")
     try:
         providers = load_providers(file) if (file := settings.identity_providers_file) else {}
     except ProvidersFileInvalidError as error:
@@ -82,6 +87,7 @@ async def main() -> None:
             lanes=settings.argon2_lanes,
             threads=settings.argon2_threads,
         )
+        peppers.follow(hasher.pepper)
         turns = Turns(at_once=TURNS_PER_THREAD * settings.argon2_threads, waiting=settings.argon2_waiting)
         anonymous = AnonymousDenials(work)
         constant_time = ConstantTime(settings.answer_seconds)
@@ -98,6 +104,9 @@ async def main() -> None:
             new_id=uuid7,
         )
         token = TokenIssuerStub(channel)
+        box = SecretBox(*mfa_secrets.secrets) if mfa_secrets.secrets else None
+        if box:
+            mfa_secrets.follow(box.renew)
         factors = SecondFactors(box)
         sign_ins = Authenticator(
             work,
@@ -151,6 +160,8 @@ async def main() -> None:
             authentication=Authentication.for_mesh(channel, settings, denials),
             parts=[
                 database,
+                mfa_secrets,
+                peppers,
                 Relay(work, [EventBridgeSink.of(settings), MessageSink.of(settings), CommandSink(channel)]),
                 denials,
                 anonymous,

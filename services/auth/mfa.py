@@ -178,7 +178,7 @@ class Mfa:
     def _box(self) -> SecretBox:
         if self._factors.box is None:
             raise Unimplemented(
-                Reason.NOT_IMPLEMENTED, "this deployment offers no authenticator apps: MFA_SECRET_FILES is not set"
+                Reason.NOT_IMPLEMENTED, "this deployment offers no authenticator apps: MFA_SECRETS is not set"
             )
         return self._factors.box
 

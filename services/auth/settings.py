@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from mesh.settings import DatabaseSettings, EventSettings, MessageSettings, ProcessSettings
+from mesh.settings import DatabaseSettings, EventSettings, MessageSettings, ProcessSettings, SecretReferences
 
 
 class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSettings):
@@ -25,9 +25,13 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
     """
     password_min_length: int = Field(default=8, ge=8, le=64)
     """Characters of a new password. 15 where a password is the only factor (NIST SP 800-63B-4, 3.1.1.2)."""
-    mfa_secret_files: str = ""
-    """Files with 32 random bytes or more, comma-separated: they protect what authenticator apps share with us. The
-    first one seals; the others open what they have sealed before. Empty: no apps are offered."""
+    password_peppers: SecretReferences = ""
+    """Secrets of 32 random bytes or more that go into the hash of each password: a stolen database alone is not enough
+    to guess at them. The first one goes into new hashes, the others into those that they went into before, until the
+    person signs in next. Empty: none does."""
+    mfa_secrets: SecretReferences = ""
+    """Secrets of 32 random bytes or more that protect what authenticator apps share with us. The first one seals; the
+    others open what they have sealed before. Empty: no apps are offered."""
     mfa_issuer_name: str = Field(default="authmesh", min_length=1, max_length=60, pattern="^[^:]+$")
     """Whose account it is, as an authenticator app shows it."""
     passkey_rp_id: str = Field(default="", max_length=253, pattern="^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9-]+)*)?$")
@@ -66,8 +70,3 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
         """`passkey_origins`, one by one."""
         named = tuple(origin.strip() for origin in self.passkey_origins.split(",") if origin.strip())
         return named or ((f"https://{self.passkey_rp_id}",) if self.passkey_rp_id else ())
-
-    @property
-    def mfa_secrets(self) -> tuple[Path, ...]:
-        """`mfa_secret_files`, one by one."""
-        return tuple(Path(name.strip()) for name in self.mfa_secret_files.split(",") if name.strip())

@@ -294,7 +294,7 @@ class Authenticator:
     async def _check_totp(self, tx: UnitOfWork, challenge: Challenge, typed: str, now: datetime) -> bool:
         box = self._factors.box
         if box is None:
-            raise Unavailable(Reason.KEYS_UNAVAILABLE, "MFA_SECRET_FILES is not set: use a recovery code")
+            raise Unavailable(Reason.KEYS_UNAVAILABLE, "MFA_SECRETS is not set: use a recovery code")
         installation = challenge.device.instance_id.lower() if challenge.installation_known else ""
         limits = self._throttle.mfa(challenge.user_id, installation)
         taken = await self._buckets.take(tx, limits, now)

@@ -24,7 +24,7 @@ def _settings(place: LocalPlace) -> Mapping[str, str]:
     lead = float(longest_cache) + KEY_LEAD_MARGIN if longest_cache.isdecimal() else None
     local_keys = (environment.get("SIGNING_KEYS") or "local") == "local"
     return {
-        "SIGNING_SECRET_FILE": str(secret_file),
+        "SIGNING_SECRETS": str(secret_file),
         **({"SIGNING_KEY_FILE": str(key_file)} if local_keys else {}),
         "JWKS_MAX_CACHE_SECONDS": longest_cache,
         **({"SIGNING_LEAD_SECONDS": str(lead)} if lead else {}),

@@ -14,6 +14,8 @@ from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.work import Work
 from mesh.rpc.limits import Limits
 from mesh.rpc.server import run, serve
+from mesh.secrets.ring import KeyRing
+from mesh.secrets.source import SecretUnavailableError, secret_sources
 from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
@@ -27,7 +29,6 @@ from services.token.clients.parts import make_clients
 from services.token.discovery import metadata
 from services.token.keys.access_token import AccessTokenWriter
 from services.token.keys.deployment import Deployment, SettingMissingError
-from services.token.keys.local import SecretFileInvalidError
 from services.token.keys.parts import open_keys
 from services.token.keys.schedule import KeyPolicyUnsafeError
 from services.token.keys.signer import KeyFileInvalidError
@@ -51,20 +52,23 @@ def clock() -> datetime:
 async def main() -> None:
     """Runs Token until it is told to stop."""
     settings = TokenSettings.load()
+    signing_secrets = KeyRing("signing_secrets", secret_sources(settings.signing_secrets))
     try:
         first_clients, role_scopes = load_clients(settings.clients_file), load_role_scopes(settings.roles_file)
-        deployment, key_policy = Deployment.read(settings), settings.key_policy()
+        await signing_secrets.step()
+        deployment, key_policy = Deployment.read(settings, signing_secrets), settings.key_policy()
         for client_id, client in first_clients.items():
             key_policy.check_client(client_id, timedelta(seconds=client.access_token_seconds))
     except (
         FileInvalidError,
         KeyFileInvalidError,
-        SecretFileInvalidError,
+        SecretUnavailableError,
         SettingMissingError,
         KeyPolicyUnsafeError,
     ) as error:
         sys.exit(f"authmesh: {error}")
     issuer, audience, redis_url = str(settings.issuer), settings.audience, settings.redis_url.get_secret_value()
+    redis_logins = settings.redis_logins()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.of(settings))
         work = Work(database, "token", clock=clock)
@@ -84,7 +88,7 @@ async def main() -> None:
             Verifier(key_set, issuer, audience),
             key_set,
             revocations,
-            RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations),
+            RevocationFeed(redis_url, lambda: log.snapshot(clock()), revocations, logins=redis_logins),
             Policy(mfa_roles=settings.roles_with_mfa),
             Limits.for_process(settings),
             denials=denials,
@@ -138,8 +142,9 @@ async def main() -> None:
             authentication=authentication,
             parts=[
                 database,
+                signing_secrets,
                 Relay(work, [EventBridgeSink.of(settings)]),
-                Publisher(redis_url, log),
+                Publisher(redis_url, log, logins=redis_logins),
                 denials,
                 refusals,
                 *keys.parts,

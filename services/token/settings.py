@@ -3,10 +3,11 @@
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
-from mesh.settings import DatabaseSettings, EventSettings, ProcessSettings
+from mesh.settings import DatabaseSettings, EventSettings, ProcessSettings, SecretReferences
 from mesh.tokens.verifier import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS
 from services.token.keys.schedule import KeyPolicy
 from services.token.keys.signer import Algorithm
@@ -19,7 +20,7 @@ class SigningKeys(StrEnum):
     """Where private keys are kept."""
 
     LOCAL = "local"
-    """In Token's database, protected by SIGNING_SECRET_FILE."""
+    """In Token's database, protected by SIGNING_SECRETS."""
     KMS = "kms"
     """In AWS KMS, which signs every token."""
     KMS_ROOTED = "kms-rooted"
@@ -40,8 +41,11 @@ class TokenSettings(ProcessSettings, DatabaseSettings, EventSettings):
     """Where new signing keys are kept. Keys of the others are still used when their settings are there too."""
     signing_algorithm: Algorithm = "ES256"
     """Of new signing keys."""
-    signing_secret_file: Path | None = None
-    """At least 32 random bytes. For `local`: protects the private keys in the database."""
+    signing_secrets: Annotated[
+        SecretReferences, Field(validation_alias=AliasChoices("signing_secrets", "signing_secret_file"))
+    ] = ""
+    """For `local`: secrets of at least 32 random bytes, the first of which protects new private keys in the database;
+    the others open those that they have protected."""
     signing_key_file: Path | None = None
     """PEM of a private key that a new deployment begins with. For `local`, and read only while there was never a
     key."""

@@ -104,7 +104,7 @@ def environment(directory: Path, database_url: str, redis_url: str) -> dict[str,
         "MESSAGES_TOPIC_ARN": "arn:aws:sns:eu-central-1:000000000000:authmesh-messages",
         "ENVIRONMENT": "production",
         "SIGNING_KEY_FILE": str(directory / "key.pem"),
-        "SIGNING_SECRET_FILE": str(directory / "secret"),
+        "SIGNING_SECRETS": str(directory / "secret"),
     }
 
 

@@ -23,7 +23,14 @@ class Valkey:
 
     socket: Path
     password: str
+    secret: Path
+    """The file that has the password."""
     program: Program
+
+    @property
+    def address(self) -> str:
+        """Address without password."""
+        return f"unix://{self.socket}?db=0"
 
     @property
     def url(self) -> str:
@@ -71,7 +78,7 @@ def prepare(infra: Infra, directory: Path, sockets: Path, *, log: Path | None = 
         directory=directory,
         before_start=lambda: socket.unlink(missing_ok=True),
     )
-    return Valkey(socket, password, program)
+    return Valkey(socket, password, directory / "password", program)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
 from mesh.aws import open_client
+from mesh.secrets.ring import KeyRing
 from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.key_manager import Custodies, KeyManager, NewKey
 from services.token.keys.kms import KmsKeys, SignQuota
@@ -14,8 +15,8 @@ from services.token.settings import SigningKeys, TokenSettings
 
 _NEEDS = {
     SigningKeys.LOCAL: (
-        "signing_secret_file",
-        "a file with 32 random bytes, which protect the signing keys in the database",
+        "signing_secrets",
+        "a file or a secret with 32 random bytes, which protect the signing keys in the database",
     ),
     SigningKeys.KMS_ROOTED: ("signing_kms_key_id", "the symmetric KMS key that protects the signing keys"),
 }
@@ -41,12 +42,16 @@ class Deployment:
         self.first = first
 
     @classmethod
-    def read(cls, settings: TokenSettings) -> Self:
+    def read(cls, settings: TokenSettings, secrets: KeyRing) -> Self:
         """Reads the files that the settings name.
+
+        Args:
+            settings: Token's.
+            secrets: Of `signing_secrets`, read.
 
         Raises:
             SettingMissingError: the chosen custody lacks something, or a key was brought that it can't take.
-            SecretFileInvalidError, KeyFileInvalidError: a file does not hold what it should.
+            KeyFileInvalidError: the file does not hold what it should.
         """
         chosen = settings.signing_keys
         field, what = _NEEDS.get(chosen, ("signing_keys", ""))
@@ -57,7 +62,9 @@ class Deployment:
                 f"environment variable SIGNING_ALGORITHM={settings.signing_algorithm}: "
                 f"TOKEN_ALGORITHMS={settings.token_algorithms} does not have it"
             )
-        local = LocalKeys.from_file(settings.signing_secret_file) if settings.signing_secret_file else None
+        local = LocalKeys(*secrets.secrets) if secrets.secrets else None
+        if local:
+            secrets.follow(local.renew)
         if settings.signing_key_file is None:
             return cls(settings, local, None)
         if local is None or chosen is not SigningKeys.LOCAL:

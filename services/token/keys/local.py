@@ -1,12 +1,12 @@
 """Private keys in Token's database, protected by a secret that is not in it: no AWS needed, and no AWS asked."""
 
-import stat
-from pathlib import Path
-from typing import Self
+from collections.abc import Sequence
+from contextlib import suppress
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mesh.errors import Unavailable
 from services.token.keys.key import SigningKey
 from services.token.keys.key_manager import NewKey, seal, unseal
 from services.token.keys.signer import (
@@ -19,45 +19,25 @@ from services.token.keys.signer import (
     thumbprint,
 )
 
-SECRET_BYTES = 32
-"""The least that a secret file holds."""
-
-
-class SecretFileInvalidError(ValueError):
-    """The file holds no secret; the message names it."""
-
 
 class LocalKeys:
     """The custody. Database and secret together are the keys."""
 
     name = "local"
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, *secrets: bytes) -> None:
         """Initializes the instance.
 
         Args:
-            secret: At least 32 bytes, random.
+            secrets: Each of at least 32 random bytes: the one that protects new keys, and those that protect others.
         """
-        self._secret = HKDF(SHA256(), 32, salt=None, info=b"authmesh signing keys v1").derive(secret)
+        self.renew(secrets)
 
-    @classmethod
-    def from_file(cls, file: Path) -> Self:
-        """With the secret in a file.
-
-        Raises:
-            SecretFileInvalidError: it is missing, unreadable, too short, or others may read it.
-        """
-        try:
-            secret, mode = file.read_bytes(), file.stat().st_mode
-        except OSError as error:
-            raise SecretFileInvalidError(f"{file}: {error.strerror}") from error
-        if len(secret) < SECRET_BYTES:
-            raise SecretFileInvalidError(
-                f"{file}: a secret has at least {SECRET_BYTES} random bytes: head -c {SECRET_BYTES} /dev/urandom"
-            )
-        if mode & stat.S_IRWXO:
-            raise SecretFileInvalidError(f"{file}: others may read it: chmod o= {file}")
-        return cls(secret)
+    def renew(self, secrets: Sequence[bytes]) -> None:
+        """Takes other secrets."""
+        self._secrets = [
+            HKDF(SHA256(), 32, salt=None, info=b"authmesh signing keys v1").derive(secret) for secret in secrets
+        ]
 
     async def create(self, algorithm: Algorithm) -> NewKey:
         """Makes a key."""
@@ -67,16 +47,20 @@ class LocalKeys:
         """Takes a key that was made elsewhere."""
         members = public_jwk(key.public_key())
         key_id = thumbprint(members)
-        return NewKey(key_id, algorithm_of(key), members, seal(key, key_id, self._secret))
+        return NewKey(key_id, algorithm_of(key), members, seal(key, key_id, self._secrets[0]))
 
     async def open(self, key: SigningKey) -> LocalSigner:
         """What signs with it.
 
         Raises:
-            Unavailable: KEYS_UNAVAILABLE: it was sealed with another secret.
+            Unavailable: KEYS_UNAVAILABLE: it was sealed with a secret that is not there.
         """
         assert key.material is not None
-        return LocalSigner(unseal(key.material, key.key_id, self._secret))
+        *others, last = self._secrets
+        for secret in others:
+            with suppress(Unavailable):
+                return LocalSigner(unseal(key.material, key.key_id, secret))
+        return LocalSigner(unseal(key.material, key.key_id, last))
 
     async def destroy(self, key: SigningKey) -> None:
         """Nothing of it is outside the database."""

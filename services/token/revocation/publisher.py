@@ -21,6 +21,7 @@ from mesh.errors import MeshError
 from mesh.runtime.backoff import Backoff
 from mesh.runtime.interruption import Interruption
 from mesh.runtime.part import Part
+from mesh.secrets.login import Logins
 from mesh.storage.redis_address import RedisAddress
 from mesh.tokens.feed import HEARTBEAT_SECONDS, STREAM, decode, encode, heartbeat_stream
 from services.token.revocation.log import RevocationLog, Tail
@@ -47,17 +48,24 @@ class Publisher(Part):
     name = "publisher"
 
     def __init__(
-        self, redis_url: str, log: RevocationLog, *, stream: str = STREAM, clock: Callable[[], float] = time.monotonic
+        self,
+        redis_url: str,
+        log: RevocationLog,
+        *,
+        logins: Logins | None = None,
+        stream: str = STREAM,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Initializes the instance.
 
         Args:
             redis_url: Where the streams are (`mesh.storage.redis_address`).
             log: What is to be published.
+            logins: What takes the place of the password in it.
             stream: Name of the stream of revocations.
             clock: Monotonic seconds.
         """
-        self._address = RedisAddress.parse(redis_url)
+        self._address = RedisAddress.parse(redis_url, logins)
         self._log = log
         self._log.published(0)
         self._stream = stream

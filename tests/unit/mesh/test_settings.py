@@ -6,7 +6,7 @@ COMPLETE = {
     "NODE": "user",
     "SOCKET": "/run/user.sock",
     "EGRESS": "/run/egress.sock",
-    "DATABASE_URL": "postgresql://user:secret@/user",
+    "DATABASE_URL": "postgresql://user:swordfish@/user",
     "REDIS_URL": "unix:///run/valkey.sock",
     "ISSUER": "https://localhost:8443",
     "AUDIENCE": "authmesh",
@@ -31,7 +31,7 @@ def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch) -> 
     settings = AllSettings.load()
     assert settings.node == "user"
     assert settings.environment is Environment.PRODUCTION
-    assert "secret" not in repr(settings)
+    assert "swordfish" not in repr(settings)
 
 
 @pytest.mark.parametrize("name", COMPLETE)

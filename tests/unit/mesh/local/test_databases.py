@@ -32,9 +32,10 @@ def test_every_service_has_one() -> None:
 
 def test_addresses_keep_everything_but_role_and_database() -> None:
     database = ServiceDatabase(
-        "auth", "postgresql://admin:s%40cret@db.example:6432/postgres?sslmode=verify-full", "p/w", "o"
+        "auth", "postgresql://admin:s%40cret@db.example:6432/postgres?sslmode=verify-full", "p/w", "o", Path("secret")
     )
     assert database.url == "postgresql://authmesh_auth:p%2Fw@db.example:6432/authmesh_auth?sslmode=verify-full"
+    assert database.address == "postgresql://authmesh_auth@db.example:6432/authmesh_auth?sslmode=verify-full"
     assert database.owner_url == "postgresql://authmesh_auth_owner:o@db.example:6432/authmesh_auth?sslmode=verify-full"
 
 

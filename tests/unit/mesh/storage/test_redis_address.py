@@ -4,11 +4,19 @@ from mesh.storage.redis_address import RedisAddress, Topology
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://host", "redis://user:p@host:6379/1", "rediss://host", "unix://:p@/run/valkey?db=0"]
+    ("url", "without", "identity"),
+    [
+        ("redis://host", "redis://host", (None, None)),
+        ("redis://user:p@host:6379/1", "redis://host:6379/1", ("user", "p")),
+        ("rediss://user:p%40ss@host", "rediss://host", ("user", "p@ss")),
+        ("unix://:p@/run/valkey?db=0", "unix:///run/valkey?db=0", (None, "p")),
+    ],
 )
-def test_one_server_is_what_redis_py_takes(url: str) -> None:
+def test_one_server_is_what_redis_py_takes(url: str, without: str, identity: tuple[str | None, str | None]) -> None:
     address = RedisAddress.parse(url)
-    assert (address.topology, address.url) == (Topology.ONE, url)
+    assert (address.topology, address.url) == (Topology.ONE, without)
+    assert (address.username, address.password) == identity
+    assert "p@ss" not in repr(address)
 
 
 def test_sentinels_are_listed_and_name_their_set() -> None:

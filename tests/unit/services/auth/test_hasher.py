@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mesh.errors import Reason, Unavailable
 from services.auth.hasher import Hasher
 
 PASSWORD = "correct horse battery"
@@ -76,3 +77,43 @@ async def test_a_fault_in_a_thread_is_the_callers_and_nobody_elses() -> None:
     with pytest.raises(Exception, match=r"[Ss]alt"):
         await argon2.digest_code("12345678", b"short")
     assert await argon2.hash_password(PASSWORD)
+
+
+OLD, NEW = b"o" * 32, b"n" * 32
+
+
+async def test_a_pepper_goes_into_the_hash_and_without_it_the_hash_is_worth_nothing() -> None:
+    argon2, without = hasher(), hasher()
+    argon2.pepper([OLD])
+    stored = await argon2.hash_password(PASSWORD)
+    pepper, phc = stored.split("$", 1)
+    assert pepper.startswith("pepper=")
+    assert await is_right(argon2, stored, PASSWORD)
+    assert not await is_right(argon2, stored, "correct horse batterz")
+    # The database alone: guesses at the hash find nothing.
+    assert not await is_right(without, f"${phc}", PASSWORD)
+    # Never taken for a wrong password.
+    for other in (without, hasher()):
+        other.pepper([NEW])
+        for check in (is_right(other, stored, PASSWORD), other.is_right(stored, PASSWORD)):
+            with pytest.raises(Unavailable) as refusal:
+                await check
+            assert refusal.value.reason is Reason.KEYS_UNAVAILABLE
+
+
+async def test_a_pepper_is_rotated_as_people_sign_in() -> None:
+    argon2 = hasher()
+    plain = await argon2.hash_password(PASSWORD)
+    argon2.pepper([OLD])
+    old = await argon2.hash_password(PASSWORD)
+    assert argon2.is_outdated(plain)
+    assert not argon2.is_outdated(old)
+    argon2.pepper([NEW, OLD])
+    new = await argon2.hash_password(PASSWORD)
+    for stored, outdated in ((plain, True), (old, True), (new, False)):
+        assert argon2.is_outdated(stored) is outdated
+        assert await is_right(argon2, stored, PASSWORD)
+        assert await argon2.is_right(stored, PASSWORD)
+    of_sign_up = await argon2.hash_sign_up_password(PASSWORD, SALT)
+    assert (await argon2.check_password(None, PASSWORD, SALT, refused=False)).sign_up_hash == of_sign_up
+    assert await is_right(argon2, of_sign_up, PASSWORD)

@@ -1,14 +1,13 @@
 """Secrets at rest: the database alone opens none."""
 
 import secrets
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.errors import Reason, Unavailable
-from services.auth.secret_box import Sealed, SecretBox, SecretFileInvalidError
+from services.auth.secret_box import Sealed, SecretBox
 
 OLD, NEW = secrets.token_bytes(32), secrets.token_bytes(32)
 BOX = SecretBox(OLD)
@@ -54,13 +53,9 @@ def test_a_new_secret_seals_and_the_old_one_still_opens() -> None:
     refused(after, Sealed(before.content, again.key_version), "purpose")
 
 
-def test_files_that_are_no_secret_are_named(tmp_path: Path) -> None:
-    good, short, open_ = tmp_path / "good", tmp_path / "short", tmp_path / "open"
-    for file, content, mode in ((good, NEW, 0o600), (short, b"x" * 31, 0o600), (open_, NEW, 0o604)):
-        file.write_bytes(content)
-        file.chmod(mode)
-    assert SecretBox.from_files([good]).open(SecretBox(NEW).seal(b"x", "p"), "p") == b"x"
-    for file, fault in ((short, "at least 32 random bytes"), (open_, "chmod o="), (tmp_path / "none", "No such file")):
-        with pytest.raises(SecretFileInvalidError, match=fault) as refusal:
-            SecretBox.from_files([good, file])
-        assert str(file) in str(refusal.value)
+def test_a_rotation_is_followed() -> None:
+    box = SecretBox(OLD)
+    before = box.seal(b"shared", "purpose")
+    box.renew([NEW, OLD])
+    assert box.open(before, "purpose") == b"shared"
+    assert box.is_outdated(before)

@@ -184,7 +184,9 @@ class Lineage(RuleBasedStateMachine):
         # Who comes after a rotation finds a race; the database decides who that is.
         outcomes = [first]
         # And whoever comes at the moment in which a family ends may hear either of two reasons: nobody does here.
-        while len(outcomes) < callers and outcomes[-1] != REUSED:
+        # Nor where the key fails a repetition, from when on further ones are not counted: who comes after it is open.
+        alone = first == "same" and self.key_is_out
+        while not alone and len(outcomes) < callers and outcomes[-1] != REUSED:
             outcomes.append(
                 "same" if first == "rotate" else self._outcome(line, place, "demo", line.instance, frozenset())
             )

@@ -8,10 +8,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import ValidationError
 
+from mesh.secrets.ring import KeyRing
+from mesh.secrets.source import SecretUnavailableError, secret_sources
 from services.token.keys.deployment import Deployment, SettingMissingError
 from services.token.keys.envelope import KmsRootedKeys
 from services.token.keys.kms import KmsKeys
-from services.token.keys.local import LocalKeys, SecretFileInvalidError
+from services.token.keys.local import LocalKeys
 from services.token.keys.schedule import KeyPolicyUnsafeError
 from services.token.keys.signer import KeyFileInvalidError, LocalSigner
 from services.token.settings import TokenSettings
@@ -28,6 +30,14 @@ def settings(**changes: Any) -> TokenSettings:
     return TokenSettings(**(given | changes))
 
 
+async def read(**changes: Any) -> Deployment:
+    """A deployment with these settings, and its secrets read."""
+    chosen = settings(**changes)
+    ring = KeyRing("signing_secrets", secret_sources(chosen.signing_secrets))
+    await ring.step()
+    return Deployment.read(chosen, ring)
+
+
 @pytest.fixture
 def secret_file(tmp_path: Path) -> Path:
     return file_of(tmp_path / "secret", b"s" * 32)
@@ -42,7 +52,7 @@ def file_of(path: Path, content: bytes, mode: int = 0o600) -> Path:
 async def test_the_local_custody_begins_with_the_key_that_it_was_given(tmp_path: Path, secret_file: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     key_file = file_of(tmp_path / "key.pem", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    deployment = Deployment.read(settings(signing_secret_file=secret_file, signing_key_file=key_file))
+    deployment = await read(signing_secrets=str(secret_file), signing_key_file=key_file)
     assert deployment.first
     assert deployment.first.key_id == LocalSigner(key).key_id
     async with deployment.open() as custodies:
@@ -51,25 +61,24 @@ async def test_the_local_custody_begins_with_the_key_that_it_was_given(tmp_path:
 
 async def test_kms_is_chosen_and_keys_from_before_are_still_opened(secret_file: Path) -> None:
     aws = {"aws_endpoint_url": "http://127.0.0.1:9", "signing_kms_key_id": "root"}
-    async with Deployment.read(settings(signing_keys="kms", **aws)).open() as custodies:
+    async with (await read(signing_keys="kms", **aws)).open() as custodies:
         assert isinstance(custodies.chosen, KmsKeys)
         assert set(custodies._by_name) == {"kms", "kms-rooted"}
-    async with Deployment.read(
-        settings(signing_keys="kms-rooted", signing_secret_file=secret_file, **aws)
-    ).open() as custodies:
+    both = await read(signing_keys="kms-rooted", signing_secrets=str(secret_file), **aws)
+    async with both.open() as custodies:
         assert isinstance(custodies.chosen, KmsRootedKeys)
         assert set(custodies._by_name) == {"kms", "kms-rooted", "local"}
 
 
-def test_what_the_chosen_custody_needs_is_named(secret_file: Path) -> None:
-    with pytest.raises(SettingMissingError, match="SIGNING_SECRET_FILE"):
-        Deployment.read(settings())
+async def test_what_the_chosen_custody_needs_is_named(secret_file: Path) -> None:
+    with pytest.raises(SettingMissingError, match="SIGNING_SECRETS"):
+        await read()
     with pytest.raises(SettingMissingError, match="SIGNING_KMS_KEY_ID"):
-        Deployment.read(settings(signing_keys="kms-rooted"))
+        await read(signing_keys="kms-rooted")
     with pytest.raises(SettingMissingError, match="SIGNING_KEY_FILE"):
-        Deployment.read(settings(signing_keys="kms", signing_key_file=secret_file))
+        await read(signing_keys="kms", signing_key_file=secret_file)
     with pytest.raises(KeyFileInvalidError, match="not a PEM private key"):
-        Deployment.read(settings(signing_secret_file=secret_file, signing_key_file=secret_file))
+        await read(signing_secrets=str(secret_file), signing_key_file=secret_file)
     with pytest.raises(ValidationError):
         settings(signing_keys="vault")
 
@@ -77,12 +86,14 @@ def test_what_the_chosen_custody_needs_is_named(secret_file: Path) -> None:
 @pytest.mark.parametrize(("content", "mode", "expected"), [
     (b"s" * 31, 0o600, "32 random bytes"), (b"s" * 32, 0o644, "others may read it"), (None, 0o600, "No such file"),
 ])  # fmt: skip
-def test_a_secret_that_is_none_is_refused(tmp_path: Path, content: bytes | None, mode: int, expected: str) -> None:
+async def test_a_secret_that_is_none_is_refused(
+    tmp_path: Path, content: bytes | None, mode: int, expected: str
+) -> None:
     file = tmp_path / "secret"
     if content is not None:
         file_of(file, content, mode)
-    with pytest.raises(SecretFileInvalidError, match=expected):
-        Deployment.read(settings(signing_secret_file=file))
+    with pytest.raises(SecretUnavailableError, match=expected):
+        await read(signing_secrets=str(file))
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
@@ -97,12 +108,12 @@ def test_unsafe_times_are_refused(changes: dict[str, float], expected: str) -> N
         settings(**changes).key_policy()
 
 
-def test_an_algorithm_that_this_mesh_does_not_verify_is_not_signed_with(secret_file: Path) -> None:
+async def test_an_algorithm_that_this_mesh_does_not_verify_is_not_signed_with(secret_file: Path) -> None:
     with pytest.raises(SettingMissingError, match="TOKEN_ALGORITHMS=ES256"):
-        Deployment.read(settings(signing_secret_file=secret_file, signing_algorithm="RS256"))
-    both = settings(signing_secret_file=secret_file, signing_algorithm="RS256", token_algorithms="ES256,RS256")
+        await read(signing_secrets=str(secret_file), signing_algorithm="RS256")
+    both = settings(signing_secrets=str(secret_file), signing_algorithm="RS256", token_algorithms="ES256,RS256")
     assert both.accepted_algorithms == {"ES256", "RS256"}
-    Deployment.read(both)
+    await read(signing_secrets=str(secret_file), signing_algorithm="RS256", token_algorithms="ES256,RS256")
     with pytest.raises(ValidationError):
         settings(token_algorithms="HS256")
 
