@@ -5,7 +5,7 @@ PYTHON ?= python3
 APP := .venv/app
 INFRA := .venv/infra
 BIN := $(APP)/bin
-export EDGE_PORT EDGE_HOST CORS_ORIGINS MESH
+export EDGE_PORT EDGE_HOST CORS_ORIGINS MESH IDENTITY
 export AUTHMESH_INFRA := $(CURDIR)/$(INFRA)
 # They would bring other code than this checkout's, or put packages elsewhere.
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
@@ -21,7 +21,7 @@ PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run-mesh: $(APP)/.runtime $(INFRA)/.installed ## start the whole mesh on this machine; Ctrl-C stops it (EDGE_PORT=8443 EDGE_HOST=localhost CORS_ORIGINS= MESH=)
+run-mesh: $(APP)/.runtime $(INFRA)/.installed ## start the whole mesh on this machine; Ctrl-C stops it (EDGE_PORT=8443 EDGE_HOST=localhost CORS_ORIGINS= MESH= IDENTITY=local)
 	@exec $(BIN)/authmesh run
 
 test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS='-k name' passes options to pytest)

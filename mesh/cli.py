@@ -97,7 +97,8 @@ def run() -> None:
 
     EDGE_PORT chooses the public port (8443; 0 for any), EDGE_HOST the name or address that clients call (localhost;
     another one opens the edge to the network), CORS_ORIGINS the web pages that may call, AUTHMESH_HOME where everything
-    is kept (.mesh). MESH names a mesh file of a service of yours, which runs with the others. DATABASE_URL, REDIS_URL
+    is kept (.mesh). MESH names a mesh file of a service of yours, which runs with the others. IDENTITY=cognito has
+    an emulated Cognito keep the passwords. DATABASE_URL, REDIS_URL
     and AWS_ENDPOINT_URL use servers of yours. Settings of services, such as SIGNING_ALGORITHM, are passed on to them.
     """
     from mesh.local.options import Options

@@ -6,14 +6,13 @@ And the local inbox, a queue that gets every message to a person.
 """
 
 import asyncio
-import hashlib
-import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from mesh.local.emulator_gaps import fill_gaps
+from mesh.local.stack import ensure_stack
 from mesh.operator.aws_account import AwsAccount
 from mesh.operator.errors import OperatorError
 from mesh.operator.state_dir import PROJECT
@@ -21,11 +20,6 @@ from mesh.operator.state_dir import PROJECT
 TEMPLATE = PROJECT / "deploy" / "aws" / "events.yaml"
 STACK = "authmesh-events"
 INBOX_QUEUE = "authmesh-inbox"
-TEMPLATE_TAG = "authmesh:template"
-"""Tag of the stack with the hash of the template it was made from."""
-TIMEOUT = 120
-"""Seconds that CloudFormation may take."""
-POLL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ async def ensure(account: AwsAccount) -> tuple[EventStack, bool]:
                     strict=True,
                 )
             )
-            outputs, changed = await _stack_outputs(clients["cloudformation"])
+            outputs, changed = await ensure_stack(clients["cloudformation"], STACK, TEMPLATE)
             if changed and account.emulated:
                 await fill_gaps(account, outputs)
             made = EventStack(
@@ -102,85 +96,6 @@ async def public_key(account: AwsAccount, key: str) -> bytes:
             f"can't read a public key of the audit trail from {account.endpoint_url}: {error}"
         ) from None
     return load_der_public_key(answer["PublicKey"]).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-async def _stack_outputs(cloudformation: Any) -> tuple[Mapping[str, str], bool]:
-    """Its outputs, and whether anything was made or changed."""
-    template = TEMPLATE.read_text()
-    tag = {"Key": TEMPLATE_TAG, "Value": hashlib.sha256(template.encode()).hexdigest()[:16]}
-    found = await _describe(cloudformation)
-    if found and found["StackStatus"] in {"ROLLBACK_COMPLETE", "CREATE_FAILED", "DELETE_FAILED"}:
-        # Never came to be. Such a stack can only be deleted.
-        await cloudformation.delete_stack(StackName=STACK)
-        await _settled(cloudformation, gone=True)
-        found = None
-    exists = found is not None and found["StackStatus"] != "REVIEW_IN_PROGRESS"
-    if found and exists and tag in found.get("Tags", []):
-        return _outputs(found), False
-    change_set = (
-        await cloudformation.create_change_set(
-            StackName=STACK,
-            ChangeSetName=f"authmesh-{secrets.token_hex(6)}",
-            ChangeSetType="UPDATE" if exists else "CREATE",
-            TemplateBody=template,
-            Tags=[tag],
-            # The policies that processes need in AWS are part of it.
-            Capabilities=["CAPABILITY_IAM"],
-            # A queue that outlived its stack, as the template wants it, is adopted.
-            ImportExistingResources=True,
-        )
-    )["Id"]
-    if await _has_changes(cloudformation, change_set):
-        await cloudformation.execute_change_set(ChangeSetName=change_set)
-    done = await _settled(cloudformation)
-    if done["StackStatus"] not in {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}:
-        raise OperatorError(
-            f"CloudFormation could not make {STACK}: {done['StackStatus']}: "
-            f"{done.get('StackStatusReason') or 'no reason given'}"
-        )
-    return _outputs(done), True
-
-
-async def _has_changes(cloudformation: Any, change_set: str) -> bool:
-    async with asyncio.timeout(TIMEOUT):
-        while True:
-            found = await cloudformation.describe_change_set(ChangeSetName=change_set)
-            if found["Status"] not in {"CREATE_PENDING", "CREATE_IN_PROGRESS"}:
-                break
-            await asyncio.sleep(POLL)
-    if found["Status"] == "CREATE_COMPLETE":
-        return True
-    reason = found.get("StatusReason", "")
-    if "didn't contain changes" in reason or "No updates" in reason:
-        return False
-    raise OperatorError(f"CloudFormation refuses {TEMPLATE.name}: {reason}")
-
-
-async def _settled(cloudformation: Any, *, gone: bool = False) -> Any:
-    async with asyncio.timeout(TIMEOUT):
-        pause = POLL
-        while True:
-            found = await _describe(cloudformation)
-            if (gone and found is None) or (not gone and found and not found["StackStatus"].endswith("IN_PROGRESS")):
-                return found
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 2)
-
-
-async def _describe(cloudformation: Any) -> Any:
-    from botocore.exceptions import ClientError
-
-    try:
-        stacks = (await cloudformation.describe_stacks(StackName=STACK))["Stacks"]
-    except ClientError as error:
-        if "does not exist" in str(error):
-            return None
-        raise
-    return stacks[0] if stacks and stacks[0]["StackStatus"] != "DELETE_COMPLETE" else None
-
-
-def _outputs(stack: Any) -> Mapping[str, str]:
-    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
 async def _inbox(sqs: Any, sns: Any, topic_arn: str) -> str:

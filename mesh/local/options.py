@@ -11,6 +11,7 @@ from mesh.model.mesh import parse_origin
 from mesh.operator.errors import OperatorError
 
 DEFAULT_EDGE_PORT = 8443
+LOCAL, COGNITO = "local", "cognito"
 DEFAULT_JWKS_CACHE = 60
 """Seconds."""
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
@@ -22,6 +23,8 @@ class Options:
 
     edge_port: int = DEFAULT_EDGE_PORT
     """0: any that is free, the same at the next start."""
+    identity: str = LOCAL
+    """Who keeps the passwords: `local`, or `cognito`: a user pool of these AWS APIs."""
     edge_host: str = LOCALHOST
     """How clients call the edge. Another one than localhost makes it listen in the network."""
     cors_origins: tuple[str, ...] = ()
@@ -50,6 +53,7 @@ class Options:
         """
         return cls(
             edge_port=_port(environment.get("EDGE_PORT") or str(DEFAULT_EDGE_PORT)),
+            identity=_identity(environment.get("IDENTITY") or LOCAL),
             edge_host=edge_host(environment.get("EDGE_HOST") or LOCALHOST),
             cors_origins=_origins(environment.get("CORS_ORIGINS") or ""),
             redis_url=_url(environment, "REDIS_URL", REDIS_SCHEMES),
@@ -60,6 +64,12 @@ class Options:
             rate_limit_factor=_number(environment, "RATE_LIMIT_FACTOR", 1, 10_000),
             jwks_cache=_number(environment, "JWKS_CACHE_SECONDS", DEFAULT_JWKS_CACHE, 3600),
         )
+
+
+def _identity(text: str) -> str:
+    if text not in (LOCAL, COGNITO):
+        raise OperatorError(f"IDENTITY={text} is not known: use {LOCAL} or {COGNITO}")
+    return text
 
 
 def _port(text: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mesh.contract import Contract
-from mesh.local import databases, demo, event_stack, inbox, servers, service_settings, sockets, state_dir
+from mesh.local import databases, demo, event_stack, inbox, servers, service_settings, sockets, state_dir, user_pool
 from mesh.local import topology as nodes
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
 from mesh.local.child import Child
@@ -25,7 +25,7 @@ from mesh.local.emulator_gaps import save_state
 from mesh.local.health import GrpcHealth
 from mesh.local.infra import Infra
 from mesh.local.journal import Journal
-from mesh.local.options import DEFAULT_EDGE_PORT, Options
+from mesh.local.options import COGNITO, DEFAULT_EDGE_PORT, Options
 from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import HeldPorts, free_port
 from mesh.local.process import age
@@ -35,6 +35,7 @@ from mesh.model.addition import load_addition
 from mesh.model.mesh import Mesh, MeshFileError, load_mesh, told
 from mesh.operator.errors import OperatorError
 from mesh.operator.identity import Identity
+from mesh.operator.local_service import UserPool
 from mesh.operator.secret_file import load_or_create, write_private
 from mesh.operator.state_dir import StateDir, place
 from mesh.operator.status import Demo, Health, Row, Runner, State, Status
@@ -169,6 +170,7 @@ class LocalMesh:
             preparing.create_task(self._databases(planned, standing))
             events_task = preparing.create_task(self._events(standing))
         events = events_task.result()
+        pool = await self._user_pool(standing) if self._choices.identity == COGNITO else None
         self._publish(audit_bucket=events.audit_bucket)
         self._memory.write(home.memory)
 
@@ -177,7 +179,7 @@ class LocalMesh:
         if standing.emulator:
             group.create_task(self._keep_events(standing, standing.emulator), name="events")
         started = self._supervisor.start(nodes.sidecars(layout, contract))
-        started += self._supervisor.start(nodes.services(layout, planned, standing, events, self._probes))
+        started += self._supervisor.start(nodes.services(layout, planned, standing, events, pool, self._probes))
         started += self._supervisor.start([nodes.edge(layout, contract)])
         await self._supervisor.healthy(started)
         await self._reachable(layout)
@@ -247,6 +249,12 @@ class LocalMesh:
             await save_state(standing.emulator)
         await self._pin_audit_keys(standing, events)
         return events
+
+    async def _user_pool(self, standing: servers.Servers) -> UserPool:
+        pool, changed = await user_pool.ensure(standing.account, self._home.secrets / "cognito-client-secret")
+        if changed and standing.emulator:
+            await save_state(standing.emulator)
+        return pool
 
     async def _pin_audit_keys(self, standing: servers.Servers, events: event_stack.EventStack) -> None:
         for key, file in (

@@ -8,7 +8,7 @@ from pathlib import Path
 from mesh.local.child import Child
 from mesh.local.components import aws_emulator, postgres, valkey
 from mesh.local.infra import Infra
-from mesh.local.options import Options
+from mesh.local.options import COGNITO, Options
 from mesh.local.persisted_state import PersistedState
 from mesh.local.ports import free_port, is_free
 from mesh.local.supervisor import Supervisor
@@ -52,7 +52,15 @@ async def start(
     else:
         if memory.aws_port is None or not is_free(memory.aws_port):
             memory.aws_port = free_port()
-        prepared = aws_emulator.prepare(infra, home.path / "aws", port=memory.aws_port, log=home.log("aws"))
+        has_pool = choices.identity == COGNITO
+        prepared = aws_emulator.prepare(
+            infra,
+            home.path / "aws",
+            port=memory.aws_port,
+            log=home.log("aws"),
+            services=(*aws_emulator.SERVICES, "cognito-idp") if has_pool else aws_emulator.SERVICES,
+            inbox=home.inbox if has_pool else None,
+        )
         account = prepared.account
         (emulator,) = supervisor.start([prepared.program])
     write_private(home.aws_environment, account.published.encode())

@@ -18,7 +18,7 @@ from mesh.local.ports import HOST, HeldPorts
 from mesh.local.process import Program
 from mesh.local.servers import Servers
 from mesh.model.mesh import Mesh
-from mesh.operator.local_service import LocalPlace, local_service
+from mesh.operator.local_service import LocalPlace, UserPool, local_service
 from mesh.operator.state_dir import StateDir
 from mesh.render.envoy import Address, Placement, TokenRules, render
 
@@ -106,6 +106,7 @@ def services(
     databases: Sequence[ServiceDatabase],
     servers: Servers,
     events: EventStack,
+    user_pool: UserPool | None,
     probes: dict[str, GrpcHealth],
 ) -> list[Program]:
     """The service process of each node.
@@ -115,6 +116,7 @@ def services(
         databases: Of the services.
         servers: What they stand on.
         events: Bus, queues and topic.
+        user_pool: Where Cognito keeps the passwords.
         probes: Gets the health probe of each, to be closed at the end.
 
     Raises:
@@ -143,7 +145,7 @@ def services(
             "RATE_LIMIT_FACTOR": str(layout.choices.rate_limit_factor),
             **stores.get(node, {}),
             **servers.account.environment,
-            **_own_settings(layout, node, events),
+            **_own_settings(layout, node, events, user_pool),
             **service_settings.chosen(node, layout.choices.environment),
         }
         programs.append(
@@ -152,10 +154,12 @@ def services(
     return programs
 
 
-def _own_settings(layout: Topology, node: str, events: EventStack) -> dict[str, str]:
+def _own_settings(layout: Topology, node: str, events: EventStack, user_pool: UserPool | None) -> dict[str, str]:
     """What the service says that it needs here (`mesh.operator.local_service`)."""
     found = local_service(node)
-    place = LocalPlace(layout.home.secrets, layout.choices.environment, layout.choices.jwks_cache, layout.edge.url)
+    place = LocalPlace(
+        layout.home.secrets, layout.choices.environment, layout.choices.jwks_cache, layout.edge.url, user_pool
+    )
     return {name: events.outputs[output] for name, output in found.outputs.items()} | dict(found.settings(place))
 
 

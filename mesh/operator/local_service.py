@@ -12,6 +12,16 @@ GROUP = "authmesh.local"
 
 
 @dataclass(frozen=True, slots=True)
+class UserPool:
+    """A user pool of Cognito, and our client of it."""
+
+    pool_id: str
+    client_id: str
+    secret: Path
+    """The file that has the client's secret."""
+
+
+@dataclass(frozen=True, slots=True)
 class LocalPlace:
     """Where a local mesh runs a service."""
 
@@ -23,6 +33,8 @@ class LocalPlace:
     """Seconds that sidecars and processes keep the JWKS."""
     edge_url: str = "https://localhost:8443"
     """How clients call the edge."""
+    user_pool: UserPool | None = None
+    """Where Cognito keeps the passwords."""
 
 
 def _none(_: LocalPlace) -> Mapping[str, str]:

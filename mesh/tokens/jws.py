@@ -22,6 +22,8 @@ TOKEN_LIMIT = 8192
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _MEMBERS = frozenset({"alg", "kid", "typ"})
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FOREIGN_KEY_ID = re.compile(r"[\x21-\x7e]{1,128}")
+"""Of other issuers: RFC 7515 leaves it to them, and Cognito's are base64 with `+`, `/` and `=`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,13 @@ class SignedToken:
         return self.header.get("alg") == key.algorithm and key.verifies(self.signed, self.signature)
 
 
-def read_token(token: str, *, required: frozenset[str] = _MEMBERS) -> SignedToken:
+def read_token(token: str, *, required: frozenset[str] = _MEMBERS, key_id: "re.Pattern[str]" = _KEY_ID) -> SignedToken:
     """Takes a token apart.
 
     Args:
         token: What came in.
         required: Members that its header must have.
+        key_id: What a `kid` looks like. By default 1 to 64 characters of the base64url alphabet, as ours do.
 
     Raises:
         ClaimsError: it is not such a token.
@@ -59,13 +62,13 @@ def read_token(token: str, *, required: frozenset[str] = _MEMBERS) -> SignedToke
     members = decode_object(_decode(header))
     if not required <= members.keys() <= _MEMBERS:
         raise ClaimsError("not the header of such a token")
-    if "kid" in members and not is_key_id(members["kid"]):
+    if "kid" in members and not (isinstance(members["kid"], str) and key_id.fullmatch(members["kid"])):
         raise ClaimsError("not a key id")
     return SignedToken(members, _decode(payload), signed.encode(), _decode(signature))
 
 
 def is_key_id(value: object) -> bool:
-    """Whether this can be a `kid`: 1 to 64 characters of the base64url alphabet."""
+    """Whether this can be a `kid` of ours: 1 to 64 characters of the base64url alphabet."""
     return isinstance(value, str) and _KEY_ID.fullmatch(value) is not None
 
 

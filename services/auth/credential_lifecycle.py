@@ -6,14 +6,16 @@ from mesh.audit import subject_keys
 from mesh.outbox.work import Work
 from mesh.resources.name import USER
 from services.auth import events
+from services.auth.identity_provider import IdentityProvider
 from services.auth.store import Accounts
 
 
 class CredentialLifecycle:
     """Carries out User's commands. Each may come twice, and late."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, provider: IdentityProvider) -> None:
         self._work = work
+        self._provider = provider
         self._accounts = Accounts()
 
     async def set_status(self, user_id: uuid.UUID, *, disabled: bool, version: int) -> None:
@@ -32,7 +34,11 @@ class CredentialLifecycle:
         """Erases everything that Auth knows of a user, and tells the person.
 
         What is personal about the user in Auth's audit events can't be read any more.
+
+        Raises:
+            Unavailable: the identity provider can't be reached: nothing is erased yet.
         """
+        await self._provider.delete(user_id)
         async with self._work.begin() as tx:
             if email := await self._accounts.delete(tx, user_id):
                 tx.record(events.credentials_deleted(user_id))

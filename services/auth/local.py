@@ -14,7 +14,19 @@ def _settings(place: LocalPlace) -> Mapping[str, str]:
     files = {"MFA_SECRETS": place.secrets / "mfa-secret", "PASSWORD_PEPPERS": place.secrets / "password-pepper"}
     for file in files.values():
         load_or_create(file, partial(secrets.token_bytes, 32))
-    return {**{name: str(file) for name, file in files.items()}, **_passkeys(place)}
+    return {**{name: str(file) for name, file in files.items()}, **_passkeys(place), **_cognito(place)}
+
+
+def _cognito(place: LocalPlace) -> Mapping[str, str]:
+    """The user pool, where the mesh has one."""
+    if (pool := place.user_pool) is None:
+        return {}
+    return {
+        "IDENTITY_PROVIDER": "cognito",
+        "COGNITO_USER_POOL_ID": pool.pool_id,
+        "COGNITO_CLIENT_ID": pool.client_id,
+        "COGNITO_CLIENT_SECRET": str(pool.secret),
+    }
 
 
 def _passkeys(place: LocalPlace) -> Mapping[str, str]:

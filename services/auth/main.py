@@ -25,6 +25,7 @@ from mesh.secrets.source import SecretUnavailableError, secret_sources
 from mesh.storage.database import Database
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.denials import Denials
+from services.auth.cognito.parts import open_provider, pool_keys
 from services.auth.constant_time import ConstantTime
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.denials import AnonymousDenials
@@ -34,6 +35,7 @@ from services.auth.identities.identities import IdentityLinks, KnownProvider
 from services.auth.identities.provider_keys import ProviderKeys
 from services.auth.identities.providers import ProvidersFileInvalidError, load_providers
 from services.auth.identities.service import IdentityService
+from services.auth.identity_provider import IdentityProvider, LocalIdentityProvider
 from services.auth.mfa import Mfa
 from services.auth.notifications import NotificationConsumer
 from services.auth.passkeys.passkeys import PasskeyRegistry
@@ -49,6 +51,7 @@ from services.auth.secret_box import SecretBox
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.settings import AuthSettings
 from services.auth.sign_in import Authenticator
+from services.auth.sign_out import SignOut
 from services.auth.sign_up import Registration
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
@@ -93,24 +96,28 @@ async def main() -> None:
         constant_time = ConstantTime(settings.answer_seconds)
         throttle = Throttle(settings.rate_limit_factor)
         policy = PasswordPolicy.load(shortest=settings.password_min_length)
-        sign_ups = Registration(
-            work,
-            hasher,
-            policy,
-            anonymous,
-            constant_time,
-            throttle,
-            turns,
-            new_id=uuid7,
-        )
         token = TokenIssuerStub(channel)
         box = SecretBox(*mfa_secrets.secrets) if mfa_secrets.secrets else None
         if box:
             mfa_secrets.follow(box.renew)
         factors = SecondFactors(box)
+        sign_out = SignOut(token.RevokeSubject, factors)
+        user_pool_keys = pool_keys(settings) if settings.identity_provider == "cognito" else None
+        provider: IdentityProvider
+        if user_pool_keys:
+            provider = await stack.enter_async_context(
+                open_provider(
+                    settings, work, user_pool_keys, policy, anonymous, constant_time, throttle, turns, sign_out
+                )
+            )
+        else:
+            own = (policy, anonymous, constant_time, throttle, turns)
+            registration = Registration(work, hasher, *own, new_id=uuid7)
+            passwords = Passwords(work, hasher, *own, sign_out)
+            provider = LocalIdentityProvider(registration, passwords, hasher)
         sign_ins = Authenticator(
             work,
-            hasher,
+            provider,
             anonymous,
             constant_time,
             throttle,
@@ -120,30 +127,19 @@ async def main() -> None:
             factors,
         )
         mfa = Mfa(work, factors, throttle, issuer_name=settings.mfa_issuer_name)
-        passwords = Passwords(
-            work,
-            hasher,
-            policy,
-            anonymous,
-            constant_time,
-            throttle,
-            turns,
-            token.RevokeSubject,
-            factors,
-        )
         party = (
             RelyingParty(settings.passkey_rp_id, settings.passkey_rp_name, settings.origins_of_passkeys)
             if settings.passkey_rp_id
             else None
         )
-        reauthentication = Reauthentication(work, hasher, throttle, turns, factors, mfa, party, token.Reauthenticate)
+        reauthentication = Reauthentication(work, provider, throttle, turns, factors, mfa, party, token.Reauthenticate)
         passkeys = PasskeyService(
             PasskeyRegistry(work, party, new_id=uuid7),
             PasskeyAuthenticator(work, party, anonymous, throttle, token.CheckSignIn, sign_ins),
         )
         known = [KnownProvider(provider, ProviderKeys(name, provider)) for name, provider in providers.items()]
         identities = IdentityLinks(work, known, anonymous, throttle, token.CheckSignIn, sign_ins, new_id=uuid7)
-        credentials = CredentialLifecycle(work)
+        credentials = CredentialLifecycle(work, provider)
         queue_url, open_sqs = settings.notices_queue_url, partial(open_client, "sqs", settings)
         notifications = [NotificationConsumer(work, open_sqs, queue_url)] if queue_url else []
         await serve(
@@ -151,7 +147,7 @@ async def main() -> None:
             services=[
                 (
                     add_AuthServiceServicer_to_server,
-                    AuthService(sign_ups, sign_ins, passwords, mfa, reauthentication, identities),
+                    AuthService(provider, sign_ins, mfa, reauthentication, identities),
                 ),
                 (add_PasskeyServiceServicer_to_server, passkeys),
                 (add_IdentityServiceServicer_to_server, IdentityService(identities)),
@@ -167,7 +163,8 @@ async def main() -> None:
                 anonymous,
                 Retention(database, clock),
                 *notifications,
-                *(provider.keys for provider in known),
+                *(known_provider.keys for known_provider in known),
+                *([user_pool_keys] if user_pool_keys else []),
             ],
         )
 

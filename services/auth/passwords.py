@@ -6,14 +6,10 @@ Nothing that anyone may call tells whether an address has an account: the work i
 import asyncio
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 
-import structlog
-from authmesh.token.v1 import token_issuer_pb2
-from google.protobuf import empty_pb2
-
-from mesh.errors import InvalidArgument, MeshError, NotFound, Reason, field_invalid
+from mesh.errors import InvalidArgument, NotFound, Reason, field_invalid
 from mesh.outbox.work import UnitOfWork, Work
 from services.auth import events, reset_code, throttle
 from services.auth.account import Account
@@ -21,19 +17,11 @@ from services.auth.address import networks, normalise
 from services.auth.constant_time import ConstantTime
 from services.auth.denials import AnonymousDenials
 from services.auth.hasher import Hasher
-from services.auth.mfa import REVOKE_SUBJECT
 from services.auth.password_policy import PasswordPolicy
-from services.auth.second_factors import SecondFactors
+from services.auth.sign_out import SignOut
 from services.auth.store import Accounts, Buckets, ResetCodes, SignUps
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
-
-RevokeSubject = Callable[[token_issuer_pb2.RevokeSubjectRequest], Awaitable[empty_pb2.Empty]]
-"""Ends a person's sessions in Token; raises `MeshError` as Token refuses."""
-AT_ONCE_SECONDS = 2.0
-"""How long an answer waits for Token to have ended the sessions. What takes longer arrives by the outbox."""
-
-_log = structlog.get_logger("authmesh.passwords")
 
 
 class Passwords:
@@ -48,8 +36,7 @@ class Passwords:
         constant_time: ConstantTime,
         throttle: Throttle,
         turns: Turns,
-        revoke_subject: RevokeSubject,
-        factors: SecondFactors,
+        sign_out: SignOut,
         *,
         randbelow: Callable[[int], int] = secrets.randbelow,
     ) -> None:
@@ -60,8 +47,7 @@ class Passwords:
         self._answer_time = constant_time
         self._throttle = throttle
         self._turns = turns
-        self._revoke_subject = revoke_subject
-        self._factors = factors
+        self._sign_out = sign_out
         self._randbelow = randbelow
         self._accounts = Accounts()
         self._sign_ups = SignUps()
@@ -129,11 +115,10 @@ class Passwords:
                     tx.refuse(reset_code.invalid())
                 await self._buckets.give_back(tx, limits)
                 await self._accounts.reset_password_hash(tx, account.user_id, password_hash)
-                await self._void(tx, account.user_id)
                 tx.record(events.password_reset(account))
                 tx.message(email=account.email, kind="password_reset")
-                order = self._end_sessions(tx, account.user_id, keep=None)
-        await self._carry_out(order)
+                order = await self._sign_out.order(tx, account.user_id, keep=None)
+        await self._sign_out.carry_out(order)
 
     async def change(
         self, user_id: uuid.UUID, current: str, password: str, *, session: uuid.UUID, client_id: str, address: str
@@ -175,16 +160,10 @@ class Passwords:
                 if not await self._accounts.set_password_hash(tx, account, password_hash):
                     # Another call has changed it meanwhile.
                     raise _not_the_password()
-                await self._void(tx, user_id)
                 tx.record(events.password_changed(account))
                 tx.message(email=account.email, kind="password_changed")
-                order = self._end_sessions(tx, user_id, keep=session)
-        await self._carry_out(order)
-
-    async def _void(self, tx: UnitOfWork, user_id: uuid.UUID) -> None:
-        """Ends what the old password, or another code, has begun."""
-        await self._codes.delete(tx, user_id)
-        await self._factors.void_challenges(tx, user_id)
+                order = await self._sign_out.order(tx, user_id, keep=session)
+        await self._sign_out.carry_out(order)
 
     async def _send(self, tx: UnitOfWork, account: Account, code: str, digest: bytes) -> None:
         """Sends a code, unless the address was sent enough.
@@ -198,26 +177,6 @@ class Passwords:
         await self._codes.add(tx, account.user_id, digest, now + reset_code.LIFETIME)
         tx.message(email=account.email, kind="reset_password", code=code)
         tx.record(events.reset_code_issued(account))
-
-    def _end_sessions(
-        self, tx: UnitOfWork, user_id: uuid.UUID, *, keep: uuid.UUID | None
-    ) -> token_issuer_pb2.RevokeSubjectRequest:
-        order = token_issuer_pb2.RevokeSubjectRequest(
-            subject=str(user_id), request_id=str(uuid.uuid4()), keep_session=str(keep) if keep else ""
-        )
-        tx.command(REVOKE_SUBJECT, order)
-        return order
-
-    async def _carry_out(self, order: token_issuer_pb2.RevokeSubjectRequest) -> None:
-        """Has Token end the sessions now, so that the answer says that they are ended.
-
-        The command in the outbox remains: a repeat changes nothing.
-        """
-        try:
-            async with asyncio.timeout(AT_ONCE_SECONDS):
-                await self._revoke_subject(order)
-        except (MeshError, TimeoutError) as error:
-            _log.warning("sessions end later: Token was not reached at once", error=type(error).__name__)
 
     async def _take(self, tx: UnitOfWork, limits: throttle.Limits, address: str) -> timedelta | None:
         """How long the caller has to wait, if it has to."""

@@ -17,7 +17,7 @@ from mesh.errors import NotFound, Reason, field_invalid
 from mesh.outbox.work import UnitOfWork, Work
 from services.auth import events, throttle
 from services.auth.account import Account
-from services.auth.hasher import Hasher
+from services.auth.identity_provider import IdentityProvider
 from services.auth.mfa import Mfa, challenge_void
 from services.auth.passkeys.passkeys import note_use, offered
 from services.auth.passkeys.relying_party import RelyingParty, ResponseInvalidError
@@ -59,7 +59,7 @@ class Reauthentication:
     def __init__(
         self,
         work: Work,
-        hasher: Hasher,
+        provider: IdentityProvider,
         throttle: Throttle,
         turns: Turns,
         factors: SecondFactors,
@@ -68,7 +68,7 @@ class Reauthentication:
         reauthenticate: Reauthenticate,
     ) -> None:
         self._work = work
-        self._hasher = hasher
+        self._provider = provider
         self._throttle = throttle
         self._turns = turns
         self._factors = factors
@@ -163,7 +163,7 @@ class Reauthentication:
                 taken = await self._buckets.take(tx, limits, self._work.now())
                 if isinstance(taken, timedelta):
                     tx.refuse(throttle.refusal(taken))
-            is_right = await self._hasher.is_right(account.password_hash, answer.password)
+            is_right = await self._provider.is_password(account, answer.password)
             async with self._work.begin() as tx:
                 if not is_right:
                     tx.record(events.password_refused(account, caller.client_id))

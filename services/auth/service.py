@@ -22,11 +22,11 @@ from mesh.rpc.caller import caller_claims, caller_user
 from services.auth.credential_lifecycle import CredentialLifecycle
 from services.auth.export import Export
 from services.auth.identities.identities import Exchange, IdentityLinks
+from services.auth.identity_provider import IdentityProvider
 from services.auth.mfa import Mfa
-from services.auth.passwords import Passwords
 from services.auth.reauthentication import Answer, Caller, Reauthentication
 from services.auth.sign_in import Attempt, Authenticator, MfaAnswer
-from services.auth.sign_up import Application, Registration
+from services.auth.sign_up import Application
 
 
 class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
@@ -34,16 +34,14 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
 
     def __init__(
         self,
-        sign_ups: Registration,
+        provider: IdentityProvider,
         sign_ins: Authenticator,
-        passwords: Passwords,
         mfa: Mfa,
         reauthentication: Reauthentication,
         identities: IdentityLinks,
     ) -> None:
-        self._sign_ups = sign_ups
+        self._provider = provider
         self._sign_ins = sign_ins
-        self._passwords = passwords
         self._mfa = mfa
         self._reauthentication = reauthentication
         self._identities = identities
@@ -52,21 +50,21 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         """Makes an account, once its address is verified."""
         request_id = parse_request_id(request.request_id)
         application = Application(request.email, request.password, request.display_name, request_id)
-        await self._sign_ups.sign_up(application, _address())
+        await self._provider.sign_up(application, _address())
         return auth_service_pb2.SignUpResponse()
 
     async def VerifyEmail(
         self, request: auth_service_pb2.VerifyEmailRequest, context: Any
     ) -> auth_service_pb2.VerifyEmailResponse:
         """Proves an address."""
-        await self._sign_ups.verify_email(request.email, request.code, _address(), request.password)
+        await self._provider.verify_email(request.email, request.code, _address(), request.password)
         return auth_service_pb2.VerifyEmailResponse()
 
     async def ResendCode(
         self, request: auth_service_pb2.ResendCodeRequest, context: Any
     ) -> auth_service_pb2.ResendCodeResponse:
         """Sends another code."""
-        await self._sign_ups.resend_code(request.email, _address())
+        await self._provider.resend_code(request.email, _address())
         return auth_service_pb2.ResendCodeResponse()
 
     async def SignIn(self, request: auth_service_pb2.SignInRequest, context: Any) -> auth_service_pb2.SignInResponse:
@@ -98,6 +96,7 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
             recovery_code=request.recovery_code,
             address=call.address if call else "",
             user_agent=call.user_agent if call else "",
+            new_password=request.new_password,
         )
         return await refresh_cookie.keep_in_cookie(context, await self._sign_ins.verify_mfa(answer))
 
@@ -121,14 +120,14 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
         self, request: auth_service_pb2.RequestPasswordResetRequest, context: Any
     ) -> auth_service_pb2.RequestPasswordResetResponse:
         """Sends a code for a new password."""
-        await self._passwords.request_reset(request.email, _address())
+        await self._provider.request_reset(request.email, _address())
         return auth_service_pb2.RequestPasswordResetResponse()
 
     async def ResetPassword(
         self, request: auth_service_pb2.ResetPasswordRequest, context: Any
     ) -> auth_service_pb2.ResetPasswordResponse:
         """Sets a new password with a code."""
-        await self._passwords.reset(request.email, request.code, request.new_password, _address())
+        await self._provider.reset(request.email, request.code, request.new_password, _address())
         return auth_service_pb2.ResetPasswordResponse()
 
     async def ChangePassword(
@@ -136,7 +135,7 @@ class AuthService(auth_service_pb2_grpc.AuthServiceServicer):
     ) -> auth_service_pb2.ChangePasswordResponse:
         """Sets a new password with the old one."""
         claims = caller_claims()
-        await self._passwords.change(
+        await self._provider.change(
             caller_user(),
             request.current_password,
             request.new_password,

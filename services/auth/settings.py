@@ -1,7 +1,7 @@
 """What Auth reads from its environment."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -42,6 +42,15 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
     passkey_origins: str = ""
     """Comma-separated: the pages (`https://app.example.com`) and Android apps (`android:apk-key-hash:…`) that may use
     them. Empty: `https://` and the domain."""
+    identity_provider: Literal["local", "cognito"] = "local"
+    """Who keeps the passwords: this deployment, or a user pool of Cognito (docs/identity.md). What can't be changed
+    later: people are known by the ids that it gives."""
+    cognito_user_pool_id: str = Field(default="", pattern="^([a-z0-9-]+_[0-9A-Za-z]+)?$")
+    cognito_client_id: str = Field(default="", pattern="^[0-9A-Za-z_+]*$")
+    cognito_client_secret: SecretReferences = ""
+    """Where the client's secret is: the path of a file or an ARN."""
+    cognito_auth_flow: Literal["srp", "password"] = "srp"
+    """Whether passwords are proven to Cognito, or sent."""
     identity_providers_file: Path | None = None
     """YAML: whose ID tokens sign in (docs/identity.md). Unset: no one's."""
     notices_queue_url: str | None = None
@@ -63,6 +72,13 @@ class AuthSettings(ProcessSettings, DatabaseSettings, EventSettings, MessageSett
                 raise ValueError(f"PASSKEY_ORIGINS: {origin} is not an origin such as https://app.example.com")
             if host != self.passkey_rp_id and not host.endswith(f".{self.passkey_rp_id}"):
                 raise ValueError(f"PASSKEY_ORIGINS: {origin} is not within PASSKEY_RP_ID {self.passkey_rp_id}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_provider(self) -> Self:
+        needed = ("cognito_user_pool_id", "cognito_client_id", "cognito_client_secret")
+        if self.identity_provider == "cognito" and (missing := [name for name in needed if not getattr(self, name)]):
+            raise ValueError(f"IDENTITY_PROVIDER=cognito needs {', '.join(missing).upper()}")
         return self
 
     @property

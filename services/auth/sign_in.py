@@ -19,8 +19,9 @@ from services.auth import events, mfa, throttle
 from services.auth.account import Account
 from services.auth.address import networks, normalise
 from services.auth.constant_time import ConstantTime
+from services.auth.demands import Demands, WaitingSignIn
 from services.auth.denials import AnonymousDenials
-from services.auth.hasher import Hasher, PasswordCheck
+from services.auth.identity_provider import Demand, DemandAnswer, IdentityProvider, Judgement
 from services.auth.notifications import notify
 from services.auth.second_factors import Challenge, SecondFactors
 from services.auth.store import Accounts, Buckets, SignUps
@@ -52,13 +53,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class MfaAnswer:
-    """What someone sends to answer a challenge, and where from. One of the two factors is empty."""
+    """What someone sends to answer a challenge, and where from. All but one of the factors are empty."""
 
     challenge: str
     totp: str
     recovery_code: str
     address: str
     user_agent: str
+    new_password: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Authenticator:
     def __init__(
         self,
         work: Work,
-        hasher: Hasher,
+        provider: IdentityProvider,
         denials: AnonymousDenials,
         constant_time: ConstantTime,
         throttle: Throttle,
@@ -95,7 +97,7 @@ class Authenticator:
         factors: SecondFactors,
     ) -> None:
         self._work = work
-        self._hasher = hasher
+        self._provider = provider
         self._denials = denials
         self._answer_time = constant_time
         self._throttle = throttle
@@ -105,6 +107,7 @@ class Authenticator:
         self._factors = factors
         self._accounts = Accounts()
         self._sign_ups = SignUps()
+        self._demands = Demands()
         self._buckets = Buckets()
         self._conclusions: set[asyncio.Task[Any]] = set()
 
@@ -130,11 +133,8 @@ class Authenticator:
             )
             async with self._turns.take(attempt.address):
                 known = await self._admit(email, attempt)
-                stored, refused = (
-                    (known.account.password_hash, known.account.disabled) if known.account else (None, True)
-                )
-                check = await self._hasher.check_password(stored, attempt.password, known.salt, refused=refused)
-            return await self._to_the_end(self._conclude(known, check, attempt))
+                judgement = await self._provider.judge(email, known.account, attempt.password, known.salt)
+            return await self._to_the_end(self._conclude(known, judgement, attempt))
 
     async def verify_mfa(self, answer: MfaAnswer) -> token_set_pb2.TokenSet:
         """Starts the session of a sign-in whose challenge is answered with a second factor.
@@ -144,6 +144,8 @@ class Authenticator:
             ResourceExhausted: RATE_LIMITED (too many wrong codes of the app).
             MeshError: what else Token refuses with, and Unavailable when Token can't be reached.
         """
+        if satisfied := await self._satisfy(answer):
+            return satisfied
         account, challenge = await self._accept(answer)
         attempt = Attempt(
             email=account.email,
@@ -217,15 +219,17 @@ class Authenticator:
             )
 
     async def _conclude(
-        self, known: _Known, check: PasswordCheck, attempt: Attempt
+        self, known: _Known, judgement: Judgement, attempt: Attempt
     ) -> token_set_pb2.TokenSet | MfaChallenge:
-        account = known.account
-        if account is None or not check.right:
-            await self._refuse(known, check, attempt)
+        account = judgement.account
+        if judgement.demand:
+            return await self._wait(known, judgement.demand, attempt)
+        if account is None or not judgement.right:
+            await self._refuse(known, judgement, attempt)
         if account.disabled:
             await self._stop(known, account, attempt, Reason.CREDENTIALS_INVALID)
             raise _credentials_invalid()
-        rehashed = await self._rehash(account, attempt)
+        rehashed = judgement.new_hash
         if account.second_factor:
             return await self._challenge(known, account, attempt, rehashed)
         try:
@@ -258,6 +262,47 @@ class Authenticator:
         challenge = MfaChallenge(challenge=token, methods=["totp", "recovery_code"])
         challenge.expire_time.FromDatetime(expire_time)
         return challenge
+
+    async def _wait(self, known: _Known, demand: Demand, attempt: Attempt) -> MfaChallenge:
+        """Passes on what the provider asks for."""
+        waiting = WaitingSignIn(known.email, demand.state, attempt.client_id, attempt.device, tuple(attempt.scopes))
+        async with self._work.begin() as tx:
+            await self._buckets.give_back(tx, known.limits)
+            token, expire_time = await self._demands.add(tx, waiting, self._work.now())
+            if known.account:
+                tx.record(events.mfa_challenged(known.account, attempt.client_id))
+        challenge = MfaChallenge(challenge=token, methods=demand.methods)
+        challenge.expire_time.FromDatetime(expire_time)
+        return challenge
+
+    async def _satisfy(self, answer: MfaAnswer) -> token_set_pb2.TokenSet | None:
+        """Starts the session of a sign-in that waits for the provider. None where it is not one of those."""
+        async with self._work.begin() as tx:
+            waiting = await self._demands.attempt(tx, answer.challenge, self._work.now())
+        if waiting is None:
+            return None
+        found = await self._provider.satisfy(
+            waiting.email, waiting.state, DemandAnswer(answer.totp, answer.new_password)
+        )
+        async with self._work.begin() as tx:
+            if found is None:
+                await self._denials.count(tx, Reason.CODE_INVALID, answer.address)
+                if account := await self._accounts.by_email(tx, waiting.email):
+                    tx.record(events.mfa_failed(account, waiting.client_id))
+                tx.refuse(mfa.code_invalid("totp"))
+            account, amr = found
+            if not await self._demands.spend(tx, answer.challenge) or account.disabled:
+                tx.refuse(mfa.challenge_void())
+        attempt = Attempt(
+            email=account.email,
+            password="",
+            client_id=waiting.client_id,
+            device=waiting.device,
+            scopes=waiting.scopes,
+            address=answer.address,
+            user_agent=answer.user_agent,
+        )
+        return await self.start(account, attempt, amr)
 
     async def _accept(self, answer: MfaAnswer) -> tuple[Account, Challenge]:
         """Judges a second factor, and uses it and the challenge up."""
@@ -322,7 +367,7 @@ class Authenticator:
             await self._record(tx, account, attempt, sources, known_devices, tokens, amr)
         return tokens
 
-    async def _refuse(self, known: _Known, check: PasswordCheck, attempt: Attempt) -> NoReturn:
+    async def _refuse(self, known: _Known, judgement: Judgement, attempt: Attempt) -> NoReturn:
         """Writes a wrong password, or one of a sign-up.
 
         Both count: anyone may sign up at any address, and would guess its password for nothing by signing in with
@@ -330,7 +375,7 @@ class Authenticator:
         """
         account, now = known.account, self._work.now()
         async with self._work.begin() as tx:
-            sign_up = await self._sign_ups.by_password(tx, known.email, check.sign_up_hash, now)
+            sign_up = await self._sign_ups.by_password(tx, known.email, judgement.sign_up_hash, now)
             if sign_up:
                 subject = account.user_id if account else sign_up.user_id
                 tx.record(
@@ -405,14 +450,6 @@ class Authenticator:
             )
         await self._accounts.make_familiar(tx, account.user_id, sources, self._work.now())
         tx.record(events.signed_in(account, attempt.client_id, tokens.session, amr))
-
-    async def _rehash(self, account: Account, attempt: Attempt) -> str | None:
-        """The password's hash by today's parameters, if it was made by others."""
-        return (
-            await self._hasher.hash_password(attempt.password)
-            if self._hasher.is_outdated(account.password_hash)
-            else None
-        )
 
 
 def _credentials_invalid() -> Unauthenticated:

@@ -186,7 +186,7 @@ class Registration:
         sign_up = await self._sign_ups.lock(tx, user_id, now) if user_id else None
         if sign_up and await self._accounts.add(tx, sign_up, now):
             await self._sign_ups.mark_verified(tx, sign_up, now)
-            self._welcome(tx, sign_up)
+            welcome(tx, sign_up)
             return True
         # With a password the one that was tried; without, the one that a person would mean.
         blamed = next((item for item in meant or () if item.code_attempts <= verification.CODE_ATTEMPTS), None)
@@ -255,12 +255,14 @@ class Registration:
         tx.message(email=sign_up.email, kind="verify_email", code=str(code), display_name=sign_up.display_name)
         tx.record(events.code_issued(sign_up))
 
-    def _welcome(self, tx: UnitOfWork, sign_up: SignUp) -> None:
-        tx.record(events.email_verified(sign_up))
-        profile = user_directory_pb2.CreateUserRequest(
-            user_id=str(sign_up.user_id), email=sign_up.email, display_name=sign_up.display_name
-        )
-        tx.command(CREATE_USER, profile)
+
+def welcome(tx: UnitOfWork, sign_up: SignUp) -> None:
+    """Writes that someone has an account now, and has User make the profile."""
+    tx.record(events.email_verified(sign_up))
+    profile = user_directory_pb2.CreateUserRequest(
+        user_id=str(sign_up.user_id), email=sign_up.email, display_name=sign_up.display_name
+    )
+    tx.command(CREATE_USER, profile)
 
 
 async def _nothing() -> str:

@@ -3,15 +3,30 @@
 import gzip
 import json
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyotp
+import pytest
 
-from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, sign_up
+from tests.conftest import held
+from tests.e2e.conftest import Person, RunningMesh, eventually, running, sign_in_again, sign_up
 from tests.kit.protocols import Client
 from tests.kit.trail_objects import audit_events
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("cognito", marks=pytest.mark.slow)])
+async def mesh(
+    request: pytest.FixtureRequest, mesh: RunningMesh, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningMesh]:
+    """The mesh with each identity provider."""
+    if request.param == "local":
+        yield mesh
+        return
+    async with held(running(tmp_path_factory.mktemp("e2e") / "mesh", IDENTITY="cognito")) as started:
+        yield started
 
 
 async def test_from_sign_up_to_the_audit_trail(mesh: RunningMesh, client: Client) -> None:
@@ -19,7 +34,8 @@ async def test_from_sign_up_to_the_audit_trail(mesh: RunningMesh, client: Client
     early = await client.call(
         "AuthService/SignIn", {"email": person.email, "password": person.password, "clientId": "demo"}
     )
-    assert early.outcome == ("FAILED_PRECONDITION", "EMAIL_UNVERIFIED")
+    # Cognito says it before it looks at the password, and so it is told to no one but the owner of the address.
+    assert early.outcome in {("FAILED_PRECONDITION", "EMAIL_UNVERIFIED"), ("UNAUTHENTICATED", "CREDENTIALS_INVALID")}
     await client.ok("AuthService/VerifyEmail", {"email": person.email, "code": await mesh.code(person.email)})
     await sign_in_again(client, person)
 

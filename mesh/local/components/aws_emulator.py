@@ -61,6 +61,7 @@ def prepare(
     port: int | None = None,
     log: Path | None = None,
     services: Iterable[str] = SERVICES,
+    inbox: Path | None = None,
 ) -> AwsEmulator:
     """Prepares the emulator; nothing is started yet.
 
@@ -70,6 +71,7 @@ def prepare(
         port: Loopback port; a free one by default.
         log: File for its log; in `directory` by default.
         services: APIs that may be called.
+        inbox: The file that letters of Cognito go to.
 
     Raises:
         OperatorError: it is not installed, or the directory can't be written.
@@ -95,6 +97,7 @@ def prepare(
             "AWS_ACCESS_KEY_ID": access_key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "SERVICES": ",".join(services),
+            **({"INBOX": str(inbox)} if inbox else {}),
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(port),
             "MINISTACK_HOST": "localhost",
@@ -120,13 +123,13 @@ def prepare(
 
 @asynccontextmanager
 async def running(
-    directory: Path, *, infra: Infra | None = None, services: Iterable[str] = SERVICES
+    directory: Path, *, infra: Infra | None = None, services: Iterable[str] = SERVICES, inbox: Path | None = None
 ) -> AsyncIterator[AwsEmulator]:
     """An emulator for the length of a block.
 
     Raises:
         OperatorError: it can't be started.
     """
-    emulator = prepare(infra or Infra.find(), directory, services=services)
+    emulator = prepare(infra or Infra.find(), directory, services=services, inbox=inbox)
     async with supervised(emulator.program, directory / "processes"):
         yield emulator

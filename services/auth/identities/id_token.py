@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mesh.tokens.claims import ClaimsError, decode_object, id_claim, not_before, time_claim
-from mesh.tokens.jws import SignedToken, read_token
+from mesh.tokens.jws import FOREIGN_KEY_ID, SignedToken, read_token
 from mesh.tokens.verifier import LEEWAY_SECONDS
 from services.auth.identities.providers import Provider
 
@@ -88,7 +88,7 @@ def read_id_token(text: str) -> IdToken:
     Raises:
         ClaimsError: it is none.
     """
-    token = read_token(text, required=frozenset({"alg"}))
+    token = read_token(text, required=frozenset({"alg"}), key_id=FOREIGN_KEY_ID)
     if token.header.get("typ") not in _TYPES:
         raise ClaimsError("not the header of an ID token")
     payload = decode_object(token.payload)

@@ -338,7 +338,9 @@ class MfaChallenge(_message.Message):
     """For `passkey`: `PublicKeyCredentialRequestOptionsJSON`."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ways to answer: `totp`, `recovery_code`, `password`, `passkey`."""
+        """Ways to answer: `totp`, `recovery_code`, `password`, `passkey`. Where Cognito keeps the passwords also what it asks for: `sms` and `email` (a code that
+        it has sent, answered in `totp`) and `new_password`.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -369,24 +371,28 @@ class VerifyMfaRequest(_message.Message):
     CHALLENGE_FIELD_NUMBER: _builtins.int
     TOTP_FIELD_NUMBER: _builtins.int
     RECOVERY_CODE_FIELD_NUMBER: _builtins.int
+    NEW_PASSWORD_FIELD_NUMBER: _builtins.int
     challenge: _builtins.str
     """The challenge of the sign-in."""
     totp: _builtins.str
     """Six digits of the authenticator app."""
     recovery_code: _builtins.str
     """One of the recovery codes."""
+    new_password: _builtins.str
+    """A new password, which an administrator of the user pool demands."""
     def __init__(
         self,
         *,
         challenge: _builtins.str = ...,
         totp: _builtins.str = ...,
         recovery_code: _builtins.str = ...,
+        new_password: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "recovery_code", b"recovery_code", "totp", b"totp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["factor", b"factor", "new_password", b"new_password", "recovery_code", b"recovery_code", "totp", b"totp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "factor", b"factor", "recovery_code", b"recovery_code", "totp", b"totp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "factor", b"factor", "new_password", b"new_password", "recovery_code", b"recovery_code", "totp", b"totp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_factor: _TypeAlias = _typing.Literal["totp", "recovery_code"]  # noqa: Y015
+    _WhichOneofReturnType_factor: _TypeAlias = _typing.Literal["totp", "recovery_code", "new_password"]  # noqa: Y015
     _WhichOneofArgType_factor: _TypeAlias = _typing.Literal["factor", b"factor"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_factor) -> _WhichOneofReturnType_factor | None: ...
 

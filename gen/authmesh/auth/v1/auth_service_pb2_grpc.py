@@ -190,7 +190,8 @@ class AuthServiceServicer:
         that signed in; it can be answered once, for five minutes, and is void after five wrong answers. A code of the app works once, and a
         recovery code, too.
 
-        Errors: INVALID_ARGUMENT CODE_INVALID (`totp` or `recovery_code` is wrong or was used before; `challenge` is void: sign in again),
+        Errors: INVALID_ARGUMENT CODE_INVALID (`totp` or `recovery_code` is wrong or was used before; `challenge` is void: sign in again), INVALID_ARGUMENT
+        PASSWORD_INVALID (`new_password`),
         RESOURCE_EXHAUSTED RATE_LIMITED (too many wrong codes of the app; recovery codes are not limited).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -67,6 +67,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A field is not valid; BadRequest names it."""
     REASON_PASSWORD_INVALID: _Reason.ValueType  # 20
     """The new password is not acceptable."""
+    REASON_PASSWORD_RESET_REQUIRED: _Reason.ValueType  # 42
+    """The password was right, and is not good any more."""
     REASON_CODE_INVALID: _Reason.ValueType  # 21
     """The code is wrong, used or expired."""
     REASON_REQUEST_ID_REUSED: _Reason.ValueType  # 22
@@ -155,6 +157,8 @@ REASON_FIELD_INVALID: Reason.ValueType  # 19
 """A field is not valid; BadRequest names it."""
 REASON_PASSWORD_INVALID: Reason.ValueType  # 20
 """The new password is not acceptable."""
+REASON_PASSWORD_RESET_REQUIRED: Reason.ValueType  # 42
+"""The password was right, and is not good any more."""
 REASON_CODE_INVALID: Reason.ValueType  # 21
 """The code is wrong, used or expired."""
 REASON_REQUEST_ID_REUSED: Reason.ValueType  # 22

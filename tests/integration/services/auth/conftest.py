@@ -32,6 +32,7 @@ from services.auth.denials import AnonymousDenials
 from services.auth.export import Export
 from services.auth.hasher import Hasher
 from services.auth.identities.identities import IdentityLinks, KnownProvider
+from services.auth.identity_provider import IdentityProvider, LocalIdentityProvider
 from services.auth.mfa import Mfa
 from services.auth.password_policy import PasswordPolicy
 from services.auth.passwords import Passwords
@@ -41,6 +42,7 @@ from services.auth.second_factors import SecondFactors
 from services.auth.secret_box import SecretBox
 from services.auth.service import AuthService, CredentialDirectory
 from services.auth.sign_in import Attempt, Authenticator, MfaAnswer
+from services.auth.sign_out import SignOut
 from services.auth.sign_up import Application, Registration
 from services.auth.throttle import Throttle
 from services.auth.turns import Turns
@@ -118,7 +120,6 @@ class Auth:
         self.work = Work(database, "auth", clock=self.clock)
         self.denials = AnonymousDenials(self.work)
         self.retention = Retention(database, self.clock)
-        self.credentials = CredentialLifecycle(self.work)
         self.box = SecretBox(secrets.token_bytes(32))
         # What a test keeps of a person.
         self.app: Any = None
@@ -150,23 +151,28 @@ class Auth:
             level,
             throttle,
             turns,
-            self.token.revoke,
-            self.factors,
+            SignOut(self.token.revoke, self.factors),
         )
+        self.throttle, self.level, self.policy = throttle, level, policy
+        self.use_provider(LocalIdentityProvider(self.desk, self.passwords, hasher))
+
+    def use_provider(self, provider: IdentityProvider) -> None:
+        self.provider = provider
+        self.credentials = CredentialLifecycle(self.work, provider)
         self.gate = Authenticator(
             self.work,
-            hasher,
+            provider,
             self.denials,
-            level,
-            throttle,
-            turns,
+            self.level,
+            self.throttle,
+            self.turns,
             self.token.check,
             self.token.issue,
             self.factors,
         )
-        self.mfa = Mfa(self.work, self.factors, throttle, issuer_name="authmesh")
+        self.mfa = Mfa(self.work, self.factors, self.throttle, issuer_name="authmesh")
         self.reauthentication = Reauthentication(
-            self.work, hasher, throttle, turns, self.factors, self.mfa, None, self.token.reauthenticate
+            self.work, provider, self.throttle, self.turns, self.factors, self.mfa, None, self.token.reauthenticate
         )
         self.identities = self.linked_to([])
 
@@ -314,7 +320,7 @@ async def serving(auth: Auth) -> AsyncIterator[Served]:
     ours = [
         (
             add_AuthServiceServicer_to_server,
-            AuthService(auth.desk, auth.gate, auth.passwords, auth.mfa, auth.reauthentication, auth.identities),
+            AuthService(auth.provider, auth.gate, auth.mfa, auth.reauthentication, auth.identities),
         ),
         (add_CredentialDirectoryServicer_to_server, CredentialDirectory(auth.credentials, auth.mfa, Export(auth.work))),
     ]

@@ -13,6 +13,8 @@ from services.auth.sign_in import MfaAnswer
 from tests.integration.services.auth.conftest import EMAIL, HOME, PASSWORD, Auth
 
 CONTRACT = Contract.load()
+AT_FIRST_SIGHT = {"AuthService/SignIn": {"auth.email_verified"}, "AuthService/VerifyMfa": {"auth.email_verified"}}
+"""Where Cognito keeps the passwords, a person becomes known by the first sign-in: test_identity_provider.py."""
 Act = Callable[[Auth], Awaitable[object]]
 
 
@@ -160,7 +162,7 @@ async def test_a_method_writes_what_it_declares(auth: Auth, method: str, before:
     earlier = len(await auth.events())
     await act(auth)
     written = {event.type for event in (await auth.events())[earlier:]}
-    assert written == set(CONTRACT.rpcs[f"/authmesh.auth.v1.{method}"].audit)
+    assert written == set(CONTRACT.rpcs[f"/authmesh.auth.v1.{method}"].audit) - AT_FIRST_SIGHT.get(method, set())
 
 
 async def test_erased_credentials_take_the_key_of_the_persons_audit_data_along(auth: Auth) -> None:

@@ -286,7 +286,7 @@ async def test_a_passkey_answers_who_the_person_of_a_session_is(ada: Person) -> 
     auth = ada.auth
     reauthentication = Reauthentication(
         auth.work,
-        auth.hasher,
+        auth.provider,
         Throttle(),
         auth.turns,
         auth.factors,

@@ -32,6 +32,10 @@ FILLED = (
     FROM accounts LIMIT $1
     """,
     """
+    INSERT INTO provider_demands (digest, sealed, expire_time)
+    SELECT decode(md5(user_id::text), 'hex'), '', now() + (1 + random()) * interval '1 hour' FROM accounts LIMIT $1
+    """,
+    """
     INSERT INTO spent SELECT decode(md5(user_id::text), 'hex'), now() + (1 + random()) * interval '1 hour'
     FROM accounts LIMIT $1
     """,

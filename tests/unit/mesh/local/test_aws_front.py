@@ -200,6 +200,27 @@ async def test_functions_sign_with_their_account_where_functions_are_served() ->
     assert (await ask(signed(key=FUNCTION_KEY, secret="test"), with_functions))[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("request_", "served"),
+    [
+        (changed(UNSIGNED, **{"x-amz-target": "AWSCognitoIdentityProviderService.InitiateAuth"}), True),
+        (changed(UNSIGNED, **{"x-amz-target": "AWSCognitoIdentityProviderService.AdminDeleteUser"}), False),
+        (changed(UNSIGNED, **{"x-amz-target": "AmazonSQS.InitiateAuth"}), False),
+        (UNSIGNED | {"method": "GET", "path": "/us-east-1_AbCd1/.well-known/jwks.json", "body": b""}, True),
+        (UNSIGNED | {"method": "GET", "path": "/bucket/us-east-1_AbCd1/.well-known/jwks.json", "body": b""}, False),
+        (UNSIGNED | {"method": "GET", "path": "/us-east-1_AbCd1/.well-known/openid-configuration", "body": b""}, False),
+    ],
+)
+async def test_what_clients_of_a_user_pool_call_needs_no_signature_where_there_is_one(
+    request_: dict[str, Any], served: bool
+) -> None:
+    with_cognito = Front(Emulator(), KEY, SECRET, SERVICES | {"cognito-idp"})
+    assert (await ask(request_, with_cognito))[0] == (200 if served else 403)
+    assert (await ask(request_))[0] == 403
+    from_a_page = changed(request_, origin="https://evil.example")
+    assert (await ask(from_a_page, with_cognito))[0] == 403
+
+
 async def test_a_web_socket_is_closed() -> None:
     sent: list[Any] = []
 
