@@ -9,13 +9,14 @@ from pathlib import Path
 
 import structlog
 
-from tests.bench import audit, revocation, rpc, token, verify
+from tests.bench import audit, login, revocation, rpc, token, verify
 from tests.bench.report import FOLDER, Table
 
 MEASURES: dict[str, Callable[[float, int], Awaitable[Table]]] = {
     "verify": verify.measure,
     "rpc": rpc.measure,
     "token": token.measure,
+    "login": login.measure,
     "revocation": revocation.measure,
     "audit": audit.measure,
 }
