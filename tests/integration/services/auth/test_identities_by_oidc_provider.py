@@ -74,7 +74,8 @@ async def provider(tmp_path: Path) -> AsyncIterator[Provider]:
 
 async def sign_in_there(provider: Provider, login: str, nonce: str) -> str:
     """Goes through its pages as a browser would, and gives the ID token."""
-    async with httpx.AsyncClient(base_url=provider.issuer, verify=ssl.create_default_context(cafile=provider.ca_file)) as browser:
+    trust = ssl.create_default_context(cafile=provider.ca_file)
+    async with httpx.AsyncClient(base_url=provider.issuer, verify=trust) as browser:
         asked = {"client_id": CLIENT, "response_type": "code", "scope": "openid email", "nonce": nonce}
         answer = await browser.get("/auth", params=asked | {"redirect_uri": CALLBACK})
         for _ in range(10):
