@@ -243,6 +243,14 @@ def check(file: MeshFile = None) -> None:
 
 
 @mesh_commands.command()
+def schema() -> None:
+    """Print the JSON Schema of mesh.yaml, by which editors complete and check it."""
+    from mesh.model.schema import schema_text
+
+    terminal.lines(schema_text().rstrip())
+
+
+@mesh_commands.command()
 def render(
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the files. Those of an earlier run go.")],
     target: Annotated[str, typer.Option(help="What reads them: `envoy`.")] = "envoy",
@@ -311,12 +319,13 @@ def _read_mesh(file: Path | None) -> Any:
     """The mesh and its contract, which agree."""
     from mesh.contract import Contract
     from mesh.model.agreement import RenderError, check_agreement
-    from mesh.model.mesh import MeshFileError, load_mesh
+    from mesh.model.document import DocumentError
+    from mesh.model.mesh import load_mesh
 
     try:
         mesh, contract = load_mesh(file), Contract.load()
         check_agreement(mesh, contract)
-    except (MeshFileError, RenderError) as error:
+    except (DocumentError, RenderError) as error:
         terminal.fail(str(error))
     return mesh, contract
 

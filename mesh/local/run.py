@@ -32,7 +32,8 @@ from mesh.local.process import age
 from mesh.local.process_memory import pss_mb
 from mesh.local.supervisor import Supervisor
 from mesh.model.addition import load_addition
-from mesh.model.mesh import Mesh, MeshFileError, load_mesh, told
+from mesh.model.document import DocumentError, told
+from mesh.model.mesh import Mesh, load_mesh
 from mesh.operator.errors import OperatorError
 from mesh.operator.identity import Identity
 from mesh.operator.local_service import UserPool
@@ -208,7 +209,7 @@ class LocalMesh:
             )
         except ValidationError as error:
             raise OperatorError(told(file, error)) from None
-        except (MeshFileError, OSError) as error:
+        except (DocumentError, OSError) as error:
             raise OperatorError(str(error)) from None
         return mesh, contract, {node: OwnCommand.of(command, file) for node, command in addition.commands.items()}
 

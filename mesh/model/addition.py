@@ -7,15 +7,13 @@ from google.protobuf.message import DecodeError
 from pydantic import Field
 
 from mesh.contract import Contract
+from mesh.model.document import DocumentError, StrictModel, read_model
 from mesh.model.mesh import (
     GatewayRoute,
     Mesh,
-    MeshFileError,
-    StrictModel,
     VirtualNode,
     VirtualRouter,
     VirtualService,
-    read_model,
 )
 
 
@@ -65,17 +63,17 @@ class Addition(StrictModel):
         """Its contract, which the file names.
 
         Raises:
-            MeshFileError: it can't be read.
+            DocumentError: it can't be read.
         """
         descriptors = file.parent / self.contract
         try:
             return Contract.read(descriptors)
         except OSError as error:
-            raise MeshFileError(
+            raise DocumentError(
                 f"{file}: contract: {descriptors}: {error.strerror}: write it with protoc --descriptor_set_out"
             ) from error
         except DecodeError as error:
-            raise MeshFileError(
+            raise DocumentError(
                 f"{file}: contract: {descriptors} is not a descriptor set: write it with protoc --descriptor_set_out"
             ) from error
 
@@ -84,7 +82,7 @@ def load_addition(file: Path) -> Addition:
     """Reads a mesh file of a service of one's own.
 
     Raises:
-        MeshFileError: it can't be read, is not YAML, or does not hold what it should. The message names the file and
+        DocumentError: it can't be read, is not YAML, or does not hold what it should. The message names the file and
             every key at fault.
     """
     return read_model(file, Addition)

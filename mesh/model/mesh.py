@@ -6,17 +6,17 @@ limits, size limits) is marked "ours" where it stands.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from mesh.model.document import DoesNotFitError, Path_, StrictModel, read_model, unknown
 
 DEFAULT_FILE = Path(__file__).parents[1] / "mesh.yaml"
 
@@ -24,13 +24,6 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAME = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class MeshFileError(ValueError):
-    """mesh.yaml is not a mesh. The message names the file and every key at fault."""
 
 
 def parse_duration(value: object) -> timedelta:
@@ -73,16 +66,14 @@ def parse_origin(text: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(parse_origin)]
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["250ms", "15s"]}),
+]
 Name = Annotated[str, Field(pattern=_NAME)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
-
-
-class StrictModel(BaseModel):
-    """Strict and frozen; keys in YAML are lowerCamelCase, as in App Mesh's resources."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
 
 
 class PortMapping(StrictModel):
@@ -383,31 +374,15 @@ class Mesh(StrictModel):
         return _targets(self.routes_of(self.jwks.virtual_service))[0]
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
-        groups: list[tuple[str, Sequence[Any]]] = [
-            ("virtualNodes", self.virtual_nodes),
-            ("virtualRouters", self.virtual_routers),
-            ("virtualServices", self.virtual_services),
-            ("gatewayRoutes", self.gateway_routes),
-        ]
-        for key, items in groups:
-            names = [item.name for item in items]
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"{key}: more than one is called {', '.join(twice)}")
-        if self.virtual_gateway.name in self.nodes:
-            raise ValueError(f"virtualGateway and a virtual node are both called {self.virtual_gateway.name}")
-        for service in self.virtual_services:
-            _known(f"virtualServices {service.name}: virtualRouter", service.virtual_router, self.routers)
-        for router in self.virtual_routers:
-            for target in _targets(router.routes):
-                _known(f"virtualRouters {router.name}: virtualNode", target, self.nodes)
-        for node in self.virtual_nodes:
-            for backend in node.backends:
-                _known(f"virtualNodes {node.name}: backends", backend, self.services)
-        for route in self.gateway_routes:
-            _known(f"gatewayRoutes {route.name}: virtualService", route.virtual_service, self.services)
-        _known("jwks: virtualService", self.jwks.virtual_service, self.services)
+    def _fits_together(self) -> Self:
+        if faults := [text for _, text in _cross_faults(self.model_dump(by_alias=True))]:
+            raise DoesNotFitError("; ".join(faults))
         return self
+
+    @classmethod
+    def cross_faults(cls, raw: Any) -> Iterator[tuple[Path_, str]]:
+        """Names that are there twice, and names that refer to nothing."""
+        return _cross_faults(raw)
 
 
 def load_mesh(path: Path | None = None) -> Mesh:
@@ -417,49 +392,62 @@ def load_mesh(path: Path | None = None) -> Mesh:
         path: The file; the mesh.yaml of this package when None.
 
     Raises:
-        MeshFileError: it can't be read, is not YAML, or is not a mesh; the message names the file and the keys.
+        DocumentError: it can't be read, is not YAML, or is not a mesh; the message names the file and the keys.
     """
     return read_model(path or DEFAULT_FILE, Mesh)
-
-
-def read_model(file: Path, model: type[Model]) -> Model:
-    """Reads a YAML file of one shape.
-
-    Raises:
-        MeshFileError: it can't be read, is not YAML, or has another shape; the message names the file and the keys.
-    """
-    try:
-        # Strict models take tuples for tuples; YAML has only lists.
-        return model.model_validate(_tuples(yaml.safe_load(file.read_text(encoding="utf-8"))))
-    except OSError as error:
-        raise MeshFileError(f"{file}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise MeshFileError(f"{file}: {error}") from error
-    except ValidationError as error:
-        raise MeshFileError(told(file, error)) from error
-
-
-def told(file: Path, error: ValidationError) -> str:
-    """What is wrong with a file, a line for each key at fault."""
-    return "\n".join(
-        f"{file}: {_key(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()
-    )
 
 
 def _targets(routes: Sequence[Route]) -> list[str]:
     return [target.virtual_node for route in routes for target in route.grpc_route.action.weighted_targets]
 
 
-def _known(where: str, name: str, names: dict[str, Any]) -> None:
-    if name not in names:
-        raise ValueError(f"{where}: there is no {name}; known: {', '.join(names)}")
+def _cross_faults(raw: Any) -> Iterator[tuple[Path_, str]]:
+    """Of a document that may be wrong in other ways as well: what is not as it should be is passed over."""
+    named: dict[str, dict[str, int]] = {}
+    for key in ("virtualNodes", "virtualRouters", "virtualServices", "gatewayRoutes"):
+        named[key] = {}
+        for number, item in _items(raw, key):
+            name = item.get("name")
+            if isinstance(name, str) and name in named[key]:
+                yield (key, number, "name"), f"more than one is called {name}"
+            elif isinstance(name, str):
+                named[key][name] = number
+    gateway = _mapping(raw, "virtualGateway").get("name")
+    if gateway in named["virtualNodes"]:
+        yield ("virtualGateway", "name"), f"a virtual node is called {gateway}, too"
+
+    def refers(path: Path_, name: object, kind: str, key: str) -> Iterator[tuple[Path_, str]]:
+        if isinstance(name, str) and name not in named[key]:
+            yield path, unknown(kind, name, list(named[key]))
+
+    for number, service in _items(raw, "virtualServices"):
+        path: Path_ = ("virtualServices", number, "virtualRouter")
+        yield from refers(path, service.get("virtualRouter"), "virtual router", "virtualRouters")
+    for number, router in _items(raw, "virtualRouters"):
+        for place, route in _items(router, "routes"):
+            targets = _items(_mapping(_mapping(route, "grpcRoute"), "action"), "weightedTargets")
+            for index, target in targets:
+                path = ("virtualRouters", number, "routes", place, "grpcRoute", "action", "weightedTargets", index)
+                yield from refers((*path, "virtualNode"), target.get("virtualNode"), "virtual node", "virtualNodes")
+    for number, node in _items(raw, "virtualNodes"):
+        backends = node.get("backends")
+        for index, backend in enumerate(backends if isinstance(backends, list | tuple) else ()):
+            path = ("virtualNodes", number, "backends", index)
+            yield from refers(path, backend, "virtual service", "virtualServices")
+    for number, opened in _items(raw, "gatewayRoutes"):
+        path = ("gatewayRoutes", number, "virtualService")
+        yield from refers(path, opened.get("virtualService"), "virtual service", "virtualServices")
+    keys = _mapping(raw, "jwks").get("virtualService")
+    yield from refers(("jwks", "virtualService"), keys, "virtual service", "virtualServices")
 
 
-def _key(location: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".") or "the file"
+def _mapping(raw: Any, key: str) -> Mapping[str, Any]:
+    found = raw.get(key) if isinstance(raw, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _items(raw: Any, key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    found = raw.get(key) if isinstance(raw, Mapping) else None
+    for number, item in enumerate(found if isinstance(found, list | tuple) else ()):
+        if isinstance(item, Mapping):
+            yield number, item

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from mesh.model.mesh import MeshFileError, load_mesh
+from mesh.model.document import DocumentError
+from mesh.model.mesh import load_mesh
 from mesh.operator.errors import OperatorError
 
 _NAME = re.compile(r"[a-z][a-z0-9]{1,23}")
@@ -108,7 +109,7 @@ def write(checkout: Path, files_by_path: dict[Path, str]) -> None:
         candidate.write_text(files_by_path[Path("mesh/mesh.yaml")])
         try:
             load_mesh(candidate)
-        except MeshFileError as error:
+        except DocumentError as error:
             raise OperatorError(f"mesh.yaml was changed, and ours does not fit: {error}") from None
     for path, text in files_by_path.items():
         (checkout / path).parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from authmesh.token.v1.token_issuer_pb2_grpc import TokenIssuerStub
 
 from mesh.aws import open_client
 from mesh.ids import uuid7
+from mesh.model.document import DocumentError
 from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.commands import CommandSink
 from mesh.outbox.sinks.events import EventBridgeSink
@@ -33,7 +34,7 @@ from services.auth.export import Export
 from services.auth.hasher import Hasher
 from services.auth.identities.identities import IdentityLinks, KnownProvider
 from services.auth.identities.provider_keys import ProviderKeys
-from services.auth.identities.providers import ProvidersFileInvalidError, load_providers
+from services.auth.identities.providers import load_providers
 from services.auth.identities.service import IdentityService
 from services.auth.identity_provider import IdentityProvider, LocalIdentityProvider
 from services.auth.mfa import Mfa
@@ -77,7 +78,7 @@ async def main() -> None:
             sys.exit(f"authmesh: {ring.name.upper()}: {error}")
     try:
         providers = load_providers(file) if (file := settings.identity_providers_file) else {}
-    except ProvidersFileInvalidError as error:
+    except DocumentError as error:
         sys.exit(f"authmesh: IDENTITY_PROVIDERS_FILE: {error}")
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database.of(settings))

@@ -9,6 +9,7 @@ from authmesh.token.v1.key_service_pb2_grpc import add_KeyServiceServicer_to_ser
 from authmesh.token.v1.token_issuer_pb2_grpc import add_TokenIssuerServicer_to_server
 from authmesh.token.v1.token_service_pb2_grpc import add_TokenServiceServicer_to_server
 
+from mesh.model.document import DocumentError
 from mesh.outbox.relay import Relay
 from mesh.outbox.sinks.events import EventBridgeSink
 from mesh.outbox.work import Work
@@ -24,7 +25,7 @@ from mesh.tokens.keys import KeySet
 from mesh.tokens.policy import Policy
 from mesh.tokens.revocations import RevocationSet
 from mesh.tokens.verifier import Verifier
-from services.token.clients.client import FileInvalidError, load_clients
+from services.token.clients.client import load_clients
 from services.token.clients.parts import make_clients
 from services.token.discovery import metadata
 from services.token.keys.access_token import AccessTokenWriter
@@ -60,7 +61,7 @@ async def main() -> None:
         for client_id, client in first_clients.items():
             key_policy.check_client(client_id, timedelta(seconds=client.access_token_seconds))
     except (
-        FileInvalidError,
+        DocumentError,
         KeyFileInvalidError,
         SecretUnavailableError,
         SettingMissingError,

@@ -4,12 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-
-class ProvidersFileInvalidError(ValueError):
-    """The file can't be used; the message names it and every place that is wrong."""
+from mesh.model.document import DocumentError, read_model
 
 
 def _https(value: str) -> str:
@@ -48,17 +45,9 @@ def load_providers(file: Path) -> Mapping[str, Provider]:
     """The providers by their names.
 
     Raises:
-        ProvidersFileInvalidError: the file can't be read, or two providers are one issuer.
+        DocumentError: the file can't be read, or two providers are one issuer.
     """
-    try:
-        providers = _File.model_validate(yaml.safe_load(file.read_text(encoding="utf-8"))).providers
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors(include_url=False)
-        )
-        raise ProvidersFileInvalidError(f"{file}: {wrong}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProvidersFileInvalidError(f"{file}: {error}") from error
+    providers = read_model(file, _File).providers
     if len({provider.issuer for provider in providers.values()}) < len(providers):
-        raise ProvidersFileInvalidError(f"{file}: an issuer is there twice")
+        raise DocumentError(f"{file}: an issuer is there twice")
     return providers

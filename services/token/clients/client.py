@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,10 +15,10 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
+from mesh.model.document import read_model
 from mesh.resources.etag import etag_of
 from mesh.resources.name import CLIENT
 from mesh.resources.text import clean
@@ -32,10 +31,6 @@ Scope = Annotated[str, StringConstraints(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,1
 
 DAY = 86_400
 Content = TypeVar("Content", bound=BaseModel)
-
-
-class FileInvalidError(ValueError):
-    """A configuration file is wrong; the message names the file and the place."""
 
 
 def _no_uuid(client_id: str) -> str:
@@ -152,23 +147,6 @@ def load_clients(file: Path) -> Mapping[str, Client]:
     """Reads the clients, by id.
 
     Raises:
-        FileInvalidError: naming the file and every place that is wrong.
+        DocumentError: naming the file and every place that is wrong.
     """
-    return read_yaml(file, _ClientsFile).clients
-
-
-def read_yaml(file: Path, content: type[Content]) -> Content:
-    """Reads a YAML file of one shape.
-
-    Raises:
-        FileInvalidError: naming the file and every place that is wrong.
-    """
-    try:
-        return content.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors(include_url=False)
-        )
-        raise FileInvalidError(f"{file}: {wrong}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise FileInvalidError(f"{file}: {error}") from error
+    return read_model(file, _ClientsFile).clients

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mesh.errors import field_invalid
-from services.token.clients.client import Client, Scope, read_yaml
+from mesh.model.document import read_model
+from services.token.clients.client import Client, Scope
 
 
 class RoleScopes(BaseModel):
@@ -35,9 +36,9 @@ def load_role_scopes(file: Path) -> RoleScopes:
     """Reads the map.
 
     Raises:
-        FileInvalidError: naming the file and every place that is wrong.
+        DocumentError: naming the file and every place that is wrong.
     """
-    return read_yaml(file, RoleScopes)
+    return read_model(file, RoleScopes)
 
 
 def check_scopes(requested: Collection[str], client: Client, role_scopes: RoleScopes) -> None:

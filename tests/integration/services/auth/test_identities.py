@@ -26,11 +26,12 @@ from mesh.errors import (
     Unavailable,
     Unimplemented,
 )
+from mesh.model.document import DocumentError
 from services.auth import throttle
 from services.auth.identities import provider_keys
 from services.auth.identities.identities import MOST, Exchange, IdentityLinks, KnownProvider
 from services.auth.identities.provider_keys import ProviderKeys
-from services.auth.identities.providers import Provider, ProvidersFileInvalidError, load_providers
+from services.auth.identities.providers import Provider, load_providers
 from services.auth.identities.store import Identity
 from tests.integration.services.auth.conftest import HOME, Auth, refused
 from tests.kit.oidc_provider import AUDIENCE, NONCE, OidcProvider, running
@@ -271,7 +272,7 @@ def test_the_file_names_whom_we_believe(tmp_path: Path) -> None:
 def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "providers.yaml"
     file.write_text(text)
-    with pytest.raises(ProvidersFileInvalidError, match=says):
+    with pytest.raises(DocumentError, match=says):
         load_providers(file)
-    with pytest.raises(ProvidersFileInvalidError, match="missing"):
+    with pytest.raises(DocumentError, match="No such file"):
         load_providers(tmp_path / "missing.yaml")

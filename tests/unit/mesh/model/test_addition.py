@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from mesh.contract import Contract
 from mesh.model.addition import load_addition
 from mesh.model.agreement import check_agreement
-from mesh.model.mesh import MeshFileError, load_mesh
+from mesh.model.document import DocumentError
+from mesh.model.mesh import load_mesh
 from tests.kit.greeter import make
 
 Change = Callable[[str, str], Path]
@@ -45,20 +46,21 @@ def test_it_is_added_to_the_mesh_and_agrees_with_both_contracts(file: Path, tmp_
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
-    ("command: [python, service.py]", "comand: [python]", "virtualNodes[0].comand: Extra inputs"),
+    ("command: [python, service.py]", "comand: [python]",
+     "virtualNodes[0].comand: there is no such key: did you mean command?"),
     ("command: [python, service.py]", "command: []", "virtualNodes[0].command: "),
     ("perRequest: 15s", "perRequest: 15", "perRequest: a duration is a number and ms, s, m or h"),
     ("contract: greeter.binpb", "[", "mesh.yaml"),
 ])  # fmt: skip
 def test_a_wrong_file_is_told_with_its_place(changed: Change, old: str, new: str, said: str) -> None:
-    with pytest.raises(MeshFileError) as refused:
+    with pytest.raises(DocumentError) as refused:
         load_addition(changed(old, new))
     assert said in str(refused.value)
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
     ("- name: greeter\n  command", "- name: token\n  command", "more than one is called token"),
-    ("backends: [token.authmesh]", "backends: [other.authmesh]", "there is no other.authmesh"),
+    ("backends: [token.authmesh]", "backends: [other.authmesh]", "there is no virtual service other.authmesh"),
 ])  # fmt: skip
 def test_what_does_not_fit_the_mesh_is_refused(changed: Change, old: str, new: str, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
@@ -71,5 +73,5 @@ def test_a_contract_that_can_not_be_read_says_how_to_write_it(file: Path, conten
         file.with_name("greeter.binpb").unlink()
     else:
         file.with_name("greeter.binpb").write_bytes(content)
-    with pytest.raises(MeshFileError, match="write it with protoc --descriptor_set_out"):
+    with pytest.raises(DocumentError, match="write it with protoc --descriptor_set_out"):
         load_addition(file).contract_of(file)

@@ -7,7 +7,8 @@ import yaml
 
 import services.token
 from mesh.errors import InvalidArgument
-from services.token.clients.client import Client, FileInvalidError, load_clients
+from mesh.model.document import DocumentError
+from services.token.clients.client import Client, load_clients
 from services.token.clients.keys import client_keys
 from services.token.sessions.grants import RoleScopes, grant, load_role_scopes
 from tests.kit.tokens import Mint
@@ -35,7 +36,7 @@ def test_what_ships_is_good_and_fits_together() -> None:
 
 
 @pytest.mark.parametrize(("text", "place"), [
-    ("", "file"), ("[]", "file"), ("clients: {}", "clients"), ("clients: {demo: {}}", "clients.demo.display_name"),
+    ("", "it is empty"), ("[]", "the file"), ("clients: {}", "clients"), ("clients: {demo: {}}", "display_name is missing"),
     (": :", "clients.yaml"), ("\t", "clients.yaml"),
     ("clients: {Demo: {display_name: x, confidential: false, scopes: []}}", "clients.Demo"),
     ("clients: {demo: {display_name: x, confidential: 'no', scopes: []}}", "clients.demo.confidential"),
@@ -60,7 +61,7 @@ def test_what_ships_is_good_and_fits_together() -> None:
 def test_a_mistake_in_the_clients_file_is_named_with_its_place(tmp_path: Path, text: str, place: str) -> None:
     file = tmp_path / "clients.yaml"
     file.write_text(text)
-    with pytest.raises(FileInvalidError, match=place.replace(".", r"\.")) as caught:
+    with pytest.raises(DocumentError, match=place.replace(".", r"\.")) as caught:
         load_clients(file)
     assert str(file) in str(caught.value)
 
@@ -77,12 +78,12 @@ def test_a_client_of_the_file_may_bring_its_keys(tmp_path: Path) -> None:
     assert client_keys(load_clients(file)["backend"].jwks).keys() == {"k1"}
     content["clients"]["backend"]["confidential"] = False
     file.write_text(yaml.safe_dump(content))
-    with pytest.raises(FileInvalidError, match="confidential"):
+    with pytest.raises(DocumentError, match="confidential"):
         load_clients(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileInvalidError, match=r"roles\.yaml"):
+    with pytest.raises(DocumentError, match=r"roles\.yaml"):
         load_role_scopes(tmp_path / "roles.yaml")
 
 
