@@ -429,6 +429,12 @@ def _cross_faults(raw: Any) -> Iterator[tuple[Path_, str]]:
             for index, target in targets:
                 path = ("virtualRouters", number, "routes", place, "grpcRoute", "action", "weightedTargets", index)
                 yield from refers((*path, "virtualNode"), target.get("virtualNode"), "virtual node", "virtualNodes")
+        routes = [
+            (place, route, _mapping(_mapping(route, "grpcRoute"), "match")) for place, route in _items(router, "routes")
+        ]
+        yield from _alike(("virtualRouters", number, "routes"), routes)
+    opened_routes = [(place, route, _mapping(route, "match")) for place, route in _items(raw, "gatewayRoutes")]
+    yield from _alike(("gatewayRoutes",), opened_routes)
     for number, node in _items(raw, "virtualNodes"):
         backends = node.get("backends")
         for index, backend in enumerate(backends if isinstance(backends, list | tuple) else ()):
@@ -439,6 +445,24 @@ def _cross_faults(raw: Any) -> Iterator[tuple[Path_, str]]:
         yield from refers(path, opened.get("virtualService"), "virtual service", "virtualServices")
     keys = _mapping(raw, "jwks").get("virtualService")
     yield from refers(("jwks", "virtualService"), keys, "virtual service", "virtualServices")
+
+
+def _alike(
+    path: Path_, routes: Sequence[tuple[int, Mapping[str, Any], Mapping[str, Any]]]
+) -> Iterator[tuple[Path_, str]]:
+    """Routes that take the same calls: the second one would never have any."""
+    first: dict[tuple[object, object], object] = {}
+    names: set[object] = set()
+    for place, route, match in routes:
+        key, name = (match.get("serviceName"), match.get("methodName")), route.get("name")
+        if not (isinstance(key[0], str) and isinstance(key[1], str | None) and isinstance(name, str)):
+            continue
+        if key in first:
+            yield (*path, place, "match"), f"{name} takes the same calls as {first[key]}: take one out"
+        first.setdefault(key, name)
+        if name in names and len(path) > 1:
+            yield (*path, place, "name"), f"more than one is called {name}"
+        names.add(name)
 
 
 def _mapping(raw: Any, key: str) -> Mapping[str, Any]:

@@ -99,6 +99,20 @@ def test_every_fault_is_reported_at_once(tmp_path: Path, raw: Any) -> None:
             lambda raw: raw["virtualGateway"].update(name="auth"),
             "virtualGateway.name: a virtual node is",
         ),
+        (
+            lambda raw: raw["virtualRouters"][0]["routes"].append(raw["virtualRouters"][0]["routes"][0]),
+            r"virtualRouters\[0\].routes\[4\].name: more than one is called auth-service",
+        ),
+        (
+            lambda raw: raw["virtualRouters"][0]["routes"].append(
+                raw["virtualRouters"][0]["routes"][0] | {"name": "a"}
+            ),
+            r"routes\[4\].match: a takes the same calls as auth-service",
+        ),
+        (
+            lambda raw: raw["gatewayRoutes"].append(raw["gatewayRoutes"][0] | {"name": "again"}),
+            r"gatewayRoutes\[9\].match: again takes the same calls as auth-service",
+        ),
         (lambda raw: raw["virtualNodes"][0].update(name="../auth"), "should match pattern"),
         (lambda raw: raw.update(egressFilter="ALLOW_ALL"), "egressFilter"),
         (

@@ -36,7 +36,8 @@ def test_what_ships_is_good_and_fits_together() -> None:
 
 
 @pytest.mark.parametrize(("text", "place"), [
-    ("", "it is empty"), ("[]", "the file"), ("clients: {}", "clients"), ("clients: {demo: {}}", "display_name is missing"),
+    ("", "it is empty"), ("[]", "the file"), ("clients: {}", "clients"),
+    ("clients: {demo: {}}", "display_name is missing"),
     (": :", "clients.yaml"), ("\t", "clients.yaml"),
     ("clients: {Demo: {display_name: x, confidential: false, scopes: []}}", "clients.Demo"),
     ("clients: {demo: {display_name: x, confidential: 'no', scopes: []}}", "clients.demo.confidential"),
