@@ -106,7 +106,7 @@ class Served:
         await refused(self.begin(email, password), Unauthenticated, Reason.CREDENTIALS_INVALID)
 
 
-@pytest.fixture(params=["local", "cognito srp", "cognito password"])
+@pytest.fixture(params=["local", "cognito srp", pytest.param("cognito password", marks=pytest.mark.slow)])
 async def served(
     request: pytest.FixtureRequest,
     open_database: Callable[[str], Awaitable[Database]],
