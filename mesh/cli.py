@@ -253,21 +253,33 @@ def schema() -> None:
 @mesh_commands.command()
 def render(
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the files. Those of an earlier run go.")],
-    target: Annotated[str, typer.Option(help="What reads them: `envoy`.")] = "envoy",
+    target: Annotated[str, typer.Option(help="What reads them: `envoy` or `app-mesh`.")] = "envoy",
     file: MeshFile = None,
     issuer: Issuer = "https://localhost:8443",
     audience: Audience = "authmesh",
+    namespace: Annotated[str, typer.Option(help="Of Kubernetes, for `app-mesh`.")] = "authmesh",
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Render also what the target can't hold all of; the files list it.")
+    ] = False,
 ) -> None:
-    """Write what each sidecar and the edge is given: `<node>/bootstrap.yaml` and the files that it reads.
+    """Write the mesh as files of a target.
 
-    The files expect certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`.
+    `envoy`: what each sidecar and the edge is given, `<node>/bootstrap.yaml` and the files that it reads. They expect
+    certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`. `app-mesh`: resources
+    of App Mesh's controller for Kubernetes.
     """
     from mesh.model.agreement import RenderError
+    from mesh.render.appmesh import AppMeshRenderer
     from mesh.render.envoy import TokenRules
     from mesh.render.envoy.renderer import EnvoyRenderer
     from mesh.render.output import OutputError, write
+    from mesh.render.renderer import Renderer
 
-    renderers = {found.target: found for found in (EnvoyRenderer(TokenRules(issuer, audience, 60)),)}
+    known: tuple[Renderer, ...] = (
+        EnvoyRenderer(TokenRules(issuer, audience, 60)),
+        AppMeshRenderer(namespace, accept_loss=accept_loss),
+    )
+    renderers = {found.target: found for found in known}
     if target not in renderers:
         terminal.fail(f"{target} is not a target: choose from {', '.join(renderers)}")
     mesh, contract = _read_mesh(file)
