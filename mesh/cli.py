@@ -253,7 +253,7 @@ def schema() -> None:
 @mesh_commands.command()
 def render(
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the files. Those of an earlier run go.")],
-    target: Annotated[str, typer.Option(help="What reads them: `envoy` or `app-mesh`.")] = "envoy",
+    target: Annotated[str, typer.Option(help="What reads them: `envoy`, `app-mesh` or `app-mesh-api`.")] = "envoy",
     file: MeshFile = None,
     issuer: Issuer = "https://localhost:8443",
     audience: Audience = "authmesh",
@@ -266,10 +266,10 @@ def render(
 
     `envoy`: what each sidecar and the edge is given, `<node>/bootstrap.yaml` and the files that it reads. They expect
     certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`. `app-mesh`: resources
-    of App Mesh's controller for Kubernetes.
+    of App Mesh's controller for Kubernetes; `app-mesh-api`: requests of its API.
     """
     from mesh.model.agreement import RenderError
-    from mesh.render.appmesh import AppMeshRenderer
+    from mesh.render.appmesh import AppMeshApiRenderer, AppMeshRenderer
     from mesh.render.envoy import TokenRules
     from mesh.render.envoy.renderer import EnvoyRenderer
     from mesh.render.output import OutputError, write
@@ -278,6 +278,7 @@ def render(
     known: tuple[Renderer, ...] = (
         EnvoyRenderer(TokenRules(issuer, audience, 60)),
         AppMeshRenderer(namespace, accept_loss=accept_loss),
+        AppMeshApiRenderer(namespace, accept_loss=accept_loss),
     )
     renderers = {found.target: found for found in known}
     if target not in renderers:

@@ -3,6 +3,7 @@
 AWS closed the service on 2026-09-30; its resources remain a vocabulary that other tools read.
 """
 
+from mesh.render.appmesh.api import AppMeshApiRenderer
 from mesh.render.appmesh.renderer import AppMeshRenderer
 
-__all__ = ["AppMeshRenderer"]
+__all__ = ["AppMeshApiRenderer", "AppMeshRenderer"]

@@ -1,15 +1,19 @@
 """App Mesh's resources, held to the CRDs of its controller with unknown fields refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 import yaml
+from botocore.validate import ParamValidator
 from jsonschema import Draft202012Validator
 
 from mesh.contract import Contract
 from mesh.model.agreement import RenderError
 from mesh.model.mesh import Mesh, load_mesh
+from mesh.render.appmesh.api import AppMeshApiRenderer
 from mesh.render.appmesh.renderer import LOST, AppMeshRenderer
 
 CRDS = Path(__file__).parents[3] / "kit" / "appmesh_crds"
@@ -118,3 +122,30 @@ def test_what_is_out_of_bounds_is_refused_with_its_place() -> None:
     raw["virtualNodes"][0]["listener"]["healthCheck"]["interval"] = "1s"
     with pytest.raises(RenderError, match=r"virtualNodes auth: healthCheck.interval: App Mesh takes 5s to 300s"):
         AppMeshRenderer("shop", accept_loss=True).render(Mesh.model_validate(raw), CONTRACT)
+
+
+def test_every_request_is_valid_by_the_model_of_the_api() -> None:
+    model = botocore.session.get_session().get_service_model("appmesh")
+    files = AppMeshApiRenderer("shop", accept_loss=True).render(MESH, CONTRACT)
+    assert all(line in files["lost.json"] for line in LOST)
+    made = []
+    for name, text in files.items():
+        if name == "lost.json":
+            continue
+        operation = "".join(part.capitalize() for part in name.removesuffix(".json").split("-")[1:])
+        shape: Any = model.operation_model(operation).input_shape
+        report = ParamValidator().validate(json.loads(text), shape)
+        assert not report.has_errors(), (name, report.generate_report())
+        made.append(operation)
+    assert made[0] == "CreateMesh"
+    assert made.count("CreateRoute") == sum(len(router.routes) for router in MESH.virtual_routers)
+    # What a request names was made before it; a route is made with its router.
+    kinds = [operation for operation in made if operation != "CreateRoute"]
+    assert sorted(kinds, key=ORDER.index) == kinds
+    assert made.index("CreateRoute") == made.index("CreateVirtualRouter") + 1
+
+
+ORDER = [
+    "CreateMesh", "CreateVirtualNode", "CreateVirtualRouter", "CreateVirtualService",
+    "CreateVirtualGateway", "CreateGatewayRoute",
+]  # fmt: skip

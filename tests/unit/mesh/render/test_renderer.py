@@ -8,7 +8,7 @@ import yaml
 from mesh.contract import Contract
 from mesh.model.agreement import RenderError
 from mesh.model.mesh import DEFAULT_FILE, load_mesh
-from mesh.render.appmesh import AppMeshRenderer
+from mesh.render.appmesh import AppMeshApiRenderer, AppMeshRenderer
 from mesh.render.envoy import TokenRules
 from mesh.render.envoy.memory import memory_fault
 from mesh.render.envoy.renderer import EnvoyRenderer
@@ -19,6 +19,7 @@ MESH, CONTRACT = load_mesh(), Contract.load()
 RENDERERS: list[Renderer] = [
     EnvoyRenderer(TokenRules("https://issuer.test", "authmesh", 60)),
     AppMeshRenderer("shop", accept_loss=True),
+    AppMeshApiRenderer("shop", accept_loss=True),
 ]
 
 
