@@ -191,7 +191,12 @@ async def test_a_request_that_does_not_come_to_its_end_is_ended(
                 await asyncio.sleep(0.2)
             assert stream.done.is_set()
             assert time.monotonic() - started > 0.9
-            assert from_trailers(stream.headers).outcome == ("DEADLINE_EXCEEDED", "DEADLINE")
+            # On a busy machine the process's own clock (grpc core's, which knows no reasons) may be first.
+            outcome = from_trailers(stream.headers).outcome
+            assert outcome == ("DEADLINE_EXCEEDED", "DEADLINE") or (door, outcome) == (
+                "egress",
+                ("DEADLINE_EXCEEDED", ""),
+            )
 
 
 @pytest.mark.parametrize("version", ["http/1.1", "h2"])

@@ -332,7 +332,7 @@ async def test_it_stops_on_sigterm(new_database_url: Callable[[str], Awaitable[s
 
 
 @pytest.mark.parametrize(("variable", "content", "expected"), [
-    ("CLIENTS_FILE", "clients: {demo: {}}", "clients.demo.display_name"), ("ROLES_FILE", "[", "mistake"),
+    ("CLIENTS_FILE", "clients: {demo: {}}", "clients.demo: display_name is missing"), ("ROLES_FILE", "[", "mistake"),
     ("SIGNING_KEY_FILE", "no key", "not a PEM private key"),
     ("SIGNING_SECRETS", None, "SIGNING_SECRETS"),
     ("SIGNING_LEAD_SECONDS", "60", "SIGNING_LEAD_SECONDS=60 is unsafe"),
