@@ -84,7 +84,13 @@ class HeldPorts:
         self._sockets.append(held)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            held.bind((host, port))
+            try:
+                held.bind((host, port))
+            except OSError:
+                # Connections that were closed a moment ago linger on it. This way others could take it before its
+                # server does; still, it is there to be taken.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                held.bind((host, port))
         except OSError as error:
             raise OperatorError(f"port {port} is in use ({error.strerror})") from None
         return port

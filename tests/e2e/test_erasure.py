@@ -89,7 +89,7 @@ async def trail_tells(mesh: RunningMesh, person: Person, administrator: Person) 
     async def told() -> list[dict[str, Any]]:
         query = {"subject": person.name, "pageSize": 200}
         answer = await client.ok("AuditService/QueryEvents", query, administrator.token)
-        return list(answer["events"])
+        return list(answer.get("events", ()))
 
     async def is_told() -> bool:
         types = {event["type"] for event in await told()}

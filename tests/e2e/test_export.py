@@ -28,7 +28,7 @@ async def test_everything_that_is_held_is_in_the_document(
     async def is_told() -> bool:
         query = {"subject": person.name, "type": "user.data_exported"}
         answer = await client.ok("AuditService/QueryEvents", query, administrator.token)
-        return bool(answer["events"])
+        return bool(answer.get("events"))
 
     await eventually(is_told)
     # In JSON.

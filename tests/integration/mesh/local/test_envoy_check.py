@@ -62,4 +62,7 @@ def test_what_a_sidecar_is_given_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "auth" / "bootstrap.yaml").exists()
     assert (tmp_path / "out" / "edge" / "lds.yaml").exists()
     done = authmesh("render", "--target", "other", "--out", str(tmp_path / "out"))
-    assert (done.returncode, done.stderr) == (1, "authmesh: other is not a target: choose from envoy\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "authmesh: other is not a target: choose from envoy, app-mesh, app-mesh-api\n",
+    )
