@@ -179,7 +179,7 @@ async def test_rotation_under_load_refuses_no_good_token_and_then_the_old_key_is
 
         await eventually(gone, within=TOKEN_SECONDS + LEEWAY_SECONDS + 20)
         await asyncio.sleep(JWKS_CACHE_SECONDS + 2)
-        # Whoever has that key can sign what they like.
+        # With that key anything can be signed.
         outcomes = await everywhere(mesh, mint(first, administrator))
         assert set(outcomes.values()) == {("UNAUTHENTICATED", "TOKEN_INVALID")}, outcomes
         assert first not in {key for state in (await keys(mesh, administrator)).values() for key in state}

@@ -8,7 +8,7 @@ import ssl
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,21 @@ def decoded(rpc: Rpc, payload: bytes) -> dict[str, Any]:
     return json_format.MessageToDict(CONTRACT.message_type(rpc.output_type).FromString(payload))
 
 
+async def posted(
+    http: httpx.AsyncClient, rpc: Rpc, payload: bytes, headers: Sequence[tuple[str, str]]
+) -> httpx.Response:
+    """Posts one gRPC message.
+
+    Envoy refuses by the headers alone. When its answer comes before the body is sent, httpcore throws the answer away
+    (RFC 9113, 8.1 forbids that) and complains of the stream that is closed. Then nothing was done: it is sent again.
+    """
+    content = struct.pack(">BI", 0, len(payload)) + payload
+    for _ in range(4):
+        with suppress(httpx.LocalProtocolError):
+            return await http.post(rpc.path, content=content, headers=headers)
+    return await http.post(rpc.path, content=content, headers=headers)
+
+
 class GrpcClient(Client):
     name = "grpc"
 
@@ -207,9 +222,7 @@ class GrpcWebClient(Client):
         sent = [("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1"), *headers]
         sent += [("authorization", f"Bearer {token}")] if token else []
         try:
-            response = await self._http.post(
-                rpc.path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=sent
-            )
+            response = await posted(self._http, rpc, payload, sent)
         except httpx.TransportError as error:
             return Answer("UNAVAILABLE", message=str(error))
         trailers, body = dict(response.headers), b""
@@ -246,7 +259,7 @@ class SidecarClient(Client):
         payload = encoded(rpc, request)
         sent = [("content-type", "application/grpc"), ("te", "trailers"), *headers]
         sent += [("authorization", f"Bearer {token}")] if token else []
-        response = await self._http.post(rpc.path, content=struct.pack(">BI", 0, len(payload)) + payload, headers=sent)
+        response = await posted(self._http, rpc, payload, sent)
         return from_trailers(dict(response.headers)) if "grpc-status" in response.headers else Answer("OK")
 
 

@@ -93,7 +93,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path, raw: Any) -> None:
         ),
         (
             lambda raw: raw["virtualNodes"].append(raw["virtualNodes"][0]),
-            r"virtualNodes\[5\].name: more than one",
+            r"virtualNodes\[\d+\].name: more than one",
         ),
         (
             lambda raw: raw["virtualGateway"].update(name="auth"),
@@ -111,7 +111,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path, raw: Any) -> None:
         ),
         (
             lambda raw: raw["gatewayRoutes"].append(raw["gatewayRoutes"][0] | {"name": "again"}),
-            r"gatewayRoutes\[9\].match: again takes the same calls as auth-service",
+            r"gatewayRoutes\[\d+\].match: again takes the same calls as auth-service",
         ),
         (lambda raw: raw["virtualNodes"][0].update(name="../auth"), "should match pattern"),
         (lambda raw: raw.update(egressFilter="ALLOW_ALL"), "egressFilter"),
