@@ -206,6 +206,7 @@ MeshFile = Annotated[
 ]
 Issuer = Annotated[str, typer.Option(help="`iss` of access tokens: the address of the edge.")]
 Audience = Annotated[str, typer.Option(help="`aud` of access tokens.")]
+ENVOY_IMAGE = "envoyproxy/envoy:distroless-v1.40.0"
 
 
 @mesh_commands.callback()
@@ -253,11 +254,24 @@ def schema() -> None:
 @mesh_commands.command()
 def render(
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the files. Those of an earlier run go.")],
-    target: Annotated[str, typer.Option(help="What reads them: `envoy`, `app-mesh` or `app-mesh-api`.")] = "envoy",
+    target: Annotated[
+        str, typer.Option(help="What reads them: `envoy`, `kubernetes`, `app-mesh` or `app-mesh-api`.")
+    ] = "envoy",
     file: MeshFile = None,
     issuer: Issuer = "https://localhost:8443",
     audience: Audience = "authmesh",
-    namespace: Annotated[str, typer.Option(help="Of Kubernetes, for `app-mesh`.")] = "authmesh",
+    namespace: Annotated[str, typer.Option(help="Of Kubernetes, for `kubernetes` and `app-mesh`.")] = "authmesh",
+    image: Annotated[str, typer.Option(help="Of the services, for `kubernetes`.")] = "authmesh:latest",
+    envoy_image: Annotated[str, typer.Option(help="Of Envoy, for `kubernetes`; best by digest.")] = ENVOY_IMAGE,
+    trusted_hops: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=10,
+            help="Proxies in front of the edge, for `kubernetes`: 1 behind a load balancer. By default mesh.yaml's.",
+            show_default=False,
+        ),
+    ] = None,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Render also what the target can't hold all of; the files list it.")
     ] = False,
@@ -265,18 +279,21 @@ def render(
     """Write the mesh as files of a target.
 
     `envoy`: what each sidecar and the edge is given, `<node>/bootstrap.yaml` and the files that it reads. They expect
-    certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`. `app-mesh`: resources
-    of App Mesh's controller for Kubernetes; `app-mesh-api`: requests of its API.
+    certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`. `kubernetes`: a
+    Kustomize base (docs/kubernetes.md). `app-mesh`: resources of App Mesh's controller for Kubernetes; `app-mesh-api`:
+    requests of its API.
     """
     from mesh.model.agreement import RenderError
     from mesh.render.appmesh import AppMeshApiRenderer, AppMeshRenderer
     from mesh.render.envoy import TokenRules
     from mesh.render.envoy.renderer import EnvoyRenderer
+    from mesh.render.kubernetes import Images, KubernetesRenderer
     from mesh.render.output import OutputError, write
     from mesh.render.renderer import Renderer
 
     known: tuple[Renderer, ...] = (
-        EnvoyRenderer(TokenRules(issuer, audience, 60)),
+        EnvoyRenderer(tokens := TokenRules(issuer, audience, 60)),
+        KubernetesRenderer(tokens, namespace, Images(image, envoy_image), trusted_hops),
         AppMeshRenderer(namespace, accept_loss=accept_loss),
         AppMeshApiRenderer(namespace, accept_loss=accept_loss),
     )

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.secrets.login import Logins
 from mesh.secrets.source import secret_sources
+from mesh.spiffe import PATH, PATH_PATTERN, TRUST_DOMAIN, TRUST_DOMAIN_PATTERN, SpiffeIds
 from mesh.storage.redis_address import RedisAddress
 
 SOCKET_PATH_LIMIT = 107
@@ -69,8 +70,10 @@ class ProcessSettings(Settings):
 
     node: str = Field(pattern="^[a-z][a-z0-9-]*$")
     """This process's name in mesh.yaml."""
-    trust_domain: str = Field(default="authmesh", pattern="^[a-z0-9._-]+$")
+    trust_domain: str = Field(default=TRUST_DOMAIN, pattern=TRUST_DOMAIN_PATTERN)
     """SPIFFE trust domain of the mesh, as mesh.yaml has it: callers of another one are no one."""
+    spiffe_path: str = Field(default=PATH, pattern=PATH_PATTERN)
+    """Path of SPIFFE ids, with `{node}` for the caller's name, as mesh.yaml has it."""
     socket: SocketPath
     """Unix socket to serve on. Only the sidecar dials it."""
     egress: SocketPath
@@ -110,6 +113,11 @@ class ProcessSettings(Settings):
     def redis_logins(self) -> Logins | None:
         """What takes the place of the password in `redis_url`."""
         return Logins.of(self.redis_secret)
+
+    @property
+    def spiffe_ids(self) -> SpiffeIds:
+        """The identities of callers."""
+        return SpiffeIds(self.trust_domain, self.spiffe_path)
 
     @property
     def roles_with_mfa(self) -> frozenset[str]:

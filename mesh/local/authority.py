@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mesh.operator.errors import OperatorError, explain
 from mesh.operator.secret_file import private_directory, write_private
+from mesh.spiffe import SpiffeIds
 
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
 LEAF_LIFETIME = dt.timedelta(hours=24)
@@ -127,21 +128,21 @@ class MeshAuthorities:
 
     identities: Authority
     public: Authority
-    trust_domain: str
+    ids: SpiffeIds
     edge_names: tuple[x509.GeneralName, ...]
     directory: Path
     """`<directory>/<node>/` gets tls.crt, tls.key and ca.crt; `<directory>/public/` what the edge shows to clients."""
 
     @classmethod
     def load_or_create(
-        cls, keys: Path, certificates: Path, trust_domain: str, edge_names: tuple[x509.GeneralName, ...] = LOOPBACK
+        cls, keys: Path, certificates: Path, ids: SpiffeIds, edge_names: tuple[x509.GeneralName, ...] = LOOPBACK
     ) -> "MeshAuthorities":
         """The authorities in `keys`; made first if there are none.
 
         Args:
             keys: Directory of the authorities.
             certificates: Directory of the leaves.
-            trust_domain: Of the nodes' identities.
+            ids: The nodes' identities.
             edge_names: What clients call the edge. Other DNS names get another authority, which can certify no others.
 
         Raises:
@@ -149,11 +150,11 @@ class MeshAuthorities:
         """
         private_directory(keys)
         private_directory(certificates)
-        identities = Authority.load_or_create(keys, "mesh-ca", [x509.UniformResourceIdentifier(trust_domain)])
+        identities = Authority.load_or_create(keys, "mesh-ca", [x509.UniformResourceIdentifier(ids.trust_domain)])
         in_dns = [name for name in edge_names if isinstance(name, x509.DNSName)]
         further = [name.value for name in in_dns if name not in LOOPBACK]
         public = Authority.load_or_create(keys, "-".join(("edge-ca", *further)), in_dns)
-        return cls(identities, public, trust_domain, edge_names, certificates)
+        return cls(identities, public, ids, edge_names, certificates)
 
     def certificates(self, node: str) -> Path:
         """Directory of a node's mesh identity."""
@@ -171,9 +172,7 @@ class MeshAuthorities:
             OperatorError: files can't be written.
         """
         for node in nodes:
-            certificate, key = self.identities.issue(
-                [x509.UniformResourceIdentifier(f"spiffe://{self.trust_domain}/{node}")]
-            )
+            certificate, key = self.identities.issue([x509.UniformResourceIdentifier(self.ids.of(node))])
             _replace(self.certificates(node), {"tls.crt": certificate, "tls.key": key, "ca.crt": self.identities.pem})
         certificate, key = self.public.issue(self.edge_names, common_name="authmesh edge", client=False)
         _replace(self.public_certificates, {"tls.crt": certificate, "tls.key": key, "ca.crt": self.public.pem})

@@ -33,7 +33,7 @@ def faults(mesh: Mesh, contract: Contract, tokens: TokenRules) -> Iterator[tuple
     with tempfile.TemporaryDirectory(prefix="authmesh-check-") as directory:
         folder = Path(directory)
         authorities = MeshAuthorities.load_or_create(
-            folder / "authorities", folder / "certificates", mesh.trust_domain, (DNSName("localhost"),)
+            folder / "authorities", folder / "certificates", mesh.spiffe_ids, (DNSName("localhost"),)
         )
         authorities.issue((*mesh.nodes, gateway))
         for node in (*mesh.nodes, gateway):

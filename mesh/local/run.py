@@ -232,7 +232,7 @@ class LocalMesh:
     def _authorities(self, mesh: Mesh, edge: EdgeAddress) -> MeshAuthorities:
         home = self._home
         authorities = MeshAuthorities.load_or_create(
-            home.secrets / "authorities", home.path / "certificates", mesh.trust_domain, edge.names
+            home.secrets / "authorities", home.path / "certificates", mesh.spiffe_ids, edge.names
         )
         authorities.issue((*mesh.nodes, mesh.virtual_gateway.name))
         write_private(home.ca_file, authorities.public.pem)

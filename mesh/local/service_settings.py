@@ -16,6 +16,7 @@ OF_THE_MACHINE = frozenset(
     (
         "NODE",
         "TRUST_DOMAIN",
+        "SPIFFE_PATH",
         "SOCKET",
         "EGRESS",
         "ISSUER",

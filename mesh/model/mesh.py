@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from mesh.model.document import DoesNotFitError, Path_, StrictModel, read_model, unknown
+from mesh.spiffe import PATH, PATH_PATTERN, TRUST_DOMAIN_PATTERN, SpiffeIds
 
 DEFAULT_FILE = Path(__file__).parents[1] / "mesh.yaml"
 
@@ -119,7 +120,7 @@ class NodeListener(StrictModel):
 class VirtualNode(StrictModel):
     """A service of the mesh: the process and the sidecar beside it.
 
-    Its SPIFFE id is `spiffe://<trust domain>/<name>`.
+    Its SPIFFE id is `spiffe://<trust domain>/<name>`, or what `spiffePath` makes of its name.
     """
 
     name: Name
@@ -323,7 +324,10 @@ class Mesh(StrictModel):
     """The whole mesh."""
 
     name: Name
-    trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]+$")]
+    trust_domain: Annotated[str, Field(pattern=TRUST_DOMAIN_PATTERN)]
+    spiffe_path: Annotated[str, Field(pattern=PATH_PATTERN)] = PATH
+    """Of SPIFFE ids (ours): what comes behind the trust domain, with `{node}` for the name of a node or of the
+    gateway."""
     max_connection_duration: Duration
     """Of every connection to an Envoy (ours). Then it is drained: mutual TLS proves who someone is at its beginning
     only, so this bounds how long a connection outlives its certificate."""
@@ -336,9 +340,10 @@ class Mesh(StrictModel):
     virtual_gateway: VirtualGateway
     gateway_routes: tuple[GatewayRoute, ...]
 
-    def spiffe_id(self, name: str) -> str:
-        """The identity (URI SAN) of a node or of the gateway."""
-        return f"spiffe://{self.trust_domain}/{name}"
+    @property
+    def spiffe_ids(self) -> SpiffeIds:
+        """The identities (URI SAN) of the nodes and of the gateway."""
+        return SpiffeIds(self.trust_domain, self.spiffe_path)
 
     @cached_property
     def nodes(self) -> dict[str, VirtualNode]:

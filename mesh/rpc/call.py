@@ -17,22 +17,19 @@ from mesh.errors import field_invalid
 from mesh.origin import current_origin, set_current_origin
 from mesh.resources.name import CLIENT, NODE, SESSION, USER
 from mesh.rpc.codec import HEADER, Codec, Codecs
+from mesh.spiffe import SpiffeIds
 
 if TYPE_CHECKING:
     from mesh.tokens.claims import Claims
 
 GATEWAY = "edge"
 """The virtual gateway's name: the only peer whose word about a client's address counts."""
-
-TRUST_DOMAIN = "authmesh"
-"""SPIFFE trust domain of the mesh, where the environment names no other."""
-
+_IDS = SpiffeIds()
 # Envoy quotes a value that holds a separator, and a subject may hold anything: only a whole parse tells a URI from
 # words inside of another value.
 _XFCC_PAIR = r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;]*)'
 _XFCC_ELEMENT = re.compile(rf"{_XFCC_PAIR}(?:;{_XFCC_PAIR})*")
 _XFCC_PAIRS = re.compile(_XFCC_PAIR)
-_SPIFFE_ID = re.compile(r"spiffe://([a-z0-9._-]+)/([a-z0-9-]+)")
 REQUEST_ID_CHARACTERS = "[A-Za-z0-9._-]"
 """What an `x-request-id` is made of; the edge replaces any other."""
 REQUEST_ID_LENGTH = 64
@@ -53,7 +50,7 @@ class Call:
         payload: bytes | None,
         codecs: Codecs,
         context: "aio.ServicerContext[Any, Any]",
-        trust_domain: str = TRUST_DOMAIN,
+        ids: SpiffeIds = _IDS,
     ) -> None:
         """Initializes the instance.
 
@@ -62,14 +59,14 @@ class Call:
             payload: The request message's bytes. None when the request ended before a whole message.
             codecs: How the method's messages are written.
             context: grpc's.
-            trust_domain: The mesh's, of SPIFFE ids.
+            ids: Of the mesh's nodes.
         """
         self.rpc = rpc
         self.context = context
         self.payload = payload
         self.metadata: Sequence[tuple[str, str | bytes]] = context.invocation_metadata() or ()  # type: ignore[assignment]
         self._first = {name: value for name, value in reversed(self.metadata) if isinstance(value, str)}
-        self._trust_domain = trust_domain
+        self._ids = ids
         self.codec: Codec = codecs.json if self._first.get(HEADER) == "json" else codecs.protobuf
         """How this call's messages are written."""
         self.claims: Claims | None = None
@@ -85,7 +82,7 @@ class Call:
         """The mesh node that dialled the sidecar, from its certificate; None when none was forwarded."""
         # The sidecar sets the header (SANITIZE_SET): one header, or it is not the sidecar's.
         certificates = self.values("x-forwarded-client-cert")
-        return _node(certificates[0], self._trust_domain) if len(certificates) == 1 else None
+        return _node(certificates[0], self._ids) if len(certificates) == 1 else None
 
     @cached_property
     def address(self) -> str:
@@ -209,7 +206,7 @@ async def send_initial_metadata(context: "aio.ServicerContext[Any, Any]", *metad
 
 
 @lru_cache(256)
-def _node(certificate: str, trust_domain: str) -> str | None:
+def _node(certificate: str, ids: SpiffeIds) -> str | None:
     """The node whose certificate the sidecar saw: one element with one URI. Peers are few, so their words repeat."""
     if not _XFCC_ELEMENT.fullmatch(certificate):
         return None
@@ -218,8 +215,7 @@ def _node(certificate: str, trust_domain: str) -> str | None:
         for key, value in _XFCC_PAIRS.findall(certificate)
         if key.lower() == "uri"
     ]
-    identity = _SPIFFE_ID.fullmatch(uris[0]) if len(uris) == 1 else None
-    return identity[2] if identity and identity[1] == trust_domain else None
+    return ids.node(uris[0]) if len(uris) == 1 else None
 
 
 @lru_cache(1024)

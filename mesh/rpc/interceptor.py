@@ -14,9 +14,10 @@ from grpc_status import rpc_status
 
 from mesh.contract import Contract
 from mesh.errors import PermissionDenied, Reason, Unimplemented, field_invalid
-from mesh.rpc.call import TRUST_DOMAIN, Call, Handler, Stage, current_call, send_initial_metadata, set_current_call
+from mesh.rpc.call import Call, Handler, Stage, current_call, send_initial_metadata, set_current_call
 from mesh.rpc.codec import Codecs
 from mesh.rpc.errors import to_status
+from mesh.spiffe import SpiffeIds
 
 UNGUARDED = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 """The only methods outside the contract: their protos can't carry an access rule."""
@@ -27,16 +28,16 @@ _INCOMPLETE = rpc_status.to_status(to_status(field_invalid("request", "the body 
 class MeshInterceptor(aio.ServerInterceptor):
     """Wraps each handler once, at its first call, and keeps it: nothing is built on the hot path."""
 
-    def __init__(self, contract: Contract, stages: Sequence[Stage], trust_domain: str = TRUST_DOMAIN) -> None:
+    def __init__(self, contract: Contract, stages: Sequence[Stage], ids: SpiffeIds | None = None) -> None:
         """Initializes the instance.
 
         Args:
             contract: The RPCs that exist.
             stages: Outermost first.
-            trust_domain: The mesh's, of SPIFFE ids.
+            ids: Of the mesh's nodes.
         """
         self._contract = contract
-        self._trust_domain = trust_domain
+        self._ids = ids or SpiffeIds()
         self._stages = stages
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -68,7 +69,7 @@ class MeshInterceptor(aio.ServerInterceptor):
         codecs = Codecs.of(handler)
 
         async def serve(_: object, context: "aio.ServicerContext[Any, Any]") -> Any:
-            call = Call(rpc, await _message(context), codecs, context, self._trust_domain)
+            call = Call(rpc, await _message(context), codecs, context, self._ids)
             set_current_call(call)
             return await proceed(call)
 

@@ -87,7 +87,7 @@ async def serve(
     contract = contract or Contract.load()
     admission = Admission(settings.max_concurrent_calls)
     interceptor = MeshInterceptor(
-        contract, [telemetry, error_table, admission, authentication, Validation()], settings.trust_domain
+        contract, [telemetry, error_table, admission, authentication, Validation()], settings.spiffe_ids
     )
     server = aio.server(
         interceptors=[interceptor],

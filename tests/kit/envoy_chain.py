@@ -142,7 +142,7 @@ class Chain:
         self.gateway = mesh.virtual_gateway.name
         self.addresses = {name: Address("127.0.0.1", free_port()) for name in (*mesh.nodes, self.gateway)}
         self.authorities = MeshAuthorities.load_or_create(
-            folder / "authority", folder / "certificates", mesh.trust_domain
+            folder / "authority", folder / "certificates", mesh.spiffe_ids
         )
         self.processes = {node: StandIn(folder / f"{node}.sock", contract) for node in running}
         self.processes["token"].answers[JWKS] = [

@@ -10,11 +10,7 @@ from mesh.local.infra import Infra
 from mesh.local.process import Program
 from mesh.operator.errors import explain
 from mesh.operator.secret_file import private_directory, write_private
-
-LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error,misc:error")
-"""That it was asked to end is not a warning; nor is it that Token's keys can't be had yet while Token starts, and when
-they can't be had for long the services say so. What Envoy thinks of the configuration is known: a test asks it.
-"""
+from mesh.render.envoy import BOOTSTRAP_FILE, arguments
 
 
 def program(
@@ -62,17 +58,8 @@ def program(
 
     return Program(
         name=name,
-        # One worker: the machine is shared by all of the mesh. No hot restart: it would leave shared memory behind when
-        # killed.
-        argv=(
-            str(infra.envoy),
-            "-c",
-            str(config / "bootstrap.yaml"),
-            "--concurrency",
-            "1",
-            "--disable-hot-restart",
-            *LOGS,
-        ),
+        # One worker: the machine is shared by all of the mesh.
+        argv=(str(infra.envoy), *arguments(str(config / BOOTSTRAP_FILE), workers=1)),
         log=log,
         healthy=healthy,
         environment={"PATH": os.defpath},

@@ -108,7 +108,7 @@ class AppMeshRenderer:
                     "timeout": {"grpc": _longest_timeout(mesh.routes_to(node.name))},
                     "tls": {
                         "mode": "STRICT",
-                        "certificate": {"sds": {"secretName": mesh.spiffe_id(node.name)}},
+                        "certificate": {"sds": {"secretName": mesh.spiffe_ids.of(node.name)}},
                         "validation": _validation(mesh, _callers(mesh, node.name)),
                     },
                 }
@@ -266,14 +266,14 @@ def _callers(mesh: Mesh, node: str) -> list[str]:
 def _validation(mesh: Mesh, peers: Sequence[str]) -> dict[str, Any]:
     return {
         "trust": {"sds": {"secretName": f"spiffe://{mesh.trust_domain}"}},
-        "subjectAlternativeNames": {"match": {"exact": [mesh.spiffe_id(peer) for peer in peers]}},
+        "subjectAlternativeNames": {"match": {"exact": [mesh.spiffe_ids.of(peer) for peer in peers]}},
     }
 
 
 def _client_policy(mesh: Mesh, name: str, peers: Sequence[str]) -> dict[str, Any]:
     tls = {
         "enforce": True,
-        "certificate": {"sds": {"secretName": mesh.spiffe_id(name)}},
+        "certificate": {"sds": {"secretName": mesh.spiffe_ids.of(name)}},
         "validation": _validation(mesh, peers),
     }
     return {"clientPolicy": {"tls": tls}}

@@ -6,7 +6,8 @@ the table of what Envoy answers by itself, `authentication` and `authorization` 
 """
 
 from mesh.model.agreement import RenderError
-from mesh.render.envoy.configuration import render
+from mesh.render.envoy.bootstrap import arguments
+from mesh.render.envoy.configuration import BOOTSTRAP_FILE, render
 from mesh.render.envoy.placement import Address, Placement, TokenRules
 
-__all__ = ["Address", "Placement", "RenderError", "TokenRules", "render"]
+__all__ = ["BOOTSTRAP_FILE", "Address", "Placement", "RenderError", "TokenRules", "arguments", "render"]

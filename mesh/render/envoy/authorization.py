@@ -28,7 +28,9 @@ def ingress_rbac(mesh: Mesh, contract: Contract, node: str) -> Resource:
     policies = {
         "+".join(names): {
             "permissions": _paths(paths),
-            "principals": [{"authenticated": {"principal_name": {"exact": mesh.spiffe_id(name)}}} for name in names],
+            "principals": [
+                {"authenticated": {"principal_name": {"exact": mesh.spiffe_ids.of(name)}}} for name in names
+            ],
         }
         for names, paths in admitted.items()
         if names

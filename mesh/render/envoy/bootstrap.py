@@ -10,6 +10,24 @@ _PEERS = 4096
 """Connections to a sidecar: one for each worker of each caller's Envoy, and its own process."""
 
 
+_LOGS = ("--log-level", "warning", "--component-log-level", "main:error,jwt:error,misc:error")
+"""That it was asked to end is not a warning; nor is it that Token's keys can't be had yet while Token starts, and when
+they can't be had for long the services say so. What Envoy thinks of the configuration is known: a test asks it.
+"""
+
+
+def arguments(file: str, *, workers: int) -> tuple[str, ...]:
+    """What Envoy is started with.
+
+    No hot restart: it would leave shared memory behind when it is killed.
+
+    Args:
+        file: The bootstrap file.
+        workers: Threads that handle connections.
+    """
+    return ("-c", file, "--concurrency", str(workers), "--disable-hot-restart", *_LOGS)
+
+
 def bootstrap(mesh: Mesh, node: str, placement: Placement, resources: Resource) -> Resource:
     """The bootstrap of a sidecar or of the gateway. Ids and stats tags are App Mesh's.
 

@@ -44,6 +44,8 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         raise RenderError(f"{node} is not a node of the mesh: choose from {', '.join((*mesh.nodes, gateway))}")
     if missing := [name for name in peers if name not in placement.nodes]:
         raise RenderError(f"{node}: the placement has no address of {', '.join(missing)}")
+    if placement.probes is not None:
+        listeners.append(listener.probes(mesh, node, placement.probes))
     clusters += [cluster.node(mesh, name, placement) for name in peers]
     if not placement.reload:
         static = {"static_resources": {"listeners": listeners, "clusters": clusters}}

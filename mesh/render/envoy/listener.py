@@ -24,6 +24,8 @@ from mesh.render.envoy.tls import mesh_server, public_server
 from mesh.render.request_size import SMALLEST
 
 LIVENESS_PATH = "/healthz"
+STARTED_PATH = "/started"
+READY_PATH = "/ready"
 
 _EDGE_HEADER_KIB = 32
 _MESH_HEADER_KIB = 64
@@ -198,6 +200,35 @@ def gateway_health() -> Resource:
         http_filters=[protocol.liveness(HEALTH_PATH), _router()],
     )
     return {"name": names.HEALTH_LISTENER, "internal_listener": {}, "filter_chains": [{"filters": [manager]}]}
+
+
+def probes(mesh: Mesh, node: str, address: Address) -> Resource:
+    """Answers a kubelet, which has no certificate and can't dial the process's socket.
+
+    `/started` while this Envoy takes traffic, and `/ready` while the process behind it says SERVING as well.
+    """
+    behind = (names.local_cluster(mesh, node),) if node in mesh.nodes else ()
+    manager = extension(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="probes",
+        codec_type="HTTP1",
+        route_config={"name": "probes", "virtual_hosts": [{"name": "probes", "domains": ["*"], "routes": []}]},
+        http_filters=[protocol.liveness(STARTED_PATH), protocol.liveness(READY_PATH, behind), _router()],
+        request_headers_timeout=seconds(HEADERS_TIMEOUT),
+        request_timeout=seconds(REQUEST_TIMEOUT),
+        common_http_protocol_options={"idle_timeout": IDLE, "max_connection_duration": IDLE},
+    )
+    return {
+        "name": names.PROBES_LISTENER,
+        "address": _tcp(address),
+        "traffic_direction": "INBOUND",
+        "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
+        # An Envoy that is full is not sick: it must not be started anew for that.
+        "ignore_global_conn_limit": True,
+        "bypass_overload_manager": True,
+        "filter_chains": [{"filters": [manager]}],
+    }
 
 
 def _health_answer(code: int, state: int) -> Resource:

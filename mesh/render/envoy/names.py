@@ -10,6 +10,10 @@ HEALTH_LISTENER = "lds_ingress_health"
 """The gateway's internal listener that says SERVING."""
 
 
+PROBES_LISTENER = "lds_ingress_probes"
+"""The listener that a kubelet asks."""
+
+
 def ingress_listener(port: int = INGRESS_PORT) -> str:
     """The listener for calls to this node, or to the gateway at its public port."""
     return f"lds_ingress_0.0.0.0_{port}"

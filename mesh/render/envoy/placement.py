@@ -62,5 +62,7 @@ class Placement:
     """Gateway: origins beside those of mesh.yaml."""
     openapi: Path | None = None
     """Gateway: the OpenAPI document of its JSON form, served to everyone at `/openapi.json`. For development."""
+    probes: Address | None = None
+    """Where a kubelet asks in plain HTTP: `/started` of this Envoy, `/ready` of the process behind it as well."""
     rate_limit_factor: int = 1
     """Gateway: multiplies every rate limit of mesh.yaml, for load tests."""

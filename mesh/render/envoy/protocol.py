@@ -108,13 +108,18 @@ def _origins(mesh: Mesh, placement: Placement) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*mesh.virtual_gateway.cors.origins, *placement.cors_origins)))
 
 
-def liveness(path: str) -> Resource:
-    """Answers `path` by itself: 200 while this Envoy takes traffic, 503 when it was told to fail its health checks."""
+def liveness(path: str, healthy: tuple[str, ...] = ()) -> Resource:
+    """Answers `path` by itself.
+
+    200 while this Envoy takes traffic and the clusters `healthy` are; 503 otherwise, and when it was told to fail its
+    health checks.
+    """
     return extension(
         "envoy.filters.http.health_check",
         "filters.http.health_check.v3.HealthCheck",
         pass_through_mode=False,
         headers=[{"name": ":path", "string_match": {"exact": path}}],
+        **({"cluster_min_healthy_percentages": {name: {"value": 100} for name in healthy}} if healthy else {}),
     )
 
 

@@ -71,5 +71,10 @@ def discovery(kind: str, resources: list[Resource]) -> str:
 
 
 def from_file(placement_config: str, file: str) -> Resource:
-    """A configuration source: a file of the rendered set, read again when another is moved over it."""
-    return {"path_config_source": {"path": f"{placement_config}/{file}"}, "resource_api_version": "V3"}
+    """A configuration source: a file of the rendered set.
+
+    It is read again when something is moved into the directory: another file over it, or the link by which Kubernetes
+    changes all files of a ConfigMap at once.
+    """
+    path = {"path": f"{placement_config}/{file}", "watched_directory": {"path": placement_config}}
+    return {"path_config_source": path, "resource_api_version": "V3"}

@@ -46,7 +46,7 @@ def mesh_server(mesh: Mesh, placement: Placement) -> Resource:
         "envoy.transport_sockets.tls",
         "transport_sockets.tls.v3.DownstreamTlsContext",
         require_client_certificate=True,
-        common_tls_context=_mesh_context(placement, {"prefix": mesh.spiffe_id("")}),
+        common_tls_context=_mesh_context(placement, {"prefix": mesh.spiffe_ids.prefix}),
     )
 
 
@@ -55,7 +55,7 @@ def mesh_client(mesh: Mesh, placement: Placement, node: str) -> Resource:
     return extension(
         "envoy.transport_sockets.tls",
         "transport_sockets.tls.v3.UpstreamTlsContext",
-        common_tls_context=_mesh_context(placement, {"exact": mesh.spiffe_id(node)}),
+        common_tls_context=_mesh_context(placement, {"exact": mesh.spiffe_ids.of(node)}),
     )
 
 

@@ -39,7 +39,7 @@ def test_the_mesh_has_the_services_of_the_design() -> None:
     assert mesh.virtual_gateway.name == "edge"
     assert {name: mesh.backend_nodes(name) for name in DESIGN} == DESIGN
     assert mesh.jwks_node() == "token"
-    assert mesh.spiffe_id("auth") == "spiffe://authmesh/auth"
+    assert mesh.spiffe_ids.of("auth") == "spiffe://authmesh/auth"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("15s", 15), ("1.5s", 1.5), ("5m", 300), ("1h", 3600)])
