@@ -19,16 +19,20 @@ from rich.text import Text
 from mesh.cloudformation.change import Action, Change
 from mesh.cloudformation.cost import Cost, cost
 from mesh.cloudformation.locks import kept, locks
-from mesh.cloudformation.stacks import OPTIONAL, TEMPLATES, Stack, StackError, chosen
+from mesh.cloudformation.stacks import NEEDED, OPTIONAL, TEMPLATES, Stack, StackError, chosen
 from mesh.cloudformation.template import TemplateError
+from mesh.model.mesh import load_mesh
 from mesh.operator import terminal
 
-commands = typer.Typer(no_args_is_help=True, help="The mesh in an AWS account: plan, deploy, status, destroy.")
+commands = typer.Typer(
+    no_args_is_help=True, help="The mesh in an AWS account: plan, deploy, status, settings, destroy."
+)
 
 _COLORS = {
     Action.ADD: "green", Action.IMPORT: "green", Action.MODIFY: "yellow", Action.MAYBE_REPLACE: "bold red",
     Action.REPLACE: "bold red", Action.REMOVE: "bold red", Action.KEEP: "cyan",
 }  # fmt: skip
+OVERLAY = Path("deploy/kubernetes/overlays/eks")
 TELL_SECONDS = 30
 """Between two lines about a stack that takes long, where there is no terminal."""
 
@@ -44,7 +48,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
 
 @commands.callback()
 def _group() -> None:
-    """The mesh in an AWS account: plan, deploy, status, destroy."""
+    """The mesh in an AWS account: plan, deploy, status, settings, destroy."""
 
 
 @commands.command()
@@ -129,6 +133,36 @@ def status(names: Names = None, region: Region = None, templates: Templates = TE
                 _print(f"{stack.name}.{name} = {value}")
             if one and one.reason and not one.is_good:
                 _print(f"{stack.name}: {one.reason}")
+
+    _run(region, show)
+
+
+@commands.command()
+def settings(
+    out: Annotated[Path, typer.Option(file_okay=False, help="The overlay that gets them.")] = OVERLAY,
+    region: Region = None,
+    templates: Templates = TEMPLATES,
+) -> None:
+    """Write what services read from their environment on Kubernetes, from the outputs of the stacks.
+
+    Files for deploy/kubernetes/overlays/eks (docs/kubernetes.md). They name secrets and hold none.
+    """
+    stacks = _chosen(NEEDED, None, templates)
+    nodes = tuple(load_mesh().nodes)
+
+    async def show(aws: "_Aws") -> None:
+        from mesh.cloudformation.settings import settings
+
+        found = [(stack, await aws.deployment.find(stack)) for stack in stacks]
+        try:
+            files = settings([(stack, one.outputs if one else {}) for stack, one in found], nodes, aws.region)
+        except StackError as error:
+            _fail(str(error))
+        for name, text in files.items():
+            file = out / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            _print(f"{file}: {', '.join(line.partition('=')[0] for line in text.splitlines()) or 'nothing'}")
 
     _run(region, show)
 

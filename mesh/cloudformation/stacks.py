@@ -15,6 +15,8 @@ ORDER = (
 """A stack imports from those before it."""
 OPTIONAL = frozenset(("functions",))
 """Left out while its parameters are missing."""
+NEEDED = ("data", "keys", "events")
+"""Services read outputs of these."""
 TAGS = {"project": "authmesh"}
 """Of each stack, and by CloudFormation of each resource that takes tags. Templates say it too: they are deployed by
 other tools."""

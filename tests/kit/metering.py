@@ -113,6 +113,11 @@ async def metered(url: str) -> AsyncIterator[tuple[Database, Meter]]:
         await admin.execute(
             f"ALTER DATABASE {await admin.fetchval('SELECT quote_ident(current_database())')} SET enable_seqscan = off"
         )
+        # Nor may statistics come in the middle, on a slow machine: two people are no sample.
+        for row in await admin.fetch(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        ):
+            await admin.execute(f'ALTER TABLE "{row["relname"]}" SET (autovacuum_enabled = off)')
         async with Database.open(url, size=1) as database:
             yield database, Meter(database, admin, await database.fetchval("SELECT pg_backend_pid()"))
     finally:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from mesh.local.authority import MeshAuthorities
+from mesh.spiffe import SpiffeIds
 
 AUDIENCE = "our-client"
 NONCE = "n-0S6_WzA2Mj"
@@ -69,7 +70,7 @@ class OidcProvider:
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[OidcProvider]:
     """Starts one on a free port."""
-    authorities = MeshAuthorities.load_or_create(folder / "authority", folder / "certificates", "provider")
+    authorities = MeshAuthorities.load_or_create(folder / "authority", folder / "certificates", SpiffeIds("provider"))
     authorities.issue(["provider"])
     certificates = authorities.public_certificates
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

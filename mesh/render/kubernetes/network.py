@@ -68,23 +68,33 @@ def _node(mesh: Mesh, node: str, calls: dict[str, tuple[str, ...]]) -> Object:
     port = mesh.nodes[node].listener.port_mapping.port
     # A node that gets its own JWKS through its own name calls itself.
     callers = [name for name, called in calls.items() if node in called]
-    outside = [
-        {"to": [_block(cidr) for cidr in _PRIVATE], "ports": [_port(port) for port in _STORES]},
-        {"to": [_block(_POD_IDENTITY)], "ports": [_port(80)]},
-        # AWS, identity providers, and whom a webhook is sent to.
-        {
-            "to": [_block("0.0.0.0/0", but=_INSTANCE_METADATA), _block("::/0")],
-            "ports": [_port(443)],
-        },
-    ]
     spec = {
         "podSelector": {"matchLabels": selector(node)},
         "policyTypes": ["Ingress", "Egress"],
         # The kubelet of its machine always reaches a pod; no one else asks its probes.
         "ingress": [{"from": _pods(callers), "ports": [_port(port)]}],
-        "egress": [*_backends(mesh, calls[node]), *outside],
+        "egress": [*_backends(mesh, calls[node]), *_outside()],
     }
     return kind("networking.k8s.io/v1", "NetworkPolicy", node, spec=spec)
+
+
+def outside_only(name: str) -> Object:
+    """For pods that no one calls, and that call no one in the mesh."""
+    spec = {
+        "podSelector": {"matchLabels": selector(name)},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": _outside(),
+    }
+    return kind("networking.k8s.io/v1", "NetworkPolicy", name, spec=spec)
+
+
+def _outside() -> list[Object]:
+    return [
+        {"to": [_block(cidr) for cidr in _PRIVATE], "ports": [_port(port) for port in _STORES]},
+        {"to": [_block(_POD_IDENTITY)], "ports": [_port(80)]},
+        # AWS, identity providers, and whom a webhook is sent to.
+        {"to": [_block("0.0.0.0/0", but=_INSTANCE_METADATA), _block("::/0")], "ports": [_port(443)]},
+    ]
 
 
 def _gateway(mesh: Mesh, called: Sequence[str]) -> Object:

@@ -24,6 +24,14 @@ class _Dumper(_Base):  # type: ignore[misc]
         return True
 
 
+def _text(dumper: Any, text: str) -> Any:
+    """Text of several lines as people write it."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def documents(objects: Iterable[Mapping[str, Any]]) -> str:
     """The text of a file of objects."""
     return str(yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=150, explicit_start=True))

@@ -6,7 +6,7 @@ between them are open to no one else; the certificate's key and Envoy's administ
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +129,36 @@ def gateway_pod(mesh: Mesh, images: Images, files: Mapping[str, str]) -> Object:
     )
 
 
-def restricted_pod() -> Object:
+def migrations_job(nodes: Sequence[str], images: Images) -> Object:
+    """What makes the databases of services, and brings them up to date. It is there until an hour after its end."""
+    name = "migrations"
+    container = {
+        "name": name,
+        "image": images.service,
+        "command": ["python", "-I", "-m", "mesh.storage.provisioning", *nodes],
+        "envFrom": [{"configMapRef": {"name": f"{name}-settings"}}],
+        "resources": {"requests": _PROCESS_REQUESTS, "limits": _PROCESS_LIMITS},
+        "securityContext": _restricted(),
+        "volumeMounts": [{"name": "temporary", "mountPath": "/tmp"}],
+    }
+    pod = {
+        "serviceAccountName": name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "securityContext": _restricted_pod(),
+        "containers": [container],
+        "volumes": [{"name": "temporary", "emptyDir": {"sizeLimit": "64Mi"}}],
+    }
+    return {
+        "backoffLimit": 3,
+        "activeDeadlineSeconds": 900,
+        "ttlSecondsAfterFinished": 3600,
+        "template": {"metadata": {"labels": selector(name)}, "spec": pod},
+    }
+
+
+def _restricted_pod() -> Object:
     """Security of a pod, as the Pod Security Standard `restricted` wants it."""
     return {
         "runAsNonRoot": True,
@@ -220,7 +249,7 @@ def _template(node: str, files: Mapping[str, str], spec: Object) -> Object:
             "automountServiceAccountToken": False,
             # Names of Services as variables: there are many, and none is read.
             "enableServiceLinks": False,
-            "securityContext": restricted_pod(),
+            "securityContext": _restricted_pod(),
             "topologySpreadConstraints": spread,
             **spec,
         },

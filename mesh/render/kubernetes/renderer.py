@@ -1,4 +1,4 @@
-"""The files of the Kustomize base, and of the migrations, which go before it."""
+"""The files of the Kustomize base, of the migrations, which go before it, and of a component that may go with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ from mesh.model.mesh import Mesh
 from mesh.render.envoy import TokenRules
 from mesh.render.envoy.renderer import EnvoyRenderer
 from mesh.render.kubernetes import objects
-from mesh.render.kubernetes.network import policies
+from mesh.render.kubernetes.network import outside_only, policies
 from mesh.render.kubernetes.objects import Object, kind
-from mesh.render.kubernetes.pod import PUBLIC_SECRET, Images, gateway_pod, node_pod, placement
+from mesh.render.kubernetes.pod import PUBLIC_SECRET, Images, gateway_pod, migrations_job, node_pod, placement
 from mesh.render.renderer import Files
+from mesh.storage.revisions import versions
 
 KUSTOMIZE = "kustomize.config.k8s.io/v1beta1"
+MIGRATIONS = "migrations"
 _POD_SECURITY = "pod-security.kubernetes.io"
 
 
@@ -72,9 +74,45 @@ class KubernetesRenderer:
         }
         return {
             "kustomization.yaml": objects.document(kustomization),
+            **{f"migrations/{name}": text for name, text in _migrations(mesh, self.namespace, self.images).items()},
+            **{f"secret-identities/{name}": text for name, text in _secret_identities((*mesh.nodes, gateway)).items()},
             **{name: objects.documents(content) for name, content in resources.items()},
             **{f"envoy/{name}": text for name, text in configuration.items()},
         }
+
+
+def _migrations(mesh: Mesh, namespace: str, images: Images) -> Files:
+    """What makes the databases and brings them up to date. A step of its own, before the services."""
+    nodes = [node for node in mesh.nodes if versions(f"services.{node}") is not None]
+    job = kind("batch/v1", "Job", MIGRATIONS, spec=migrations_job(nodes, images))
+    kustomization = {
+        "apiVersion": KUSTOMIZE,
+        "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": ["migrations.yaml"],
+    }
+    made = [objects.service_account(MIGRATIONS), job, outside_only(MIGRATIONS)]
+    return {
+        "kustomization.yaml": objects.document(kustomization),
+        "migrations.yaml": objects.documents(made),
+    }
+
+
+def _secret_identities(nodes: Sequence[str]) -> Files:
+    """A component for clusters without csi-driver-spiffe: the identity of a node is in the Secret `<node>-identity`."""
+    patches = []
+    for node in nodes:
+        secret = {"secretName": f"{node}-identity", "defaultMode": 0o440}
+        volumes = [{"name": "identity", "csi": None, "secret": secret}]
+        patch = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": node},
+            "spec": {"template": {"spec": {"volumes": volumes}}},
+        }
+        patches.append({"patch": objects.document(patch)})
+    component = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "patches": patches}
+    return {"kustomization.yaml": objects.document(component)}
 
 
 def _running(node: str, pod: Object) -> list[Object]:

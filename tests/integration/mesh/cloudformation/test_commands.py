@@ -55,7 +55,11 @@ async def _statuses(account: AwsAccount) -> dict[str, str]:
     return {row[0].removeprefix("authmesh-"): row[1] for row in rows}
 
 
-async def test_plan_deploy_status_and_destroy_from_nothing_to_nothing(account: AwsAccount) -> None:
+async def test_plan_deploy_status_and_destroy_from_nothing_to_nothing(account: AwsAccount, tmp_path: Path) -> None:
+    code, out, error = await run(account, "settings", "--out", str(tmp_path / "eks"))
+    assert code == 1
+    assert "not deployed, or by another release: authmesh-data, authmesh-events, authmesh-keys" in error
+    assert not (tmp_path / "eks").exists()
     code, out, error = await run(account, "plan", *GIVEN)
     assert (code, error) == (0, "")
     assert "authmesh-functions: left out; it needs CodeBucket and CodeKey" in out
@@ -77,6 +81,13 @@ async def test_plan_deploy_status_and_destroy_from_nothing_to_nothing(account: A
     missing = {name for name, found in statuses.items() if found != "CREATE_COMPLETE"}
     # The emulator has no budgets, and functions were left out.
     assert missing == {"functions", "budget"}
+
+    code, out, error = await run(account, "settings", "--out", str(tmp_path / "eks"))
+    assert (code, error) == (0, "")
+    assert f"{tmp_path / 'eks' / 'token.env'}: DATABASE_SECRET, DATABASE_URL, REDIS_SECRET" in out.replace("\n", "")
+    assert "EVENT_BUS=authmesh\n" in (tmp_path / "eks" / "settings.env").read_text()
+    # The emulator gives a secret's name where CloudFormation gives its ARN.
+    assert "TOKEN_OWNER_SECRET=" in (tmp_path / "eks" / "migrations" / "migrations.env").read_text()
 
     code, out, _ = await run(account, "deploy", *GIVEN, "--yes")
     assert code == 0

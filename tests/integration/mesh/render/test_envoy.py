@@ -26,6 +26,7 @@ from mesh.local.authority import MeshAuthorities
 from mesh.local.infra import Infra
 from mesh.model.mesh import load_mesh
 from mesh.render.envoy import render
+from mesh.spiffe import SpiffeIds
 from tests.conftest import held
 from tests.kit.envoy_chain import HEALTH, JWKS, ORIGIN, TOKENS, Chain, Signer, eventually, running
 from tests.kit.protocols import Client, GrpcClient, method
@@ -250,7 +251,7 @@ async def test_a_sidecar_demands_a_token_by_itself(chain: Chain) -> None:
 
 
 async def test_a_certificate_of_another_authority_gets_no_connection(chain: Chain) -> None:
-    impostors = MeshAuthorities.load_or_create(chain.folder / "impostor-keys", chain.folder / "impostors", "authmesh")
+    impostors = MeshAuthorities.load_or_create(chain.folder / "impostor-keys", chain.folder / "impostors", SpiffeIds())
     impostors.issue(["auth"])
     for certificates in (impostors.certificates("auth"), chain.authorities.public_certificates):
         with pytest.raises((httpx.TransportError, ssl.SSLError)):

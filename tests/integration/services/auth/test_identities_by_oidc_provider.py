@@ -17,6 +17,7 @@ from authmesh.token.v1 import token_set_pb2
 from mesh.errors import FailedPrecondition, Reason, Unauthenticated
 from mesh.local.authority import MeshAuthorities
 from mesh.local.ports import free_port
+from mesh.spiffe import SpiffeIds
 from services.auth.identities.identities import Exchange, KnownProvider
 from services.auth.identities.provider_keys import ProviderKeys
 from services.auth.identities.providers import Provider
@@ -49,7 +50,9 @@ createServer(tls, provider.callback()).listen(new URL(issuer).port, '127.0.0.1',
 @pytest.fixture
 async def provider(tmp_path: Path) -> AsyncIterator[Provider]:
     """Runs it."""
-    authorities = MeshAuthorities.load_or_create(tmp_path / "authority", tmp_path / "certificates", "provider")
+    authorities = MeshAuthorities.load_or_create(
+        tmp_path / "authority", tmp_path / "certificates", SpiffeIds("provider")
+    )
     authorities.issue(["provider"])
     certificates = authorities.public_certificates
     await npm_install(tmp_path, "oidc-provider@9.13.3")

@@ -11,13 +11,14 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from mesh.local.authority import LOOPBACK, Authority, MeshAuthorities
 from mesh.operator.errors import OperatorError
+from mesh.spiffe import SpiffeIds
 
 NAMES = (x509.DNSName("localhost"),)
 
 
 @pytest.fixture
 def authorities(tmp_path: Path) -> MeshAuthorities:
-    authorities = MeshAuthorities.load_or_create(tmp_path / "keys", tmp_path / "certificates", "authmesh")
+    authorities = MeshAuthorities.load_or_create(tmp_path / "keys", tmp_path / "certificates", SpiffeIds())
     authorities.issue(["auth", "edge"])
     return authorities
 
@@ -78,7 +79,7 @@ def test_another_name_of_the_edge_gets_an_authority_of_its_own(tmp_path: Path) -
 
     def of(*names: x509.GeneralName) -> MeshAuthorities:
         authorities = MeshAuthorities.load_or_create(
-            tmp_path, tmp_path / "certificates", "authmesh", (*LOOPBACK, *names)
+            tmp_path, tmp_path / "certificates", SpiffeIds(), (*LOOPBACK, *names)
         )
         authorities.issue([])
         return authorities
@@ -99,8 +100,8 @@ def test_another_name_of_the_edge_gets_an_authority_of_its_own(tmp_path: Path) -
 
 
 def test_authorities_are_kept(tmp_path: Path) -> None:
-    first = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", "authmesh")
-    again = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", "authmesh")
+    first = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", SpiffeIds())
+    again = MeshAuthorities.load_or_create(tmp_path, tmp_path / "certificates", SpiffeIds())
     assert (first.identities.pem, first.public.pem) == (again.identities.pem, again.public.pem)
     assert first.identities.pem != first.public.pem
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.local.databases import ServiceDatabase, newest_revision, plan
+from mesh.local.databases import ServiceDatabase, plan
 from mesh.model.mesh import load_mesh
+from mesh.storage.revisions import newest_revision
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ RENDERER = KubernetesRenderer(TokenRules("https://auth.test", "shop", 60), NAMES
 FILES = RENDERER.render(MESH, Contract.load())
 KUSTOMIZATION = yaml.safe_load(FILES["kustomization.yaml"])
 OBJECTS: list[Any] = [one for name in KUSTOMIZATION["resources"] for one in yaml.safe_load_all(FILES[name])]
+MIGRATIONS: list[Any] = list(yaml.safe_load_all(FILES["migrations/migrations.yaml"]))
 GATEWAY = MESH.virtual_gateway.name
 NODES = (*MESH.nodes, GATEWAY)
 VERSION = "1.34"
@@ -45,7 +46,9 @@ def envoy(node: str) -> Any:
     return next(container for container in containers(node) if container["name"] == "envoy")
 
 
-@pytest.mark.parametrize("resource", OBJECTS, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
+@pytest.mark.parametrize(
+    "resource", [*OBJECTS, *MIGRATIONS], ids=lambda one: f"{one['kind']}-{one['metadata']['name']}"
+)
 def test_kubernetes_takes_it_without_a_field_that_it_does_not_know(resource: Any) -> None:
     if resource["apiVersion"] not in CRDS:
         kubernetes_validate.validate(resource, VERSION, strict=True)
@@ -149,6 +152,19 @@ def paths(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from paths(item)
+
+
+def test_migrations_are_made_for_each_database_by_a_pod_that_no_one_calls() -> None:
+    account, job, policy = MIGRATIONS
+    spec = job["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["command"][-len(MESH.nodes) :] == list(MESH.nodes)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["serviceAccountName"] == account["metadata"]["name"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == job["spec"]["template"]["metadata"]["labels"]
+    assert "ingress" not in policy["spec"]
+    assert all("ipBlock" in peer for rule in policy["spec"]["egress"] for peer in rule["to"])
 
 
 def test_what_mesh_yaml_names_may_be_dialled_and_nothing_else() -> None:
