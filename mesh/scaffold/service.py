@@ -216,7 +216,12 @@ class _LikeResource:
 
     def _of(self, part: str, new: NewService) -> str:
         part = re.sub(r"Resource(?=Events|Role|Pods|Database|Owner| service)|(?<=is |of )Resource\b", new.title, part)
-        return re.sub(r"(?<=authmesh[-_/.])resource(?![a-z])|(?<=[Aa]ccount: )resource\b", new.name, part)
+        part = re.sub(r"RESOURCE(?=_OWNER_SECRET)", new.name.upper(), part)
+        return re.sub(
+            r"(?<=authmesh[-_/.])resource(?![a-z])|(?<=[Aa]ccount: )resource\b|(?<=_SECRET of )resource\b",
+            new.name,
+            part,
+        )
 
 
 _EDITS: dict[str, tuple[_Edit | _LikeResource, ...]] = {
@@ -246,7 +251,18 @@ _EDITS: dict[str, tuple[_Edit | _LikeResource, ...]] = {
     "services/token/clients.yaml": (
         _Edit("      - {{service}}:read\n      - {{service}}:write\n", section="    scopes:"),
     ),
-    **{f"deploy/aws/{stack}.yaml": (_LikeResource(),) for stack in ("compute", "events", "functions", "keys")},
+    **{f"deploy/aws/{stack}.yaml": (_LikeResource(),) for stack in ("events", "functions", "keys")},
+    "deploy/aws/compute.yaml": (
+        _Edit(
+            "                  - !ImportValue authmesh-keys-{{Service}}OwnerSecretArn\n"
+            "                  - !ImportValue authmesh-keys-{{Service}}DatabaseSecretArn\n",
+            before="                  - !ImportValue authmesh-keys-AuditOwnerSecretArn",
+        ),
+        _LikeResource(),
+    ),
+    "deploy/kubernetes/overlays/eks/kustomization.yaml": (
+        _Edit("- name: {{service}}-settings\n  envs: [{{service}}.env]\n", section="configMapGenerator:"),
+    ),
     "README.md": (
         _Edit(
             "| {{service}}.v1.{{Resource}}Service | Create{{Resource}}, Get{{Resource}}, List{{Collection}}, "

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import shutil
 import ssl
@@ -17,10 +18,12 @@ from tests.kit.authmesh_command import sign_in
 
 CHECKOUT = Path(__file__).parents[2]
 TEMPLATES = sorted(f"deploy/aws/{file.name}" for file in CHECKOUT.glob("deploy/aws/*.yaml"))
-TESTS = "deploy mesh/model mesh/test_limits.py protos services test_readme.py"
+TESTS = "deploy mesh/cloudformation/test_settings.py mesh/model mesh/test_limits.py protos services test_readme.py"
+(RENDER,) = re.findall(r"\$\(BIN\)/(authmesh mesh render .*)", (CHECKOUT / "Makefile").read_text())
 COMMANDS = (
     "authmesh new service orders",
     "python protos/generate.py",
+    RENDER,
     "python -m ruff check .",
     "python -m ruff format --check .",
     "python -m mypy",
