@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[4]
 MAY_PRINT = {
     "mesh/operator/terminal.py": "the one place",
     "mesh/storage/migrations/__init__.py": "a package's name and a revision's, from the command line and from us",
+    "mesh/storage/provisioning.py": "a service's name and a revision's, from the command line and from us",
     "mesh/lambda_batch.py": "lines of JSON in ASCII, for CloudWatch",
 }
 

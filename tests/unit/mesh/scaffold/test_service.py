@@ -13,7 +13,7 @@ from mesh.operator.errors import OperatorError
 from mesh.scaffold.service import NewService, changes, write
 
 CHECKOUT = Path(__file__).parents[4]
-PLACES = ["CHANGELOG.md", "README.md", "deploy/aws", "mesh/mesh.yaml", "protos/authmesh", "services/token"]
+PLACES = ["CHANGELOG.md", "README.md", "deploy", "mesh/mesh.yaml", "protos/authmesh", "services/token"]
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def test_each_file_is_whole(checkout: Path, new: NewService) -> None:
     write(checkout, made)
     mesh = load_mesh(checkout / "mesh" / "mesh.yaml")
     assert list(mesh.nodes)[-1] == new.name
+    assert f"{new.name}-settings" in (checkout / "deploy/kubernetes/overlays/eks/kustomization.yaml").read_text()
     for stack in ("compute", "events", "functions", "keys"):
         assert new.name in (checkout / "deploy" / "aws" / f"{stack}.yaml").read_text()
 
