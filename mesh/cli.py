@@ -308,6 +308,30 @@ def render(
     terminal.line(f"{written} files in {out}")
 
 
+@mesh_commands.command()
+def graph(
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="`mesh.svg` for a picture; Mermaid on standard output by default."),
+    ] = None,
+    file: MeshFile = None,
+) -> None:
+    """Draw the mesh: its nodes, what the edge opens of them, and who may call what by the access rules."""
+    from mesh.render.graph import Calls, mermaid, svg
+
+    calls = Calls.of(*_read_mesh(file))
+    if out is None:
+        terminal.lines(mermaid(calls).rstrip())
+        return
+    if out.suffix not in (drawn := {".svg": svg, ".mmd": mermaid}):
+        terminal.fail(f"{out} is not a picture that can be drawn: name a file with {' or '.join(drawn)}")
+    try:
+        out.write_text(drawn[out.suffix](calls))
+    except OSError as error:
+        terminal.fail(f"{out} can't be written: {error.strerror}")
+    terminal.line(f"{out}: {len(calls.nodes)} nodes, {len(calls.between)} pairs of caller and node")
+
+
 new_commands = typer.Typer(no_args_is_help=True, help="Begin something new in this checkout.")
 app.add_typer(new_commands, name="new")
 
