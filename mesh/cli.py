@@ -133,6 +133,49 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="The whole statu
 
 
 @app.command()
+def top(
+    interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="One table, as where there is no terminal.")] = False,
+) -> None:
+    """Watch the local mesh: calls a second, how long they take, what is refused, and how current each node is."""
+    import asyncio
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from mesh.model.mesh import load_mesh
+    from mesh.operator.state_dir import StateDir
+    from mesh.operator.status import read_status
+    from mesh.operator.top import Sample, row, sample, table
+
+    addresses, gateway = read_status(StateDir.chosen().status).observed, load_mesh().virtual_gateway.name
+    console = Console(width=None if sys.stdout.isatty() else 200)
+
+    async def look() -> None:
+        def drawn(before: dict[str, Sample | None], after: dict[str, Sample | None]) -> Any:
+            return table([row(node, before[node], after[node]) for node in addresses])
+
+        before = await sample(addresses, gateway)
+        await asyncio.sleep(interval)
+        after = await sample(addresses, gateway)
+        if not any(after.values()):
+            terminal.fail("no mesh runs here: start it with `make run-mesh`")
+        if once or not console.is_terminal:
+            console.print(drawn(before, after))
+            return
+        with Live(drawn(before, after), console=console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(interval)
+                before, after = after, await sample(addresses, gateway)
+                live.update(drawn(before, after), refresh=True)
+
+    try:
+        asyncio.run(look())
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
 def inbox(
     email: Annotated[str | None, typer.Option(help="Only messages to this address.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON array.")] = False,

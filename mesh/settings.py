@@ -78,6 +78,8 @@ class ProcessSettings(Settings):
     """Unix socket to serve on. Only the sidecar dials it."""
     egress: SocketPath
     """Unix socket of the sidecar's egress listener: the way to every backend."""
+    metrics: SocketPath | None = None
+    """Unix socket to serve metrics on (docs/metrics.md). Only the sidecar dials it. Unset: none are served."""
     redis_url: Annotated[SecretStr, AfterValidator(_redis_address)]
     """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`
     (`mesh.storage.redis_address`)."""

@@ -165,6 +165,7 @@ class LocalMesh:
             self._choices,
             own,
         )
+        self._publish(observed={node: f"http://{at.host}:{at.port}" for node, at in layout.observed.items()})
         self._publish(edge=edge.url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
         planned = databases.plan(standing.database_url, tuple(mesh.nodes), home.secrets)
         async with asyncio.TaskGroup() as preparing:

@@ -19,6 +19,7 @@ OF_THE_MACHINE = frozenset(
         "SPIFFE_PATH",
         "SOCKET",
         "EGRESS",
+        "METRICS",
         "ISSUER",
         "AUDIENCE",
         "EVENT_BUS",

@@ -37,6 +37,8 @@ class Topology:
     authorities: MeshAuthorities
     addresses: Mapping[str, Address]
     """The ingress of each node."""
+    observed: Mapping[str, Address]
+    """Where each Envoy is looked at."""
     choices: Options
     """What its user wants."""
     own: Mapping[str, service.OwnCommand]
@@ -61,7 +63,9 @@ class Topology:
             OperatorError: there are no free ports.
         """
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
-        return cls(home, infra, sockets, edge, mesh, authorities, addresses, choices, own)
+        envoys = (*mesh.nodes, mesh.virtual_gateway.name)
+        observed = {name: Address(HOST, ports.hold_any()) for name in envoys}
+        return cls(home, infra, sockets, edge, mesh, authorities, addresses, observed, choices, own)
 
     @property
     def gateway(self) -> str:
@@ -71,6 +75,10 @@ class Topology:
     def admin_socket(self, name: str) -> Path:
         """Of an Envoy, by its node's name."""
         return self.sockets / f"{name}.admin"
+
+    def metrics_socket(self, node: str) -> Path:
+        """Where a service serves its metrics."""
+        return self.sockets / f"{node}.metrics"
 
     def service_socket(self, node: str) -> Path:
         """Where a service serves."""
@@ -132,6 +140,7 @@ def services(
         probes[node] = GrpcHealth(socket)
         environment = {
             "EGRESS": str(layout.egress_socket(node)),
+            "METRICS": str(layout.metrics_socket(node)),
             # Only services of ours are known to read a password from where it is.
             **({"REDIS_URL": servers.redis_url} if node in layout.own else servers.redis),
             "ISSUER": layout.edge.url,
@@ -176,6 +185,8 @@ def _envoy(layout: Topology, contract: Contract, node: str, name: str) -> Progra
         ingress=None if is_edge else layout.addresses[node],
         service_socket=None if is_edge else layout.service_socket(node),
         egress_socket=None if is_edge else layout.egress_socket(node),
+        observed=layout.observed[node],
+        metrics_socket=None if is_edge else layout.metrics_socket(node),
         listener=Address(layout.edge.listening[0], layout.edge.port) if is_edge else None,
         additional_addresses=tuple(Address(host, layout.edge.port) for host in layout.edge.listening[1:])
         if is_edge

@@ -76,6 +76,8 @@ class Status(BaseModel):
     ca_file: str | None = None
     aws_endpoint_url: str | None = None
     audit_bucket: str | None = None
+    observed: dict[str, str] = {}
+    """Where probes and metrics of each node are: `http://127.0.0.1:<port>`."""
     demo: Demo | None = None
     processes: tuple[Row, ...] = ()
     startup_seconds: float | None = None

@@ -11,6 +11,7 @@ import structlog
 from mesh.runtime.periodic import every
 from mesh.storage.database import Database
 from mesh.telemetry.embedded_metric import embedded
+from mesh.telemetry.metrics import OUTBOX_OLDEST_SECONDS, OUTBOX_PARKED
 
 EVERY_SECONDS = 30.0
 OLDEST, PARKED = "OutboxOldestSeconds", "OutboxParked"
@@ -29,6 +30,8 @@ SELECT kind, extract(epoch FROM now() - create_time)::float8 AS seconds FROM old
 given in the order of time, but for the length of a transaction."""
 
 _log = structlog.get_logger("authmesh.outbox")
+_reported: dict[str, None] = {}
+"""Kinds that have a metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,15 @@ async def measure(database: Database) -> Backlog:
 
 
 def report(source: str, backlog: Backlog) -> None:
-    """Writes the log line that is the metric."""
+    """Writes the log line that is the metric of CloudWatch, and sets Prometheus's."""
     oldest = max(backlog.oldest_seconds.values(), default=0.0)
+    # A kind of which nothing waits any more is at 0, and not at what it was.
+    for kind in _reported.keys() - backlog.oldest_seconds.keys():
+        OUTBOX_OLDEST_SECONDS.labels(kind).set(0)
+    for kind, seconds in backlog.oldest_seconds.items():
+        OUTBOX_OLDEST_SECONDS.labels(kind).set(seconds)
+    _reported.update(dict.fromkeys(backlog.oldest_seconds))
+    OUTBOX_PARKED.set(backlog.parked)
     _log.info(
         "outbox backlog",
         by_kind={kind: round(seconds, 1) for kind, seconds in backlog.oldest_seconds.items()},

@@ -1,4 +1,4 @@
-"""What the log tells of calls: one line each, and their ids on every line that belongs to one."""
+"""What log and metrics tell of calls: a line each, and their ids on every line that belongs to one."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ import structlog
 from mesh.contract import Rpc
 from mesh.rpc.call import Call, Handler, current_call
 from mesh.telemetry.logs import Processor
+from mesh.telemetry.metrics import RPC_CALLS, RPC_SECONDS
 
 _logger = logging.getLogger("authmesh.call")
 _log = structlog.get_logger(_logger.name)
@@ -31,10 +32,14 @@ def circumstances(node: str) -> Processor:
 
 
 def telemetry(rpc: Rpc, proceed: Handler) -> Handler:
-    """The outermost stage: one line a call, at a level that its end deserves.
+    """The outermost stage: one line a call, at a level that its end deserves, and its part in the metrics.
 
     Never a token, a password, a code or an address of mail.
     """
+    method = (rpc.service, rpc.name)
+    seconds = RPC_SECONDS.labels(*method)
+    ended: dict[str, Any] = {}
+    """Counters by status: to find one by its labels takes longer than to count."""
 
     async def tell(call: Call) -> Any:
         started = time.perf_counter()
@@ -44,6 +49,12 @@ def telemetry(rpc: Rpc, proceed: Handler) -> Handler:
             call.status = "CANCELLED"
             raise
         finally:
+            taken = time.perf_counter() - started
+            seconds.observe(taken)
+            if (counter := ended.get(call.status)) is None:
+                status, _, reason = call.status.partition(" ")
+                counter = ended[call.status] = RPC_CALLS.labels(*method, status, reason)
+            counter.inc()
             level = _LOUD.get(call.status.partition(" ")[0], logging.INFO)
             # Most calls are told of at a level that no one has asked for: then there is no line to make.
             if _logger.isEnabledFor(level):
@@ -54,7 +65,7 @@ def telemetry(rpc: Rpc, proceed: Handler) -> Handler:
                     status=call.status,
                     caller=call.caller,
                     subject=call.claims.subject if call.claims else None,
-                    milliseconds=round((time.perf_counter() - started) * 1000, 2),
+                    milliseconds=round(taken * 1000, 2),
                 )
 
     return tell

@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
@@ -26,7 +28,9 @@ from mesh.rpc.validation import Validation
 from mesh.runtime import part
 from mesh.runtime.part import Part
 from mesh.settings import Environment, ProcessSettings
+from mesh.telemetry.exposition import Exposition
 from mesh.telemetry.logs import configure_logging, describe
+from mesh.telemetry.metrics import BUILD, PART_READY
 
 CHECK_SECONDS = 0.2
 PENDING = 10_000
@@ -114,7 +118,9 @@ async def serve(
         raise ValueError(f"not in the contract: {', '.join(sorted(unknown))}")
     health_servicer = _Health()
     readiness = _Readiness(health_servicer, names.names, [*parts, *authentication.parts])
-    everything = [*parts, *authentication.parts, readiness]
+    exposition = [Exposition(Path(settings.metrics))] if settings.metrics else []
+    BUILD.labels(settings.node, release()).set(1)
+    everything = [*parts, *authentication.parts, *exposition, readiness]
     part.check(everything)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.environment is Environment.DEVELOPMENT:
@@ -139,6 +145,14 @@ async def serve(
             admission.drain()
             await server.stop(settings.drain_seconds)
     _log.info("stopped")
+
+
+def release() -> str:
+    """The version that is installed; `unreleased` in an image that has no metadata."""
+    try:
+        return version("authmesh")
+    except PackageNotFoundError:
+        return "unreleased"
 
 
 def _spare_the_collector() -> None:
@@ -202,6 +216,8 @@ class _Readiness(Part):
             if serving is not (serving := not missing):
                 _log.info("ready" if serving else "not ready", missing=missing)
             current = states | dict.fromkeys(("", *self._services), serving)
+            for name, good in states.items():
+                PART_READY.labels(name).set(good)
             for name, good in current.items():
                 if reported.get(name) is not good:
                     await self._servicer.set(

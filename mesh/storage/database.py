@@ -21,6 +21,7 @@ from mesh.runtime.part import Part
 from mesh.runtime.shares import FairQueue
 from mesh.secrets.login import Login, Logins
 from mesh.secrets.source import SecretUnavailableError
+from mesh.telemetry.metrics import DATABASE_CONNECTIONS
 
 if TYPE_CHECKING:
     from mesh.settings import DatabaseSettings
@@ -143,6 +144,8 @@ class Database(Part):
         self._pool = pool
         self._logins = logins
         self._calls = FairQueue(max(1, pool.get_max_size() - KEPT_CONNECTIONS), CALLERS_PART)
+        DATABASE_CONNECTIONS.labels("open").set_function(pool.get_size)
+        DATABASE_CONNECTIONS.labels("idle").set_function(pool.get_idle_size)
         self.healthy = False
         """Whether the last ping of `run` was answered. It says nothing of changes: what only reads goes on without
         them."""

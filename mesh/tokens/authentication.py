@@ -19,6 +19,7 @@ from mesh.rpc.endable import Endable
 from mesh.rpc.limits import Limits
 from mesh.runtime.part import Part
 from mesh.settings import ProcessSettings
+from mesh.telemetry.metrics import TOKENS_VERIFIED
 from mesh.tokens.claims import Claims
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.issuer import fetch_jwks, fetch_snapshot
@@ -36,6 +37,7 @@ REPORT_SECONDS = 60.0
 """How often the figures are logged."""
 
 _log = structlog.get_logger("authmesh.tokens")
+_FROM_MEMORY, _ANEW = TOKENS_VERIFIED.labels("yes"), TOKENS_VERIFIED.labels("no")
 
 
 class DenialRecord(Protocol):
@@ -203,6 +205,7 @@ class Authentication(Part):
         claims = self._verified.get(digest)
         if claims is None or self._verifier.has_expired(claims) or self._keys.find(claims.key_id) is None:
             self._misses += 1
+            _ANEW.inc()
             self._verified.pop(digest, None)
             claims = self._verifier.verify(token)
             self._verified[digest] = claims
@@ -210,6 +213,7 @@ class Authentication(Part):
                 self._verified.popitem(last=False)
         else:
             self._hits += 1
+            _FROM_MEMORY.inc()
             self._verified.move_to_end(digest)
         if self._revocations.refuses(claims):
             raise _revoked()

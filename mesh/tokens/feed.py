@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,6 +27,7 @@ from mesh.runtime.interruption import Interruption
 from mesh.runtime.part import Part
 from mesh.secrets.login import Logins
 from mesh.storage.redis_address import RedisAddress
+from mesh.telemetry.metrics import REVOCATION_STALENESS_SECONDS, REVOCATIONS_KNOWN
 from mesh.tokens.revocations import Revocation, RevocationKind, RevocationSet, Snapshot
 
 STREAM = "authmesh:revocations"
@@ -121,6 +123,9 @@ class RevocationFeed(Part):
         self._complete_at = float("-inf")
         self._deliveries: deque[float] = deque(maxlen=_KEPT_DELIVERIES)
         self._interruption = Interruption(_log, "revocation feed interrupted", clock=clock)
+        REVOCATION_STALENESS_SECONDS.set_function(self.staleness)
+        for kind in revocations.sizes:
+            REVOCATIONS_KNOWN.labels(kind).set_function(partial(_size, revocations, kind))
 
     def take_deliveries(self) -> list[float]:
         """Seconds that each revocation took from its publication to this process, since this was asked last.
@@ -253,3 +258,7 @@ async def _read(redis: Redis, streams: Mapping[str, str | bytes], block: float =
     async with asyncio.timeout(block + _ANSWER_SECONDS):
         found: Any = await redis.xread(positions, count=_BATCH, block=int(block * 1000) or None)
     return {name.decode(): entries for name, entries in found}
+
+
+def _size(revocations: RevocationSet, kind: str) -> float:
+    return revocations.sizes[kind]

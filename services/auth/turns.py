@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from mesh.errors import Reason, ResourceExhausted
+from mesh.telemetry.metrics import HASHES_WAITING
 from services.auth.address import networks
 from services.auth.fair_queue import FairQueue
 
@@ -33,6 +34,7 @@ class Turns:
         self._queue: FairQueue[Turn] = FairQueue()
         self._free = at_once
         self._waiting = waiting
+        HASHES_WAITING.set_function(self._queue.__len__)
 
     @asynccontextmanager
     async def take(self, caller: str) -> AsyncIterator[None]:

@@ -61,6 +61,7 @@ class EnvoyPod:
         self.node, self._folder, self._cluster = node, folder, cluster
         deployment = next(one for one in yaml.safe_load_all(files[f"{node}.yaml"]) if one["kind"] == "Deployment")
         pod = deployment["spec"]["template"]["spec"]
+        self._annotations: Mapping[str, str] = deployment["spec"]["template"]["metadata"]["annotations"]
         self.container = next(
             one for one in (*pod.get("initContainers", ()), *pod["containers"]) if one["name"] == "envoy"
         )
@@ -129,6 +130,12 @@ class EnvoyPod:
                 return (await client.get(address)).status_code
             except httpx.TransportError:
                 return 0
+
+    async def metrics(self) -> str:
+        """What a scraper is answered where the annotations of the pod lead it."""
+        port = self._cluster.port(self.node, int(self._annotations["prometheus.io/port"]))
+        async with httpx.AsyncClient(timeout=5) as client:
+            return (await client.get(f"http://127.0.0.1:{port}{self._annotations['prometheus.io/path']}")).text
 
     async def admin(self, path: str) -> str:
         """What its administration says."""

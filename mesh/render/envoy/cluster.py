@@ -1,6 +1,7 @@
 """Where calls go: the process behind this sidecar, other nodes, and the gateway's own health listener."""
 
 import ipaddress
+from pathlib import Path
 
 from mesh.model.mesh import Mesh, NodeListener
 from mesh.render.envoy import names
@@ -98,6 +99,17 @@ def gateway_health(mesh: Mesh) -> Resource:
                 "envoy.transport_sockets.raw_buffer", "transport_sockets.raw_buffer.v3.RawBuffer"
             ),
         ),
+    }
+
+
+def metrics(name: str, socket: Path) -> Resource:
+    """What a scraper is handed to, on a unix socket: metrics of the process, or of this Envoy itself."""
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": _endpoints(name, {"pipe": {"path": str(socket)}}),
+        "circuit_breakers": {"thresholds": [{"max_connections": 4, "max_pending_requests": 4, "max_requests": 4}]},
     }
 
 

@@ -3,7 +3,7 @@
 from mesh.contract import Contract
 from mesh.model.agreement import RenderError, check_agreement
 from mesh.model.mesh import Mesh
-from mesh.render.envoy import cluster, listener, route
+from mesh.render.envoy import cluster, listener, names, route
 from mesh.render.envoy.bootstrap import bootstrap
 from mesh.render.envoy.placement import Placement, TokenRules
 from mesh.render.envoy.resource import Resource, discovery, from_file, to_yaml
@@ -44,8 +44,11 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         raise RenderError(f"{node} is not a node of the mesh: choose from {', '.join((*mesh.nodes, gateway))}")
     if missing := [name for name in peers if name not in placement.nodes]:
         raise RenderError(f"{node}: the placement has no address of {', '.join(missing)}")
-    if placement.probes is not None:
-        listeners.append(listener.probes(mesh, node, placement.probes))
+    if placement.observed is not None:
+        listeners.append(listener.observed(mesh, node, placement))
+        clusters.append(cluster.metrics(names.ADMIN_CLUSTER, placement.admin_socket))
+        if placement.metrics_socket is not None:
+            clusters.append(cluster.metrics(names.METRICS_CLUSTER, placement.metrics_socket))
     clusters += [cluster.node(mesh, name, placement) for name in peers]
     if not placement.reload:
         static = {"static_resources": {"listeners": listeners, "clusters": clusters}}

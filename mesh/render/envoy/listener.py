@@ -202,32 +202,45 @@ def gateway_health() -> Resource:
     return {"name": names.HEALTH_LISTENER, "internal_listener": {}, "filter_chains": [{"filters": [manager]}]}
 
 
-def probes(mesh: Mesh, node: str, address: Address) -> Resource:
-    """Answers a kubelet, which has no certificate and can't dial the process's socket.
+def observed(mesh: Mesh, node: str, placement: Placement) -> Resource:
+    """Probes and metrics, for those who have no certificate and can't dial the process's sockets.
 
-    `/started` while this Envoy takes traffic, and `/ready` while the process behind it says SERVING as well.
+    `/started` while this Envoy takes traffic, and `/ready` while the process behind it says SERVING as well. Of Envoy's
+    administration nothing is reached but its metrics.
     """
     behind = (names.local_cluster(mesh, node),) if node in mesh.nodes else ()
+    routes = [_metrics_route("/metrics/envoy", names.ADMIN_CLUSTER, "/stats/prometheus?usedonly")]
+    if placement.metrics_socket is not None:
+        routes.append(_metrics_route("/metrics", names.METRICS_CLUSTER, "/metrics"))
     manager = extension(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix="probes",
+        stat_prefix="observed",
         codec_type="HTTP1",
-        route_config={"name": "probes", "virtual_hosts": [{"name": "probes", "domains": ["*"], "routes": []}]},
+        route_config={"name": "observed", "virtual_hosts": [{"name": "observed", "domains": ["*"], "routes": routes}]},
         http_filters=[protocol.liveness(STARTED_PATH), protocol.liveness(READY_PATH, behind), _router()],
         request_headers_timeout=seconds(HEADERS_TIMEOUT),
         request_timeout=seconds(REQUEST_TIMEOUT),
         common_http_protocol_options={"idle_timeout": IDLE, "max_connection_duration": IDLE},
     )
     return {
-        "name": names.PROBES_LISTENER,
-        "address": _tcp(address),
+        "name": names.OBSERVED_LISTENER,
+        "address": _tcp(placement.observed),
         "traffic_direction": "INBOUND",
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
         # An Envoy that is full is not sick: it must not be started anew for that.
         "ignore_global_conn_limit": True,
         "bypass_overload_manager": True,
         "filter_chains": [{"filters": [manager]}],
+    }
+
+
+def _metrics_route(path: str, cluster: str, there: str) -> Resource:
+    get = {"name": ":method", "string_match": {"exact": "GET"}}
+    return {
+        "name": path,
+        "match": {"path": path, "headers": [get]},
+        "route": {"cluster": cluster, "timeout": "5s", "prefix_rewrite": there},
     }
 
 

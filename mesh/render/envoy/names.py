@@ -10,8 +10,11 @@ HEALTH_LISTENER = "lds_ingress_health"
 """The gateway's internal listener that says SERVING."""
 
 
-PROBES_LISTENER = "lds_ingress_probes"
-"""The listener that a kubelet asks."""
+OBSERVED_LISTENER = "lds_ingress_observed"
+"""The listener of probes and metrics."""
+METRICS_CLUSTER = "cds_metrics_process"
+ADMIN_CLUSTER = "cds_metrics_envoy"
+"""Where metrics come from: the process, and this Envoy's own administration."""
 
 
 def ingress_listener(port: int = INGRESS_PORT) -> str:

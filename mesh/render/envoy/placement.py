@@ -62,7 +62,11 @@ class Placement:
     """Gateway: origins beside those of mesh.yaml."""
     openapi: Path | None = None
     """Gateway: the OpenAPI document of its JSON form, served to everyone at `/openapi.json`. For development."""
-    probes: Address | None = None
-    """Where a kubelet asks in plain HTTP: `/started` of this Envoy, `/ready` of the process behind it as well."""
+    observed: Address | None = None
+    """Where this Envoy and the process behind it are looked at, in plain HTTP: by a kubelet at `/started` and `/ready`,
+    and by a scraper of metrics at `/metrics` and `/metrics/envoy`. For the machine itself, or a network that only
+    those two reach."""
+    metrics_socket: Path | None = None
+    """Nodes: where the process serves its metrics."""
     rate_limit_factor: int = 1
     """Gateway: multiplies every rate limit of mesh.yaml, for load tests."""

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from mesh.model.mesh import Mesh
 from mesh.render.kubernetes.objects import PART_OF, Object, kind, selector
 
+OBSERVED_PORT = 15021
+"""Of probes and metrics."""
+SCRAPERS = "authmesh/scrapers"
+"""Label of a namespace whose pods may read metrics."""
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
 _STORES = (5432, 6379)
 """PostgreSQL and Valkey, at private addresses."""
@@ -27,6 +31,7 @@ def policies(mesh: Mesh) -> list[Object]:
     return [
         _default_deny(),
         _names(),
+        _scrapers(),
         *(_node(mesh, name, calls) for name in mesh.nodes),
         _gateway(mesh, calls[gateway]),
     ]
@@ -61,6 +66,18 @@ def _names() -> Object:
         "NetworkPolicy",
         "dns",
         spec={"podSelector": {"matchLabels": PART_OF}, "policyTypes": ["Egress"], "egress": [rule]},
+    )
+
+
+def _scrapers() -> Object:
+    """Prometheus, from namespaces that are labelled for it."""
+    labelled = {"namespaceSelector": {"matchLabels": {SCRAPERS: "allowed"}}}
+    rule = {"from": [labelled], "ports": [_port(OBSERVED_PORT)]}
+    return kind(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        "scrapers",
+        spec={"podSelector": {"matchLabels": PART_OF}, "policyTypes": ["Ingress"], "ingress": [rule]},
     )
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from mesh.model.mesh import Mesh
 from mesh.render.envoy import BOOTSTRAP_FILE, Address, Placement, TokenRules, arguments
+from mesh.render.kubernetes.network import OBSERVED_PORT
 from mesh.render.kubernetes.objects import PART_OF, Object, selector
 
-PROBES_PORT = 15021
-"""Where the kubelet asks."""
 USER = 1337
 """App Mesh's user for Envoy, and the group of what both containers share."""
 CONFIG = Path("/etc/envoy")
@@ -72,7 +71,8 @@ def placement(mesh: Mesh, node: str, namespace: str) -> Placement:
         egress_socket=None if is_gateway else SOCKETS / "egress",
         listener=Address("0.0.0.0", mesh.virtual_gateway.port_mapping.port) if is_gateway else None,
         public_certificates=PUBLIC_CERTIFICATES if is_gateway else None,
-        probes=Address("0.0.0.0", PROBES_PORT),
+        observed=Address("0.0.0.0", OBSERVED_PORT),
+        metrics_socket=None if is_gateway else SOCKETS / "metrics",
     )
 
 
@@ -185,6 +185,7 @@ def _environment(mesh: Mesh, node: str, tokens: TokenRules) -> dict[str, str]:
         "SPIFFE_PATH": mesh.spiffe_path,
         "SOCKET": str(SOCKETS / "service"),
         "EGRESS": str(SOCKETS / "egress"),
+        "METRICS": str(SOCKETS / "metrics"),
         "ISSUER": tokens.issuer,
         "AUDIENCE": tokens.audience,
         "JWKS_CACHE_SECONDS": str(tokens.jwks_cache),
@@ -198,7 +199,7 @@ def _envoy(mesh: Mesh, images: Images, requests: Mapping[str, str]) -> Object:
         "image": images.envoy,
         "command": ["/usr/local/bin/envoy"],
         "args": list(arguments(str(CONFIG / BOOTSTRAP_FILE), workers=_WORKERS)),
-        "ports": [{"name": "probes", "containerPort": PROBES_PORT}],
+        "ports": [{"name": "observed", "containerPort": OBSERVED_PORT}],
         "startupProbe": _probe("/started", period=1, failures=60),
         "readinessProbe": _probe("/ready", period=5, failures=2),
         "livenessProbe": _probe("/started", period=10, failures=6),
@@ -217,7 +218,7 @@ def _envoy(mesh: Mesh, images: Images, requests: Mapping[str, str]) -> Object:
 
 def _probe(path: str, *, period: int, failures: int) -> Object:
     return {
-        "httpGet": {"path": path, "port": "probes"},
+        "httpGet": {"path": path, "port": "observed"},
         "periodSeconds": period,
         "timeoutSeconds": 2,
         "failureThreshold": failures,
@@ -242,6 +243,9 @@ def _template(node: str, files: Mapping[str, str], spec: Object) -> Object:
             "annotations": {
                 "kubectl.kubernetes.io/default-container": spec["containers"][0]["name"],
                 "authmesh/bootstrap": bootstrap,
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": str(OBSERVED_PORT),
+                "prometheus.io/path": "/metrics" if spec.get("initContainers") else "/metrics/envoy",
             },
         },
         "spec": {

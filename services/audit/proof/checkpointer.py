@@ -19,6 +19,7 @@ from mesh.runtime.interruption import Interruption
 from mesh.runtime.part import Part
 from mesh.storage.database import Database, Transaction
 from mesh.telemetry.embedded_metric import embedded
+from mesh.telemetry.metrics import CHECKPOINT_SIGNED_TIMESTAMP
 from services.audit.pipeline.metrics import CHECKPOINTS
 from services.audit.proof import acknowledgements, checkpoints
 from services.audit.proof.checkpoints import CheckpointError, ObjectCommitment, Statement
@@ -144,6 +145,7 @@ class Checkpointer(Part):
         behind = {
             source: head.seen - head.sequence for source, head in statement.heads.items() if head.seen > head.sequence
         }
+        CHECKPOINT_SIGNED_TIMESTAMP.set_to_current_time()
         _log.info(
             "checkpoint",
             number=statement.number,

@@ -93,6 +93,10 @@ async def test_a_call_goes_from_the_edge_to_the_process_by_identities_of_service
     assert str(call.metadata["x-forwarded-client-cert"]).endswith(f";URI=spiffe://authmesh/ns/{NAMESPACE}/sa/edge")
 
 
+async def test_the_edge_tells_its_metrics_where_its_annotations_lead(pods: Running) -> None:
+    assert "envoy_server_live" in await pods.edge.metrics()
+
+
 async def test_the_sockets_are_their_users_alone(pods: Running) -> None:
     egress = pods.token.path("/run/authmesh/egress")
     assert egress.stat().st_mode & 0o777 == 0o600

@@ -1,5 +1,6 @@
 """The Kustomize base: valid Kubernetes, restricted pods, and no way open that mesh.yaml does not name."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,20 @@ def test_process_and_envoy_agree_on_who_is_who(node: str) -> None:
     assert f"token.{NAMESPACE}.svc.cluster.local." in FILES[f"envoy/{node}/cds.yaml"]
     for path in ("SOCKET", "EGRESS"):
         assert Path(environment[path]).parent == Path("/run/authmesh")
+
+
+def test_a_scraper_is_led_to_metrics_and_let_in_where_its_namespace_is_labelled() -> None:
+    (rule,) = found("NetworkPolicy", "scrapers")["spec"]["ingress"]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"authmesh/scrapers": "allowed"}}}]
+    (port,) = (port["port"] for port in rule["ports"])
+    for node in NODES:
+        annotations = found("Deployment", node)["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == str(port)
+        assert f'"path": "{annotations["prometheus.io/path"]}"' in json.dumps(
+            yaml.safe_load(FILES[f"envoy/{node}/lds.yaml"])
+        )
+        (observed,) = (one["containerPort"] for one in envoy(node)["ports"] if one["name"] == "observed")
+        assert observed == port
 
 
 def test_images_and_the_edges_hops_are_as_they_were_chosen() -> None:
