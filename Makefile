@@ -51,10 +51,11 @@ format: $(APP)/.dev ## rewrite the code in the house style
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-gen: $(APP)/.dev ## write gen/ from protos/ (fails when an RPC has no access rule) and from mesh.yaml deploy/kubernetes/base and docs/mesh.svg
+gen: $(APP)/.dev ## write gen/ from protos/ (fails when an RPC has no access rule) and from mesh.yaml deploy/kubernetes/base, deploy/prometheus and docs/mesh.svg
 	@$(BIN)/python protos/generate.py
 	@$(BIN)/authmesh mesh render --target kubernetes --issuer https://auth.example.com --trusted-hops 1 --out deploy/kubernetes/base
 	@$(BIN)/authmesh mesh graph --out docs/mesh.svg
+	@$(BIN)/authmesh mesh watch --out deploy/prometheus
 
 bench: $(APP)/.dev $(INFRA)/.installed ## measure; tables go to bench/
 	@$(BIN)/python -m tests.bench

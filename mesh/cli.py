@@ -375,6 +375,26 @@ def graph(
     terminal.line(f"{out}: {len(calls.nodes)} nodes, {len(calls.between)} pairs of caller and node")
 
 
+@mesh_commands.command()
+def watch(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the files. Those of an earlier run go.")],
+    namespace: Annotated[str, typer.Option(help="Of Kubernetes.")] = "authmesh",
+) -> None:
+    """Write what watches the mesh by its metrics.
+
+    `rules.yaml`: alarms and error budgets, for Prometheus. `scrape.yaml`: what a Prometheus in the cluster scrapes.
+    `dashboard.json`: for Grafana.
+    """
+    from mesh.render.output import OutputError, write
+    from mesh.render.watch import dashboard, rules, scrape_kubernetes
+
+    files = {"rules.yaml": rules(), "scrape.yaml": scrape_kubernetes(namespace), "dashboard.json": dashboard()}
+    try:
+        terminal.line(f"{write(files, out)} files in {out}")
+    except OutputError as error:
+        terminal.fail(str(error))
+
+
 new_commands = typer.Typer(no_args_is_help=True, help="Begin something new in this checkout.")
 app.add_typer(new_commands, name="new")
 
