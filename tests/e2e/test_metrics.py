@@ -115,6 +115,14 @@ async def test_envoys_administration_is_not_there(
     assert answer.status_code == 404
 
 
+async def test_a_web_page_whose_name_leads_to_this_machine_reads_nothing(
+    mesh: RunningMesh, scraper: httpx.AsyncClient
+) -> None:
+    for path in ("/metrics", "/metrics/envoy"):
+        answer = await scraper.get(mesh.status["observed"]["auth"] + path, headers={"host": "rebound.example"})
+        assert answer.status_code == 404
+
+
 async def test_top_shows_every_node(mesh: RunningMesh) -> None:
     status, output, errors = await mesh.authmesh("top", "--once", "--interval", "0.5")
     assert (status, errors) == (0, "")

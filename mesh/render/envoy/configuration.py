@@ -45,7 +45,7 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
     if missing := [name for name in peers if name not in placement.nodes]:
         raise RenderError(f"{node}: the placement has no address of {', '.join(missing)}")
     if placement.observed is not None:
-        listeners.append(listener.observed(mesh, node, placement))
+        listeners.append(listener.observed(mesh, node, placement, placement.observed))
         clusters.append(cluster.metrics(names.ADMIN_CLUSTER, placement.admin_socket))
         if placement.metrics_socket is not None:
             clusters.append(cluster.metrics(names.METRICS_CLUSTER, placement.metrics_socket))

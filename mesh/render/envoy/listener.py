@@ -202,7 +202,7 @@ def gateway_health() -> Resource:
     return {"name": names.HEALTH_LISTENER, "internal_listener": {}, "filter_chains": [{"filters": [manager]}]}
 
 
-def observed(mesh: Mesh, node: str, placement: Placement) -> Resource:
+def observed(mesh: Mesh, node: str, placement: Placement, address: Address) -> Resource:
     """Probes and metrics, for those who have no certificate and can't dial the process's sockets.
 
     `/started` while this Envoy takes traffic, and `/ready` while the process behind it says SERVING as well. Of Envoy's
@@ -212,12 +212,15 @@ def observed(mesh: Mesh, node: str, placement: Placement) -> Resource:
     routes = [_metrics_route("/metrics/envoy", names.ADMIN_CLUSTER, "/stats/prometheus?usedonly")]
     if placement.metrics_socket is not None:
         routes.append(_metrics_route("/metrics", names.METRICS_CLUSTER, "/metrics"))
+    # By its address alone, where that is known: a web page can have a name of its own lead to this machine.
+    hosts = ["*"] if address.host == "0.0.0.0" else [address.host]
     manager = extension(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="observed",
         codec_type="HTTP1",
-        route_config={"name": "observed", "virtual_hosts": [{"name": "observed", "domains": ["*"], "routes": routes}]},
+        route_config={"name": "observed", "virtual_hosts": [{"name": "observed", "domains": hosts, "routes": routes}]},
+        strip_any_host_port=True,
         http_filters=[protocol.liveness(STARTED_PATH), protocol.liveness(READY_PATH, behind), _router()],
         request_headers_timeout=seconds(HEADERS_TIMEOUT),
         request_timeout=seconds(REQUEST_TIMEOUT),
@@ -225,7 +228,7 @@ def observed(mesh: Mesh, node: str, placement: Placement) -> Resource:
     )
     return {
         "name": names.OBSERVED_LISTENER,
-        "address": _tcp(placement.observed),
+        "address": _tcp(address),
         "traffic_direction": "INBOUND",
         "per_connection_buffer_limit_bytes": CONNECTION_BUFFER,
         # An Envoy that is full is not sick: it must not be started anew for that.

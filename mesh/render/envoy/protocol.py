@@ -1,5 +1,6 @@
 """The filters that make JSON and gRPC-Web out of gRPC, and those that answer by themselves."""
 
+import base64
 from urllib.parse import urlsplit
 
 from mesh.contract import Contract
@@ -31,7 +32,8 @@ def transcoder(contract: Contract, services: tuple[str, ...], request_bytes: int
     return extension(
         TRANSCODER,
         "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
-        proto_descriptor=str(contract.descriptor_file),
+        # Not by its file: where that is, another machine does not know.
+        proto_descriptor_bin=base64.b64encode(contract.without_comments).decode(),
         services=list(services),
         auto_mapping=False,
         convert_grpc_status=True,

@@ -24,6 +24,8 @@ from tests.kit.envoy_chain import JWKS, Signer, StandIn, eventually
 from tests.kit.pods import Cluster, EnvoyPod
 from tests.kit.protocols import Client, open_clients
 
+pytestmark = pytest.mark.slow
+
 NAMESPACE = "identity"
 REVOKE = "TokenService/RevokeToken"
 ROUTES = "envoy/edge/rds_ingress_http2_8443.yaml"
