@@ -298,7 +298,7 @@ def schema() -> None:
 def render(
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for the files. Those of an earlier run go.")],
     target: Annotated[
-        str, typer.Option(help="What reads them: `envoy`, `kubernetes`, `app-mesh` or `app-mesh-api`.")
+        str, typer.Option(help="What reads them: `envoy`, `kubernetes`, `gateway-api`, `app-mesh`, `app-mesh-api`.")
     ] = "envoy",
     file: MeshFile = None,
     issuer: Issuer = "https://localhost:8443",
@@ -315,6 +315,9 @@ def render(
             show_default=False,
         ),
     ] = None,
+    flavor: Annotated[
+        str, typer.Option(help="What reads `gateway-api`: `istio`, `envoy-gateway` or `lattice`.")
+    ] = "istio",
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Render also what the target can't hold all of; the files list it.")
     ] = False,
@@ -322,14 +325,19 @@ def render(
     """Write the mesh as files of a target.
 
     `envoy`: what each sidecar and the edge is given, `<node>/bootstrap.yaml` and the files that it reads. They expect
-    certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`. `kubernetes`: a
-    Kustomize base (docs/kubernetes.md). `app-mesh`: resources of App Mesh's controller for Kubernetes; `app-mesh-api`:
-    requests of its API.
+    certificates and sockets below /run/authmesh, and each node at the DNS name `<node>.<mesh>`.
+
+    `kubernetes`: a Kustomize base (docs/kubernetes.md).
+
+    `gateway-api`: Gateway, GRPCRoutes, and the policies of the flavor that reads them.
+
+    `app-mesh`: resources of App Mesh's controller for Kubernetes; `app-mesh-api`: requests of its API.
     """
     from mesh.model.agreement import RenderError
     from mesh.render.appmesh import AppMeshApiRenderer, AppMeshRenderer
     from mesh.render.envoy import TokenRules
     from mesh.render.envoy.renderer import EnvoyRenderer
+    from mesh.render.gateway_api import GatewayApiRenderer
     from mesh.render.kubernetes import Images, KubernetesRenderer
     from mesh.render.output import OutputError, write
     from mesh.render.renderer import Renderer
@@ -337,6 +345,7 @@ def render(
     known: tuple[Renderer, ...] = (
         EnvoyRenderer(tokens := TokenRules(issuer, audience, 60)),
         KubernetesRenderer(tokens, namespace, Images(image, envoy_image), trusted_hops),
+        GatewayApiRenderer(tokens, namespace, flavor, accept_loss=accept_loss),
         AppMeshRenderer(namespace, accept_loss=accept_loss),
         AppMeshApiRenderer(namespace, accept_loss=accept_loss),
     )

@@ -64,5 +64,5 @@ def test_what_a_sidecar_is_given_is_written(tmp_path: Path) -> None:
     done = authmesh("render", "--target", "other", "--out", str(tmp_path / "out"))
     assert (done.returncode, done.stderr) == (
         1,
-        "authmesh: other is not a target: choose from envoy, kubernetes, app-mesh, app-mesh-api\n",
+        "authmesh: other is not a target: choose from envoy, kubernetes, gateway-api, app-mesh, app-mesh-api\n",
     )

@@ -15,21 +15,10 @@ from mesh.model.agreement import RenderError
 from mesh.model.mesh import Mesh, load_mesh
 from mesh.render.appmesh.api import AppMeshApiRenderer
 from mesh.render.appmesh.renderer import LOST, AppMeshRenderer
+from tests.kit.crds import validator
 
 CRDS = Path(__file__).parents[3] / "kit" / "appmesh_crds"
 MESH, CONTRACT = load_mesh(), Contract.load()
-
-
-def closed(schema: Any) -> Any:
-    """With unknown fields refused: the API server prunes them without a word."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: closed(value) for key, value in schema.items() if key != "x-kubernetes-preserve-unknown-fields"}
-    if "properties" in found and found.get("type") == "object":
-        found.setdefault("additionalProperties", False)
-    return found
 
 
 def validators() -> dict[str, Draft202012Validator]:
@@ -38,10 +27,7 @@ def validators() -> dict[str, Draft202012Validator]:
         for crd in yaml.safe_load_all(file.read_text()):
             if crd:
                 (version,) = crd["spec"]["versions"]
-                schema = closed(version["schema"]["openAPIV3Schema"])
-                # Kubernetes' own part.
-                schema["properties"]["metadata"] = {"type": "object"}
-                found[crd["spec"]["names"]["kind"]] = Draft202012Validator(schema)
+                found[crd["spec"]["names"]["kind"]] = validator(version["schema"]["openAPIV3Schema"])
     return found
 
 

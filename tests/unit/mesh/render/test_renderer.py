@@ -12,6 +12,7 @@ from mesh.render.appmesh import AppMeshApiRenderer, AppMeshRenderer
 from mesh.render.envoy import TokenRules
 from mesh.render.envoy.memory import memory_fault
 from mesh.render.envoy.renderer import EnvoyRenderer
+from mesh.render.gateway_api import FLAVORS, GatewayApiRenderer
 from mesh.render.kubernetes import Images, KubernetesRenderer
 from mesh.render.output import MARK, OutputError, write
 from mesh.render.renderer import Renderer
@@ -20,6 +21,10 @@ MESH, CONTRACT = load_mesh(), Contract.load()
 RENDERERS: list[Renderer] = [
     EnvoyRenderer(TokenRules("https://issuer.test", "authmesh", 60)),
     KubernetesRenderer(TokenRules("https://issuer.test", "authmesh", 60), "shop", Images("services", "envoy")),
+    *(
+        GatewayApiRenderer(TokenRules("https://issuer.test", "authmesh", 60), "shop", flavor, accept_loss=True)
+        for flavor in FLAVORS
+    ),
     AppMeshRenderer("shop", accept_loss=True),
     AppMeshApiRenderer("shop", accept_loss=True),
 ]
