@@ -25,7 +25,7 @@ run-mesh: $(APP)/.runtime $(INFRA)/.installed ## start the whole mesh on this ma
 	@exec $(BIN)/authmesh run
 
 test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS='-k name' passes options to pytest)
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(APP)/.dev $(INFRA)/.installed ## run the slow tests: chaos, failover, drills
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -6,11 +6,14 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 import redis.asyncio
+from xdist.scheduler import LoadScopeScheduling
 
 from mesh.local.components import aws_emulator, postgres, valkey
 from mesh.storage.database import Database
@@ -30,21 +33,35 @@ Held = TypeVar("Held")
 OpenDatabase = Callable[[str], Awaitable[Database]]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers take files whole, because what a file starts serves all of its tests; and all of e2e together, because it
-    has one mesh. That goes first: it takes longest.
+class Files(LoadScopeScheduling):  # type: ignore[misc]
+    """Workers take files whole, because what a file starts serves all of its tests; and all that share the mesh of e2e
+    together.
+
+    By ids alone: the groups of xdist 3.8 are lost with pytest 9.2, whose ids can't be changed.
     """
 
-    def group(item: pytest.Item) -> str:
-        file = item.path.relative_to(item.config.rootpath)
-        return (
-            "mesh" if "mesh" in getattr(item, "fixturenames", ()) and file.parts[:2] == ("tests", "e2e") else str(file)
-        )
+    def _split_scope(self, nodeid: str) -> str:
+        return work_unit(nodeid.partition("::")[0])
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) != "mesh")
+
+@cache
+def work_unit(file: str) -> str:
+    """What a file of tests is done together with."""
+    if not file.startswith("tests/e2e/"):
+        return file
+    text = (Path(__file__).parents[1] / file).read_text()
+    return "mesh" if "mesh: RunningMesh" in text and "def mesh(" not in text else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
+    """How tests are spread over workers."""
+    return Files(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares the mesh goes first: it takes longest."""
+    items.sort(key=lambda item: work_unit(item.nodeid.partition("::")[0]) != "mesh")
 
 
 @asynccontextmanager

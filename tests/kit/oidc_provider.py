@@ -79,7 +79,8 @@ async def running(folder: Path) -> AsyncIterator[OidcProvider]:
     application = web.Application()
     application.router.add_get("/.well-known/openid-configuration", provider._discovery)
     application.router.add_get("/keys", provider._keys)
-    runner = web.AppRunner(application)
+    # One that stalls is not waited for.
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
