@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import RunningMesh, running
 from tests.kit.greeter import make
 
@@ -15,6 +17,7 @@ async def signed_in(mesh: RunningMesh) -> str:
     return str(json.loads(output)["tokens"]["accessToken"])
 
 
+@pytest.mark.slow
 async def test_the_listed_service_is_called_through_the_edge(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh", MESH=str(await make(tmp_path))) as mesh:
         assert mesh.row("greeter")["health"] == mesh.row("greeter-sidecar")["health"] == "healthy"

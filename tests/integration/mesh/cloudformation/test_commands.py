@@ -55,6 +55,7 @@ async def _statuses(account: AwsAccount) -> dict[str, str]:
     return {row[0].removeprefix("authmesh-"): row[1] for row in rows}
 
 
+@pytest.mark.slow
 async def test_plan_deploy_status_and_destroy_from_nothing_to_nothing(account: AwsAccount, tmp_path: Path) -> None:
     code, out, error = await run(account, "settings", "--out", str(tmp_path / "eks"))
     assert code == 1
