@@ -33,7 +33,7 @@ Held = TypeVar("Held")
 OpenDatabase = Callable[[str], Awaitable[Database]]
 
 
-class Files(LoadScopeScheduling):  # type: ignore[misc]
+class Files(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     """Workers take files whole, because what a file starts serves all of its tests; and all that share the mesh of e2e
     together.
 

@@ -139,6 +139,8 @@ def services(
         socket = layout.service_socket(node)
         probes[node] = GrpcHealth(socket)
         environment = {
+            "TRUST_DOMAIN": layout.mesh.trust_domain,
+            "SPIFFE_PATH": layout.mesh.spiffe_path,
             "EGRESS": str(layout.egress_socket(node)),
             "METRICS": str(layout.metrics_socket(node)),
             # Only services of ours are known to read a password from where it is.

@@ -374,6 +374,15 @@ class Mesh(StrictModel):
             dict.fromkeys(name for backend in self.nodes[node].backends for name in _targets(self.routes_of(backend)))
         )
 
+    def peers(self, node: str) -> tuple[str, ...]:
+        """The nodes that the sidecar of a node dials: those that it may call, and the one that serves the JWKS."""
+        return tuple(dict.fromkeys((*self.backend_nodes(node), self.jwks_node())))
+
+    def opened_nodes(self) -> tuple[str, ...]:
+        """The nodes that the gateway leads to, in the order of its routes."""
+        behind = (self.routes_of(route.virtual_service) for route in self.gateway_routes)
+        return tuple(dict.fromkeys(name for routes in behind for name in _targets(routes)))
+
     def jwks_node(self) -> str:
         """The node that serves the JWKS."""
         return _targets(self.routes_of(self.jwks.virtual_service))[0]

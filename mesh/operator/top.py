@@ -65,7 +65,7 @@ class Row:
     """A second."""
     p50: float = math.nan
     p99: float = math.nan
-    """Seconds; NaN while there are no calls."""
+    """In seconds. NaN without calls."""
     refusals: Sequence[tuple[str, float]] = ()
     """Reasons, the most frequent first, and how often a second."""
     staleness: float | None = None

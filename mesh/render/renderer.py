@@ -1,13 +1,31 @@
 """What a render target is to the rest of the mesh: mesh.yaml and the contract in, files out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mesh.contract import Contract
+from mesh.model.agreement import RenderError
 from mesh.model.mesh import Mesh
 
 Files = Mapping[str, str]
 """Path below the output directory -> text."""
+
+
+def without(holder: str, lost: Sequence[str], *, accepted: bool) -> str:
+    """What each file begins with where a target can't hold all of a mesh.
+
+    Args:
+        holder: The target, for people.
+        lost: What it has no words for.
+        accepted: Whether the mesh may be rendered all the same.
+
+    Raises:
+        RenderError: it may not; with all that would be lost.
+    """
+    if not accepted:
+        lines = "\n".join(f"  {line}" for line in lost)
+        raise RenderError(f"{holder} can't hold all of this mesh: --accept-loss renders it without\n{lines}")
+    return "".join(f"# Without {line}.\n" for line in lost)
 
 
 class Renderer(Protocol):

@@ -23,7 +23,7 @@ from mesh.model.mesh import (
     VirtualRouter,
     VirtualService,
 )
-from mesh.render.renderer import Files
+from mesh.render.renderer import Files, without
 
 API_VERSION = "appmesh.k8s.aws/v1beta2"
 _LEAST_THRESHOLD = 2
@@ -64,12 +64,7 @@ class AppMeshRenderer:
         if faults := list(_impossible(mesh)):
             raise RenderError("\n".join(faults))
         lost = [*LOST, *_changed(mesh)]
-        if not self.accept_loss:
-            raise RenderError(
-                "App Mesh can't hold all of this mesh: --accept-loss renders it without\n"
-                + "\n".join(f"  {line}" for line in lost)
-            )
-        head = "".join(f"# Without {line}.\n" for line in lost)
+        head = without("App Mesh", lost, accepted=self.accept_loss)
         kinds = {
             "mesh": [self._mesh(mesh)],
             "virtual-nodes": [self._node(mesh, node) for node in mesh.virtual_nodes],
@@ -137,14 +132,6 @@ class AppMeshRenderer:
         return self._resource("VirtualRouter", router.name, {"listeners": listeners, "routes": routes})
 
     def _gateway(self, mesh: Mesh, gateway: VirtualGateway) -> dict[str, Any]:
-        opened = tuple(
-            dict.fromkeys(
-                target.virtual_node
-                for route in mesh.gateway_routes
-                for behind in mesh.routes_of(route.virtual_service)
-                for target in behind.grpc_route.action.weighted_targets
-            )
-        )
         spec = {
             "podSelector": {"matchLabels": {"app": gateway.name}},
             "namespaceSelector": {"matchLabels": {"mesh": mesh.name}},
@@ -155,7 +142,7 @@ class AppMeshRenderer:
                     "connectionPool": {"grpc": {"maxRequests": gateway.max_requests}},
                 }
             ],
-            "backendDefaults": _client_policy(mesh, gateway.name, opened),
+            "backendDefaults": _client_policy(mesh, gateway.name, mesh.opened_nodes()),
             "logging": {"accessLog": {"file": {"path": "/dev/stdout"}}},
         }
         return self._resource("VirtualGateway", gateway.name, spec)
@@ -256,11 +243,7 @@ def _retries(policy: GrpcRetryPolicy) -> dict[str, Any]:
 def _callers(mesh: Mesh, node: str) -> list[str]:
     """Who dials the node: those that have it as a backend, the gateway, and for the keys every sidecar."""
     callers = [name for name in mesh.nodes if node in mesh.backend_nodes(name)]
-    opened = any(
-        node in {target.virtual_node for behind in routes for target in behind.grpc_route.action.weighted_targets}
-        for routes in (mesh.routes_of(route.virtual_service) for route in mesh.gateway_routes)
-    )
-    return [*callers, *([mesh.virtual_gateway.name] if opened else [])]
+    return [*callers, *([mesh.virtual_gateway.name] if node in mesh.opened_nodes() else [])]
 
 
 def _validation(mesh: Mesh, peers: Sequence[str]) -> dict[str, Any]:

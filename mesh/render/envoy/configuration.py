@@ -35,7 +35,7 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         clusters = [cluster.gateway_health(mesh)]
     elif node in mesh.nodes:
         _require(node, placement, "ingress", "service_socket", "egress_socket")
-        peers = tuple(dict.fromkeys((*mesh.backend_nodes(node), mesh.jwks_node())))
+        peers = mesh.peers(node)
         routes = [route.ingress_routes(mesh, contract, node), route.egress_routes(mesh, contract, node)]
         ingress = listener.ingress(mesh, contract, node, placement, tokens, _routes(placement, routes[0]))
         listeners = [ingress, listener.egress(contract, placement, _routes(placement, routes[1]))]

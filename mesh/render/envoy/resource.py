@@ -12,8 +12,11 @@ _EXTENSIONS = "type.googleapis.com/envoy.extensions."
 _Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-class _Dumper(_Base):  # type: ignore[misc]
+class Dumper(_Base):  # type: ignore[misc] # the faster one is there where libyaml is
+    """Writes values out as often as they occur, without anchors."""
+
     def ignore_aliases(self, data: object) -> bool:
+        """See `yaml.representer.BaseRepresenter`."""
         return True
 
 
@@ -54,7 +57,7 @@ def seconds(duration: timedelta) -> str:
 
 def to_yaml(resource: Resource) -> str:
     """The text of a file. Values are never shared by anchors: Envoy's limits on them are not ours to find."""
-    return str(yaml.dump(resource, Dumper=_Dumper, sort_keys=False, width=150))
+    return str(yaml.dump(resource, Dumper=Dumper, sort_keys=False, width=150))
 
 
 def discovery(kind: str, resources: list[Resource]) -> str:

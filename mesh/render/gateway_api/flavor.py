@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from mesh.contract import Contract, Rpc
 from mesh.model.agreement import callers, rpcs_of
-from mesh.model.mesh import GatewayRoute, GrpcRetryPolicy, Mesh
+from mesh.model.mesh import GatewayRoute, GrpcRetryPolicy, Mesh, OutlierDetection
 from mesh.render.envoy.placement import TokenRules
 from mesh.render.gateway_api.routes import API, backend_tls, grpc_route
 from mesh.render.kubernetes.objects import Object, kind, selector
@@ -74,18 +74,10 @@ def between_nodes(mesh: Mesh, router: str) -> Object:
 
 def _destination(mesh: Mesh, node: str, namespace: str) -> Object:
     listener = mesh.nodes[node].listener
-    outliers = listener.outlier_detection
     policy = {
         "tls": {"mode": "ISTIO_MUTUAL"},
         "connectionPool": {"http": {"http2MaxRequests": listener.connection_pool.max_requests}},
-        "outlierDetection": {
-            "splitExternalLocalOriginErrors": True,
-            "consecutiveGatewayErrors": outliers.max_server_errors,
-            "consecutiveLocalOriginFailures": outliers.max_server_errors,
-            "interval": _seconds(outliers.interval),
-            "baseEjectionTime": _seconds(outliers.base_ejection_duration),
-            "maxEjectionPercent": outliers.max_ejection_percent,
-        },
+        "outlierDetection": _outliers(listener.outlier_detection),
     }
     spec = {"host": f"{node}.{namespace}.svc.cluster.local", "trafficPolicy": policy}
     return kind("networking.istio.io/v1", "DestinationRule", node, spec=spec)
@@ -174,7 +166,7 @@ def _traffic(mesh: Mesh, opened: GatewayRoute) -> Object:
     )
     grpc = route.grpc_route
     listener = mesh.nodes[grpc.action.weighted_targets[0].virtual_node].listener
-    check, outliers = listener.health_check, listener.outlier_detection
+    check = listener.health_check
     spec: dict[str, Any] = {
         "targetRefs": [{"group": API.partition("/")[0], "kind": "GRPCRoute", "name": opened.name}],
         "timeout": {"http": {"requestTimeout": _seconds(grpc.timeout.per_request)}},
@@ -190,14 +182,7 @@ def _traffic(mesh: Mesh, opened: GatewayRoute) -> Object:
                 "healthyThreshold": check.healthy_threshold,
                 "unhealthyThreshold": check.unhealthy_threshold,
             },
-            "passive": {
-                "splitExternalLocalOriginErrors": True,
-                "consecutiveGatewayErrors": outliers.max_server_errors,
-                "consecutiveLocalOriginFailures": outliers.max_server_errors,
-                "interval": _seconds(outliers.interval),
-                "baseEjectionTime": _seconds(outliers.base_ejection_duration),
-                "maxEjectionPercent": outliers.max_ejection_percent,
-            },
+            "passive": _outliers(listener.outlier_detection),
         },
     }
     if grpc.retry_policy:
@@ -292,7 +277,20 @@ def _targets(mesh: Mesh, node: str) -> Object:
     return kind("application-networking.k8s.aws/v1alpha1", "TargetGroupPolicy", node, spec=spec)
 
 
+def _outliers(found: OutlierDetection) -> dict[str, Any]:
+    """When a pod is left alone for a while: Istio and Envoy Gateway have the same words for it."""
+    return {
+        "splitExternalLocalOriginErrors": True,
+        "consecutiveGatewayErrors": found.max_server_errors,
+        "consecutiveLocalOriginFailures": found.max_server_errors,
+        "interval": _seconds(found.interval),
+        "baseEjectionTime": _seconds(found.base_ejection_duration),
+        "maxEjectionPercent": found.max_ejection_percent,
+    }
+
+
 def _seconds(value: timedelta) -> str:
+    """A duration as Gateway API writes it (GEP-2257): without fractions."""
     milliseconds = round(value.total_seconds() * 1000)
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 

@@ -9,7 +9,7 @@ from mesh.render.envoy.placement import TokenRules
 from mesh.render.gateway_api.flavor import FLAVORS
 from mesh.render.gateway_api.routes import gateway, opened
 from mesh.render.kubernetes.objects import Object, documents
-from mesh.render.renderer import Files
+from mesh.render.renderer import Files, without
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,13 @@ class GatewayApiRenderer:
         if self.flavor not in FLAVORS:
             raise RenderError(f"{self.flavor} is not a flavor of Gateway API: choose from {', '.join(FLAVORS)}")
         flavor = FLAVORS[self.flavor]
-        if not self.accept_loss:
-            raise RenderError(
-                f"{flavor.name} can't hold all of this mesh: --accept-loss renders it without\n"
-                + "\n".join(f"  {line}" for line in flavor.lost)
-            )
+        head = without(flavor.name, flavor.lost, accepted=self.accept_loss)
         mesh = mesh.model_copy(update={"spiffe_path": f"ns/{self.namespace}/sa/{{node}}"})
         made = {
             "gateway": [gateway(mesh, flavor.class_name)],
             "routes": [opened(mesh, route) for route in mesh.gateway_routes],
             "policies": flavor.policies(mesh, contract, self.tokens, self.namespace),
         }
-        head = "".join(f"# Without {line}.\n" for line in flavor.lost)
         return {f"{name}.yaml": head + documents(map(self._placed, found)) for name, found in made.items()}
 
     def _placed(self, found: Object) -> Object:

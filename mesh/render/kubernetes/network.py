@@ -23,25 +23,14 @@ _INSTANCE_METADATA = "169.254.169.254/32"
 def policies(mesh: Mesh) -> list[Object]:
     """All policies of the namespace."""
     gateway = mesh.virtual_gateway.name
-    opened = tuple(
-        dict.fromkeys(node for route in mesh.gateway_routes for node in _behind(mesh, route.virtual_service))
-    )
-    calls = {name: tuple(dict.fromkeys((*mesh.backend_nodes(name), mesh.jwks_node()))) for name in mesh.nodes}
-    calls[gateway] = tuple(dict.fromkeys((*opened, mesh.jwks_node())))
+    calls = {name: mesh.peers(name) for name in mesh.nodes}
+    calls[gateway] = tuple(dict.fromkeys((*mesh.opened_nodes(), mesh.jwks_node())))
     return [
         _default_deny(),
         _names(),
         _scrapers(),
         *(_node(mesh, name, calls) for name in mesh.nodes),
         _gateway(mesh, calls[gateway]),
-    ]
-
-
-def _behind(mesh: Mesh, virtual_service: str) -> list[str]:
-    return [
-        target.virtual_node
-        for route in mesh.routes_of(virtual_service)
-        for target in route.grpc_route.action.weighted_targets
     ]
 
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import yaml
 
+from mesh.render.envoy.resource import Dumper
+
 Object = dict[str, Any]
 """A Kubernetes object in its JSON form."""
 
 PART_OF = {"app.kubernetes.io/part-of": "authmesh"}
 NAME_LABEL = "app.kubernetes.io/name"
-_Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 REPLICAS = 2
 """Of each node, at least: one may be lost, or replaced."""
@@ -19,9 +20,8 @@ _CPU_PERCENT = 70
 """Of what its containers request: above it another replica is started."""
 
 
-class _Dumper(_Base):  # type: ignore[misc]
-    def ignore_aliases(self, data: object) -> bool:
-        return True
+class _Dumper(Dumper):
+    pass
 
 
 def _text(dumper: Any, text: str) -> Any:

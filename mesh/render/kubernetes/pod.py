@@ -7,20 +7,19 @@ between them are open to no one else; the certificate's key and Envoy's administ
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mesh.model.mesh import Mesh
 from mesh.render.envoy import BOOTSTRAP_FILE, Address, Placement, TokenRules, arguments
+from mesh.render.envoy.renderer import CONFIG, SOCKETS, placed
 from mesh.render.kubernetes.network import OBSERVED_PORT
 from mesh.render.kubernetes.objects import PART_OF, Object, selector
 
 USER = 1337
 """App Mesh's user for Envoy, and the group of what both containers share."""
-CONFIG = Path("/etc/envoy")
 CERTIFICATES = Path("/run/certificates")
 PUBLIC_CERTIFICATES = Path("/run/public")
-SOCKETS = Path("/run/authmesh")
 ADMIN = Path("/run/envoy")
 PUBLIC_SECRET = "edge-public"
 
@@ -55,21 +54,15 @@ class Images:
 def placement(mesh: Mesh, node: str, namespace: str) -> Placement:
     """Where the Envoy of a pod is."""
     is_gateway = node == mesh.virtual_gateway.name
-    return Placement(
-        config=CONFIG,
+    return replace(
+        placed(mesh, node),
         certificates=CERTIFICATES,
         admin_socket=ADMIN / "admin",
-        access_log=Path("/dev/stdout"),
         # With the final dot: what a cluster's search list makes of a name is not to be guessed.
         nodes={
             name: Address(f"{name}.{namespace}.svc.cluster.local.", found.listener.port_mapping.port)
             for name, found in mesh.nodes.items()
         },
-        reload=True,
-        ingress=None if is_gateway else Address("0.0.0.0", mesh.nodes[node].listener.port_mapping.port),
-        service_socket=None if is_gateway else SOCKETS / "service",
-        egress_socket=None if is_gateway else SOCKETS / "egress",
-        listener=Address("0.0.0.0", mesh.virtual_gateway.port_mapping.port) if is_gateway else None,
         public_certificates=PUBLIC_CERTIFICATES if is_gateway else None,
         observed=Address("0.0.0.0", OBSERVED_PORT),
         metrics_socket=None if is_gateway else SOCKETS / "metrics",

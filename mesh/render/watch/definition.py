@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 _FAULTS = 'status=~"INTERNAL|UNKNOWN|UNAVAILABLE|DEADLINE_EXCEEDED"'
 """Ends of calls that are our fault. What a caller did wrong is not, and neither is a limit that binds."""
+_SIGNED_AGE = (
+    'time() - max(authmesh_checkpoint_signed_timestamp_seconds > 0 or process_start_time_seconds{node="audit"})'
+)
+"""Since the trail was signed. A process that has not signed yet counts from its start: that is not late."""
 _STALE_SECONDS = 5
 _LATE_SECONDS = 300
 
@@ -119,7 +123,7 @@ ALARMS = (
     ),
     Alarm(
         "AuthmeshCheckpointLate",
-        "time() - max(authmesh_checkpoint_signed_timestamp_seconds) > 900",
+        f"{_SIGNED_AGE} > 900",
         "2m",
         "page",
         "the audit trail was last signed {{ $value | humanizeDuration }} ago",
@@ -242,7 +246,7 @@ PANELS = (
         "Audit",
         "Since the trail was signed",
         "s",
-        (("age", "time() - max(authmesh_checkpoint_signed_timestamp_seconds)"),),
+        (("age", _SIGNED_AGE),),
     ),
     Panel("Processes", "CPU", "percentunit", (("{{node}}", "sum by (node) (rate(process_cpu_seconds_total[5m]))"),)),
     Panel("Processes", "Memory", "bytes", (("{{node}}", "max by (node) (process_resident_memory_bytes)"),)),

@@ -109,6 +109,17 @@ async def test_no_process_has_a_variable_that_was_meant_for_others(mesh: Running
         assert "PYTHONPATH" not in found, row["name"]
 
 
+async def test_processes_know_callers_by_the_ids_that_the_mesh_gives(mesh: RunningMesh) -> None:
+    known = load_mesh()
+    for node in known.nodes:
+        found = dict(
+            line.split("=", 1)
+            for line in Path(f"/proc/{mesh.row(node)['pid']}/environ").read_text().split("\0")
+            if line
+        )
+        assert (found["TRUST_DOMAIN"], found["SPIFFE_PATH"]) == (known.trust_domain, known.spiffe_path)
+
+
 async def test_start_and_memory_are_measured(mesh: RunningMesh) -> None:
     assert 0 < mesh.status["startup_seconds"] < 60
     assert 100 < mesh.status["memory_pss_mb"] < 1200

@@ -140,6 +140,9 @@ def test_an_alarm_fires_when_its_cause_is_there_and_ends_with_it(promtool: str, 
             {"series": series.replace("+Inf", "0.5"), "values": "0x45"},
             {"series": series.replace("+Inf", "1.0"), "values": values},
         ]
+    if name == "AuthmeshCheckpointLate":
+        # It has never signed, since it was started.
+        further = [{"series": 'process_start_time_seconds{node="audit"}', "values": "0x45"}]
     (tmp_path / "rules.yaml").write_text(rules())
 
     def firing(at: str, expected: bool) -> dict[str, Any]:
@@ -169,6 +172,24 @@ def _at(name: str) -> str:
     return {"AuthmeshCheckpointLate": "20m", "AuthmeshCertificateEnds": "15m", "AuthmeshLoopBlocked": "20m"}.get(
         name, "12m"
     )
+
+
+@pytest.mark.slow
+def test_a_process_that_has_not_signed_yet_is_not_late(promtool: str, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(rules())
+    series = [
+        {"series": 'authmesh_checkpoint_signed_timestamp_seconds{node="audit"}', "values": "0x30"},
+        {"series": 'process_start_time_seconds{node="audit"}', "values": "600x30"},
+    ]
+    query = 'count(ALERTS{alertname="AuthmeshCheckpointLate"}) or vector(0)'
+    told = [
+        {"expr": query, "eval_time": at, "exp_samples": [{"labels": "{}", "value": late}]}
+        for at, late in (("24m", 0), ("28m", 1))
+    ]
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": told}]
+    content = {"rule_files": ["rules.yaml"], "evaluation_interval": "30s", "tests": tests}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(content))
+    run(promtool, "test", "rules", "test.yaml", cwd=tmp_path)
 
 
 @pytest.mark.slow
