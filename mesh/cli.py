@@ -132,47 +132,27 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="The whole statu
     Console(width=None if sys.stdout.isatty() else 200).print(table(found.processes))
 
 
+Interval = Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")]
+Once = Annotated[bool, typer.Option("--once", help="One table, as where there is no terminal.")]
+
+
 @app.command()
 def top(
-    interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="One table, as where there is no terminal.")] = False,
+    interval: Interval = 2.0,
+    once: Once = False,
 ) -> None:
     """Watch the local mesh: calls a second, how long they take, what is refused, and how current each node is."""
-    import asyncio
-
-    from rich.console import Console
-    from rich.live import Live
-
     from mesh.model.mesh import load_mesh
+    from mesh.operator.samples import Sample
     from mesh.operator.state_dir import StateDir
     from mesh.operator.status import read_status
-    from mesh.operator.top import Sample, row, sample, table
+    from mesh.operator.top import pages, row, table
 
-    addresses, gateway = read_status(StateDir.chosen().status).observed, load_mesh().virtual_gateway.name
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    def drawn(before: dict[str, Sample | None], after: dict[str, Sample | None]) -> Any:
+        return table([row(node, before[node], after[node]) for node in after])
 
-    async def look() -> None:
-        def drawn(before: dict[str, Sample | None], after: dict[str, Sample | None]) -> Any:
-            return table([row(node, before[node], after[node]) for node in addresses])
-
-        before = await sample(addresses, gateway)
-        await asyncio.sleep(interval)
-        after = await sample(addresses, gateway)
-        if not any(after.values()):
-            terminal.fail("no mesh runs here: start it with `make run-mesh`")
-        if once or not console.is_terminal:
-            console.print(drawn(before, after))
-            return
-        with Live(drawn(before, after), console=console, auto_refresh=False) as live:
-            while True:
-                await asyncio.sleep(interval)
-                before, after = after, await sample(addresses, gateway)
-                live.update(drawn(before, after), refresh=True)
-
-    try:
-        asyncio.run(look())
-    except KeyboardInterrupt:
-        return
+    found = pages(read_status(StateDir.chosen().status).observed, load_mesh().virtual_gateway.name)
+    _watch(found, drawn, interval, once=once)
 
 
 @app.command()
@@ -404,6 +384,81 @@ def watch(
         terminal.fail(str(error))
 
 
+@mesh_commands.command()
+def apply(file: MeshFile = None) -> None:
+    """Bring a changed mesh.yaml to the local mesh while it runs: no restart, and no call that fails for it.
+
+    Checks it first, as `check` does: a mesh.yaml with a fault changes nothing. Routes, weights, timeouts, retries,
+    bounds, limits and CORS are changed at once. They hold until the mesh is started again, which reads mesh.yaml anew.
+    """
+    import asyncio
+
+    from mesh.local import envoy_check
+    from mesh.local.apply import apply as brought
+    from mesh.local.apply import changes
+    from mesh.render.envoy.memory import memory_fault
+
+    async def bring() -> None:
+        async for told in brought(found):
+            terminal.line(told)
+
+    mesh, contract, running = _running_mesh(file)
+    # From here on what is wrong is not mesh.yaml's form: it has to be said that the mesh is as it was.
+    if fault := memory_fault(mesh, contract):
+        terminal.fail(f"{fault}\nNothing was changed.")
+    if not (found := changes(mesh, contract, running)):
+        terminal.line("The Envoys run this mesh.yaml already.")
+        return
+    for node, said in envoy_check.faults(mesh, contract, running.tokens):
+        if said:
+            terminal.fail(f"{node}: Envoy refuses its files. Nothing was changed.\n{said}")
+    for change in found:
+        terminal.line(f"{change.node}: {', '.join(change.files)}")
+    asyncio.run(bring())
+
+
+@mesh_commands.command()
+def diff(file: MeshFile = None) -> None:
+    """Show where the Envoys of the local mesh run something else than mesh.yaml says. Status 1 where they do."""
+    import asyncio
+
+    from mesh.local.difference import differences, rendered, running
+    from mesh.render.envoy import render
+
+    mesh, contract, placements = _running_mesh(file)
+    differ = False
+    for node, placement in placements.envoys.items():
+        if node not in (*mesh.nodes, mesh.virtual_gateway.name):
+            terminal.line(f"{node}: runs, and is not in mesh.yaml")
+            differ = True
+            continue
+        wanted = rendered(render(mesh, contract, node, placement, placements.tokens))
+        for one in differences(wanted, asyncio.run(running(placement))):
+            place = f" {one.path}" if one.path else ""
+            terminal.line(f"{node}: {one.resource}{place}: mesh.yaml {one.wanted}, running {one.running}")
+            differ = True
+    for node in {*mesh.nodes} - {*placements.envoys}:
+        terminal.line(f"{node}: is in mesh.yaml, and does not run")
+        differ = True
+    if differ:
+        sys.exit(1)
+    terminal.line(f"{len(placements.envoys)} Envoys run what mesh.yaml says")
+
+
+@mesh_commands.command(name="status")
+def mesh_status(interval: Interval = 2.0, once: Once = False) -> None:
+    """Watch the Envoys of the local mesh: what each sends calls to, how healthy that is, and how it goes."""
+    from mesh.operator.samples import Sample
+    from mesh.operator.state_dir import StateDir
+    from mesh.operator.status import read_status
+    from mesh.operator.upstreams import pages, table, upstreams
+
+    def drawn(before: dict[str, Sample | None], after: dict[str, Sample | None]) -> Any:
+        return table({node: list(upstreams(node, before[node], after[node])) for node in after})
+
+    _watch(pages(read_status(StateDir.chosen().status).observed), drawn, interval, once=once)
+
+
 new_commands = typer.Typer(no_args_is_help=True, help="Begin something new in this checkout.")
 app.add_typer(new_commands, name="new")
 
@@ -439,6 +494,63 @@ def service(
     terminal.line("Next: `make gen format lint test`, then `make run-mesh`. With a token, its first call is:")
     first = f"""'{{"{new.resource}": {{"displayName": "first"}}}}'"""
     terminal.line(f'  authmesh call {method} {first} --token "$TOKEN"')
+
+
+def _watch(pages: dict[str, str], drawn: Any, interval: float, *, once: bool) -> None:
+    """Draws what happened between two looks at the metrics: until Ctrl-C, or once where there is no terminal."""
+    import asyncio
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from mesh.operator.samples import samples
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+
+    async def look() -> None:
+        before = await samples(pages)
+        await asyncio.sleep(interval)
+        after = await samples(pages)
+        if not any(after.values()):
+            terminal.fail("no mesh runs here: start it with `make run-mesh`")
+        if once or not console.is_terminal:
+            console.print(drawn(before, after))
+            return
+        with Live(drawn(before, after), console=console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(interval)
+                before, after = after, await samples(pages)
+                live.update(drawn(before, after), refresh=True)
+
+    try:
+        asyncio.run(look())
+    except KeyboardInterrupt:
+        return
+
+
+def _running_mesh(file: Path | None) -> Any:
+    """A mesh.yaml, its contract, and where the Envoys are that may run it.
+
+    A service of one's own that runs with the others belongs to it.
+    """
+    from mesh.contract import Contract
+    from mesh.local.apply import Placements
+    from mesh.model.addition import joined
+    from mesh.model.agreement import RenderError, check_agreement
+    from mesh.model.document import DocumentError
+    from mesh.model.mesh import load_mesh
+    from mesh.operator.state_dir import StateDir
+    from mesh.operator.status import read_status
+
+    home = StateDir.chosen()
+    read_status(home.status)
+    placements = Placements.read(home.placements)
+    try:
+        mesh, contract, _ = joined(load_mesh(file), Contract.load(), placements.addition, home.contract)
+        check_agreement(mesh, contract)
+    except (DocumentError, RenderError) as error:
+        terminal.fail(str(error))
+    return mesh, contract, placements
 
 
 def _read_mesh(file: Path | None) -> Any:

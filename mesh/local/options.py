@@ -43,6 +43,8 @@ class Options:
     """Multiplies the rate limits of the edge and of the contract, for tests and load."""
     jwks_cache: int = DEFAULT_JWKS_CACHE
     """Seconds that sidecars and processes keep the JWKS, for drills of key rotation."""
+    reload: bool = True
+    """Whether Envoys watch their files, for `authmesh mesh apply`."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> "Options":
@@ -63,6 +65,7 @@ class Options:
             environment=dict(environment),
             rate_limit_factor=_number(environment, "RATE_LIMIT_FACTOR", 1, 10_000),
             jwks_cache=_number(environment, "JWKS_CACHE_SECONDS", DEFAULT_JWKS_CACHE, 3600),
+            reload=_yes(environment, "RELOAD"),
         )
 
 
@@ -70,6 +73,13 @@ def _identity(text: str) -> str:
     if text not in (LOCAL, COGNITO):
         raise OperatorError(f"IDENTITY={text} is not known: use {LOCAL} or {COGNITO}")
     return text
+
+
+def _yes(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name) or "yes"
+    if text not in ("yes", "no"):
+        raise OperatorError(f"{name}={text} is not known: use yes or no")
+    return text == "yes"
 
 
 def _port(text: str) -> int:

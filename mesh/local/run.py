@@ -10,11 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mesh.contract import Contract
-from mesh.local import databases, demo, event_stack, inbox, servers, service_settings, sockets, state_dir, user_pool
+from mesh.local import (
+    databases,
+    demo,
+    event_stack,
+    inbox,
+    inotify,
+    servers,
+    service_settings,
+    sockets,
+    state_dir,
+    user_pool,
+)
 from mesh.local import topology as nodes
+from mesh.local.apply import Placements
 from mesh.local.authority import RENEW_EVERY, MeshAuthorities
 from mesh.local.child import Child
 from mesh.local.components import sidecar
@@ -31,8 +41,8 @@ from mesh.local.ports import HeldPorts, free_port
 from mesh.local.process import age
 from mesh.local.process_memory import pss_mb
 from mesh.local.supervisor import Supervisor
-from mesh.model.addition import load_addition
-from mesh.model.document import DocumentError, told
+from mesh.model.addition import joined
+from mesh.model.document import DocumentError
 from mesh.model.mesh import Mesh, load_mesh
 from mesh.operator.errors import OperatorError
 from mesh.operator.identity import Identity
@@ -41,6 +51,8 @@ from mesh.operator.secret_file import load_or_create, write_private
 from mesh.operator.state_dir import StateDir, place
 from mesh.operator.status import Demo, Health, Row, Runner, State, Status
 
+WATCHES = 9
+"""Inotify instances of an Envoy at most: its listeners, clusters, two sets of routes, and its certificates."""
 UPSTREAM_TIMEOUT = 30.0
 """Seconds from all processes healthy to all of them reachable through the sidecars."""
 
@@ -164,7 +176,13 @@ class LocalMesh:
             self._ports,
             self._choices,
             own,
+            reload=self._may_reload(mesh),
         )
+        Placements(
+            nodes.token_rules(layout),
+            {node: nodes.placement(layout, node) for node in (*mesh.nodes, layout.gateway)},
+            self._choices.mesh_file,
+        ).write(home.placements)
         self._publish(observed={node: f"http://{at.host}:{at.port}" for node, at in layout.observed.items()})
         self._publish(edge=edge.url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
         planned = databases.plan(standing.database_url, tuple(mesh.nodes), home.secrets)
@@ -198,21 +216,25 @@ class LocalMesh:
 
     def _definition(self) -> tuple[Mesh, Contract, Mapping[str, OwnCommand]]:
         """The mesh, its contract, and how the services start that are not ours."""
-        mesh, contract, file = load_mesh(), Contract.load(), self._choices.mesh_file
+        file = self._choices.mesh_file
         if file is None:
             self._home.contract.unlink(missing_ok=True)
-            return mesh, contract, {}
         try:
-            addition = load_addition(file)
-            mesh, contract = (
-                addition.added_to(mesh),
-                contract.joined(addition.contract_of(file), self._home.contract),
-            )
-        except ValidationError as error:
-            raise OperatorError(told(file, error)) from None
+            mesh, contract, commands = joined(load_mesh(), Contract.load(), file, self._home.contract)
+            return mesh, contract, {node: OwnCommand.of(command, file) for node, command in commands.items() if file}
         except (DocumentError, OSError) as error:
             raise OperatorError(str(error)) from None
-        return mesh, contract, {node: OwnCommand.of(command, file) for node, command in addition.commands.items()}
+
+    def _may_reload(self, mesh: Mesh) -> bool:
+        """Whether all Envoys may watch all of their files, and leave room for others of this user."""
+        if not self._choices.reload:
+            return False
+        allowed = inotify.allows(WATCHES * (len(mesh.nodes) + 2))
+        if not allowed:
+            self._console.line(
+                f"Envoys read their files at their start only: `authmesh mesh apply` needs more of {inotify.SYSCTL}"
+            )
+        return allowed
 
     def _edge_address(self) -> EdgeAddress:
         host, wanted = self._choices.edge_host, self._choices.edge_port

@@ -43,6 +43,8 @@ class Topology:
     """What its user wants."""
     own: Mapping[str, service.OwnCommand]
     """How the services start that are not ours."""
+    reload: bool
+    """Whether running Envoys take up another mesh.yaml (`mesh.local.apply`)."""
 
     @classmethod
     def chosen(
@@ -56,6 +58,8 @@ class Topology:
         ports: HeldPorts,
         choices: Options,
         own: Mapping[str, service.OwnCommand],
+        *,
+        reload: bool,
     ) -> "Topology":
         """With a port for each node's ingress.
 
@@ -65,7 +69,7 @@ class Topology:
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
         envoys = (*mesh.nodes, mesh.virtual_gateway.name)
         observed = {name: Address(HOST, ports.hold_any()) for name in envoys}
-        return cls(home, infra, sockets, edge, mesh, authorities, addresses, observed, choices, own)
+        return cls(home, infra, sockets, edge, mesh, authorities, addresses, observed, choices, own, reload)
 
     @property
     def gateway(self) -> str:
@@ -96,7 +100,7 @@ def sidecars(layout: Topology, contract: Contract) -> list[Program]:
         OperatorError: there is no Envoy, or files can't be written.
         RenderError: mesh.yaml disagrees with the access rules.
     """
-    return [_envoy(layout, contract, node, f"{node}-sidecar") for node in layout.mesh.nodes]
+    return [_envoy(layout, contract, node) for node in layout.mesh.nodes]
 
 
 def edge(layout: Topology, contract: Contract) -> Program:
@@ -106,7 +110,7 @@ def edge(layout: Topology, contract: Contract) -> Program:
         OperatorError: there is no Envoy, or files can't be written.
         RenderError: mesh.yaml disagrees with the access rules.
     """
-    return _envoy(layout, contract, layout.gateway, layout.gateway)
+    return _envoy(layout, contract, layout.gateway)
 
 
 def services(
@@ -174,16 +178,16 @@ def _own_settings(layout: Topology, node: str, events: EventStack, user_pool: Us
     return {name: events.outputs[output] for name, output in found.outputs.items()} | dict(found.settings(place))
 
 
-def _envoy(layout: Topology, contract: Contract, node: str, name: str) -> Program:
-    config = layout.home.path / "envoy" / node
+def placement(layout: Topology, node: str) -> Placement:
+    """Where the Envoy of a node is, or the edge."""
     is_edge = node == layout.gateway
-    own_sockets = () if is_edge else (layout.egress_socket(node),)
-    placement = Placement(
-        config=config,
+    return Placement(
+        config=layout.home.path / "envoy" / node,
         certificates=layout.authorities.certificates(node),
         admin_socket=layout.admin_socket(node),
-        access_log=layout.home.log(f"{name}-access"),
+        access_log=layout.home.log(f"{_program_name(layout, node)}-access"),
         nodes=layout.addresses,
+        reload=layout.reload,
         ingress=None if is_edge else layout.addresses[node],
         service_socket=None if is_edge else layout.service_socket(node),
         egress_socket=None if is_edge else layout.egress_socket(node),
@@ -198,17 +202,27 @@ def _envoy(layout: Topology, contract: Contract, node: str, name: str) -> Progra
         openapi=Contract.load().descriptor_file.with_name("openapi.json") if is_edge else None,
         rate_limit_factor=layout.choices.rate_limit_factor,
     )
-    files = render(
-        layout.mesh, contract, node, placement, TokenRules(layout.edge.url, AUDIENCE, layout.choices.jwks_cache)
-    )
-    address = layout.edge.url if is_edge else f"{HOST}:{layout.addresses[node].port}"
+
+
+def token_rules(layout: Topology) -> TokenRules:
+    """What sidecars demand of access tokens."""
+    return TokenRules(layout.edge.url, AUDIENCE, layout.choices.jwks_cache)
+
+
+def _program_name(layout: Topology, node: str) -> str:
+    return node if node == layout.gateway else f"{node}-sidecar"
+
+
+def _envoy(layout: Topology, contract: Contract, node: str) -> Program:
+    is_edge = node == layout.gateway
+    placed, name = placement(layout, node), _program_name(layout, node)
     return sidecar.program(
         layout.infra,
         name,
-        files,
-        config,
-        layout.admin_socket(node),
+        render(layout.mesh, contract, node, placed, token_rules(layout)),
+        placed.config,
+        placed.admin_socket,
         layout.home.log(name),
-        address=address,
-        sockets=own_sockets,
+        address=layout.edge.url if is_edge else f"{HOST}:{layout.addresses[node].port}",
+        sockets=() if is_edge else (layout.egress_socket(node),),
     )

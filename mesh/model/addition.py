@@ -1,13 +1,14 @@
 """A mesh file of a service of one's own: what it adds to the mesh, its contract, and how its process starts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from google.protobuf.message import DecodeError
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from mesh.contract import Contract
-from mesh.model.document import DocumentError, StrictModel, read_model
+from mesh.model.document import DocumentError, StrictModel, read_model, told
 from mesh.model.mesh import (
     GatewayRoute,
     Mesh,
@@ -86,3 +87,33 @@ def load_addition(file: Path) -> Addition:
             every key at fault.
     """
     return read_model(file, Addition)
+
+
+def joined(
+    mesh: Mesh, contract: Contract, file: Path | None, descriptors: Path
+) -> tuple[Mesh, Contract, Mapping[str, tuple[str, ...]]]:
+    """A mesh with what a mesh file of a service of one's own adds.
+
+    Args:
+        mesh: Without it.
+        contract: Of that mesh.
+        file: The mesh file; nothing is added when None.
+        descriptors: Where the contract of both is written to.
+
+    Returns:
+        The mesh, its contract, and the commands of the added nodes.
+
+    Raises:
+        DocumentError: the file or its contract can't be read, or does not fit the mesh.
+    """
+    if file is None:
+        return mesh, contract, {}
+    addition = load_addition(file)
+    try:
+        return (
+            addition.added_to(mesh),
+            contract.joined(addition.contract_of(file), descriptors),
+            addition.commands,
+        )
+    except ValidationError as error:
+        raise DocumentError(told(file, error)) from None

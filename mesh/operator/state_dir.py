@@ -52,6 +52,11 @@ class StateDir:
         return self.path / "contract.binpb"
 
     @property
+    def placements(self) -> Path:
+        """Where the Envoys are: see `mesh.local.apply`."""
+        return self.path / "placements.json"
+
+    @property
     def secrets(self) -> Path:
         """Passwords and keys."""
         return self.path / "secrets"

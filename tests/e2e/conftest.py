@@ -119,7 +119,8 @@ def running(home: Path, **environment: str) -> AbstractAsyncContextManager[Runni
 @asynccontextmanager
 async def running_by(command: Path, home: Path, **environment: str) -> AsyncIterator[RunningMesh]:
     """As `running`, by the `authmesh` command of another environment."""
-    settings = {"AUTHMESH_HOME": str(home), "EDGE_PORT": "0", "RATE_LIMIT_FACTOR": "1000"}
+    # Meshes of tests are many at a time, and Linux gives a user few inotify instances.
+    settings = {"AUTHMESH_HOME": str(home), "EDGE_PORT": "0", "RATE_LIMIT_FACTOR": "1000", "RELOAD": "no"}
     log = (home.parent / f"{home.name}.log").open("w+")
     process = await asyncio.create_subprocess_exec(
         command,
@@ -155,7 +156,7 @@ async def running_by(command: Path, home: Path, **environment: str) -> AsyncIter
 
 @pytest.fixture(scope="session")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningMesh]:
-    async with held(running(tmp_path_factory.mktemp("e2e") / "mesh")) as started:
+    async with held(running(tmp_path_factory.mktemp("e2e") / "mesh", RELOAD="yes")) as started:
         yield started
 
 

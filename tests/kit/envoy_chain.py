@@ -134,10 +134,17 @@ class Chain:
     """The running mesh."""
 
     def __init__(
-        self, folder: Path, mesh: Mesh, contract: Contract, running: Sequence[str], rate_limit_factor: int
+        self,
+        folder: Path,
+        mesh: Mesh,
+        contract: Contract,
+        running: Sequence[str],
+        rate_limit_factor: int,
+        *,
+        reload: bool,
     ) -> None:
         self.mesh, self.contract, self.folder = mesh, contract, folder
-        self._rate_limit_factor = rate_limit_factor
+        self._rate_limit_factor, self._reload = rate_limit_factor, reload
         self.signer = Signer()
         self.gateway = mesh.virtual_gateway.name
         self.addresses = {name: Address("127.0.0.1", free_port()) for name in (*mesh.nodes, self.gateway)}
@@ -170,7 +177,7 @@ class Chain:
             admin_socket=folder / "admin.sock",
             access_log=folder / "access.log",
             # Both forms are to be seen working.
-            reload=is_gateway,
+            reload=is_gateway or self._reload,
             nodes={name: address for name, address in self.addresses.items() if name in self.mesh.nodes},
             ingress=None if is_gateway else self.addresses[name],
             service_socket=None if is_gateway else self.folder / f"{node}.sock",
@@ -274,14 +281,22 @@ class Chain:
 
 @asynccontextmanager
 async def running(
-    mesh: Mesh, contract: Contract, nodes: Sequence[str], *, rate_limit_factor: int = 1
+    mesh: Mesh, contract: Contract, nodes: Sequence[str], *, rate_limit_factor: int = 1, reload: bool = False
 ) -> AsyncIterator[Chain]:
-    """The edge and the sidecars of `nodes`, up, with the JWKS fetched."""
+    """The edge and the sidecars of `nodes`, up, with the JWKS fetched.
+
+    Args:
+        mesh: What they are rendered from.
+        contract: Of its services.
+        nodes: Those that run.
+        rate_limit_factor: Multiplies the limits of the edge.
+        reload: Whether sidecars read their files again, as the edge does in any case.
+    """
     # A short path: sockets have at most 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="envoys-"))
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
-        chain = Chain(folder, mesh, contract, nodes, rate_limit_factor)
+        chain = Chain(folder, mesh, contract, nodes, rate_limit_factor, reload=reload)
         chain.authorities.issue([*mesh.nodes, chain.gateway])
         for process in chain.processes.values():
             stack.push_async_callback(process.stop)

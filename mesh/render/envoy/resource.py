@@ -1,5 +1,7 @@
 """Envoy's messages as plain data, and how they are written down."""
 
+import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +11,8 @@ Resource = dict[str, Any]
 """An Envoy message in its JSON form."""
 
 _EXTENSIONS = "type.googleapis.com/envoy.extensions."
+_VERSION = 16
+"""Characters of a version, which is a hash of the resources."""
 _Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -60,8 +64,8 @@ def to_yaml(resource: Resource) -> str:
     return str(yaml.dump(resource, Dumper=Dumper, sort_keys=False, width=150))
 
 
-def discovery(kind: str, resources: list[Resource]) -> str:
-    """The text of a file that Envoy subscribes to.
+def discovery(kind: str, resources: Sequence[Resource]) -> str:
+    """The text of a file that Envoy subscribes to, with a version by which an Envoy tells what it runs.
 
     `listener.v3.Listener`, `cluster.v3.Cluster`, `route.v3.RouteConfiguration`.
     """
@@ -70,7 +74,8 @@ def discovery(kind: str, resources: list[Resource]) -> str:
         if kind.startswith("transport_sockets.")
         else "type.googleapis.com/envoy.config."
     )
-    return to_yaml({"resources": [{"@type": prefix + kind, **resource} for resource in resources]})
+    text = to_yaml({"resources": [{"@type": prefix + kind, **resource} for resource in resources]})
+    return f"version_info: {hashlib.sha256(text.encode()).hexdigest()[:_VERSION]}\n{text}"
 
 
 def from_file(placement_config: str, file: str) -> Resource:

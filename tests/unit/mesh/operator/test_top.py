@@ -6,7 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from mesh.operator.top import Row, Sample, row, table
+from mesh.operator.samples import Sample
+from mesh.operator.top import Row, row, table
 
 PROCESS = """\
 authmesh_rpc_calls_total{{method="SignIn",service="s",status="OK",reason=""}} {good}
