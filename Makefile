@@ -44,7 +44,7 @@ lint: $(APP)/.dev ## style, types, import rule, contracts, generated code, templ
 	$(BIN)/buf build protos --path protos/authmesh -o build/contract.binpb
 	$(BIN)/buf breaking build/contract.binpb --against protos/released.binpb --path authmesh --config '{"version":"v2","breaking":{"use":["FILE"],"except":$(ADDED_OPTIONS)}}'
 	$(BIN)/python protos/generate.py --check
-	$(BIN)/cfn-lint deploy/aws/*.yaml
+	$(BIN)/cfn-lint --include-checks I -- deploy/aws/*.yaml
 
 format: $(APP)/.dev ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .

@@ -13,6 +13,8 @@ from tests.e2e.conftest import Person, RunningMesh, eventually, sign_in_again, s
 from tests.kit.admin_url import admin_url
 from tests.kit.protocols import Client
 
+pytestmark = pytest.mark.slow
+
 
 def children(parent: int) -> list[int]:
     """Processes that a process has started."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import grpc
+import pytest
 from grpc import aio
 
 from mesh.operator.target import Target
@@ -56,6 +57,7 @@ async def share_with_a_thousand(mesh: RunningMesh, name: str) -> None:
     await database.close()
 
 
+@pytest.mark.slow
 async def test_one_who_updates_what_a_thousand_people_see_keeps_nobody_waiting(
     mesh: RunningMesh, person: Person
 ) -> None:
@@ -86,6 +88,7 @@ async def test_one_who_updates_what_a_thousand_people_see_keeps_nobody_waiting(
     assert max(delays) < 2
 
 
+@pytest.mark.slow
 async def test_ten_accounts_do_not_close_watches_for_everybody_else(mesh: RunningMesh, person: Person) -> None:
     client = mesh.clients["grpc"]
     assert isinstance(client, GrpcClient)

@@ -24,6 +24,8 @@ from tests.e2e.conftest import RunningMesh, eventually, running, sign_in_again, 
 from tests.kit.aws_recorder import OPERATOR, Recorder, recording, statements
 from tests.kit.envelopes import envelope, event
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 STACKS = {stack.short_name: stack.template for stack in chosen()}
 APIS = {"events": "events", "kms": "kms", "s3": "s3", "sns": "sns", "sqs": "sqs", "sesv2": "ses"}

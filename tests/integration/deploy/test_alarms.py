@@ -22,6 +22,8 @@ from tests.conftest import held
 from tests.integration.services.audit.conftest import until
 from tests.kit.stacks import deploy_all, physical_ids
 
+pytestmark = pytest.mark.slow
+
 OF_AWS = {
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName"),
     ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName"),

@@ -21,6 +21,8 @@ from mesh.operator.aws_account import AwsAccount
 from tests.conftest import held
 from tests.kit.stacks import PARAMETERS
 
+pytestmark = pytest.mark.slow
+
 AUTHMESH = Path(sys.executable).with_name("authmesh")
 GIVEN = [f"-p{name}={PARAMETERS[name]}" for name in ("CertificateArn", "BudgetEmail")]
 APIS = (*aws_emulator.SERVICES, "sts")

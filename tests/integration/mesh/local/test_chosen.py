@@ -20,6 +20,8 @@ from tests.kit import oidc_provider
 from tests.kit.authmesh_command import authmesh, sign_in
 from tests.kit.oidc_provider import OidcProvider
 
+pytestmark = pytest.mark.slow
+
 PAGE = "http://localhost:5173"
 
 

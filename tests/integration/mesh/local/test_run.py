@@ -80,6 +80,7 @@ async def test_state_survives(
     await sign_in(mesh)
 
 
+@pytest.mark.slow
 async def test_commands_take_nothing_from_their_surroundings(
     mesh: RunningMesh, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,14 @@ import random
 import sys
 from pathlib import Path
 
+import pytest
 from authmesh.audit.v1.audit_event_pb2 import AuditEvent
 
 from mesh.audit import tombstone
 from mesh.storage.database import Database
 from tests.kit.chains import verifies
+
+pytestmark = pytest.mark.slow
 
 EVERY = 7
 """Lines between two deaths. Which ones changes with every run, so that in time it is all of them."""

@@ -11,6 +11,8 @@ from mesh.storage import redis_address
 from mesh.storage.redis_address import RedisAddress
 from tests.kit.valkey_sets import Set, sentinel_set
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def valkeys(tmp_path: Path) -> AsyncIterator[Set]:

@@ -18,6 +18,8 @@ from mesh.errors import MeshError
 from services.auth.hasher import Hasher
 from tests.integration.services.auth.conftest import WEAK, Auth, serving
 
+pytestmark = pytest.mark.slow
+
 CALLS = 60
 """Of each kind."""
 ANSWER_SECONDS = 0.03

@@ -8,6 +8,8 @@ from services.auth.store import SWEEP, SWEPT
 from tests.integration.services.auth.conftest import Auth
 from tests.kit.plans import most_rows, plan
 
+pytestmark = pytest.mark.slow
+
 ROWS = 20_000
 FILLED = (
     """

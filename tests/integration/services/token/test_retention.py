@@ -9,6 +9,8 @@ from services.token.retention import STATEMENTS
 from tests.conftest import OpenDatabase
 from tests.kit.plans import most_rows, plan
 
+pytestmark = pytest.mark.slow
+
 ROWS = 20_000
 FILLED = (
     """
