@@ -242,8 +242,11 @@ def check(file: MeshFile = None) -> None:
     """Check mesh.yaml.
 
     Its keys, the access rules of the contract, the memory that strangers can take, and every file that an Envoy is
-    given, by Envoy itself. Changes nothing.
+    given, by Envoy itself. Of one that was imported from App Mesh, its keys and its Envoys. Changes nothing.
     """
+    if app_mesh := _app_mesh(file):
+        _check_app_mesh(app_mesh)
+        return
     from mesh.local import envoy_check
     from mesh.render.envoy import TokenRules
     from mesh.render.envoy.memory import held_by_edge, memory_fault
@@ -329,6 +332,9 @@ def render(
         AppMeshRenderer(namespace, accept_loss=accept_loss),
         AppMeshApiRenderer(namespace, accept_loss=accept_loss),
     )
+    if app_mesh := _app_mesh(file):
+        _render_app_mesh(app_mesh, target, namespace, out)
+        return
     renderers = {found.target: found for found in known}
     if target not in renderers:
         terminal.fail(f"{target} is not a target: choose from {', '.join(renderers)}")
@@ -338,6 +344,40 @@ def render(
     except (RenderError, OutputError) as error:
         terminal.fail(str(error))
     terminal.line(f"{written} files in {out}")
+
+
+@mesh_commands.command(name="import")
+def import_(
+    manifests: Annotated[list[Path], typer.Argument(help="Files and directories of them: YAML or JSON.")],
+    out: Annotated[Path, typer.Option(dir_okay=False, help="The mesh.yaml to write.")],
+    namespace: Annotated[str, typer.Option(help="Of resources that name none.")] = "default",
+    mesh_name: Annotated[
+        str | None, typer.Option("--mesh", help="Which mesh, where there are several.", show_default=False)
+    ] = None,
+) -> None:
+    """Read App Mesh's manifests, and write the mesh.yaml of the same mesh.
+
+    Takes resources of App Mesh's controller (appmesh.k8s.aws/v1beta2), with other objects of Kubernetes between them,
+    and what `aws appmesh describe-...` answered. Says what was carried, what is another way now and why, and what was
+    left out. A fault writes nothing. docs/appmesh.md goes on from there.
+    """
+    from mesh.appmesh import envoy, manifest, mesh_yaml
+    from mesh.model.document import DocumentError
+
+    try:
+        mesh, report = manifest.read(manifests, namespace=namespace, mesh=mesh_name)
+    except DocumentError as error:
+        terminal.fail(f"{error}\nNothing was written.")
+    if faults := list(mesh_yaml.faults(mesh)):
+        terminal.fail("\n".join((*faults, "Nothing was written.")))
+    report.changed += envoy.notes(mesh)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(mesh_yaml.text(mesh))
+    except OSError as error:
+        terminal.fail(f"{out} can't be written: {error.strerror}")
+    terminal.lines("\n".join(report.lines()))
+    terminal.line(f"{out}: next, `authmesh mesh check --file {out}`")
 
 
 @mesh_commands.command()
@@ -494,6 +534,49 @@ def service(
     terminal.line("Next: `make gen format lint test`, then `make run-mesh`. With a token, its first call is:")
     first = f"""'{{"{new.resource}": {{"displayName": "first"}}}}'"""
     terminal.line(f'  authmesh call {method} {first} --token "$TOKEN"')
+
+
+def _app_mesh(file: Path | None) -> Any:
+    """The mesh of a mesh.yaml that is of App Mesh's kind; None of any other."""
+    from mesh.appmesh import mesh_yaml
+    from mesh.model.document import DocumentError
+
+    if file is None or not mesh_yaml.is_app_mesh(file):
+        return None
+    try:
+        return mesh_yaml.load(file)
+    except DocumentError as error:
+        terminal.fail(str(error))
+
+
+def _check_app_mesh(mesh: Any) -> None:
+    from functools import partial
+
+    from mesh.appmesh import envoy
+    from mesh.local.envoy_check import refusal
+
+    wrong = False
+    for name in (*(one.name for one in mesh.virtual_nodes), *(one.name for one in mesh.virtual_gateways)):
+        said = refusal(partial(envoy.render_into, mesh, name))
+        terminal.lines(f"{name}: Envoy refuses its files:\n{said}" if said else f"{name}: Envoy takes its files")
+        wrong = wrong or bool(said)
+    for note in envoy.notes(mesh):
+        terminal.line(f"note: {note}")
+    if wrong:
+        sys.exit(1)
+
+
+def _render_app_mesh(mesh: Any, target: str, namespace: str, out: Path) -> None:
+    from mesh.appmesh import envoy, resources
+    from mesh.render.output import OutputError, write
+
+    if target not in ("envoy", "app-mesh"):
+        terminal.fail(f"a mesh without access rules can't be rendered for {target}: choose from envoy, app-mesh")
+    try:
+        written = write(envoy.render_all(mesh) if target == "envoy" else resources.render(mesh, namespace), out)
+    except OutputError as error:
+        terminal.fail(str(error))
+    terminal.line(f"{written} files in {out}")
 
 
 def _watch(pages: dict[str, str], drawn: Any, interval: float, *, once: bool) -> None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,12 +49,32 @@ def faults(mesh: Mesh, contract: Contract, tokens: TokenRules) -> Iterator[tuple
             )
             for name, text in render(mesh, contract, node, placement, tokens).items():
                 (config / name).write_text(text)
-            done = subprocess.run(
-                [str(envoy), "--mode", "validate", "-c", str(config / "bootstrap.yaml"), "--log-level", "error"],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=SECONDS,
-                env={"PATH": os.defpath},
-            )
-            yield node, "" if done.returncode == 0 else done.stderr[-_SAID:]
+            yield node, _said(envoy, config)
+
+
+def refusal(render_into: Callable[[Path], Mapping[str, str]]) -> str:
+    """What an Envoy says is wrong with its files: nothing, as a rule.
+
+    Args:
+        render_into: Gives the files, for the directory that they will be in.
+
+    Raises:
+        OperatorError: there is no Envoy.
+    """
+    envoy = Infra.find().envoy
+    with tempfile.TemporaryDirectory(prefix="authmesh-check-") as directory:
+        for name, text in render_into(Path(directory)).items():
+            (Path(directory) / name).write_text(text)
+        return _said(envoy, Path(directory))
+
+
+def _said(envoy: Path, config: Path) -> str:
+    done = subprocess.run(
+        [str(envoy), "--mode", "validate", "-c", str(config / "bootstrap.yaml"), "--log-level", "error"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+        env={"PATH": os.defpath},
+    )
+    return "" if done.returncode == 0 else done.stderr[-_SAID:]

@@ -52,12 +52,18 @@ class StrictModel(BaseModel):
 
 
 @dataclass(slots=True)
-class _Document:
+class Document:
     """A document, and where each of its values stands."""
 
     value: Any = None
     marks: dict[Path_, yaml.Mark] = field(default_factory=dict)
     faults: list[tuple[yaml.Mark, str]] = field(default_factory=list)
+    """What can't be a value: it is None there, or missing."""
+
+    def place(self, path: Path_) -> str:
+        """Line and column of a value, or of what should have held it: `12:3`."""
+        mark = _mark(self, path)
+        return f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
 
 
 def read_model(file: Path, model: type[Model]) -> Model:
@@ -84,6 +90,30 @@ def read_model(file: Path, model: type[Model]) -> Model:
     return read
 
 
+def read_documents(file: Path) -> list[Document]:
+    """Reads a file of YAML documents, or of JSON, within the same bounds. What is empty is left out.
+
+    Raises:
+        DocumentError: it can't be read, or is not YAML.
+    """
+    text = _text(file)
+    try:
+        roots = [root for root in yaml.compose_all(text, Loader=yaml.SafeLoader) if root is not None]
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _not_yaml(file, error) from None
+    return [_built(file, root) for root in roots]
+
+
+def faults(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[Path_, str]]:
+    """What is wrong with a value that is not a `model`: places, and what to do."""
+    return _told(error, model)
+
+
+def shown(path: Path_) -> str:
+    """A place as people write it: `listeners[0].tls`."""
+    return _shown(path)
+
+
 def told(file: Path, error: ValidationError) -> str:
     """What is wrong with what was put together from a file, a line for each place."""
     return "\n".join(f"{file}: {_shown(path)}: {text}" for path, text in _told(error, None))
@@ -107,27 +137,38 @@ def _lines(file: Path, found: Sequence[tuple[yaml.Mark | None, str, str]]) -> It
         yield f"{file}: and {len(found) - FAULT_LIMIT} more"
 
 
-def _read(file: Path) -> _Document:
+def _read(file: Path) -> Document:
+    try:
+        root = yaml.compose(_text(file), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _not_yaml(file, error) from None
+    if root is None:
+        raise DocumentError(f"{file}: it is empty")
+    return _built(file, root)
+
+
+def _text(file: Path) -> str:
     try:
         if file.stat().st_size > SIZE_LIMIT:
             raise DocumentError(f"{file}: it is larger than {SIZE_LIMIT // 1024} KiB")
-        text = file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DocumentError(f"{file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DocumentError(f"{file}: it is not text in UTF-8") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
+
+
+def _not_yaml(file: Path, error: Exception) -> DocumentError:
+    if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
-        raise DocumentError(f"{where}: {_yaml_fault(error)}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        cause = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise DocumentError(f"{file}: {cause}") from None
-    document = _Document()
-    if root is None:
-        raise DocumentError(f"{file}: it is empty")
+        return DocumentError(f"{where}: {_yaml_fault(error)}")
+    cause = "it is nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+    return DocumentError(f"{file}: {cause}")
+
+
+def _built(file: Path, root: yaml.Node) -> Document:
+    document = Document()
     try:
         document.value = _Builder(document).build(root, ())
     except _TooMuchError as error:
@@ -153,7 +194,7 @@ class _TooMuchError(Exception):
 class _Builder:
     """Makes plain values of YAML's nodes, and notes where they stand."""
 
-    def __init__(self, document: _Document) -> None:
+    def __init__(self, document: Document) -> None:
         self._document = document
         self._loader = yaml.SafeLoader("")
         self._values = 0
@@ -254,7 +295,7 @@ def _plain(annotation: Any) -> Any:
     return None if get_origin(annotation) is Literal else annotation
 
 
-def _mark(document: _Document, path: Path_) -> yaml.Mark | None:
+def _mark(document: Document, path: Path_) -> yaml.Mark | None:
     """Of the value, or of what should have held it."""
     for length in range(len(path), -1, -1):
         if mark := document.marks.get(path[:length]):

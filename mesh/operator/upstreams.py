@@ -78,7 +78,8 @@ def _upstream(
         p99,
         rate("envoy_cluster_upstream_rq_xx", {**cluster, "envoy_response_code_class": "5"}),
         rate("envoy_cluster_upstream_rq_retry"),
-        rate("envoy_cluster_upstream_rq_pending_overflow"),
+        # Of calls under way, and of those that wait for a connection.
+        rate("envoy_cluster_upstream_rq_active_overflow") + rate("envoy_cluster_upstream_rq_pending_overflow"),
         int(after.total("envoy_cluster_outlier_detection_ejections_active", cluster)),
         min(ends.values(), default=math.inf) - time.time(),
     )

@@ -72,6 +72,17 @@ async def test_the_commands_of_the_page_about_sign_in_work_in_their_order(mesh: 
     assert any('"displayName": "Grace"' in output for output in printed.values())
 
 
+async def test_the_commands_of_the_page_about_app_mesh_work_in_their_order(mesh: RunningMesh, tmp_path: Path) -> None:
+    (tmp_path / "tests").symlink_to(PROJECT / "tests")
+    async with reader(mesh, tmp_path) as shell:
+        await shell.type("source .venv/app/bin/activate")
+        printed = await follow(mesh, shell, "docs/appmesh.md")
+    imported, checked, *rendered = printed.values()
+    assert "carried: 1 Mesh, 2 VirtualNode" in imported
+    assert "palette_paint: Envoy takes its files" in checked
+    assert all("files in build/" in output for output in rendered)
+
+
 @NEED_AWS
 @pytest.mark.slow
 async def test_the_commands_of_the_pages_for_operators_work_in_their_order(tmp_path: Path) -> None:
@@ -91,6 +102,7 @@ async def test_the_commands_of_the_pages_for_operators_work_in_their_order(tmp_p
 def test_every_page_with_commands_is_followed() -> None:
     assert {page for page in PAGES if commands(page)} == {
         "README.md",
+        "docs/appmesh.md",
         "docs/operations.md",
         "docs/audit.md",
         "docs/identity.md",

@@ -6,10 +6,9 @@ from pathlib import Path
 from mesh.model.mesh import Mesh, NodeListener
 from mesh.render.envoy import names
 from mesh.render.envoy.placement import Address, Placement
-from mesh.render.envoy.resource import Resource, extension, seconds
+from mesh.render.envoy.resource import Resource, extension, http2_upstream, seconds
 from mesh.render.envoy.tls import mesh_client
 
-_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECTIONS = 128
 _BUFFER = 32_768
 _WINDOW = 65_536
@@ -30,7 +29,7 @@ def process(mesh: Mesh, node: str, placement: Placement) -> Resource:
         "connect_timeout": "1s",
         "load_assignment": _endpoints(name, {"pipe": {"path": str(placement.service_socket)}}),
         "per_connection_buffer_limit_bytes": _BUFFER,
-        "typed_extension_protocol_options": _http2(listener),
+        **_http2(listener),
         "health_checks": [_health_check("1s", "2s", healthy=1, unhealthy=2)],
         "circuit_breakers": _circuit_breakers(listener),
     }
@@ -49,7 +48,7 @@ def node(mesh: Mesh, name: str, placement: Placement) -> Resource:
             cluster, {"socket_address": {"address": address.host, "port_value": address.port}}
         ),
         "per_connection_buffer_limit_bytes": _BUFFER,
-        "typed_extension_protocol_options": _http2(listener),
+        **_http2(listener),
         "transport_socket": mesh_client(mesh, placement, name),
         "health_checks": [
             _health_check(
@@ -126,15 +125,12 @@ def _endpoints(cluster: str, address: Resource) -> Resource:
 
 
 def _http2(listener: NodeListener) -> Resource:
-    options = {
-        "connection_keepalive": {"interval": "30s", "timeout": "5s"},
-        "initial_stream_window_size": _WINDOW,
+    return http2_upstream(
+        connection_keepalive={"interval": "30s", "timeout": "5s"},
+        initial_stream_window_size=_WINDOW,
         # Room for every stream at once: a few answers that no one reads must not stop the others on this connection.
-        "initial_connection_window_size": _WINDOW * listener.connection_pool.max_requests,
-    }
-    return {
-        _HTTP: {"@type": f"type.googleapis.com/{_HTTP}", "explicit_http_config": {"http2_protocol_options": options}}
-    }
+        initial_connection_window_size=_WINDOW * listener.connection_pool.max_requests,
+    )
 
 
 def _health_check(interval: str, timeout: str, *, healthy: int, unhealthy: int) -> Resource:

@@ -11,6 +11,7 @@ Resource = dict[str, Any]
 """An Envoy message in its JSON form."""
 
 _EXTENSIONS = "type.googleapis.com/envoy.extensions."
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _VERSION = 16
 """Characters of a version, which is a hash of the resources."""
 _Base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -52,6 +53,12 @@ def only_with(header: str, http_filter: Resource) -> Resource:
         xds_matcher={"matcher_list": {"matchers": [matcher]}},
     )
     return {"name": http_filter["name"], "typed_config": matched}
+
+
+def http2_upstream(**options: Any) -> Resource:
+    """The part of a cluster that says that it speaks HTTP/2."""
+    config = {"explicit_http_config": {"http2_protocol_options": options}}
+    return {"typed_extension_protocol_options": {_HTTP: {"@type": f"type.googleapis.com/{_HTTP}", **config}}}
 
 
 def seconds(duration: timedelta) -> str:

@@ -20,6 +20,7 @@ envoy_cluster_upstream_rq_xx{{{to_token},envoy_response_code_class="2"}} {calls}
 envoy_cluster_upstream_rq_xx{{{to_token},envoy_response_code_class="5"}} {failures}
 envoy_cluster_upstream_rq_retry{{{to_token}}} {retries}
 envoy_cluster_upstream_rq_pending_overflow{{{to_token}}} {refused}
+envoy_cluster_upstream_rq_active_overflow{{{to_token}}} {refused}
 envoy_cluster_outlier_detection_ejections_active{{{to_token}}} 1
 envoy_cluster_upstream_rq_time_bucket{{{to_token},le="10"}} {calls}
 envoy_cluster_upstream_rq_time_bucket{{{to_token},le="+Inf"}} {calls}
@@ -38,7 +39,7 @@ def look(at: float, **values: float) -> Sample:
 
 
 def test_a_row_is_what_happened_between_the_looks() -> None:
-    before, after = look(10, calls=100), look(12, calls=140, failures=2, retries=4, refused=6)
+    before, after = look(10, calls=100), look(12, calls=140, failures=2, retries=4, refused=3)
     to_token, to_process = upstreams("auth", before, after)
     assert (to_token.caller, to_token.node, to_process.node) == ("auth", "token", None)
     assert (to_token.healthy, to_token.endpoints, to_token.ejected) == (2, 3, 1)
