@@ -4,6 +4,7 @@ Packages add commands by the entry-point group `authmesh.commands`: a Typer app 
 """
 
 import os
+import re
 import signal
 import sys
 from difflib import get_close_matches
@@ -19,6 +20,7 @@ from mesh.operator import terminal
 from mesh.operator.errors import OperatorError
 
 GROUP = "authmesh.commands"
+_TRACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class CommandsOfPackages(TyperGroup):
@@ -153,6 +155,41 @@ def top(
 
     found = pages(read_status(StateDir.chosen().status).observed, load_mesh().virtual_gateway.name)
     _watch(found, drawn, interval, once=once)
+
+
+@app.command()
+def trace(
+    trace_id: Annotated[
+        str | None,
+        typer.Argument(
+            help="A trace id, or the x-request-id of a call; the newest traces without one.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Show what a call did on its way through the local mesh, and how long each part took.
+
+    Trace ids are in logs and audit events; every answer has its request id.
+    """
+    import asyncio
+
+    from rich.console import Console
+
+    from mesh.operator.state_dir import StateDir
+    from mesh.operator.status import read_status
+    from mesh.operator.trace import fetch, listing, table
+
+    address = read_status(StateDir.chosen().status).traces
+    if address is None:
+        terminal.fail("this mesh keeps no traces: start it again with `make run-mesh`")
+    if trace_id is not None and not _TRACE.fullmatch(trace_id):
+        terminal.fail("that is not a trace id or a request id: 32 hexadecimal digits, or what x-request-id says")
+    found = asyncio.run(fetch(address, trace_id))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    if trace_id is None:
+        console.print(listing(found) if found else "No call was traced yet.")
+        return
+    terminal.line(f"{found.name}: {found.status}, {found.milliseconds:,.1f} ms   {address}/traces/{found.id}")
+    console.print(table(found))
 
 
 @app.command()
@@ -298,6 +335,13 @@ def render(
             show_default=False,
         ),
     ] = None,
+    collector: Annotated[
+        str | None,
+        typer.Option(
+            help="Where spans of traced calls go, for `envoy` and `kubernetes`: `otel-collector.observability:4318`.",
+            show_default=False,
+        ),
+    ] = None,
     flavor: Annotated[
         str, typer.Option(help="What reads `gateway-api`: `istio`, `envoy-gateway` or `lattice`.")
     ] = "istio",
@@ -325,9 +369,10 @@ def render(
     from mesh.render.output import OutputError, write
     from mesh.render.renderer import Renderer
 
+    spans = _address(collector) if collector else None
     known: tuple[Renderer, ...] = (
-        EnvoyRenderer(tokens := TokenRules(issuer, audience, 60)),
-        KubernetesRenderer(tokens, namespace, Images(image, envoy_image), trusted_hops),
+        EnvoyRenderer(tokens := TokenRules(issuer, audience, 60), collector=spans),
+        KubernetesRenderer(tokens, namespace, Images(image, envoy_image), trusted_hops, spans),
         GatewayApiRenderer(tokens, namespace, flavor, accept_loss=accept_loss),
         AppMeshRenderer(namespace, accept_loss=accept_loss),
         AppMeshApiRenderer(namespace, accept_loss=accept_loss),
@@ -534,6 +579,15 @@ def service(
     terminal.line("Next: `make gen format lint test`, then `make run-mesh`. With a token, its first call is:")
     first = f"""'{{"{new.resource}": {{"displayName": "first"}}}}'"""
     terminal.line(f'  authmesh call {method} {first} --token "$TOKEN"')
+
+
+def _address(text: str) -> Any:
+    from mesh.render.envoy import Address
+
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        terminal.fail(f"{text} is not host:port")
+    return Address(host, int(port))
 
 
 def _app_mesh(file: Path | None) -> Any:

@@ -4,7 +4,16 @@ import sys
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, AnyUrl, BeforeValidator, Field, SecretStr, UrlConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    AnyUrl,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    UrlConstraints,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mesh.secrets.login import Logins
@@ -80,6 +89,8 @@ class ProcessSettings(Settings):
     """Unix socket of the sidecar's egress listener: the way to every backend."""
     metrics: SocketPath | None = None
     """Unix socket to serve metrics on (docs/metrics.md). Only the sidecar dials it. Unset: none are served."""
+    otel_exporter_otlp_traces_endpoint: AnyHttpUrl | None = None
+    """Where spans of traced calls go, by OTLP/HTTP: `http://collector:4318/v1/traces`. Unset: none are made."""
     redis_url: Annotated[SecretStr, AfterValidator(_redis_address)]
     """Address of Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`
     (`mesh.storage.redis_address`)."""

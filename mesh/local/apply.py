@@ -27,6 +27,8 @@ from mesh.render.envoy.resource import discovery
 TAKEN_SECONDS = 20.0
 """For an Envoy to take up a file: a new cluster waits for the first health checks of its endpoints."""
 _LOOK_SECONDS = 0.05
+_ASKED = 4
+"""How often an Envoy is asked before it counts as one that does not answer."""
 _STATS = "/stats?format=json&filter=(version_text|warming_clusters|listeners_warming|update_rejected|update_failure)$"
 _REFUSALS = ("update_rejected", "update_failure")
 """What it can read and can't use, and what it can't read."""
@@ -186,9 +188,13 @@ async def _taken(change: Change, files: Files, before: Mapping[str, Any]) -> Non
 
 
 async def _told(placement: Placement) -> dict[str, Any]:
-    """Versions and refusals of subscriptions, as the Envoy counts them."""
-    answer = await probes.http_get(placement.admin_socket, _STATS)
-    if answer is None or answer[0] != 200:
+    """Versions and refusals of subscriptions, as the Envoy counts them. One with much to take up is slow to tell."""
+    for _ in range(_ASKED):
+        answer = await probes.http_get(placement.admin_socket, _STATS)
+        if answer is not None and answer[0] == 200:
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    else:
         raise OperatorError(f"the Envoy at {placement.admin_socket} does not answer: `authmesh status` says how it is")
     return {stat["name"]: stat["value"] for stat in json.loads(answer[1])["stats"] if "name" in stat}
 

@@ -1,6 +1,7 @@
 """What the person who starts a local mesh may choose, by environment variables."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ class Options:
     """Multiplies the rate limits of the edge and of the contract, for tests and load."""
     jwks_cache: int = DEFAULT_JWKS_CACHE
     """Seconds that sidecars and processes keep the JWKS, for drills of key rotation."""
+    trace_percent: float = 100
+    """Percent of the calls that are traced."""
     reload: bool = True
     """Whether Envoys watch their files, for `authmesh mesh apply`."""
 
@@ -65,6 +68,7 @@ class Options:
             environment=dict(environment),
             rate_limit_factor=_number(environment, "RATE_LIMIT_FACTOR", 1, 10_000),
             jwks_cache=_number(environment, "JWKS_CACHE_SECONDS", DEFAULT_JWKS_CACHE, 3600),
+            trace_percent=_percent(environment, "TRACE_PERCENT", 100),
             reload=_yes(environment, "RELOAD"),
         )
 
@@ -73,6 +77,13 @@ def _identity(text: str) -> str:
     if text not in (LOCAL, COGNITO):
         raise OperatorError(f"IDENTITY={text} is not known: use {LOCAL} or {COGNITO}")
     return text
+
+
+def _percent(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text) or float(text) > 100:
+        raise OperatorError(f"{name}={text} is not a percentage: use a number from 0 to 100")
+    return float(text)
 
 
 def _yes(environment: Mapping[str, str], name: str) -> bool:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiohttp.web import AppRunner
+
 from mesh.contract import Contract
 from mesh.local import (
     databases,
@@ -21,6 +23,7 @@ from mesh.local import (
     service_settings,
     sockets,
     state_dir,
+    traces,
     user_pool,
 )
 from mesh.local import topology as nodes
@@ -111,6 +114,7 @@ class LocalMesh:
         self._probes: dict[str, GrpcHealth] = {}
         self._servers: servers.Servers | None = None
         self._sockets: Path | None = None
+        self._traces: AppRunner | None = None
         me = Identity.of(os.getpid())
         self._status = Status(
             state=State.STARTING, runner=Runner(pid=me.pid, started=me.started, place=place(home.path)) if me else None
@@ -139,6 +143,8 @@ class LocalMesh:
         self._console.close()
         for probe in self._probes.values():
             await probe.close()
+        if self._traces is not None:
+            await self._traces.cleanup()
         if self._servers is not None:
             self._servers.close()
         if self._sockets is not None:
@@ -183,6 +189,8 @@ class LocalMesh:
             {node: nodes.placement(layout, node) for node in (*mesh.nodes, layout.gateway)},
             self._choices.mesh_file,
         ).write(home.placements)
+        self._traces = await traces.serve(layout.collector.host, layout.collector.port, traces.TraceStore())
+        self._publish(traces=f"http://{layout.collector.host}:{layout.collector.port}")
         self._publish(observed={node: f"http://{at.host}:{at.port}" for node, at in layout.observed.items()})
         self._publish(edge=edge.url, ca_file=str(home.ca_file), aws_endpoint_url=standing.account.endpoint_url)
         planned = databases.plan(standing.database_url, tuple(mesh.nodes), home.secrets)
@@ -352,6 +360,7 @@ class LocalMesh:
                 f"this machine can call the API, "
                 "sign up and try passwords. Nothing else of the mesh listens there. Use it in networks that you trust."
             )
+        self._console.line(f"Traces: {self._status.traces}   Metrics: authmesh top   Envoys: authmesh mesh status")
         self._console.line("Ctrl-C stops it.\n")
 
     async def _say_which_keys_sign(self, edge: demo.Edge) -> None:

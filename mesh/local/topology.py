@@ -39,6 +39,8 @@ class Topology:
     """The ingress of each node."""
     observed: Mapping[str, Address]
     """Where each Envoy is looked at."""
+    collector: Address
+    """Where spans of traced calls go."""
     choices: Options
     """What its user wants."""
     own: Mapping[str, service.OwnCommand]
@@ -69,7 +71,8 @@ class Topology:
         addresses = {node: Address(HOST, ports.hold_any()) for node in mesh.nodes}
         envoys = (*mesh.nodes, mesh.virtual_gateway.name)
         observed = {name: Address(HOST, ports.hold_any()) for name in envoys}
-        return cls(home, infra, sockets, edge, mesh, authorities, addresses, observed, choices, own, reload)
+        collector = Address(HOST, ports.hold_any())
+        return cls(home, infra, sockets, edge, mesh, authorities, addresses, observed, collector, choices, own, reload)
 
     @property
     def gateway(self) -> str:
@@ -147,6 +150,7 @@ def services(
             "SPIFFE_PATH": layout.mesh.spiffe_path,
             "EGRESS": str(layout.egress_socket(node)),
             "METRICS": str(layout.metrics_socket(node)),
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://{layout.collector.host}:{layout.collector.port}/v1/traces",
             # Only services of ours are known to read a password from where it is.
             **({"REDIS_URL": servers.redis_url} if node in layout.own else servers.redis),
             "ISSUER": layout.edge.url,
@@ -200,6 +204,8 @@ def placement(layout: Topology, node: str) -> Placement:
         public_certificates=layout.authorities.public_certificates if is_edge else None,
         cors_origins=layout.choices.cors_origins,
         openapi=Contract.load().descriptor_file.with_name("openapi.json") if is_edge else None,
+        collector=layout.collector,
+        trace_percent=layout.choices.trace_percent,
         rate_limit_factor=layout.choices.rate_limit_factor,
     )
 

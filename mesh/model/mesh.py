@@ -320,6 +320,16 @@ class Jwks(StrictModel):
     path: str
 
 
+class Tracing(StrictModel):
+    """Which calls are traced, where there is a collector (ours)."""
+
+    sampling: Annotated[float, Field(ge=0, le=100)]
+    """Percent of the calls that come to the gateway. What they bring about is traced with them."""
+    trust_clients: bool = False
+    """Whether a client's own `traceparent` and `tracestate` hold. Otherwise they end at the gateway: a stranger would
+    choose what is traced."""
+
+
 class Mesh(StrictModel):
     """The whole mesh."""
 
@@ -334,6 +344,7 @@ class Mesh(StrictModel):
     egress_filter: Literal["DROP_ALL"]
     """App Mesh's ALLOW_ALL would let a compromised process call anything; it isn't offered."""
     jwks: Jwks
+    tracing: Tracing
     virtual_nodes: Annotated[tuple[VirtualNode, ...], Field(min_length=1)]
     virtual_routers: tuple[VirtualRouter, ...]
     virtual_services: tuple[VirtualService, ...]

@@ -78,6 +78,8 @@ class Status(BaseModel):
     audit_bucket: str | None = None
     observed: dict[str, str] = {}
     """Where probes and metrics of each node are: `http://127.0.0.1:<port>`."""
+    traces: str | None = None
+    """The page of traces: `http://127.0.0.1:<port>`."""
     demo: Demo | None = None
     processes: tuple[Row, ...] = ()
     startup_seconds: float | None = None

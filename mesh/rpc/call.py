@@ -18,6 +18,7 @@ from mesh.origin import current_origin, set_current_origin
 from mesh.resources.name import CLIENT, NODE, SESSION, USER
 from mesh.rpc.codec import HEADER, Codec, Codecs
 from mesh.spiffe import SpiffeIds
+from mesh.telemetry.tracing import parent
 
 if TYPE_CHECKING:
     from mesh.tokens.claims import Claims
@@ -34,7 +35,6 @@ REQUEST_ID_CHARACTERS = "[A-Za-z0-9._-]"
 """What an `x-request-id` is made of; the edge replaces any other."""
 REQUEST_ID_LENGTH = 64
 _REQUEST_ID = re.compile(f"{REQUEST_ID_CHARACTERS}{{1,{REQUEST_ID_LENGTH}}}")
-_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Call:
@@ -103,8 +103,18 @@ class Call:
     @cached_property
     def trace_id(self) -> str:
         """Of `traceparent` (W3C Trace Context), or one of our own."""
-        trace = _TRACEPARENT.fullmatch(self._first.get("traceparent", ""))
-        return trace[1] if trace else secrets.token_hex(16)
+        found = parent(self.traceparent)
+        return found[0] if found else secrets.token_hex(16)
+
+    @property
+    def traceparent(self) -> str:
+        """As it came, or empty (W3C Trace Context)."""
+        return self._first.get("traceparent", "")
+
+    @property
+    def passed_on(self) -> str:
+        """The `traceparent` of calls made for this one, where this process adds no span: as it came."""
+        return self.traceparent if parent(self.traceparent) else f"00-{self.trace_id}-{self.trace_id[:16]}-00"
 
     @property
     def request(self) -> Message:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -12,11 +12,19 @@ from mesh.contract import Rpc
 from mesh.rpc.call import Call, Handler, current_call
 from mesh.telemetry.logs import Processor
 from mesh.telemetry.metrics import RPC_CALLS, RPC_SECONDS
+from mesh.telemetry.tracing import failed, server_span
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 _logger = logging.getLogger("authmesh.call")
 _log = structlog.get_logger(_logger.name)
 # UNAVAILABLE is not worth a warning for each call: the one who notices an outage says so once.
 _LOUD = {"INTERNAL": logging.ERROR, "DEADLINE_EXCEEDED": logging.WARNING, "OK": logging.DEBUG}
+
+
+_FAULTS = frozenset({"INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"})
+"""Ends of a call that a server answers for (OpenTelemetry's conventions for gRPC servers)."""
 
 
 def circumstances(node: str) -> Processor:
@@ -31,20 +39,46 @@ def circumstances(node: str) -> Processor:
     return describe
 
 
+def _describe(span: "Span", call: Call) -> None:
+    """Says on the span of a call what the call came to. Who it was for is in the log and in events, and not here."""
+    status, _, reason = call.status.partition(" ")
+    span.set_attribute("rpc.response.status_code", status)
+    span.set_attribute("authmesh.request_id", call.request_id)
+    if reason:
+        span.set_attribute("authmesh.reason", reason)
+    if call.caller:
+        span.set_attribute("authmesh.caller", call.caller)
+    if status in _FAULTS:
+        failed(span, status)
+
+
 def telemetry(rpc: Rpc, proceed: Handler) -> Handler:
     """The outermost stage: one line a call, at a level that its end deserves, and its part in the metrics.
 
     Never a token, a password, a code or an address of mail.
     """
     method = (rpc.service, rpc.name)
+    name = f"{rpc.service}/{rpc.name}"
     seconds = RPC_SECONDS.labels(*method)
     ended: dict[str, Any] = {}
     """Counters by status: to find one by its labels takes longer than to count."""
 
+    async def traced(call: Call) -> Any:
+        with server_span(name, call.traceparent, rpc_system="grpc", rpc_method=name) as span:
+            if span is None:
+                return await proceed(call)
+            try:
+                return await proceed(call)
+            except asyncio.CancelledError:
+                call.status = "CANCELLED"
+                raise
+            finally:
+                _describe(span, call)
+
     async def tell(call: Call) -> Any:
         started = time.perf_counter()
         try:
-            return await proceed(call)
+            return await traced(call)
         except asyncio.CancelledError:
             call.status = "CANCELLED"
             raise

@@ -12,6 +12,7 @@ from grpc import aio
 from mesh.errors import Internal, MeshError, Reason
 from mesh.rpc.call import current_call
 from mesh.rpc.errors import from_rpc_error
+from mesh.telemetry.tracing import outgoing, span
 
 DEFAULT_SECONDS = 5.0
 """Deadline of a call that sets none."""
@@ -53,10 +54,15 @@ def _bounded(details: aio.ClientCallDetails) -> aio.ClientCallDetails:
     timeout = details.timeout if details.timeout is not None else DEFAULT_SECONDS
     if call := current_call():
         metadata.add("x-request-id", call.request_id)
-        metadata.add("traceparent", f"00-{call.trace_id}-{call.trace_id[:16]}-01")
+        metadata.add("traceparent", outgoing() or call.passed_on)
         remaining = call.context.time_remaining()
         timeout = min(timeout, remaining) if remaining is not None else timeout
     return aio.ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
+
+
+def _named(details: aio.ClientCallDetails) -> str:
+    method: str | bytes = details.method
+    return (method.decode() if isinstance(method, bytes) else method).lstrip("/")
 
 
 def _refusal(error: aio.AioRpcError) -> MeshError:
@@ -75,10 +81,11 @@ class _Unary(aio.UnaryUnaryClientInterceptor):
         client_call_details: aio.ClientCallDetails,
         request: Any,
     ) -> Any:
-        try:
-            return await (await continuation(_bounded(client_call_details), request))
-        except aio.AioRpcError as error:
-            raise _refusal(error) from error
+        with span(_named(client_call_details), client=True, rpc_system="grpc"):
+            try:
+                return await (await continuation(_bounded(client_call_details), request))
+            except aio.AioRpcError as error:
+                raise _refusal(error) from error
 
 
 class _Streaming(aio.UnaryStreamClientInterceptor):

@@ -31,6 +31,7 @@ from mesh.settings import Environment, ProcessSettings
 from mesh.telemetry.exposition import Exposition
 from mesh.telemetry.logs import configure_logging, describe
 from mesh.telemetry.metrics import BUILD, PART_READY
+from mesh.telemetry.tracing import Tracing
 
 CHECK_SECONDS = 0.2
 PENDING = 10_000
@@ -119,8 +120,11 @@ async def serve(
     health_servicer = _Health()
     readiness = _Readiness(health_servicer, names.names, [*parts, *authentication.parts])
     exposition = [Exposition(Path(settings.metrics))] if settings.metrics else []
+    endpoint = settings.otel_exporter_otlp_traces_endpoint
+    tracing = [Tracing(str(endpoint), settings.node, release())] if endpoint else []
     BUILD.labels(settings.node, release()).set(1)
-    everything = [*parts, *authentication.parts, *exposition, readiness]
+    # Tracing ends last: what the others do on their way out is sent, too.
+    everything = [*tracing, *parts, *authentication.parts, *exposition, readiness]
     part.check(everything)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.environment is Environment.DEVELOPMENT:

@@ -22,6 +22,7 @@ from mesh.runtime.shares import FairQueue
 from mesh.secrets.login import Login, Logins
 from mesh.secrets.source import SecretUnavailableError
 from mesh.telemetry.metrics import DATABASE_CONNECTIONS
+from mesh.telemetry.tracing import span, statement_name
 
 if TYPE_CHECKING:
     from mesh.settings import DatabaseSettings
@@ -83,6 +84,12 @@ def _outage_is_unavailable(connection: "asyncpg.Connection[Any]") -> Iterator[No
         raise _unavailable() from error
 
 
+@contextmanager
+def _statement(connection: "asyncpg.Connection[Any]", sql: str) -> Iterator[None]:
+    with span(statement_name(sql), client=True, db_system="postgresql"), _outage_is_unavailable(connection):
+        yield
+
+
 def _lost(connection: "asyncpg.Connection[Any]") -> bool:
     try:
         return connection.is_closed()
@@ -111,27 +118,27 @@ class Transaction:
 
     async def execute(self, sql: str, *args: object) -> str:
         """Runs a statement. Returns PostgreSQL's command tag: `UPDATE 1`."""
-        with _outage_is_unavailable(self._connection):
+        with _statement(self._connection, sql):
             return await self._connection.execute(sql, *args)
 
     async def executemany(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Runs a statement once for each row of arguments."""
-        with _outage_is_unavailable(self._connection):
+        with _statement(self._connection, sql):
             await self._connection.executemany(sql, rows)
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         """All rows."""
-        with _outage_is_unavailable(self._connection):
+        with _statement(self._connection, sql):
             return await self._connection.fetch(sql, *args)
 
     async def fetchrow(self, sql: str, *args: object) -> asyncpg.Record | None:
         """The first row, or None."""
-        with _outage_is_unavailable(self._connection):
+        with _statement(self._connection, sql):
             return await self._connection.fetchrow(sql, *args)
 
     async def fetchval(self, sql: str, *args: object) -> Any:
         """The first column of the first row, or None."""
-        with _outage_is_unavailable(self._connection):
+        with _statement(self._connection, sql):
             return await self._connection.fetchval(sql, *args)
 
 
@@ -236,7 +243,7 @@ class Database(Part):
         async with self._connection() as connection:
             transaction = Transaction(connection)
             block = connection.transaction(isolation=isolation, readonly=readonly)  # type: ignore[arg-type]
-            with _outage_is_unavailable(connection):
+            with _statement(connection, "BEGIN"):
                 await block.start()
             try:
                 yield transaction
@@ -247,7 +254,7 @@ class Database(Part):
                     async with asyncio.timeout(RELEASE_SECONDS):
                         await block.rollback()
                 raise
-            with _outage_is_unavailable(connection):
+            with _statement(connection, "COMMIT"):
                 await block.commit()
             for call in transaction.after_commit:
                 call()

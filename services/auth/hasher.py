@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mesh.errors import Reason, Unavailable
 from mesh.telemetry.metrics import HASH_SECONDS
+from mesh.telemetry.tracing import span
 
 Result = TypeVar("Result")
 _PEPPER = "pepper="
@@ -164,7 +165,8 @@ class Hasher:
 
     async def _compute(self, work: Callable[[], Result]) -> Result:
         # A caller that leaves takes along what has not begun. A thread works on: there are no more of them than cores.
-        return await asyncio.get_running_loop().run_in_executor(self._pool, HASH_SECONDS.time()(work))
+        with span("Argon2"):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, HASH_SECONDS.time()(work))
 
 
 def _named(pepper: str, phc: str) -> str:

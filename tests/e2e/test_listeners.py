@@ -59,7 +59,8 @@ json.dump(found, sys.stdout)
 def listening(mesh: RunningMesh) -> dict[int, str]:
     """TCP ports that processes of the mesh listen on, and whose they are."""
     owners: dict[str, str] = {}
-    for row in mesh.status["processes"]:
+    runner = {"pid": mesh.status["runner"]["pid"], "name": "traces"}
+    for row in [*mesh.status["processes"], runner]:
         for descriptor in Path(f"/proc/{row['pid']}/fd").iterdir():
             owners[str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")] = row["name"]
     lines = [
@@ -90,7 +91,7 @@ async def test_nothing_listens_but_edge_ingresses_metrics_and_the_emulator(mesh:
     sidecars = [row["name"] for row in mesh.status["processes"] if row["name"].endswith("-sidecar")]
     # What the ports of metrics tell, and to whom: tests/e2e/test_metrics.py.
     others = [name for port, name in listening(mesh).items() if port not in observed(mesh)]
-    assert sorted(others) == sorted(["aws", "edge", *sidecars])
+    assert sorted(others) == sorted(["aws", "edge", "traces", *sidecars])
     assert observed(mesh) <= listening(mesh).keys()
 
 

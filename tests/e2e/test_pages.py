@@ -72,6 +72,13 @@ async def test_the_commands_of_the_page_about_sign_in_work_in_their_order(mesh: 
     assert any('"displayName": "Grace"' in output for output in printed.values())
 
 
+async def test_the_commands_of_the_page_about_traces_work(mesh: RunningMesh, tmp_path: Path) -> None:
+    async with reader(mesh, tmp_path) as shell:
+        await shell.type("source .venv/app/bin/activate")
+        printed = await follow(mesh, shell, "docs/observability.md")
+    assert [output.split()[0] for output in printed.values()] == ["NODE", "ENVOY", "WHEN"]
+
+
 async def test_the_commands_of_the_page_about_app_mesh_work_in_their_order(mesh: RunningMesh, tmp_path: Path) -> None:
     (tmp_path / "tests").symlink_to(PROJECT / "tests")
     async with reader(mesh, tmp_path) as shell:
@@ -103,6 +110,7 @@ def test_every_page_with_commands_is_followed() -> None:
     assert {page for page in PAGES if commands(page)} == {
         "README.md",
         "docs/appmesh.md",
+        "docs/observability.md",
         "docs/operations.md",
         "docs/audit.md",
         "docs/identity.md",

@@ -112,6 +112,19 @@ def metrics(name: str, socket: Path) -> Resource:
     }
 
 
+def collector(address: Address) -> Resource:
+    """What takes spans. Few at a time: when it is slow, spans are lost and calls go on."""
+    return {
+        "name": names.COLLECTOR_CLUSTER,
+        **_discovery(address),
+        "connect_timeout": "1s",
+        "load_assignment": _endpoints(
+            names.COLLECTOR_CLUSTER, {"socket_address": {"address": address.host, "port_value": address.port}}
+        ),
+        "circuit_breakers": {"thresholds": [{"max_connections": 2, "max_pending_requests": 8, "max_requests": 8}]},
+    }
+
+
 def _discovery(address: Address) -> Resource:
     try:
         ipaddress.ip_address(address.host)

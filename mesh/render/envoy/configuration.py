@@ -38,7 +38,7 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         peers = mesh.peers(node)
         routes = [route.ingress_routes(mesh, contract, node), route.egress_routes(mesh, contract, node)]
         ingress = listener.ingress(mesh, contract, node, placement, tokens, _routes(placement, routes[0]))
-        listeners = [ingress, listener.egress(contract, placement, _routes(placement, routes[1]))]
+        listeners = [ingress, listener.egress(mesh, contract, node, placement, _routes(placement, routes[1]))]
         clusters = [cluster.process(mesh, node, placement)]
     else:
         raise RenderError(f"{node} is not a node of the mesh: choose from {', '.join((*mesh.nodes, gateway))}")
@@ -49,6 +49,8 @@ def render(mesh: Mesh, contract: Contract, node: str, placement: Placement, toke
         clusters.append(cluster.metrics(names.ADMIN_CLUSTER, placement.admin_socket))
         if placement.metrics_socket is not None:
             clusters.append(cluster.metrics(names.METRICS_CLUSTER, placement.metrics_socket))
+    if placement.collector is not None:
+        clusters.append(cluster.collector(placement.collector))
     clusters += [cluster.node(mesh, name, placement) for name in peers]
     if not placement.reload:
         static = {"static_resources": {"listeners": listeners, "clusters": clusters}}

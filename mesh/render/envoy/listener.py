@@ -66,7 +66,9 @@ def ingress(
             protocol.transcoder(contract, (jwks_rpc(mesh, contract).service,), mesh.virtual_gateway.max_request_bytes),
         )
     manager = _manager(
+        mesh,
         placement,
+        node,
         "ingress",
         routes,
         filters,
@@ -84,13 +86,15 @@ def ingress(
     }
 
 
-def egress(contract: Contract, placement: Placement, routes: Resource) -> Resource:
+def egress(mesh: Mesh, contract: Contract, node: str, placement: Placement, routes: Resource) -> Resource:
     """Calls of the process to its backends.
 
     A pipe that only its own user can open: a process that dials it is this node to the mesh.
     """
     manager = _manager(
+        mesh,
         placement,
+        node,
         "egress",
         routes,
         [request_head(contract), no_trailers(), _router()],
@@ -135,7 +139,9 @@ def gateway(mesh: Mesh, contract: Contract, placement: Placement, tokens: TokenR
         _router(),
     ]
     manager = _manager(
+        mesh,
         placement,
+        edge.name,
         "edge",
         routes,
         filters,
@@ -265,7 +271,13 @@ def _health_answer(code: int, state: int) -> Resource:
 
 
 def _manager(
-    placement: Placement, listener: str, routes: Resource, filters: list[Resource], **fields: object
+    mesh: Mesh,
+    placement: Placement,
+    node: str,
+    listener: str,
+    routes: Resource,
+    filters: list[Resource],
+    **fields: object,
 ) -> Resource:
     """An HTTP connection manager with what is the same everywhere: logs, traces, local replies, limits."""
     return extension(
@@ -280,12 +292,12 @@ def _manager(
         http_filters=filters,
         local_reply_config=local_reply_config(edge=listener == "edge"),
         access_log=access_log(placement, listener),
-        tracing=_tracing(listener),
+        tracing=_tracing(mesh, placement, node, listener),
         early_header_mutation_extensions=[
             extension(
                 "envoy.http.early_header_mutation.header_mutation",
                 "http.early_header_mutation.header_mutation.v3.HeaderMutation",
-                mutations=early_mutations(listener),
+                mutations=early_mutations(listener, trust_traces=listener != "edge" or mesh.tracing.trust_clients),
             )
         ],
         max_request_headers_kb=_EDGE_HEADER_KIB if listener == "edge" else _MESH_HEADER_KIB,
@@ -304,21 +316,44 @@ def _manager(
     )
 
 
-def _tracing(listener: str) -> Resource:
-    exporter = {"http_uri": {"uri": "http://collector/v1/traces", "cluster": "none", "timeout": "1s"}}
+def _tracing(mesh: Mesh, placement: Placement, node: str, listener: str) -> Resource:
+    """Every call gets a W3C trace context, which the logs of all hops share.
+
+    The edge decides which calls are traced, and who is behind it follows. Without a collector none are; Envoy demands
+    an exporter all the same.
+    """
+    cluster = names.COLLECTOR_CLUSTER if placement.collector else "none"
+    host = f"{placement.collector.host}:{placement.collector.port}" if placement.collector else "collector"
+    percent = mesh.tracing.sampling if placement.trace_percent is None else placement.trace_percent
+    exporter = {"http_uri": {"uri": f"http://{host}/v1/traces", "cluster": cluster, "timeout": "1s"}}
+    edge = listener == "edge"
     return {
-        # Every call gets a W3C trace context, which the logs of all hops share; spans are not collected, and Envoy
-        # demands an exporter all the same.
-        "random_sampling": {"value": 0},
+        # Of what comes without a word about its trace. A sidecar asks its sampler about all.
+        "random_sampling": {"value": 0 if not placement.collector else percent if edge else 100},
         "provider": {
             "name": "envoy.tracers.opentelemetry",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
-                "service_name": f"authmesh-{listener}",
+                "service_name": f"{node} {listener}" if listener != "edge" else node,
                 "http_service": exporter,
+                **({} if edge else {"sampler": _as_the_caller_says()}),
             },
         },
     }
+
+
+def _as_the_caller_says() -> Resource:
+    """A sampler for sidecars: what is behind a traced call is traced, and nothing else."""
+    never = extension(
+        "envoy.tracers.opentelemetry.samplers.trace_id_ratio_based",
+        "tracers.opentelemetry.samplers.v3.TraceIdRatioBasedSamplerConfig",
+        sampling_percentage={"numerator": 0, "denominator": "HUNDRED"},
+    )
+    return extension(
+        "envoy.tracers.opentelemetry.samplers.parent_based",
+        "tracers.opentelemetry.samplers.v3.ParentBasedSamplerConfig",
+        wrapped_sampler=never,
+    )
 
 
 def _router() -> Resource:

@@ -17,6 +17,10 @@ ADMIN_CLUSTER = "cds_metrics_envoy"
 """Where metrics come from: the process, and this Envoy's own administration."""
 
 
+COLLECTOR_CLUSTER = "cds_traces_collector"
+"""Where spans go."""
+
+
 def ingress_listener(port: int = INGRESS_PORT) -> str:
     """The listener for calls to this node, or to the gateway at its public port."""
     return f"lds_ingress_0.0.0.0_{port}"

@@ -68,5 +68,9 @@ class Placement:
     those two reach."""
     metrics_socket: Path | None = None
     """Nodes: where the process serves its metrics."""
+    collector: Address | None = None
+    """Where spans go, by OTLP/HTTP. None: calls get a trace id, which logs and events share, and no spans."""
+    trace_percent: float | None = None
+    """Gateway: percent of calls that are traced; mesh.yaml's when None."""
     rate_limit_factor: int = 1
     """Gateway: multiplies every rate limit of mesh.yaml, for load tests."""

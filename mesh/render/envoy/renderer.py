@@ -1,7 +1,7 @@
 """The files of all Envoys of a mesh, for hosts or pods where each Envoy has its own file system."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mesh.contract import Contract
@@ -23,6 +23,8 @@ class EnvoyRenderer:
     tokens: TokenRules
     place: "Callable[[Mesh, str], Placement] | None" = None
     """Where the Envoy of a node is; by default as `placed` says."""
+    collector: Address | None = None
+    """Where spans of traced calls go, unless `place` says."""
     target: str = "envoy"
 
     def render(self, mesh: Mesh, contract: Contract) -> Files:
@@ -31,7 +33,7 @@ class EnvoyRenderer:
         Raises:
             RenderError: mesh.yaml disagrees with the access rules.
         """
-        place = self.place or placed
+        place = self.place or (lambda mesh, node: replace(placed(mesh, node), collector=self.collector))
         return {
             f"{node}/{name}": text
             for node in (*mesh.nodes, mesh.virtual_gateway.name)

@@ -95,12 +95,18 @@ REFUSALS = (
 )
 
 
-def early_mutations(listener: str) -> list[Resource]:
+def early_mutations(listener: str, *, trust_traces: bool) -> list[Resource]:
     """What is taken off a request before anything else looks at it.
 
     The edge also gives a new id to a request whose own is not fit for a log.
+
+    Args:
+        listener: Which one.
+        trust_traces: Whether what callers say of the trace that a request belongs to holds.
     """
     orders = _ORDERS if listener == "ingress" else [*_ALL_ORDERS, {"remove": BEYOND_SHARE}]
+    if not trust_traces:
+        orders = [*orders, {"remove": "traceparent"}, {"remove": "tracestate"}]
     if listener == "edge":
         orders = [*orders, {"remove": BEYOND_REQUEST_SHARE}]
     unreadable = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": _UNREADABLE_NAMES}}}}

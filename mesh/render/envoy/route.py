@@ -121,6 +121,8 @@ def _route(rpc: Rpc, policy: GrpcRoute, action: Resource, later: timedelta = tim
     return {
         "name": f"{service}.{rpc.name}",
         "match": _grpc_call(rpc.path),
+        # The name of its spans.
+        "decorator": {"operation": f"{service}/{rpc.name}", "propagate": False},
         "route": {**action, **_timeouts(rpc, policy, later)},
     }
 

@@ -5,7 +5,9 @@ mTLS says who a peer is; this keeps those who are not of the mesh from trying.
 
 from collections.abc import Sequence
 
+from mesh.model.agreement import RenderError
 from mesh.model.mesh import Mesh
+from mesh.render.envoy import Address
 from mesh.render.kubernetes.objects import PART_OF, Object, kind, selector
 
 OBSERVED_PORT = 15021
@@ -32,6 +34,24 @@ def policies(mesh: Mesh) -> list[Object]:
         *(_node(mesh, name, calls) for name in mesh.nodes),
         _gateway(mesh, calls[gateway]),
     ]
+
+
+def spans(collector: Address) -> Object:
+    """The way to the collector of traces, a Service in another namespace.
+
+    Raises:
+        RenderError: its name doesn't say in which.
+    """
+    _, _, rest = collector.host.partition(".")
+    if not (namespace := rest.partition(".")[0]) or namespace.isdigit():
+        raise RenderError(f"the collector {collector.host} is not <service>.<namespace> of this cluster")
+    to = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    spec = {
+        "podSelector": {"matchLabels": PART_OF},
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [to], "ports": [_port(collector.port)]}],
+    }
+    return kind("networking.k8s.io/v1", "NetworkPolicy", "spans", spec=spec)
 
 
 def _default_deny() -> Object:

@@ -51,7 +51,7 @@ class Images:
     envoy: str
 
 
-def placement(mesh: Mesh, node: str, namespace: str) -> Placement:
+def placement(mesh: Mesh, node: str, namespace: str, collector: Address | None = None) -> Placement:
     """Where the Envoy of a pod is."""
     is_gateway = node == mesh.virtual_gateway.name
     return replace(
@@ -66,10 +66,18 @@ def placement(mesh: Mesh, node: str, namespace: str) -> Placement:
         public_certificates=PUBLIC_CERTIFICATES if is_gateway else None,
         observed=Address("0.0.0.0", OBSERVED_PORT),
         metrics_socket=None if is_gateway else SOCKETS / "metrics",
+        collector=collector,
     )
 
 
-def node_pod(mesh: Mesh, node: str, tokens: TokenRules, images: Images, files: Mapping[str, str]) -> Object:
+def node_pod(
+    mesh: Mesh,
+    node: str,
+    tokens: TokenRules,
+    images: Images,
+    files: Mapping[str, str],
+    collector: Address | None = None,
+) -> Object:
     """The pod template of a service."""
     envoy = _envoy(mesh, images, _ENVOY_REQUESTS)
     envoy["restartPolicy"] = "Always"
@@ -79,7 +87,7 @@ def node_pod(mesh: Mesh, node: str, tokens: TokenRules, images: Images, files: M
         "name": node,
         "image": images.service,
         "command": ["python", "-I", "-m", f"services.{node}.main"],
-        "env": [{"name": name, "value": value} for name, value in _environment(mesh, node, tokens).items()],
+        "env": [{"name": name, "value": value} for name, value in _environment(mesh, node, tokens, collector).items()],
         # What differs between clusters: for all services, and for this one.
         "envFrom": [{"configMapRef": {"name": "settings"}}, {"configMapRef": {"name": f"{node}-settings"}}],
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
@@ -170,9 +178,11 @@ def _restricted() -> Object:
     }
 
 
-def _environment(mesh: Mesh, node: str, tokens: TokenRules) -> dict[str, str]:
+def _environment(mesh: Mesh, node: str, tokens: TokenRules, collector: Address | None) -> dict[str, str]:
     """What the process must have as its Envoy has it."""
+    endpoint = f"http://{collector.host}:{collector.port}/v1/traces" if collector else None
     return {
+        **({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint} if endpoint else {}),
         "NODE": node,
         "TRUST_DOMAIN": mesh.trust_domain,
         "SPIFFE_PATH": mesh.spiffe_path,

@@ -6,10 +6,10 @@ from typing import Any
 
 from mesh.contract import Contract
 from mesh.model.mesh import Mesh
-from mesh.render.envoy import TokenRules
+from mesh.render.envoy import Address, TokenRules
 from mesh.render.envoy.renderer import EnvoyRenderer
 from mesh.render.kubernetes import objects
-from mesh.render.kubernetes.network import outside_only, policies
+from mesh.render.kubernetes.network import outside_only, policies, spans
 from mesh.render.kubernetes.objects import Object, kind
 from mesh.render.kubernetes.pod import PUBLIC_SECRET, Images, gateway_pod, migrations_job, node_pod, placement
 from mesh.render.renderer import Files
@@ -29,13 +29,16 @@ class KubernetesRenderer:
     images: Images
     trusted_hops: int | None = None
     """Proxies in front of the edge that append to X-Forwarded-For; as mesh.yaml says by default."""
+    collector: Address | None = None
+    """Where spans of traced calls go: a Service of this cluster, by a name that holds its namespace."""
     target: str = "kubernetes"
 
     def render(self, mesh: Mesh, contract: Contract) -> Files:
         """All files.
 
         Raises:
-            RenderError: mesh.yaml disagrees with the access rules.
+            RenderError: mesh.yaml disagrees with the access rules, or the collector is not a Service with its
+                namespace.
         """
         # What cert-manager's csi-driver-spiffe calls a pod.
         changes: dict[str, object] = {"spiffe_path": f"ns/{self.namespace}/sa/{{node}}"}
@@ -43,7 +46,7 @@ class KubernetesRenderer:
             changes["virtual_gateway"] = mesh.virtual_gateway.model_copy(update={"trusted_hops": self.trusted_hops})
         mesh = mesh.model_copy(update=changes)
         gateway = mesh.virtual_gateway.name
-        envoys = EnvoyRenderer(self.tokens, lambda mesh, node: placement(mesh, node, self.namespace))
+        envoys = EnvoyRenderer(self.tokens, lambda mesh, node: placement(mesh, node, self.namespace, self.collector))
         configuration = envoys.render(mesh, contract)
         read_by = {
             node: {name.split("/")[1]: text for name, text in configuration.items() if name.startswith(f"{node}/")}
@@ -51,11 +54,11 @@ class KubernetesRenderer:
         }
         resources = {
             "namespace.yaml": [_namespace(self.namespace)],
-            "network-policies.yaml": policies(mesh),
+            "network-policies.yaml": [*policies(mesh), *([spans(self.collector)] if self.collector else [])],
             "certificates.yaml": _certificates(self.namespace, (*mesh.nodes, gateway)),
         }
         for node, found in mesh.nodes.items():
-            pod = node_pod(mesh, node, self.tokens, self.images, read_by[node])
+            pod = node_pod(mesh, node, self.tokens, self.images, read_by[node], self.collector)
             service = objects.headless_service(node, found.listener.port_mapping.port, "grpc")
             resources[f"{node}.yaml"] = [*_running(node, pod), service]
         public = objects.cluster_service(gateway, mesh.virtual_gateway.port_mapping.port, "https")

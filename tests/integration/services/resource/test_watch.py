@@ -92,11 +92,13 @@ async def test_a_share_of_an_address_and_one_by_user_id_are_one_access_to_those_
     async with friend.watch() as messages:
         await anext(messages)
         await owner.call("ShareResource", name=made.name, email="friend@example.com", role=1)
+        # One at a time: what follows at once may come as one change.
+        assert (await next_change(messages)).change == ADDED
         await owner.call("ShareResource", name=made.name, user=friend.name, role=2)
+        assert (await next_change(messages)).change == UPDATED
         await owner.call("UnshareResource", name=made.name, email="friend@example.com")
         await owner.call("UnshareResource", name=made.name, user=friend.name)
-        seen = await changes_until(messages, lambda message: message.change == REMOVED)
-        assert [message.change for message in seen] == [ADDED, UPDATED, REMOVED]
+        assert (await next_change(messages)).change == REMOVED
 
 
 async def test_a_broken_stream_is_resumed_without_a_loss(owner: Person) -> None:

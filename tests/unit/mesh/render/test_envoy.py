@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from mesh.contract import Contract
 from mesh.errors import Reason
-from mesh.model.mesh import load_mesh
+from mesh.model.mesh import Mesh, load_mesh
 from mesh.render.envoy import Address, Placement, RenderError, TokenRules, render
 from mesh.render.envoy.local_reply import TABLE, local_reply_config
 
@@ -398,3 +398,43 @@ def test_every_local_reply_has_its_grpc_and_its_json_form() -> None:
             body = mapper["body_format_override"]["json_format"]
             assert body.keys() == {"code", "message", "details"}
             assert body["details"][0]["domain"] == "authmesh"
+
+
+def tracing_of(text: str) -> list[Any]:
+    return [
+        item["filters"][0]["typed_config"]["tracing"]
+        for listener in yaml.safe_load(text)["resources"]
+        for item in listener["filter_chains"]
+        if "tracing" in item["filters"][0]["typed_config"]
+    ]
+
+
+def test_the_edge_decides_what_is_traced_and_sidecars_follow() -> None:
+    collector = Address("collector.watch", 4318)
+    edge = render(MESH, CONTRACT, "edge", replace(placement("edge"), collector=collector), TOKENS)
+    (found,) = tracing_of(edge["lds.yaml"])
+    assert found["random_sampling"] == {"value": MESH.tracing.sampling}
+    assert "sampler" not in found["provider"]["typed_config"]
+    auth = render(MESH, CONTRACT, "auth", replace(placement("auth"), collector=collector), TOKENS)
+    for one in tracing_of(auth["lds.yaml"]):
+        assert one["random_sampling"] == {"value": 100}
+        assert "ParentBased" in str(one["provider"]["typed_config"]["sampler"])
+    clusters = yaml.safe_load(edge["cds.yaml"])["resources"]
+    assert "cds_traces_collector" in [cluster["name"] for cluster in clusters]
+
+
+def test_without_a_collector_nothing_is_traced() -> None:
+    for node in ("edge", "auth"):
+        files = render(MESH, CONTRACT, node, placement(node), TOKENS)
+        assert {one["random_sampling"]["value"] for one in tracing_of(files["lds.yaml"])} == {0}
+        assert "cds_traces_collector" not in files["cds.yaml"]
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_what_clients_say_of_their_trace_ends_at_the_edge_unless_they_are_trusted(trusted: bool) -> None:
+    raw = MESH.model_dump(by_alias=True)
+    raw["tracing"]["trustClients"] = trusted
+    files = render(Mesh.model_validate(raw), CONTRACT, "edge", placement("edge"), TOKENS)
+    for header in ("traceparent", "tracestate"):
+        assert (f"remove: {header}" in files["lds.yaml"]) is not trusted
+    assert "remove: traceparent" not in render(MESH, CONTRACT, "auth", placement("auth"), TOKENS)["lds.yaml"]

@@ -11,7 +11,7 @@ import yaml
 
 from mesh.contract import Contract
 from mesh.model.mesh import load_mesh
-from mesh.render.envoy import TokenRules
+from mesh.render.envoy import Address, RenderError, TokenRules
 from mesh.render.kubernetes import Images, KubernetesRenderer
 
 MESH = load_mesh()
@@ -180,6 +180,26 @@ def test_what_mesh_yaml_names_may_be_dialled_and_nothing_else() -> None:
         assert dialled(caller) == named
         for node in MESH.nodes:
             assert (caller in callers(node)) == (node in named), f"{caller} to {node}"
+
+
+def test_spans_go_to_the_collector_that_was_named_and_its_namespace_is_open() -> None:
+    renderer = KubernetesRenderer(RENDERER.tokens, NAMESPACE, IMAGES, 1, Address("otel.watch", 4318))
+    files = renderer.render(MESH, Contract.load())
+    (policy,) = [
+        one for one in yaml.safe_load_all(files["network-policies.yaml"]) if one["metadata"]["name"] == "spans"
+    ]
+    assert policy["spec"]["egress"] == [
+        {
+            "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "watch"}}}],
+            "ports": [{"protocol": "TCP", "port": 4318}],
+        }
+    ]
+    assert "value: http://otel.watch:4318/v1/traces" in files["auth.yaml"]
+    for node in NODES:
+        assert "cds_traces_collector" in files[f"envoy/{node}/cds.yaml"]
+    elsewhere = KubernetesRenderer(RENDERER.tokens, NAMESPACE, IMAGES, 1, Address("10.0.0.1", 4318))
+    with pytest.raises(RenderError, match=r"not <service>\.<namespace>"):
+        elsewhere.render(MESH, Contract.load())
 
 
 def test_only_the_edge_is_open_to_those_outside_and_it_dials_none_of_them() -> None:

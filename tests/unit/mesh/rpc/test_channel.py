@@ -230,7 +230,12 @@ async def test_the_ids_of_the_call_go_along() -> None:
     assert call.request_id == "the-id"
     assert call.trace_id == trace
     assert call.values("x-request-id") == ["the-id"]
-    assert re.fullmatch(rf"00-{trace}-(?!0{{16}})[0-9a-f]{{16}}-01", call.values("traceparent")[0])
+    assert call.values("traceparent") == [f"00-{trace}-b7ad6b7169203331-01"]
+
+
+async def test_a_call_without_a_trace_gets_an_id_and_is_not_traced() -> None:
+    _, call = await relayed(Directory(found), metadata=(("traceparent", "00-nothing-like-it-01"),))
+    assert re.fullmatch(rf"00-{call.trace_id}-(?!0{{16}})[0-9a-f]{{16}}-00", call.values("traceparent")[0])
 
 
 async def test_what_is_left_of_the_callers_time_bounds_the_call() -> None:
