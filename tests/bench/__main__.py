@@ -9,12 +9,13 @@ from pathlib import Path
 
 import structlog
 
-from tests.bench import audit, login, revocation, rpc, token, verify
+from tests.bench import audit, login, revocation, rpc, token, tracing, verify
 from tests.bench.report import FOLDER, Table
 
 MEASURES: dict[str, Callable[[float, int], Awaitable[Table]]] = {
     "verify": verify.measure,
     "rpc": rpc.measure,
+    "tracing": tracing.measure,
     "token": token.measure,
     "login": login.measure,
     "revocation": revocation.measure,

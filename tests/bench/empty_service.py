@@ -1,9 +1,11 @@
 """A service whose handlers do nothing, with every stage of a real process around them:
-`python -m tests.bench.empty_service SOCKET JWKS_FILE [open|bare]`.
+`python -m tests.bench.empty_service SOCKET JWKS_FILE [open|bare|http://COLLECTOR]`.
 
-`open` leaves authentication out, and nothing else. `bare` has no interceptor at all: what grpc.aio itself costs.
+`open` leaves authentication out, and nothing else. `bare` has no interceptor at all: what grpc.aio itself costs. With
+the address of a collector, calls that say so are traced.
 """
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from mesh.rpc.interceptor import MeshInterceptor
 from mesh.rpc.limits import Limits
 from mesh.rpc.validation import Validation
 from mesh.telemetry.logs import configure_logging
+from mesh.telemetry.tracing import Tracing
 from mesh.tokens.authentication import Authentication
 from mesh.tokens.feed import RevocationFeed
 from mesh.tokens.keys import KeySet
@@ -84,7 +87,10 @@ async def main(socket: str, jwks: bytes, kind: str) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(readiness, server)
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
+    tracing = asyncio.create_task(Tracing(kind, "bench", "0").run()) if kind.startswith("http") else None
     await server.wait_for_termination()
+    if tracing:
+        tracing.cancel()
 
 
 if __name__ == "__main__":

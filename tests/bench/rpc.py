@@ -40,8 +40,8 @@ async def measure(seconds: float, rounds: int) -> Table:
         )
         socket = chain.processes["token"].socket
         await chain.processes["token"].stop()
-        service = await _start(stack, str(socket), str(jwks))
-        unguarded = await _start(stack, f"{folder}/open", str(jwks), "open")
+        service = await start_service(stack, str(socket), str(jwks))
+        unguarded = await start_service(stack, f"{folder}/open", str(jwks), "open")
         bare, bare_pid = await stack.enter_async_context(bare_handler())
         pids = {
             "service": service.pid,
@@ -70,8 +70,8 @@ async def measure(seconds: float, rounds: int) -> Table:
                 pair = {"bare": (bare, [bare_pid]), **pair}
                 pair["none"] = (_call(without, LIST, sessions, None), [pids["open"]])
                 pair["unread"] = (_call(without, LIST, sessions, token), [pids["open"]])
-            await eventually(partial(_admitted, pair["checked"][0]))
-            await eventually(partial(_admitted, pair["none"][0]))
+            await eventually(partial(admitted, pair["checked"][0]))
+            await eventually(partial(admitted, pair["none"][0]))
             found: dict[str, list[Borne]] = {kind: [] for kind in pair}
             for call, pids_of in pair.values():
                 await bear([call] * IN_FLIGHT, seconds / 4, pids_of)
@@ -125,7 +125,8 @@ def _call(channel: aio.Channel, path: str, request: bytes, token: str | None) ->
     return call
 
 
-async def _admitted(call: Call) -> bool:
+async def admitted(call: Call) -> bool:
+    """Whether a call succeeds."""
     try:
         await call()
     except aio.AioRpcError:
@@ -133,7 +134,8 @@ async def _admitted(call: Call) -> bool:
     return True
 
 
-async def _start(stack: AsyncExitStack, *arguments: str) -> asyncio.subprocess.Process:
+async def start_service(stack: AsyncExitStack, *arguments: str) -> asyncio.subprocess.Process:
+    """Starts an empty service."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.bench.empty_service", *arguments, stdout=asyncio.subprocess.DEVNULL
     )
@@ -153,11 +155,11 @@ async def bare_handler() -> AsyncIterator[tuple[Call, int]]:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         (Path(folder) / "jwks").write_bytes(await Mint().jwks())
-        process = await _start(stack, f"{folder}/s", f"{folder}/jwks", "bare")
+        process = await start_service(stack, f"{folder}/s", f"{folder}/jwks", "bare")
         channel = await stack.enter_async_context(aio.insecure_channel(f"unix:{folder}/s", options=OPTIONS))
         request = token_service_pb2.ListSessionsRequest(parent="users/me").SerializeToString()
         call = _call(channel, LIST, request, None)
-        await eventually(partial(_admitted, call))
+        await eventually(partial(admitted, call))
         yield call, process.pid
 
 
