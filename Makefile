@@ -16,7 +16,7 @@ ADDED_OPTIONS = ["FILE_SAME_CSHARP_NAMESPACE","FILE_SAME_GO_PACKAGE","FILE_SAME_
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help run-mesh test test-slow test-chaos lint format gen bench functions sbom versions clean pins released
+.PHONY: help run-mesh test test-slow test-kubernetes test-chaos lint format gen bench functions sbom versions clean pins released
 
 help: ## what you are reading
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(APP)/.dev $(INFRA)/.installed ## run all tests on real components (ARGS=
 
 test-slow: $(APP)/.dev $(INFRA)/.installed ## run the slow tests: chaos, failover, drills
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-kubernetes: $(APP)/.dev ## what is rendered for Kubernetes, through a real API server (Go builds it: some minutes once)
+	@$(BIN)/python -m pytest -m kubernetes tests/kubernetes $(ARGS)
 
 test-chaos: $(APP)/.dev $(INFRA)/.installed ## 10,000 events while every part of the way to S3 is killed (some minutes)
 	@$(BIN)/python -m pytest -m slow -s tests/chaos $(ARGS)

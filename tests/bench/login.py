@@ -40,7 +40,7 @@ class _Round:
 async def measure(seconds: float, rounds: int) -> Table:
     """Hashes, sign-ins and refreshes of each round."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        async with running(Path(folder) / "mesh", LOG_LEVEL="warning") as mesh:
+        async with running(Path(folder) / "mesh", LOG_LEVEL="warning", TRACE_PERCENT="1") as mesh:
             found = await _rounds(mesh, seconds, rounds)
     quiet = [1000 * percentile(one.quiet, 0.99) for one in found]
     busy = [1000 * percentile(one.busy, 0.99) for one in found]

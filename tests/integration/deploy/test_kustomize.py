@@ -1,76 +1,47 @@
 """Kustomize itself puts base, component and overlays together, and Kubernetes knows every field of what comes out."""
 
-import asyncio
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 
-from mesh.cloudformation.settings import settings
-from mesh.cloudformation.stacks import NEEDED, chosen
-from mesh.model.mesh import load_mesh
+from tests.kit.go import MissingError
+from tests.kit.kustomize import DEPLOY, NODES, deployable, installed, objects, without_driver
 
 pytestmark = pytest.mark.slow
 
-KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 VERSION = "1.34"
 OF_KUBERNETES = frozenset(("v1", "apps/v1", "autoscaling/v2", "batch/v1", "networking.k8s.io/v1", "policy/v1"))
-DEPLOY = Path(__file__).parents[3] / "deploy" / "kubernetes"
-NODES = tuple(load_mesh().nodes)
-
-
-async def run(*command: str | Path, **environment: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *map(str, command),
-        env=os.environ | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, error = await process.communicate()
-    assert process.returncode == 0, error.decode()
-    return output.decode()
 
 
 @pytest.fixture(scope="module")
 async def kustomize(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not (go := shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")):
-        pytest.skip("there is no Go to build Kustomize with")
-    folder = tmp_path_factory.mktemp("kustomize")
     try:
-        await run(go, "install", KUSTOMIZE, GOBIN=str(folder), GOFLAGS="-trimpath")
-    except AssertionError as error:
-        pytest.skip(f"Kustomize can't be built: {str(error).splitlines()[-1]}")
-    return folder / "kustomize"
+        return await installed(tmp_path_factory.mktemp("kustomize"))
+    except MissingError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
 def deploy(tmp_path: Path) -> Path:
-    """A copy of deploy/kubernetes with the files that `authmesh aws settings` writes."""
-    copy = tmp_path / "kubernetes"
-    shutil.copytree(DEPLOY, copy)
-    found = [(stack, dict.fromkeys(stack.template.body["Outputs"], "value")) for stack in chosen(NEEDED)]
-    for name, text in settings(found, NODES, "eu-central-1").items():
-        (copy / "overlays" / "eks" / name).write_text(text)
-    return copy
+    return deployable(tmp_path)
 
 
 async def built(kustomize: Path, folder: Path) -> list[Any]:
-    objects = list(yaml.safe_load_all(await run(kustomize, "build", folder)))
-    for one in objects:
+    found = await objects(kustomize, folder)
+    for one in found:
         if one["apiVersion"] in OF_KUBERNETES:
             kubernetes_validate.validate(one, VERSION, strict=True)
         assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "authmesh"
-    return objects
+    return found
 
 
 async def test_the_overlay_of_eks_gives_each_pod_its_settings(kustomize: Path, deploy: Path) -> None:
-    objects = await built(kustomize, deploy / "overlays" / "eks")
-    maps = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"}
-    pods = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment"}
+    found = await built(kustomize, deploy / "overlays" / "eks")
+    maps = {one["metadata"]["name"]: one["data"] for one in found if one["kind"] == "ConfigMap"}
+    pods = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in found if one["kind"] == "Deployment"}
     assert pods.keys() == {*NODES, "edge"}
     for node in NODES:
         (process,) = pods[node]["containers"]
@@ -81,17 +52,17 @@ async def test_the_overlay_of_eks_gives_each_pod_its_settings(kustomize: Path, d
         (config,) = (volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume)
         assert config == f"{node}-envoy", "a running Envoy takes up its files: they keep their name"
         assert "bootstrap.yaml" in maps[config]
-    assert {one["spec"]["targetGroupName"] for one in objects if one["kind"] == "TargetGroupBinding"} == {
+    assert {one["spec"]["targetGroupName"] for one in found if one["kind"] == "TargetGroupBinding"} == {
         "authmesh-grpc",
         "authmesh-http",
     }
 
 
 async def test_other_settings_start_pods_anew(kustomize: Path, deploy: Path) -> None:
-    def names(objects: list[Any]) -> dict[str, Any]:
+    def names(found: list[Any]) -> dict[str, Any]:
         return {
             one["metadata"]["name"]: one["spec"]["template"]["spec"]["containers"][0].get("envFrom")
-            for one in objects
+            for one in found
             if one["kind"] == "Deployment"
         }
 
@@ -104,22 +75,19 @@ async def test_other_settings_start_pods_anew(kustomize: Path, deploy: Path) -> 
 
 
 async def test_migrations_are_a_step_of_their_own(kustomize: Path, deploy: Path) -> None:
-    objects = await built(kustomize, deploy / "overlays" / "eks" / "migrations")
-    assert {one["kind"] for one in objects} == {"ConfigMap", "Job", "NetworkPolicy", "ServiceAccount"}
-    (job,) = (one for one in objects if one["kind"] == "Job")
+    found = await built(kustomize, deploy / "overlays" / "eks" / "migrations")
+    assert {one["kind"] for one in found} == {"ConfigMap", "Job", "NetworkPolicy", "ServiceAccount"}
+    (job,) = (one for one in found if one["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (source,) = container["envFrom"]
-    (given,) = (one["data"] for one in objects if one["kind"] == "ConfigMap")
+    (given,) = (one["data"] for one in found if one["kind"] == "ConfigMap")
     assert source["configMapRef"]["name"].startswith("migrations-settings-")
     assert given.keys() >= {"ADMIN_URL", "ADMIN_SECRET", "TOKEN_OWNER_SECRET", "TOKEN_DATABASE_SECRET"}
 
 
 async def test_identities_come_from_secrets_where_there_is_no_driver(kustomize: Path, deploy: Path) -> None:
-    overlay = deploy / "overlays" / "plain"
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text("resources: [../../base]\ncomponents: [../../base/secret-identities]\n")
-    objects = await built(kustomize, overlay)
-    for one in objects:
+    found = await built(kustomize, without_driver(deploy))
+    for one in found:
         if one["kind"] == "Deployment":
             volumes = {volume["name"]: volume for volume in one["spec"]["template"]["spec"]["volumes"]}
             secret = {"secretName": f"{one['metadata']['name']}-identity", "defaultMode": 0o440}
