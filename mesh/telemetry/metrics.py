@@ -71,6 +71,12 @@ HASH_SECONDS = Histogram(
 CHECKPOINT_SIGNED_TIMESTAMP = Gauge(
     "authmesh_checkpoint_signed_timestamp_seconds", "When the audit trail was last signed", registry=REGISTRY
 )
+SIGNING_KEYS = Gauge("authmesh_signing_keys", "Signing keys by their state", ("state",), registry=REGISTRY)
+SIGNING_KEY_DUE_TIMESTAMP = Gauge(
+    "authmesh_signing_key_due_timestamp_seconds",
+    "When the next signing key takes over, by schedule or by order",
+    registry=REGISTRY,
+)
 BUILD = Gauge(
     "authmesh_build_info", "Always 1: which node this is, and of which release", ("node", "version"), registry=REGISTRY
 )

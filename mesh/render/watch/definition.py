@@ -11,6 +11,7 @@ _SIGNED_AGE = (
     'time() - max(authmesh_checkpoint_signed_timestamp_seconds > 0 or process_start_time_seconds{node="audit"})'
 )
 """Since the trail was signed. A process that has not signed yet counts from its start: that is not late."""
+_KEY_LATE = "time() - max(authmesh_signing_key_due_timestamp_seconds > 0)"
 _STALE_SECONDS = 5
 _LATE_SECONDS = 300
 
@@ -157,6 +158,13 @@ ALARMS = (
         "{{ $value | humanize }} refresh tokens were used again within 10 minutes: they may be stolen",
     ),
     Alarm(
+        "AuthmeshSigningKeyLate",
+        f"{_KEY_LATE} > 3600",
+        "10m",
+        "page",
+        "the next signing key should have taken over {{ $value | humanizeDuration }} ago",
+    ),
+    Alarm(
         "AuthmeshCertificateEnds",
         "min by (node) (envoy_listener_ssl_certificate_expiration_unix_time_seconds) - time() < 600",
         "1m",
@@ -228,6 +236,8 @@ PANELS = (
         "percentunit",
         (("{{node}}", f"{_VERIFIED.format(which=_REMEMBERED)} / {_VERIFIED.format(which='')}"),),
     ),
+    Panel("Tokens", "Signing keys", "short", (("{{state}}", "max by (state) (authmesh_signing_keys)"),)),
+    Panel("Tokens", "Until the next signing key takes over", "s", (("key", f"-({_KEY_LATE})"),)),
     Panel(
         "Passwords",
         "One hash",

@@ -12,14 +12,25 @@ import structlog
 from mesh.errors import Reason, Unavailable
 from mesh.outbox.work import UnitOfWork, Work
 from mesh.runtime.periodic import Periodic
+from mesh.telemetry.metrics import SIGNING_KEY_DUE_TIMESTAMP, SIGNING_KEYS
 from mesh.tokens.keys import ANY_ALGORITHM, parse_jwks
 from services.token import events
-from services.token.keys.key import SigningKey, State, Step, Transition, in_state, jwks, next_step
+from services.token.keys.key import (
+    SigningKey,
+    State,
+    Step,
+    Transition,
+    activation_time,
+    in_state,
+    jwks,
+    next_step,
+)
 from services.token.keys.key_manager import Custodies, NewKey
 from services.token.keys.schedule import KeyPolicy
 from services.token.keys.signer import Algorithm
 from services.token.keys.store import KeyStore
 
+_TOLD = (State.PUBLISHED, State.ACTIVE, State.RETIRING, State.REVOKED)
 _TRIAL = b"a key that can't sign must not take over"
 _log = structlog.get_logger("authmesh.keys")
 
@@ -77,7 +88,9 @@ class KeyRotator(Periodic):
             Unavailable: DEPENDENCY_UNAVAILABLE, or KEYS_UNAVAILABLE: the custody is out of reach, or the next key can't
                 sign. Nothing has changed.
         """
-        if next_step(await self._store.all(), self._policy.pace, self._work.now()) is None:
+        keys = await self._store.all()
+        _tell(keys, self._policy, self._work.now())
+        if next_step(keys, self._policy.pace, self._work.now()) is None:
             return False
         async with self._work.begin() as tx:
             keys, time = await self._store.lock(tx), self._work.now()
@@ -133,3 +146,14 @@ class KeyRotator(Periodic):
             raise Unavailable(
                 Reason.KEYS_UNAVAILABLE, f"the key {key.key_id} signs what its public key does not verify: revoke it"
             )
+
+
+def _tell(keys: Sequence[SigningKey], policy: KeyPolicy, time: datetime) -> None:
+    """Says how many keys there are, and when the next one takes over."""
+    for state in _TOLD:
+        SIGNING_KEYS.labels(state.name.lower()).set(sum(key.state(time) is state for key in keys))
+    active, published = in_state(keys, State.ACTIVE, time), in_state(keys, State.PUBLISHED, time)
+    if published:
+        SIGNING_KEY_DUE_TIMESTAMP.set(activation_time(published, active, policy.pace).timestamp())
+    elif active and active.active_time:
+        SIGNING_KEY_DUE_TIMESTAMP.set((active.active_time + policy.period).timestamp())

@@ -31,6 +31,7 @@ FIRING: dict[str, tuple[str, str]] = {
     "AuthmeshHashesWait": ('authmesh_hashes_waiting{node="auth"}', "0x5 80x12 0x20"),
     "AuthmeshLoopBlocked": ('authmesh_loop_lag_seconds_bucket{node="auth",le="+Inf"}', "0+100x25 2500x20"),
     "AuthmeshRefreshReused": ('authmesh_rpc_calls_total{node="token",reason="REFRESH_REUSED"}', "0x5 0+3x5 15x30"),
+    "AuthmeshSigningKeyLate": ('authmesh_signing_key_due_timestamp_seconds{node="token"}', "60x80 99999x20"),
     "AuthmeshCertificateEnds": (
         'envoy_listener_ssl_certificate_expiration_unix_time_seconds{node="edge"}',
         "1200x20 9000x20",
@@ -160,7 +161,7 @@ def test_an_alarm_fires_when_its_cause_is_there_and_ends_with_it(promtool: str, 
             {
                 "interval": "1m",
                 "input_series": [{"series": series, "values": values}, *further],
-                "promql_expr_test": [firing("0m", False), firing(_at(name), True), firing("44m", False)],
+                "promql_expr_test": [firing("0m", False), firing(_at(name), True), firing(_over(name), False)],
             }
         ],
     }
@@ -169,9 +170,17 @@ def test_an_alarm_fires_when_its_cause_is_there_and_ends_with_it(promtool: str, 
 
 
 def _at(name: str) -> str:
-    return {"AuthmeshCheckpointLate": "20m", "AuthmeshCertificateEnds": "15m", "AuthmeshLoopBlocked": "20m"}.get(
-        name, "12m"
-    )
+    later = {
+        "AuthmeshCheckpointLate": "20m",
+        "AuthmeshCertificateEnds": "15m",
+        "AuthmeshLoopBlocked": "20m",
+        "AuthmeshSigningKeyLate": "75m",
+    }
+    return later.get(name, "12m")
+
+
+def _over(name: str) -> str:
+    return "95m" if name == "AuthmeshSigningKeyLate" else "44m"
 
 
 @pytest.mark.slow

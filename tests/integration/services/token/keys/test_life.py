@@ -14,6 +14,7 @@ from authmesh.audit.v1 import audit_event_pb2
 from mesh.errors import NotFound, Reason, Unavailable
 from mesh.outbox.work import Work
 from mesh.storage.database import Database
+from mesh.telemetry.metrics import REGISTRY
 from mesh.tokens.keys import KeySet
 from mesh.tokens.revocations import RevocationKind, RevocationSet
 from services.token.keys.admin import KeyAdmin
@@ -140,6 +141,22 @@ async def test_a_new_deployment_signs_at_once_and_the_next_key_waits_in_the_jwks
         "token.key_activated",
         "token.key_created",
     ]
+
+
+async def test_metrics_say_how_many_keys_there_are_and_when_the_next_takes_over(token: Replica) -> None:
+    def told(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(name, labels)
+
+    await token.settle()
+    assert (told("authmesh_signing_keys", state="active"), told("authmesh_signing_keys", state="published")) == (1, 1)
+    active = await token.key(State.ACTIVE)
+    assert active.active_time
+    due = (active.active_time + POLICY.period).timestamp()
+    assert told("authmesh_signing_key_due_timestamp_seconds") == due
+    token.clock.pass_by(hours=10)
+    await token.settle()
+    assert told("authmesh_signing_keys", state="retiring") == 1
+    assert told("authmesh_signing_key_due_timestamp_seconds") == due + POLICY.period.total_seconds()
 
 
 async def test_it_begins_with_the_key_that_it_is_given_and_never_takes_it_again(open_database: OpenDatabase) -> None:
