@@ -264,7 +264,9 @@ class _Envoy:
         configurations = []
         for port, found in by_port.items():
             if protocols[port] == "tcp":
-                chains[port] = self._tcp_route(found[0])
+                # One alone, as `mesh_yaml` says; without a route there is nowhere to go.
+                if route := self._tcp_route(found[0]):
+                    chains[port] = route
                 continue
             name = f"rds_egress_{protocols[port]}_{port}"
             hosts = [virtual_host(self._mesh, service, port) for service in found]
@@ -293,15 +295,16 @@ class _Envoy:
         }
         return [listener], configurations
 
-    def _tcp_route(self, service: str) -> Resource:
+    def _tcp_route(self, service: str) -> Resource | None:
         provider = self._mesh.service(service).provider
         assert provider is not None
         if provider.virtual_node:
             (node, port), *_ = targets(self._mesh, service)
             return _tcp_proxy("egress", {"cluster": upstream_name(self._mesh, node, port)}, None)
         assert provider.virtual_router is not None
-        route = self._mesh.router(provider.virtual_router).routes[0].tcp_route
-        assert route is not None
+        route = next((one.tcp_route for one in self._mesh.router(provider.virtual_router).routes), None)
+        if route is None:
+            return None
         clusters = [
             {
                 "name": upstream_name(self._mesh, target.virtual_node, target.port),

@@ -6,7 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mesh.appmesh.model import AppMesh, Certificate, Listener, TcpRoute, Trust, VirtualRouter
+from mesh.appmesh.model import AppMesh, Certificate, Listener, TcpRoute, Trust, VirtualNode, VirtualRouter
+from mesh.appmesh.routing import service_ports
 from mesh.model.document import DocumentError, StrictModel, read_model
 from mesh.render.envoy.resource import to_yaml
 
@@ -48,6 +49,7 @@ def faults(mesh: AppMesh) -> Iterator[str]:
         ports = [listener.port_mapping.port for listener in node.listeners]
         if len({*ports}) < len(ports):
             yield f"virtual node {node.name}: two listeners have the same port"
+        yield from _of_backends(mesh, node)
     for service in mesh.virtual_services:
         provider = service.provider
         if provider and provider.virtual_node and not mesh.node(provider.virtual_node).listeners:
@@ -57,6 +59,20 @@ def faults(mesh: AppMesh) -> Iterator[str]:
     for path, found in _all(mesh, ""):
         if isinstance(found, Certificate | Trust) and found.acm is not None:
             yield f"{path}: only App Mesh's control plane brought certificates of ACM to Envoys: name a file, or SDS"
+
+
+def _of_backends(mesh: AppMesh, node: VirtualNode) -> Iterator[str]:
+    """TCP has no name by which services at one port could be told apart."""
+    at: dict[int, str] = {}
+    for backend in node.backends:
+        for port, protocol in service_ports(mesh, backend.virtual_service):
+            before = at.setdefault(port, backend.virtual_service)
+            others = {spoken for found, spoken in service_ports(mesh, before) if found == port}
+            if before != backend.virtual_service and "tcp" in {protocol, *others}:
+                yield (
+                    f"virtual node {node.name}: its backends {before} and {backend.virtual_service} are both at port "
+                    f"{port}, and one is TCP: give them different ports"
+                )
 
 
 def _of_router(mesh: AppMesh, router: VirtualRouter) -> Iterator[str]:
@@ -79,6 +95,8 @@ def _of_router(mesh: AppMesh, router: VirtualRouter) -> Iterator[str]:
                     f"{named}: virtual node {target.virtual_node} speaks {protocol}, and the router "
                     f"{', '.join(sorted(spoken))}"
                 )
+        if isinstance(route.spec, TcpRoute) != (spoken == {"tcp"}):
+            yield f"{named}: a router for TCP has a tcpRoute, and no other router has one"
         if isinstance(route.spec, TcpRoute) and len(router.routes) > 1:
             yield f"{named}: a router for TCP has one route"
     seen: dict[str, str] = {}

@@ -271,3 +271,47 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DocumentError, match="there is no file with"):
         manifest.read([tmp_path / "empty"])
+
+
+TCP = """\
+authorization: none
+name: shop
+virtualNodes:
+- {name: front, backends: [{virtualService: a}, {virtualService: b}]}
+- {name: store, listeners: [{portMapping: {port: 5432, protocol: tcp}}], serviceDiscovery: {dns: {hostname: s}}}
+virtualRouters:
+- name: r
+  listeners: [{portMapping: {port: 5432, protocol: tcp}}]
+  routes: [{name: all, tcpRoute: {action: {weightedTargets: [{virtualNode: store, weight: 1}]}}}]
+virtualServices:
+- {name: a, provider: {virtualRouter: r}}
+- {name: b, provider: {virtualNode: store}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("", "", "its backends a and b are both at port 5432, and one is TCP"),
+        ("tcpRoute: {action", "grpcRoute: {match: {}, action", "a router for TCP has a tcpRoute"),
+        (
+            "virtualNode: store, weight",
+            "virtualNode: stor, weight",
+            "there is no virtual node stor: did you mean store",
+        ),
+        ("listeners: [{portMapping: {port: 5432, protocol: tcp}}], serviceD", "serviceD", "store has no listener"),
+        ("protocol: tcp}}]\n  routes", "protocol: http}}]\n  routes", "speaks tcp, and the router http"),
+        ("weight: 1}]", "weight: 1, port: 1}]", "has no listener at 1: 5432"),
+        ("authorization: none", "authorization: none\negresFilter: DROP_ALL", "did you mean egressFilter"),
+        (
+            "protocol: tcp}}], serviceD",
+            "protocol: tcp}}, {portMapping: {port: 5432, protocol: tcp}}], serviceD",
+            "same port",
+        ),
+    ],
+)
+def test_what_no_envoy_could_run_is_told(before: str, after: str, told: str, tmp_path: Path) -> None:
+    assert before in TCP
+    (tmp_path / "mesh.yaml").write_text(TCP.replace(before, after) if before else TCP)
+    with pytest.raises(DocumentError, match=told):
+        mesh_yaml.load(tmp_path / "mesh.yaml")

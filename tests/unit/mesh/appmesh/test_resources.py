@@ -1,5 +1,6 @@
 """App Mesh's resources of a mesh: valid, and the same mesh when they are read again."""
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,15 +8,16 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mesh.appmesh import manifest, resources
+from mesh.appmesh import envoy, manifest, mesh_yaml, resources
 from mesh.appmesh.model import AppMesh
 from tests.kit.app_mesh import SAMPLES
 from tests.kit.crds import validator
 
 CRDS = Path(__file__).parents[3] / "kit" / "appmesh_crds"
+CLUSTER = re.compile(r"\bcds_[A-Za-z0-9._-]+")
 NAMES = st.sampled_from(["a", "b-1", "c_prod", "D.e", "f_g", "f-g"])
 SECONDS = st.integers(0, 100_000).map(lambda value: f"{value}ms")
 CHECKED = st.integers(5_000, 300_000).map(lambda value: f"{value}ms")
@@ -218,6 +220,24 @@ def meshes(draw: st.DrawFn) -> AppMesh:
             ),
         }
     )
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+@given(meshes())
+def test_a_mesh_without_a_fault_has_envoys_and_their_clusters_are_there(mesh: AppMesh) -> None:
+    mesh = without_acm(mesh)
+    assume(not list(mesh_yaml.faults(mesh)))
+    list(envoy.notes(mesh))
+    files = envoy.render_all(mesh)
+    for name in (*(one.name for one in mesh.virtual_nodes), *(one.name for one in mesh.virtual_gateways)):
+        there = {one["name"] for one in yaml.safe_load(files[f"{name}/cds.yaml"])["resources"]}
+        for file, text in files.items():
+            if file.startswith(f"{name}/rds_"):
+                assert set(CLUSTER.findall(text)) <= there
 
 
 def read_back(files: Mapping[str, str]) -> AppMesh:
